@@ -1,0 +1,1 @@
+//! The binary interface of the mapbuf driver: ioctl numbers, structs, kinds, methods, reasons.

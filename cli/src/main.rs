@@ -1,0 +1,3 @@
+//! The mapbuf command.
+
+fn main() {}

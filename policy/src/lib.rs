@@ -1,0 +1,1 @@
+//! The rules of the mapbuf driver: what maps how, and why not.
