@@ -1,1 +1,20 @@
-//! The binary interface of the mapbuf driver: ioctl numbers, structs, kinds, methods, reasons.
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The binary interface between the mapbuf driver and user space.
+//!
+//! * [`wire`]: ioctl numbers, structs, kinds of memory, methods of mapping, cache modes;
+//! * [`reason`]: the closed, numbered list of reasons for a refusal;
+//! * [`explain`]: what each reason means, in a sentence, and what to do about it (user space only:
+//!   the kernel sends numbers).
+//!
+//! `wire` and `reason` are compiled into the kernel module as well (by path, not by Cargo), and
+//! `include/mapbuf.h` is made from all of it.
+
+#![no_std]
+
+pub mod explain;
+pub mod reason;
+pub mod wire;
+
+pub use reason::Reason;
+pub use wire::*;

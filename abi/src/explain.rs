@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! What a refusal means, for a person: one sentence with the values in it, and what to do next.
+
+use crate::{
+    reason::{
+        Reason,
+        Refusal, //
+    },
+    wire::{
+        Cache,
+        Kind,
+        Method,
+        Operation, //
+    },
+};
+use core::fmt;
+
+/// The texts of one reason.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    /// What happened. `{0}` … `{3}` stand for the operands, `{0:bytes}` for a size, `{0:hex}`, `{0:octal}`,
+    /// `{0:char}`, `{0:signed}`, and `{0:kind}`, `{0:cache}`, `{0:method}`, `{0:operation}` for names.
+    pub sentence: &'static str,
+    /// What to do next.
+    pub remedy: &'static str,
+}
+
+const fn text(sentence: &'static str, remedy: &'static str) -> Text {
+    Text { sentence, remedy }
+}
+
+impl Reason {
+    /// What this reason says, and what to do.
+    pub const fn text(self) -> Text {
+        match self {
+            Self::StructTooShort => text(
+                "the struct is {0} bytes long, and its first version already had {1}",
+                "put sizeof(the struct) into its first field",
+            ),
+            Self::StructTooNew => text(
+                "the struct is {0} bytes long, this driver knows the first {1}, and the rest is not zero",
+                "leave fields zero that this driver does not know, or load a newer driver",
+            ),
+            Self::StructTooLong => text(
+                "the struct says that it is {0} bytes long; no struct has more than {1}",
+                "put sizeof(the struct) into its first field, and set the rest of it to zero before the call",
+            ),
+            Self::UnknownFlags => text(
+                "flags {0:hex} have bits that this driver does not know (it knows {1:hex})",
+                "clear those bits, or load a newer driver",
+            ),
+            Self::ReservedNotZero => text(
+                "the reserved field at byte {0} of the struct is not zero",
+                "set the whole struct to zero before filling it in",
+            ),
+            Self::UnknownIoctl => text(
+                "this driver has no ioctl number {0:hex}",
+                "use the numbers of include/mapbuf.h, or load a newer driver",
+            ),
+            Self::BadAddress => text(
+                "{1} bytes at address {0:hex} cannot be read or written",
+                "pass the address of memory of that size which the program may both read and write",
+            ),
+            Self::NeedsSession => text(
+                "{0:operation} works on an allocator node, and this file is the node of a named buffer",
+                "open /dev/mapbuf/system for it",
+            ),
+            Self::IdOnNamedNode => text(
+                "the id is {0}, and on the node of a named buffer it must be 0",
+                "pass 0, which is the node's own buffer",
+            ),
+            Self::ReadOnlyOpen => text(
+                "{0:operation} changes something, and this file was opened for reading only",
+                "open the node with O_RDWR",
+            ),
+            Self::ZeroBytes => text(
+                "a buffer of 0 bytes was asked for",
+                "ask for at least 1 byte; sizes are rounded up to whole pages",
+            ),
+            Self::TooManyBytes => text(
+                "{0} bytes were asked for; a buffer has at most {1}",
+                "ask for less, or for several buffers",
+            ),
+            Self::UnknownKind => text(
+                "there is no kind of memory number {0}",
+                "use vmalloc (1), pages (2), contiguous (3) or coherent (4)",
+            ),
+            Self::KindNotHere => text(
+                "this node does not give memory of the kind {0:kind}",
+                "QUERY tells which kinds it gives; regions are named when the module is loaded",
+            ),
+            Self::UnknownCache => text(
+                "there is no cache mode number {0}",
+                "use cached (0), write-combined (1) or uncached (2)",
+            ),
+            Self::CoherentIsCached => text(
+                "{0:kind} memory cannot be {1:cache} here: DMA on this machine is cache-coherent, and the kernel's own view stays cached",
+                "use cached, or a contiguous buffer, whose kernel view can be changed",
+            ),
+            Self::NoSuchNode => text(
+                "there is no memory on a NUMA node {0:signed}",
+                "use -1 for any node; /sys/devices/system/node/has_memory lists those that have some",
+            ),
+            Self::IdTooLarge => text(
+                "the id {0} is too large: ids lie below {1}",
+                "use a smaller id, or 0 to be given one",
+            ),
+            Self::IdInUse => text(
+                "a buffer of this session has the id {0} already",
+                "free it first, use another id, or pass 0 to be given one",
+            ),
+            Self::NoSuchId => text(
+                "no buffer of this session has the id {0}",
+                "use an id that ALLOC gave to this open file and that was not freed since; ids of one open file mean nothing to another",
+            ),
+            Self::TooManyBuffers => text(
+                "this session has {0} buffers, which is as many as it may have",
+                "free some, open the node once more, or load the module with a larger max_buffers",
+            ),
+            Self::OverLimit => text(
+                "{0:bytes} more would pass the limit for all users together: {1:bytes} of {2:bytes} are taken",
+                "free buffers (also those that are still mapped or exported), or raise max_bytes in /sys/module/mapbuf/parameters",
+            ),
+            Self::OverUserLimit => text(
+                "{0:bytes} more would pass the limit for user {3}: {1:bytes} of {2:bytes} are taken",
+                "free buffers (also those that are still mapped or exported), or raise max_bytes_per_user in /sys/module/mapbuf/parameters",
+            ),
+            Self::OutOfMemory => text(
+                "the kernel has no {0:bytes} of free memory to give",
+                "ask for less, or free memory; in a container or service, look at the memory cgroup's limit too",
+            ),
+            Self::NoContiguousMemory => text(
+                "the kernel found no physically contiguous run of {0:bytes}",
+                "boot with cma=SIZE (larger than the buffer) on the kernel command line to set memory aside for this, or use the kind pages",
+            ),
+            Self::NoCoherentMemory => text(
+                "the kernel found no DMA-coherent run of {0:bytes} (without a CMA area it gives at most {1:bytes})",
+                "boot with cma=SIZE (larger than the buffer) on the kernel command line, or use several smaller buffers",
+            ),
+            Self::Interrupted => text(
+                "a fatal signal came when {1:bytes} of {0:bytes} were gathered",
+                "nothing: what was gathered has been given back",
+            ),
+            Self::UnknownMethod => text(
+                "there is no method number {0}",
+                "QUERY gives a mask of the methods; 0 is auto",
+            ),
+            Self::NothingAtOffset => text(
+                "no buffer lies at the mmap offset {0:hex}",
+                "use id << PAGE_SHIFT, or the mmap_offset that ALLOC or OFFSET gave, plus whole pages within the buffer",
+            ),
+            Self::BeyondEnd => text(
+                "{1} bytes from byte {0} of the buffer would pass its end at {2}",
+                "map at most what lies between the offset and the buffer's end",
+            ),
+            Self::Executable => text(
+                "PROT_EXEC was asked for; buffers are never executable",
+                "leave PROT_EXEC out (READ_IMPLIES_EXEC of the process's personality adds it silently)",
+            ),
+            Self::CowNeedsContiguous => text(
+                "MAP_PRIVATE with PROT_WRITE is copy-on-write; this memory has no pages that could be copied, and {1} bytes from byte {0} are {2} physical runs, where the kernel wants one",
+                "use MAP_SHARED; or PROT_READ alone; or map each run by itself; or use the kind pages or vmalloc",
+            ),
+            Self::CowShowsAddress => text(
+                "MAP_PRIVATE with PROT_WRITE of memory without pages puts its physical address into /proc/PID/maps, which needs CAP_SYS_ADMIN",
+                "use MAP_SHARED, or PROT_READ alone, or the kind pages or vmalloc, or run with CAP_SYS_ADMIN",
+            ),
+            Self::CowNeedsCached => text(
+                "MAP_PRIVATE with PROT_WRITE makes private copies, which are cached memory, and this buffer is {0:cache}",
+                "use MAP_SHARED, or PROT_READ alone, or a cached buffer",
+            ),
+            Self::CowAtFault => text(
+                "{0:method} puts page frames in at fault time, which the kernel does not allow for MAP_PRIVATE with PROT_WRITE",
+                "use MAP_SHARED, or PROT_READ alone, or the method auto",
+            ),
+            Self::NeedsOneRun => text(
+                "{0:method} maps one physically contiguous run; of the {2} bytes from byte {1} only the first {3} are",
+                "use the method auto or remap-each, map each run by itself, or use the kind contiguous",
+            ),
+            Self::NeedsPages => text(
+                "{0:method} needs memory that has pages of its own, and this buffer of the kind {1:kind} has none",
+                "use the method auto, or the kind pages or vmalloc",
+            ),
+            Self::NeedsVmalloc => text(
+                "vmalloc (remap_vmalloc_range) maps vmalloc'd memory only, and this buffer's kind is {0:kind}",
+                "use the method auto, or the kind vmalloc",
+            ),
+            Self::NeedsCoherent => text(
+                "dma (dma_mmap_coherent) maps DMA-coherent memory only, and this buffer's kind is {0:kind}",
+                "use the method auto, or the kind coherent",
+            ),
+            Self::NothingHuge => text(
+                "no part of these {0:bytes} can be mapped by an entry of {1:bytes}",
+                "use at least that much memory of the kind pages or contiguous, at an offset and address that are multiples of it, or the method auto",
+            ),
+            Self::KernelRefused => text(
+                "the kernel function behind {0:method} returned errno {1}",
+                "please report it, with the kernel's version: the driver should have known before",
+            ),
+            Self::NameInvalid => text(
+                "the name is empty, or has a byte {1:char} at position {0} that may not be there",
+                "use 1 to 64 letters, digits, '_', '.', '-', and no '.' or '-' at the start",
+            ),
+            Self::NameTaken => text(
+                "a buffer has this name already",
+                "use another name, or remove the other one first (mapbuf remove NAME)",
+            ),
+            Self::NameUnknown => text(
+                "no buffer has this name",
+                "mapbuf list shows the names that there are",
+            ),
+            Self::NotOwner => text(
+                "the named buffer belongs to user {0}",
+                "ask its owner, or run with CAP_SYS_ADMIN",
+            ),
+            Self::AlreadyNamed => text(
+                "the buffer with id {0} has a name already",
+                "take that name away first; a buffer has one name at a time",
+            ),
+            Self::ModeInvalid => text(
+                "{0:octal} is not a mode for a node: only bits within 0666 can be set",
+                "use for example 0660, 0640 or 0444",
+            ),
+            Self::OwnerNotPermitted => text(
+                "a node may not be given to user {0}, group {1} without CAP_CHOWN",
+                "leave owner and group to the caller's own, or run with CAP_CHOWN",
+            ),
+            Self::TooManyNames => text(
+                "there are {0} named buffers, which is as many as there may be",
+                "remove one, or load the module with a larger max_names",
+            ),
+            Self::OffsetIsId => text(
+                "offset {0:hex} stands for a buffer's id, which has no room for bytes",
+                "read and write at the mmap_offset that ALLOC gave, plus the byte's place in the buffer",
+            ),
+            Self::BadSeek => text(
+                "the place sought ({0:signed}, whence {1}) lies outside the file",
+                "on a named node seek within 0 and its size; on an allocator node SEEK_END has no meaning",
+            ),
+            Self::WriteBeyondEnd => text(
+                "a write at byte {0}, and the buffer ends at byte {1}",
+                "write within the buffer: it does not grow",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    /// The reason's sentence, with the operands put in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.reason.text().sentence;
+        while let Some((before, after)) = rest.split_once('{') {
+            f.write_str(before)?;
+            let (field, after) = after.split_once('}').unwrap_or((after, ""));
+            let (index, form) = field.split_once(':').unwrap_or((field, ""));
+            let value = index
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| self.operands.get(index));
+            match value {
+                Some(&value) => operand(f, value, form)?,
+                None => write!(f, "{{{field}}}")?,
+            }
+            rest = after;
+        }
+        f.write_str(rest)
+    }
+}
+
+fn operand(f: &mut fmt::Formatter<'_>, value: u64, form: &str) -> fmt::Result {
+    let number = u32::try_from(value).ok();
+    let name = match form {
+        "kind" => number.and_then(Kind::from_number).map(Kind::name),
+        "cache" => number.and_then(Cache::from_number).map(Cache::name),
+        "method" => number.and_then(Method::from_number).map(Method::name),
+        "operation" => number.and_then(Operation::from_number).map(Operation::name),
+        _ => None,
+    };
+    match (form, name) {
+        (_, Some(name)) => f.write_str(name),
+        ("bytes", _) => write!(f, "{}", Bytes(value)),
+        ("hex", _) => write!(f, "{value:#x}"),
+        ("octal", _) => write!(f, "{value:#o}"),
+        ("signed", _) => write!(f, "{}", value as i64),
+        ("char", _) => match u8::try_from(value) {
+            Ok(byte) => write!(f, "'{}'", byte.escape_ascii()),
+            Err(_) => write!(f, "{value:#x}"),
+        },
+        _ => write!(f, "{value}"),
+    }
+}
+
+/// A size in bytes, shown as `4 KiB` where it is a whole number of a unit, else as `4097 bytes`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+            if self.0 != 0 && self.0 % (1 << shift) == 0 {
+                return write!(f, "{} {unit}", self.0 >> shift);
+            }
+        }
+        write!(f, "{} bytes", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn every_field_of_every_sentence_is_known() {
+        for &reason in Reason::ALL {
+            let shown = reason.with(&[1, 2, 3, 0]).to_string();
+            assert!(!shown.contains(['{', '}']), "{reason:?}: {shown}");
+            assert!(!reason.text().remedy.is_empty(), "{reason:?}");
+            assert!(!reason.text().remedy.contains('{'), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn operands_are_put_in() {
+        let refusal = Reason::OverUserLimit.with(&[4096, 1 << 20, 1 << 30, 1000]);
+        assert_eq!(
+            refusal.to_string(),
+            "4 KiB more would pass the limit for user 1000: 1 MiB of 1 GiB are taken"
+        );
+        let refusal = Reason::NeedsPages.with(&[3, 4]);
+        assert_eq!(
+            refusal.to_string(),
+            "insert needs memory that has pages of its own, and this buffer of the kind coherent has none"
+        );
+        let refusal = Reason::NameInvalid.with(&[0, u64::from(b'.')]);
+        assert!(refusal.to_string().contains("a byte '.' at position 0"));
+        let refusal = Reason::NoSuchNode.with(&[-5i64 as u64]);
+        assert!(refusal.to_string().ends_with("-5"));
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!(Bytes(0).to_string(), "0 bytes");
+        assert_eq!(Bytes(4096).to_string(), "4 KiB");
+        assert_eq!(Bytes(4097).to_string(), "4097 bytes");
+        assert_eq!(Bytes(3 << 30).to_string(), "3 GiB");
+    }
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Why a request was refused: a closed, numbered list.
+//!
+//! The kernel sends a reason's number and its operands; the sentence, what it means and what to do
+//! about it are in `explain.rs`. Two cases that a user would mend differently have two reasons.
+//! Numbers are never used again for something else.
+
+use super::wire::OPERANDS;
+
+/// `errno` values that reasons come with (the same on every architecture that Linux runs Rust on).
+pub mod errno {
+    /// Operation not permitted.
+    pub const EPERM: i32 = 1;
+    /// No such entry.
+    pub const ENOENT: i32 = 2;
+    /// Interrupted.
+    pub const EINTR: i32 = 4;
+    /// Out of memory.
+    pub const ENOMEM: i32 = 12;
+    /// Permission denied.
+    pub const EACCES: i32 = 13;
+    /// Bad address.
+    pub const EFAULT: i32 = 14;
+    /// Busy.
+    pub const EBUSY: i32 = 16;
+    /// Exists already.
+    pub const EEXIST: i32 = 17;
+    /// Invalid argument.
+    pub const EINVAL: i32 = 22;
+    /// Not an ioctl of this file.
+    pub const ENOTTY: i32 = 25;
+    /// No space left.
+    pub const ENOSPC: i32 = 28;
+    /// Argument list too long: here, a struct with an unknown tail.
+    pub const E2BIG: i32 = 7;
+    /// Operation not supported.
+    pub const EOPNOTSUPP: i32 = 95;
+    /// Quota exceeded.
+    pub const EDQUOT: i32 = 122;
+}
+
+macro_rules! reasons {
+    ( $( $(#[$meta:meta])* $variant:ident = $value:literal, $errno:ident; )* ) => {
+        /// Why a request was refused. The operands are named in each one's first line, in their order.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[repr(u32)]
+        pub enum Reason {
+            $( $(#[$meta])* $variant = $value, )*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
+
+            /// The reason with this number, if there is one.
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $( $value => Some(Self::$variant), )*
+                    _ => None,
+                }
+            }
+
+            /// Its number on the wire.
+            pub const fn number(self) -> u32 {
+                self as u32
+            }
+
+            /// Its name, as in `mapbuf explain NAME`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $( Self::$variant => stringify!($variant), )*
+                }
+            }
+
+            /// The `errno` that always goes with it.
+            pub const fn errno(self) -> i32 {
+                match self {
+                    $( Self::$variant => errno::$errno, )*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    // 1xx: how the driver is called.
+
+    /// (given, least): the struct is shorter than its first version.
+    StructTooShort = 101, EINVAL;
+    /// (given, known): bytes beyond what this driver knows are not zero.
+    StructTooNew = 102, E2BIG;
+    /// (given, most): the struct claims to be larger than any struct may be.
+    StructTooLong = 103, E2BIG;
+    /// (flags, known): flag bits that this driver does not know.
+    UnknownFlags = 104, EINVAL;
+    /// (byte offset in the struct): a reserved field is not zero.
+    ReservedNotZero = 105, EINVAL;
+    /// (number): no such ioctl.
+    UnknownIoctl = 106, ENOTTY;
+    /// (address, bytes): user memory that cannot be read or written.
+    BadAddress = 107, EFAULT;
+    /// (operation): only an allocator node can do this, not the node of a named buffer.
+    NeedsSession = 108, EOPNOTSUPP;
+    /// (id): on the node of a named buffer the id must be 0.
+    IdOnNamedNode = 109, EINVAL;
+    /// (operation): the file was not opened for writing.
+    ReadOnlyOpen = 110, EACCES;
+
+    // 2xx: allocation and ids.
+
+    /// (): a buffer of no bytes.
+    ZeroBytes = 201, EINVAL;
+    /// (bytes, most): more than a buffer can ever have.
+    TooManyBytes = 202, EINVAL;
+    /// (kind): no such kind of memory.
+    UnknownKind = 203, EINVAL;
+    /// (kind): this node does not give memory of this kind.
+    KindNotHere = 204, EINVAL;
+    /// (cache): no such cache mode.
+    UnknownCache = 205, EINVAL;
+    /// (kind, cache): this machine's DMA is cache-coherent, so its coherent memory is cached.
+    CoherentIsCached = 206, EINVAL;
+    /// (node): no memory on such a NUMA node.
+    NoSuchNode = 207, EINVAL;
+    /// (id, end): ids lie below `end`.
+    IdTooLarge = 208, EINVAL;
+    /// (id): a buffer has this id already.
+    IdInUse = 209, EEXIST;
+    /// (id): no buffer has this id in this session.
+    NoSuchId = 210, ENOENT;
+    /// (most): this session has as many buffers as it may.
+    TooManyBuffers = 211, ENOSPC;
+    /// (bytes, used, limit): the limit for all users together.
+    OverLimit = 212, ENOMEM;
+    /// (bytes, used, limit, uid): the limit for this user.
+    OverUserLimit = 213, EDQUOT;
+    /// (bytes): the machine has not enough free memory.
+    OutOfMemory = 214, ENOMEM;
+    /// (bytes, most): no free physically contiguous run of this size; `most` is what needs no CMA area.
+    NoContiguousMemory = 215, ENOMEM;
+    /// (bytes, most): no DMA-coherent run of this size; `most` is what needs no CMA area.
+    NoCoherentMemory = 216, ENOMEM;
+    /// (bytes, done): a fatal signal came while memory was being gathered.
+    Interrupted = 217, EINTR;
+
+    // 3xx: mapping.
+
+    /// (method): no such method.
+    UnknownMethod = 301, EINVAL;
+    /// (offset): no buffer at this `mmap` offset.
+    NothingAtOffset = 302, EINVAL;
+    /// (offset in the buffer, length, bytes of the buffer): the mapping would pass the buffer's end.
+    BeyondEnd = 303, EINVAL;
+    /// (): buffers are never executable.
+    Executable = 304, EACCES;
+    /// (offset, length, runs): private and writable over memory without pages that is not one run.
+    CowNeedsContiguous = 305, EINVAL;
+    /// (): a private writable mapping of memory without pages would show its physical address.
+    CowShowsAddress = 306, EPERM;
+    /// (cache): private copies are cached pages, the buffer is not cached.
+    CowNeedsCached = 307, EINVAL;
+    /// (method): this method inserts PFNs at fault time, which cannot be private and writable.
+    CowAtFault = 308, EINVAL;
+    /// (method, offset, length, run): the method needs one run of memory; here it ends after `run` bytes.
+    NeedsOneRun = 309, EINVAL;
+    /// (method, kind): the method needs memory with pages of its own.
+    NeedsPages = 310, EINVAL;
+    /// (kind): `remap_vmalloc_range` maps vmalloc'd memory only.
+    NeedsVmalloc = 311, EINVAL;
+    /// (kind): `dma_mmap_coherent` maps coherent memory only.
+    NeedsCoherent = 312, EINVAL;
+    /// (bytes, huge): no part of the mapping can have an entry of `huge` bytes.
+    NothingHuge = 313, EINVAL;
+    /// (method, errno): the kernel function refused for a reason of its own.
+    KernelRefused = 314, EINVAL;
+
+    // 4xx: names.
+
+    /// (position, byte): a name may not have this byte at this place; position 64: it is too long or empty.
+    NameInvalid = 401, EINVAL;
+    /// (): a buffer has this name already.
+    NameTaken = 402, EEXIST;
+    /// (): no buffer has this name.
+    NameUnknown = 403, ENOENT;
+    /// (owner): only the owner may take the name away.
+    NotOwner = 404, EPERM;
+    /// (id): this buffer has a name already.
+    AlreadyNamed = 405, EBUSY;
+    /// (mode): not a mode within 0666.
+    ModeInvalid = 406, EINVAL;
+    /// (uid, gid): a node may not be given to somebody else without CAP_CHOWN.
+    OwnerNotPermitted = 407, EPERM;
+    /// (most): as many names as there may be.
+    TooManyNames = 408, ENOSPC;
+
+    // 5xx: the file's own read, write and lseek.
+
+    /// (offset): this offset is a buffer's id, which has no room for bytes.
+    OffsetIsId = 501, EINVAL;
+    /// (offset, whence): the place sought lies outside the file.
+    BadSeek = 502, EINVAL;
+    /// (offset, bytes): a write at or beyond the buffer's end.
+    WriteBeyondEnd = 503, ENOSPC;
+}
+
+/// A refusal: the reason, and the values it speaks of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// The operands of [`Reason`], in its order; the rest is zero.
+    pub operands: [u64; OPERANDS],
+}
+
+impl Reason {
+    /// A refusal for this reason with these operands (at most [`OPERANDS`]; further ones are dropped).
+    pub fn with(self, operands: &[u64]) -> Refusal {
+        let mut refusal = Refusal {
+            reason: self,
+            operands: [0; OPERANDS],
+        };
+        for (to, from) in refusal.operands.iter_mut().zip(operands) {
+            *to = *from;
+        }
+        refusal
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        reason.with(&[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_grow_and_come_back() {
+        assert!(Reason::ALL
+            .windows(2)
+            .all(|pair| pair[0].number() < pair[1].number()));
+        for &reason in Reason::ALL {
+            assert_eq!(Reason::from_number(reason.number()), Some(reason));
+        }
+        assert_eq!(Reason::from_number(0), None);
+    }
+}

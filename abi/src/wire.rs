@@ -1,0 +1,546 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Numbers and layouts that cross the system call.
+//!
+//! # Rules that every struct keeps
+//!
+//! * The first field is the struct's size in bytes, as the caller knows it. A caller older than the
+//!   driver passes a smaller size (the rest reads as zero), a newer one a larger size (its unknown
+//!   tail must be zero, else `E2BIG`).
+//! * The second field holds flags. An unknown flag is `EINVAL`; so is a reserved field that is not zero.
+//! * Every 64-bit field lies on a multiple of 8 and every size is a multiple of 8, so that 32-bit and
+//!   64-bit programs see the same layout and the driver needs no second one. There is no padding.
+//! * The driver looks at the type and the number of an ioctl, never at the size encoded in it.
+
+use core::mem::{
+    offset_of,
+    size_of, //
+};
+
+/// Version of this interface, in `Query::abi_version`. It changes when a program must know.
+pub const ABI_VERSION: u32 = 1;
+
+/// `_IOC_TYPE` of every ioctl here; free in `Documentation/userspace-api/ioctl/ioctl-number.rst` of 7.2.
+pub const MAGIC: u32 = 0xB9;
+
+/// Where the allocator node without a device lies.
+pub const SYSTEM_NODE: &str = "/dev/mapbuf/system";
+/// The folder of all nodes.
+pub const DEV_DIR: &str = "/dev/mapbuf";
+/// The folder of the nodes of named buffers.
+pub const NAMED_DIR: &str = "/dev/mapbuf/named";
+/// The folder of attributes of named buffers (`size`, `kind`, …): `/sys/class/mapbuf/named!NAME/`.
+pub const SYSFS_CLASS: &str = "/sys/class/mapbuf";
+
+/// `mmap` offsets below this many pages are buffer ids; packed offsets start here.
+pub const MAX_IDS: u32 = 1 << 20;
+/// All `mmap` offsets lie below this many pages, so that `mmap2` of a 32-bit program reaches them.
+pub const MAX_OFFSET_PAGES: u64 = 1 << 32;
+/// Longest name of a named buffer, in bytes.
+pub const NAME_LEN: usize = 64;
+/// Number of operands that a refusal carries.
+pub const OPERANDS: usize = 4;
+/// A DMA or physical address that the caller may not see, or that does not exist.
+pub const ADDRESS_HIDDEN: u64 = u64::MAX;
+/// `Alloc::numa_node`: any node.
+pub const ANY_NODE: i32 = -1;
+/// `Name::uid` and `Name::gid`: the caller's own.
+pub const CALLER: u32 = u32::MAX;
+/// The largest struct size that the driver reads (a page on every architecture).
+pub const MAX_STRUCT_SIZE: u32 = 4096;
+
+/// Names bit `n` of a mask after kind, method or feature `n`.
+pub const fn bit(number: u32) -> u32 {
+    1 << number
+}
+
+const fn iowr<T>(nr: u32) -> u32 {
+    // _IOC(_IOC_READ | _IOC_WRITE, MAGIC, nr, size) of include/uapi/asm-generic/ioctl.h.
+    (3 << 30) | ((size_of::<T>() as u32) << 16) | (MAGIC << 8) | nr
+}
+
+/// An enumeration whose numbers cross the system call.
+macro_rules! numbered {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $( $(#[$vmeta:meta])* $variant:ident = $value:literal, $text:literal; )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[repr(u32)]
+        pub enum $name {
+            $( $(#[$vmeta])* $variant = $value, )*
+        }
+
+        impl $name {
+            /// Every value, in the order of its number.
+            pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
+
+            /// The value with this number, if there is one.
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $( $value => Some(Self::$variant), )*
+                    _ => None,
+                }
+            }
+
+            /// Its number on the wire.
+            pub const fn number(self) -> u32 {
+                self as u32
+            }
+
+            /// Its name in commands, in `sysfs` and in the documents.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $( Self::$variant => $text, )*
+                }
+            }
+
+            /// The value with this name, if there is one.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.name() == name)
+            }
+        }
+    };
+}
+
+numbered! {
+    /// Kinds of memory.
+    pub enum Kind {
+        /// Scattered order-0 pages, virtually contiguous in the kernel (`vmap` with `VM_USERMAP`).
+        Vmalloc = 1, "vmalloc";
+        /// Page-backed folios, the largest orders first (2 MiB on x86-64, down to 4 KiB).
+        Pages = 2, "pages";
+        /// One physically contiguous run.
+        Contiguous = 3, "contiguous";
+        /// DMA-coherent memory of the node's device (`dma_alloc_coherent`).
+        Coherent = 4, "coherent";
+        /// A reserved physical range, or a PCI BAR, registered by name.
+        Region = 5, "region";
+    }
+}
+
+numbered! {
+    /// Ways to map, each named after the kernel function that does it.
+    pub enum Method {
+        /// The best one for the kind.
+        Auto = 0, "auto";
+        /// `remap_pfn_range` over the whole mapping.
+        Remap = 1, "remap";
+        /// `remap_pfn_range` page by page.
+        RemapEach = 2, "remap-each";
+        /// `vm_insert_pages`.
+        Insert = 3, "insert";
+        /// `vm_map_pages`.
+        MapPages = 4, "map-pages";
+        /// `remap_vmalloc_range`.
+        Vmalloc = 5, "vmalloc";
+        /// `dma_mmap_coherent`.
+        Dma = 6, "dma";
+        /// `vm_iomap_memory`.
+        Iomap = 7, "iomap";
+        /// `io_remap_pfn_range`.
+        IoRemap = 8, "io-remap";
+        /// A fault handler that answers with a `struct page`.
+        FaultPage = 9, "fault-page";
+        /// A fault handler that calls `vmf_insert_pfn`.
+        FaultPfn = 10, "fault-pfn";
+        /// A huge-fault handler (`vmf_insert_folio_pmd`, `vmf_insert_pfn_pmd`).
+        FaultHuge = 11, "fault-huge";
+    }
+}
+
+numbered! {
+    /// Cache modes of a buffer, the same for every view of it.
+    pub enum Cache {
+        /// Ordinary write-back memory.
+        Cached = 0, "cached";
+        /// Writes are gathered, reads are not cached.
+        WriteCombined = 1, "write-combined";
+        /// Every access goes to memory.
+        Uncached = 2, "uncached";
+    }
+}
+
+numbered! {
+    /// The operation that was refused, in `LastError::operation`. Below 0x100: the number of an ioctl.
+    pub enum Operation {
+        /// `MAPBUF_IOCTL_QUERY`
+        Query = 0, "QUERY";
+        /// `MAPBUF_IOCTL_ALLOC`
+        Alloc = 1, "ALLOC";
+        /// `MAPBUF_IOCTL_FREE`
+        Free = 2, "FREE";
+        /// `MAPBUF_IOCTL_INFO`
+        Info = 3, "INFO";
+        /// `MAPBUF_IOCTL_SEGMENTS`
+        Segments = 4, "SEGMENTS";
+        /// `MAPBUF_IOCTL_OFFSET`
+        Offset = 5, "OFFSET";
+        /// `MAPBUF_IOCTL_SYNC`
+        Sync = 6, "SYNC";
+        /// `MAPBUF_IOCTL_EXPORT`
+        Export = 7, "EXPORT";
+        /// `MAPBUF_IOCTL_LAST_ERROR`
+        LastError = 8, "LAST_ERROR";
+        /// `MAPBUF_IOCTL_NAME`
+        Name = 9, "NAME";
+        /// `MAPBUF_IOCTL_UNNAME`
+        Unname = 10, "UNNAME";
+        /// An ioctl that this driver does not know.
+        UnknownIoctl = 0xff, "unknown ioctl";
+        /// `open(2)`
+        Open = 0x100, "open";
+        /// `mmap(2)`
+        Mmap = 0x101, "mmap";
+        /// A page fault in a mapping; the thread got SIGBUS.
+        Fault = 0x102, "page fault";
+        /// `read(2)`, `pread(2)`
+        Read = 0x103, "read";
+        /// `write(2)`, `pwrite(2)`
+        Write = 0x104, "write";
+        /// `lseek(2)`
+        Seek = 0x105, "lseek";
+    }
+}
+
+/// Feature bits of [`Query::features`].
+pub mod feature {
+    /// `OFFSET` gives offsets for named methods.
+    pub const OFFSET: u64 = 1 << 0;
+    /// `EXPORT` gives dma-buf descriptors.
+    pub const EXPORT: u64 = 1 << 1;
+    /// `NAME` makes persistent nodes.
+    pub const NAME: u64 = 1 << 2;
+    /// Contiguous and coherent buffers may come from a CMA area (`cma=` on the kernel command line).
+    pub const CMA: u64 = 1 << 3;
+    /// DMA addresses of the system node are public (`expose_dma=1`).
+    pub const EXPOSE_DMA: u64 = 1 << 4;
+}
+
+/// `MAPBUF_IOCTL_QUERY`: what the driver is and may.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Query {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// Out: [`ABI_VERSION`] of the driver.
+    pub abi_version: u32,
+    /// Out: bytes in a page; the unit of offsets and lengths.
+    pub page_size: u32,
+    /// Out: bits of [`feature`].
+    pub features: u64,
+    /// Out: mask of the [`Kind`]s that `ALLOC` on this node takes (see [`bit`]).
+    pub kinds: u32,
+    /// Out: mask of the [`Method`]s that `OFFSET` takes.
+    pub methods: u32,
+    /// Out: the largest buffer that the limits allow, in bytes.
+    pub max_buffer_bytes: u64,
+    /// Out: limit of all buffers together, in bytes (module parameter `max_bytes`).
+    pub max_bytes: u64,
+    /// Out: limit of one user's buffers together, in bytes (`max_bytes_per_user`).
+    pub max_bytes_per_user: u64,
+    /// Out: bytes charged now, for all users.
+    pub used_bytes: u64,
+    /// Out: bytes charged now to the caller's uid.
+    pub used_bytes_by_user: u64,
+    /// Out: buffers that exist now, also those whose id is gone.
+    pub buffers: u64,
+}
+
+/// `MAPBUF_IOCTL_ALLOC`: allocates a buffer of zeroed memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Alloc {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: bytes wanted, at least 1. Out: the same, rounded up to whole pages.
+    pub bytes: u64,
+    /// In: a [`Kind`].
+    pub kind: u32,
+    /// In: a [`Cache`].
+    pub cache: u32,
+    /// In: NUMA node to take the memory from, or [`ANY_NODE`].
+    pub numa_node: i32,
+    /// In: the id wanted, below [`MAX_IDS`], or 0 for any. Out: the id, never 0.
+    pub id: u32,
+    /// Out: `mmap` offset in bytes, for method `auto`; plus any whole pages maps a part.
+    pub mmap_offset: u64,
+    /// In: 0.
+    pub reserved: [u64; 3],
+}
+
+/// `MAPBUF_IOCTL_FREE`: takes the id away; the memory goes with its last user.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Free {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the buffer's id.
+    pub id: u32,
+    /// In: 0.
+    pub reserved: u32,
+}
+
+/// `MAPBUF_IOCTL_INFO`: what a buffer is. On a named node, id 0 is its buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Info {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the buffer's id (0 on a named node; 0 in a session asks for the session's fields alone).
+    pub id: u32,
+    /// Out: its [`Kind`].
+    pub kind: u32,
+    /// Out: its [`Cache`].
+    pub cache: u32,
+    /// Out: physically contiguous runs in it.
+    pub segments: u32,
+    /// Out: virtual memory areas that map it now, in any process.
+    pub mappings: u32,
+    /// Out: buffers of this session whose id was freed and whose memory is still held.
+    pub freed_held: u32,
+    /// Out: its size in bytes, whole pages.
+    pub bytes: u64,
+    /// Out: bytes in the buffers of `freed_held`.
+    pub freed_held_bytes: u64,
+    /// Out: its `mmap` offset for `auto` in bytes (0 on a named node, where offsets start in the buffer).
+    pub mmap_offset: u64,
+    /// Out: its name, padded with zeros; all zeros when it has none.
+    pub name: [u8; NAME_LEN],
+    /// In: 0.
+    pub reserved: [u64; 2],
+}
+
+impl Default for Info {
+    fn default() -> Self {
+        Self {
+            size: 0,
+            flags: 0,
+            id: 0,
+            kind: 0,
+            cache: 0,
+            segments: 0,
+            mappings: 0,
+            freed_held: 0,
+            bytes: 0,
+            freed_held_bytes: 0,
+            mmap_offset: 0,
+            name: [0; NAME_LEN],
+            reserved: [0; 2],
+        }
+    }
+}
+
+/// One physically contiguous run of a buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Segment {
+    /// Where it starts in the buffer, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its address for the node's device, or [`ADDRESS_HIDDEN`]. Only coherent memory has one at all times.
+    pub dma_address: u64,
+    /// Its physical address, or [`ADDRESS_HIDDEN`]: needs CAP_SYS_ADMIN.
+    pub physical_address: u64,
+}
+
+/// `MAPBUF_IOCTL_SEGMENTS`: the physically contiguous runs of a buffer. On a named node, id 0 is its buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Segments {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the buffer's id.
+    pub id: u32,
+    /// In: number of the first run wanted.
+    pub first: u32,
+    /// In: rows that `rows` has room for. Out: rows written.
+    pub count: u32,
+    /// Out: runs that the buffer has.
+    pub total: u32,
+    /// In: address of an array of [`Segment`]; not looked at when `count` is 0.
+    pub rows: u64,
+}
+
+/// `MAPBUF_IOCTL_OFFSET`: an `mmap` offset that maps this buffer by this method.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Offset {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the buffer's id.
+    pub id: u32,
+    /// In: a [`Method`].
+    pub method: u32,
+    /// Out: `mmap` offset in bytes; plus any whole pages maps a part.
+    pub mmap_offset: u64,
+    /// In: 0.
+    pub reserved: u64,
+}
+
+/// `MAPBUF_IOCTL_EXPORT`: a dma-buf descriptor of the buffer, close-on-exec, readable and writable.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Export {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the buffer's id (0 on a named node).
+    pub id: u32,
+    /// Out: the descriptor.
+    pub fd: i32,
+}
+
+/// `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for this thread on this open file.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LastError {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// Out: number of this refusal; grows with each one on this open file. 0: none yet for this thread.
+    ///
+    /// A caller that has seen this number before knows that the error it has in hand came from
+    /// somewhere else.
+    pub sequence: u64,
+    /// Out: a [`crate::Reason`] by number.
+    pub reason: u32,
+    /// Out: the `errno` that went with it.
+    pub errno: i32,
+    /// Out: an [`Operation`] by number.
+    pub operation: u32,
+    /// In: 0.
+    pub reserved: u32,
+    /// Out: the values that the reason speaks of, in its order.
+    pub operands: [u64; OPERANDS],
+}
+
+/// `MAPBUF_IOCTL_NAME`: gives a buffer a node of its own, `/dev/mapbuf/named/NAME`, that stays.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Name {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the buffer's id.
+    pub id: u32,
+    /// In: permission bits of the node, within 0666.
+    pub mode: u32,
+    /// In: its owner, or [`CALLER`]. Another owner needs CAP_CHOWN.
+    pub uid: u32,
+    /// In: its group, or [`CALLER`]. A group that the caller is not in needs CAP_CHOWN.
+    pub gid: u32,
+    /// In: its name, `[A-Za-z0-9_][A-Za-z0-9._-]{0,63}`, padded with zeros.
+    pub name: [u8; NAME_LEN],
+}
+
+/// `MAPBUF_IOCTL_UNNAME`: takes a named buffer's node away; open files and mappings keep the memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unname {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the name, padded with zeros.
+    pub name: [u8; NAME_LEN],
+}
+
+/// ioctl numbers.
+pub mod ioctl {
+    use super::*;
+
+    /// [`Query`]
+    pub const QUERY: u32 = iowr::<Query>(Operation::Query.number());
+    /// [`Alloc`]
+    pub const ALLOC: u32 = iowr::<Alloc>(Operation::Alloc.number());
+    /// [`Free`]
+    pub const FREE: u32 = iowr::<Free>(Operation::Free.number());
+    /// [`Info`]
+    pub const INFO: u32 = iowr::<Info>(Operation::Info.number());
+    /// [`Segments`]
+    pub const SEGMENTS: u32 = iowr::<Segments>(Operation::Segments.number());
+    /// [`Offset`]
+    pub const OFFSET: u32 = iowr::<Offset>(Operation::Offset.number());
+    /// [`Export`]
+    pub const EXPORT: u32 = iowr::<Export>(Operation::Export.number());
+    /// [`LastError`]
+    pub const LAST_ERROR: u32 = iowr::<LastError>(Operation::LastError.number());
+    /// [`Name`]
+    pub const NAME: u32 = iowr::<Name>(Operation::Name.number());
+    /// [`Unname`]
+    pub const UNNAME: u32 = iowr::<Unname>(Operation::Unname.number());
+}
+
+// The layouts, once more and by hand: a change to one of these breaks programs.
+const _: () = {
+    assert!(size_of::<Query>() == 80);
+    assert!(offset_of!(Query, features) == 16);
+    assert!(offset_of!(Query, max_buffer_bytes) == 32);
+    assert!(offset_of!(Query, buffers) == 72);
+    assert!(size_of::<Alloc>() == 64);
+    assert!(offset_of!(Alloc, bytes) == 8);
+    assert!(offset_of!(Alloc, kind) == 16);
+    assert!(offset_of!(Alloc, mmap_offset) == 32);
+    assert!(offset_of!(Alloc, reserved) == 40);
+    assert!(size_of::<Free>() == 16);
+    assert!(size_of::<Info>() == 136);
+    assert!(offset_of!(Info, bytes) == 32);
+    assert!(offset_of!(Info, name) == 56);
+    assert!(offset_of!(Info, reserved) == 120);
+    assert!(size_of::<Segment>() == 32);
+    assert!(size_of::<Segments>() == 32);
+    assert!(offset_of!(Segments, rows) == 24);
+    assert!(size_of::<Offset>() == 32);
+    assert!(size_of::<Export>() == 16);
+    assert!(size_of::<LastError>() == 64);
+    assert!(offset_of!(LastError, operands) == 32);
+    assert!(size_of::<Name>() == 88);
+    assert!(offset_of!(Name, name) == 24);
+    assert!(size_of::<Unname>() == 72);
+    assert!(ioctl::QUERY == 0xc050_b900);
+    assert!(ioctl::ALLOC == 0xc040_b901);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_are_one_to_one() {
+        for &kind in Kind::ALL {
+            assert_eq!(Kind::from_number(kind.number()), Some(kind));
+            assert_eq!(Kind::from_name(kind.name()), Some(kind));
+        }
+        for &method in Method::ALL {
+            assert_eq!(Method::from_number(method.number()), Some(method));
+            assert_eq!(Method::from_name(method.name()), Some(method));
+        }
+        for &cache in Cache::ALL {
+            assert_eq!(Cache::from_number(cache.number()), Some(cache));
+            assert_eq!(Cache::from_name(cache.name()), Some(cache));
+        }
+        assert_eq!(Kind::from_number(0), None);
+        assert_eq!(Method::from_number(12), None);
+        assert_eq!(Cache::from_name("writeback"), None);
+    }
+}
