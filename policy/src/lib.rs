@@ -1,1 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
 //! The rules of the mapbuf driver: what maps how, and why not.
+//!
+//! No unsafe code, no kernel types, no allocation: every function takes values and answers with a
+//! value or a refusal. The files of this folder are compiled into the kernel module by path, and
+//! tested here on the host.
+//!
+//! * [`plan`]: the one table that decides which kernel function serves which request;
+//! * [`place`]: the two encodings of `mmap` offsets, ranges, seeking;
+//! * [`request`]: sizes and headers of structs, sizes of buffers, names, modes;
+//! * [`limit`]: what may be charged.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+// In the module, `abi` lies beside these files under the same name.
+use mapbuf_abi as abi;
+
+pub mod limit;
+pub mod place;
+pub mod plan;
+pub mod request;

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! What may be charged: the limit for all users together, and the one for each user.
+
+use super::abi::reason::{
+    Reason,
+    Refusal, //
+};
+
+/// A limit of this value stands for the default, a share of the machine's memory.
+pub const DEFAULT: u64 = 0;
+
+/// The limits in force, in bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// For all users together.
+    pub all: u64,
+    /// For each user.
+    pub user: u64,
+}
+
+impl Limits {
+    /// The limits for these parameters ([`DEFAULT`] or bytes) on a machine with `ram` bytes of memory.
+    ///
+    /// The defaults are half of the memory for all users, and as much for one: a machine that serves
+    /// one program needs no setting, one that serves several sets `max_bytes_per_user`.
+    pub fn new(all: u64, user: u64, ram: u64) -> Self {
+        let all = if all == DEFAULT { ram / 2 } else { all };
+        let user = if user == DEFAULT { all } else { user };
+        Self { all, user }
+    }
+
+    /// Whether `bytes` more fit, when `used` are charged to all and `used_by_user` to user `uid`;
+    /// answers with the two new sums.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::OverLimit`] or [`Reason::OverUserLimit`].
+    pub fn charge(
+        &self,
+        bytes: u64,
+        used: u64,
+        used_by_user: u64,
+        uid: u32,
+    ) -> Result<(u64, u64), Refusal> {
+        let sum = |used: u64, limit| used.checked_add(bytes).filter(|sum| *sum <= limit);
+        let all = sum(used, self.all).ok_or(Reason::OverLimit.with(&[bytes, used, self.all]))?;
+        let user = sum(used_by_user, self.user).ok_or(Reason::OverUserLimit.with(&[
+            bytes,
+            used_by_user,
+            self.user,
+            u64::from(uid),
+        ]))?;
+        Ok((all, user))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn defaults_are_shares_of_the_memory() {
+        let limits = Limits::new(DEFAULT, DEFAULT, 8 << 30);
+        assert_eq!((limits.all, limits.user), (4 << 30, 4 << 30));
+        let limits = Limits::new(1 << 20, 4096, 8 << 30);
+        assert_eq!((limits.all, limits.user), (1 << 20, 4096));
+    }
+
+    proptest! {
+        #[test]
+        fn a_charge_never_passes_a_limit(bytes: u64, used: u64, by_user: u64, all: u64, user: u64) {
+            let limits = Limits { all, user };
+            let fits = |used: u64, limit: u64| u128::from(used) + u128::from(bytes) <= u128::from(limit);
+            match limits.charge(bytes, used, by_user, 7) {
+                Ok((new_all, new_user)) => {
+                    prop_assert!(fits(used, all) && fits(by_user, user));
+                    prop_assert_eq!((new_all - used, new_user - by_user), (bytes, bytes));
+                }
+                Err(refusal) if refusal.reason == Reason::OverLimit => prop_assert!(!fits(used, all)),
+                Err(refusal) => {
+                    prop_assert_eq!(refusal.reason, Reason::OverUserLimit);
+                    prop_assert!(fits(used, all) && !fits(by_user, user));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Places: the two encodings of `mmap` offsets, ranges within a buffer, seeking.
+//!
+//! One open allocator node has one space of offsets, counted in pages. Below [`MAX_IDS`] an offset *is*
+//! a buffer's id, and maps that buffer from its start. Above lie packed ranges, one for each pair of
+//! buffer and method that was asked for, as long as the buffer: an offset there may point into the
+//! middle. Everything lies below [`MAX_OFFSET_PAGES`].
+
+use super::abi::{
+    reason::{
+        Reason,
+        Refusal, //
+    },
+    wire::{
+        MAX_IDS,
+        MAX_OFFSET_PAGES, //
+    },
+};
+
+/// The first page offset of packed ranges.
+pub const FIRST_PACKED: u64 = MAX_IDS as u64;
+
+/// The most pages that a buffer can have: the whole space of packed offsets.
+pub const MAX_BUFFER_PAGES: u64 = MAX_OFFSET_PAGES - FIRST_PACKED;
+
+/// The id that a page offset stands for, if it is one; 0 is no id.
+pub fn id_at(page: u64) -> Option<u32> {
+    u32::try_from(page).ok().filter(|id| *id < MAX_IDS)
+}
+
+/// Where the next id is looked for: after the last one given, and from 1 again at the end.
+pub fn id_after(last: u32) -> u32 {
+    match last.checked_add(1) {
+        Some(id) if id < MAX_IDS => id,
+        _ => 1,
+    }
+}
+
+/// Whether an id that a caller wants can be one.
+///
+/// # Errors
+///
+/// [`Reason::IdTooLarge`].
+pub fn wanted_id(id: u32) -> Result<u32, Refusal> {
+    if id < MAX_IDS {
+        Ok(id)
+    } else {
+        Err(Reason::IdTooLarge.with(&[u64::from(id), u64::from(MAX_IDS)]))
+    }
+}
+
+/// First fit: the lowest place at or after `from` for `pages` pages, among ranges that are `taken`.
+///
+/// `taken` gives (first page, pages) in rising order; all of them lie at or after [`FIRST_PACKED`].
+pub fn first_fit(from: u64, pages: u64, taken: impl Iterator<Item = (u64, u64)>) -> Option<u64> {
+    let mut at = from.max(FIRST_PACKED);
+    for (first, length) in taken {
+        if at.checked_add(pages)? <= first {
+            break;
+        }
+        at = at.max(first.checked_add(length)?);
+    }
+    (at.checked_add(pages)? <= MAX_OFFSET_PAGES).then_some(at)
+}
+
+/// Whether `pages` pages from page `page` lie within a buffer of `size` pages; answers with their end.
+///
+/// # Errors
+///
+/// [`Reason::BeyondEnd`], in bytes.
+pub fn within(page: u64, pages: u64, size: u64, page_size: u64) -> Result<u64, Refusal> {
+    page.checked_add(pages)
+        .filter(|end| *end <= size)
+        .ok_or(Reason::BeyondEnd.with(&[
+            page.saturating_mul(page_size),
+            pages.saturating_mul(page_size),
+            size.saturating_mul(page_size),
+        ]))
+}
+
+/// `lseek` whence values.
+pub mod whence {
+    /// From the start.
+    pub const SET: i32 = 0;
+    /// From the current position.
+    pub const CUR: i32 = 1;
+    /// From the end.
+    pub const END: i32 = 2;
+}
+
+/// Where `lseek` leads in a file of `size` bytes; `None` stands for a file that has no end.
+///
+/// # Errors
+///
+/// [`Reason::BadSeek`] for a place before the start, or beyond the size or `i64::MAX`.
+pub fn seek(position: i64, size: Option<u64>, offset: i64, from: i32) -> Result<i64, Refusal> {
+    let bad = Reason::BadSeek.with(&[offset as u64, u64::from(from as u32)]);
+    let end = size.and_then(|size| i64::try_from(size).ok());
+    let base = match from {
+        whence::SET => Some(0),
+        whence::CUR => Some(position),
+        whence::END => end,
+        _ => None,
+    };
+    base.and_then(|base| base.checked_add(offset))
+        .filter(|to| *to >= 0 && end.is_none_or(|end| *to <= end))
+        .ok_or(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn ids_end_where_packed_offsets_begin() {
+        assert_eq!(id_at(0), Some(0));
+        assert_eq!(id_at(FIRST_PACKED - 1), Some(MAX_IDS - 1));
+        assert_eq!(id_at(FIRST_PACKED), None);
+        assert_eq!(id_at(u64::from(u32::MAX) + 2), None);
+        assert_eq!(id_after(MAX_IDS - 1), 1);
+        assert_eq!(id_after(u32::MAX), 1);
+        assert_eq!(wanted_id(MAX_IDS - 1), Ok(MAX_IDS - 1));
+        assert_eq!(wanted_id(MAX_IDS).unwrap_err().reason, Reason::IdTooLarge);
+    }
+
+    proptest! {
+        #[test]
+        fn first_fit_never_overlaps(
+            lengths in prop::collection::vec((0u64..40, 1u64..40), 0..20),
+            from in 0u64..FIRST_PACKED + 400,
+            pages in 1u64..100,
+        ) {
+            let mut at = FIRST_PACKED;
+            let taken: Vec<_> = lengths
+                .into_iter()
+                .map(|(gap, length)| {
+                    let first = at + gap;
+                    at = first + length;
+                    (first, length)
+                })
+                .collect();
+            let place = first_fit(from, pages, taken.iter().copied()).unwrap();
+            prop_assert!(place >= FIRST_PACKED.max(from));
+            for (first, length) in taken {
+                prop_assert!(place + pages <= first || first + length <= place);
+            }
+        }
+
+        #[test]
+        fn first_fit_stays_in_the_space(from: u64, pages in 1u64..) {
+            if let Some(place) = first_fit(from, pages, core::iter::empty()) {
+                prop_assert!(u128::from(place) + u128::from(pages) <= u128::from(MAX_OFFSET_PAGES));
+            }
+        }
+
+        #[test]
+        fn within_is_exact_for_any_input(page: u64, pages: u64, size: u64) {
+            let fits = u128::from(page) + u128::from(pages) <= u128::from(size);
+            prop_assert_eq!(within(page, pages, size, 4096).is_ok(), fits);
+        }
+
+        #[test]
+        fn seek_lands_in_the_file(position in 0i64.., size: u64, offset: i64, from in -1i32..4) {
+            if let Ok(to) = seek(position, Some(size), offset, from) {
+                prop_assert!(to >= 0 && to as u64 <= size);
+            }
+        }
+    }
+
+    #[test]
+    fn seek_without_an_end_has_no_end() {
+        assert_eq!(seek(5, None, 7, whence::CUR), Ok(12));
+        assert_eq!(
+            seek(0, None, 0, whence::END).unwrap_err().reason,
+            Reason::BadSeek
+        );
+        assert_eq!(
+            seek(i64::MAX, None, 1, whence::CUR).unwrap_err().reason,
+            Reason::BadSeek
+        );
+    }
+}

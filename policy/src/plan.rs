@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The one table that decides which kernel function maps a buffer, and why another cannot.
+//!
+//! [`decide`] takes what is asked for ([`Request`]) and what the memory is ([`Layout`]), and answers with
+//! a [`Plan`], which the driver carries out as it stands, or with a refusal. The rules rest on what the
+//! kernel's functions check themselves, in `mm/memory.c` unless said otherwise; the driver asks here
+//! first, so that a refusal comes from `mmap` with a reason, never later as a signal.
+
+use super::{
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::{
+            Cache,
+            Kind,
+            Method, //
+        },
+    },
+    place::within,
+};
+
+/// Who sees writes through the mapping, and whether there can be any.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sharing {
+    /// `MAP_SHARED`: no copy-on-write.
+    Shared,
+    /// `MAP_PRIVATE` without `PROT_WRITE`. `VM_MAYWRITE` is cleared, so it can never become copy-on-write.
+    PrivateReadOnly,
+    /// `MAP_PRIVATE` with `PROT_WRITE`: copy-on-write.
+    PrivateWritable,
+}
+
+impl Sharing {
+    /// Every value.
+    pub const ALL: &'static [Self] = &[Self::Shared, Self::PrivateReadOnly, Self::PrivateWritable];
+
+    /// From the flags that the kernel's core has set: `shared` is `VM_SHARED`, `write` is `VM_WRITE`,
+    /// `may_write` is `VM_MAYWRITE`.
+    ///
+    /// `MAP_SHARED` on a file opened for reading comes without `VM_SHARED` and without `VM_MAYWRITE`
+    /// (`do_mmap` of `mm/mmap.c`); it is shared all the same, since nothing can make it copy-on-write:
+    /// that is `(VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE` (`is_cow_mapping` of `mm/internal.h`).
+    pub const fn new(shared: bool, write: bool, may_write: bool) -> Self {
+        match (shared || !may_write, write) {
+            (true, _) => Self::Shared,
+            (false, false) => Self::PrivateReadOnly,
+            (false, true) => Self::PrivateWritable,
+        }
+    }
+}
+
+/// A request to map a part of a buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// The method asked for.
+    pub method: Method,
+    /// First page of the part.
+    pub page: u64,
+    /// Pages in it, at least 1.
+    pub pages: u64,
+    /// Shared or private.
+    pub sharing: Sharing,
+    /// `PROT_EXEC`.
+    pub exec: bool,
+    /// The caller has CAP_SYS_ADMIN.
+    pub admin: bool,
+}
+
+/// What sort of 2 MiB entry a place in a buffer can have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Huge {
+    /// None.
+    No,
+    /// One for a folio of exactly that size (`do_set_pmd` takes no other).
+    Folio,
+    /// One for page frames: special, out of reach of `get_user_pages`.
+    Pfn,
+}
+
+/// What the memory of a buffer is like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Facts {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its cache mode.
+    pub cache: Cache,
+    /// Its size in pages.
+    pub pages: u64,
+    /// Bytes in a page.
+    pub page_size: u64,
+    /// Pages in a huge entry.
+    pub huge_pages: u64,
+    /// Each page has a reference count of its own, so it can be inserted, pinned and copied like a file's.
+    /// Coherent memory, CMA memory and regions have not.
+    pub paged: bool,
+    /// It is System RAM, so its physical address is nobody's business.
+    pub ram: bool,
+}
+
+/// The memory of a buffer, as far as the rules look at it. Pages count from the buffer's start.
+pub trait Layout {
+    /// What it is like as a whole.
+    fn facts(&self) -> Facts;
+
+    /// Pages from `page` to the end of its physically contiguous run, at least 1 within the buffer.
+    fn run(&self, page: u64) -> u64;
+
+    /// What sort of huge entry a mapping of the pages from `page` to `end` can have somewhere, given an
+    /// address that fits.
+    fn huge(&self, page: u64, end: u64) -> Huge;
+}
+
+/// The kernel function that maps, with what it needs to know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// `remap_pfn_range` over the whole mapping.
+    Remap,
+    /// `remap_pfn_range` page by page.
+    RemapEach,
+    /// `vm_insert_pages`.
+    Insert,
+    /// `vm_map_pages`.
+    MapPages,
+    /// `remap_vmalloc_range`.
+    Vmalloc,
+    /// `dma_mmap_coherent`.
+    Dma,
+    /// `vm_iomap_memory`.
+    Iomap,
+    /// `io_remap_pfn_range`.
+    IoRemap,
+    /// A `fault` that answers with the page.
+    FaultPage,
+    /// A `fault` that calls `vmf_insert_pfn`.
+    FaultPfn,
+    /// A `huge_fault` that calls `vmf_insert_folio_pmd`, and a `fault` for the rest.
+    FaultHugeFolio,
+    /// A `huge_fault` that calls `vmf_insert_pfn_pmd`, and a `fault` for the rest.
+    FaultHugePfn,
+}
+
+/// What the driver does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Plan {
+    /// How it maps.
+    pub way: Way,
+    /// Clear `VM_MAYWRITE`.
+    pub seal: bool,
+}
+
+impl Plan {
+    /// The method that this plan carries out, never `auto`.
+    pub const fn method(&self) -> Method {
+        match self.way {
+            Way::Remap => Method::Remap,
+            Way::RemapEach => Method::RemapEach,
+            Way::Insert => Method::Insert,
+            Way::MapPages => Method::MapPages,
+            Way::Vmalloc => Method::Vmalloc,
+            Way::Dma => Method::Dma,
+            Way::Iomap => Method::Iomap,
+            Way::IoRemap => Method::IoRemap,
+            Way::FaultPage => Method::FaultPage,
+            Way::FaultPfn => Method::FaultPfn,
+            Way::FaultHugeFolio | Way::FaultHugePfn => Method::FaultHuge,
+        }
+    }
+}
+
+/// What a method asks of the memory, beyond a range within the buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Needs {
+    /// Nothing.
+    Nothing,
+    /// The mapped part is one physical run.
+    OneRun,
+    /// The whole buffer is one physical run.
+    WholeRun,
+    /// Pages with a reference count of their own.
+    Pages,
+    /// The kind `vmalloc`: the area has `VM_USERMAP` (`remap_vmalloc_range_partial` of `mm/vmalloc.c`).
+    Vmalloc,
+    /// The kind `coherent`: the address came from the DMA API.
+    Coherent,
+    /// A place in the mapped part where a huge entry can begin.
+    Huge,
+}
+
+/// What becomes of a private writable mapping.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cow {
+    /// Page faults copy the pages.
+    Copies,
+    /// `remap_pfn_range_internal` wants the whole VMA at once, and writes the PFN into `vm_pgoff`.
+    OneRun,
+    /// `vmf_insert_pfn_prot` has a `BUG_ON` for it.
+    Never,
+}
+
+/// The table: one row a method.
+const fn row(way: Way) -> (Needs, Cow) {
+    match way {
+        Way::Remap | Way::IoRemap => (Needs::OneRun, Cow::OneRun),
+        // vm_iomap_memory takes start and length of the whole and adds vm_pgoff itself.
+        Way::Iomap => (Needs::WholeRun, Cow::OneRun),
+        Way::RemapEach => (Needs::Nothing, Cow::OneRun),
+        // validate_page_before_insert refuses a page whose folio has no references.
+        Way::Insert | Way::MapPages => (Needs::Pages, Cow::Copies),
+        Way::Vmalloc => (Needs::Vmalloc, Cow::Copies),
+        // dma_direct_mmap of kernel/dma/direct.c is one remap_pfn_range.
+        Way::Dma => (Needs::Coherent, Cow::OneRun),
+        Way::FaultPage => (Needs::Pages, Cow::Copies),
+        Way::FaultPfn => (Needs::Nothing, Cow::Never),
+        Way::FaultHugeFolio => (Needs::Huge, Cow::Copies),
+        Way::FaultHugePfn => (Needs::Huge, Cow::Never),
+    }
+}
+
+/// The way that a method stands for, for this memory.
+fn way(method: Method, facts: &Facts, huge: Huge) -> Way {
+    match method {
+        Method::Auto if facts.paged => Way::FaultPage,
+        Method::Auto if matches!(facts.kind, Kind::Coherent) => Way::Dma,
+        Method::Auto if facts.ram => Way::Remap,
+        Method::Auto => Way::IoRemap,
+        Method::Remap => Way::Remap,
+        Method::RemapEach => Way::RemapEach,
+        Method::Insert => Way::Insert,
+        Method::MapPages => Way::MapPages,
+        Method::Vmalloc => Way::Vmalloc,
+        Method::Dma => Way::Dma,
+        Method::Iomap => Way::Iomap,
+        Method::IoRemap => Way::IoRemap,
+        Method::FaultPage => Way::FaultPage,
+        Method::FaultPfn => Way::FaultPfn,
+        Method::FaultHuge if matches!(huge, Huge::Folio) => Way::FaultHugeFolio,
+        Method::FaultHuge => Way::FaultHugePfn,
+    }
+}
+
+/// Decides how a request is served.
+///
+/// # Errors
+///
+/// A refusal with the reason, and the operands that the reason names.
+pub fn decide(memory: &impl Layout, request: &Request) -> Result<Plan, Refusal> {
+    let facts = memory.facts();
+    if request.exec {
+        return Err(Reason::Executable.into());
+    }
+    let end = within(request.page, request.pages, facts.pages, facts.page_size)?;
+    let cow = matches!(request.sharing, Sharing::PrivateWritable);
+    if cow && facts.cache != Cache::Cached {
+        // wp_page_copy gives the copy, an ordinary page, the protection of the VMA.
+        return Err(Reason::CowNeedsCached.with(&[u64::from(facts.cache.number())]));
+    }
+
+    let huge = match request.method {
+        Method::FaultHuge => memory.huge(request.page, end),
+        _ => Huge::No,
+    };
+    let way = way(request.method, &facts, huge);
+    let plan = Plan {
+        way,
+        seal: matches!(request.sharing, Sharing::PrivateReadOnly),
+    };
+    let (needs, cow_rule) = row(way);
+    check(memory, &facts, request, needs, huge, plan.method())?;
+    if cow {
+        copy_on_write(memory, &facts, request, cow_rule, plan.method())?;
+    }
+    Ok(plan)
+}
+
+fn check(
+    memory: &impl Layout,
+    facts: &Facts,
+    request: &Request,
+    needs: Needs,
+    huge: Huge,
+    method: Method,
+) -> Result<(), Refusal> {
+    let method = u64::from(method.number());
+    let kind = u64::from(facts.kind.number());
+    let one_run = |page: u64, pages: u64| {
+        let run = memory.run(page);
+        if run >= pages {
+            return Ok(());
+        }
+        let bytes = |pages: u64| pages.saturating_mul(facts.page_size);
+        Err(Reason::NeedsOneRun.with(&[method, bytes(page), bytes(pages), bytes(run)]))
+    };
+    match needs {
+        Needs::Nothing => Ok(()),
+        Needs::OneRun => one_run(request.page, request.pages),
+        Needs::WholeRun => one_run(0, facts.pages),
+        Needs::Pages if facts.paged => Ok(()),
+        Needs::Pages => Err(Reason::NeedsPages.with(&[method, kind])),
+        Needs::Vmalloc if matches!(facts.kind, Kind::Vmalloc) => Ok(()),
+        Needs::Vmalloc => Err(Reason::NeedsVmalloc.with(&[kind])),
+        Needs::Coherent if matches!(facts.kind, Kind::Coherent) => Ok(()),
+        Needs::Coherent => Err(Reason::NeedsCoherent.with(&[kind])),
+        Needs::Huge if !matches!(huge, Huge::No) => Ok(()),
+        Needs::Huge => Err(Reason::NothingHuge.with(&[
+            request.pages.saturating_mul(facts.page_size),
+            facts.huge_pages.saturating_mul(facts.page_size),
+        ])),
+    }
+}
+
+fn copy_on_write(
+    memory: &impl Layout,
+    facts: &Facts,
+    request: &Request,
+    rule: Cow,
+    method: Method,
+) -> Result<(), Refusal> {
+    match rule {
+        Cow::Copies => Ok(()),
+        Cow::Never => Err(Reason::CowAtFault.with(&[u64::from(method.number())])),
+        Cow::OneRun => {
+            // One call for the whole VMA; `remap-each` makes one call a page.
+            let covered = match method {
+                Method::RemapEach => 1,
+                _ => memory.run(request.page),
+            };
+            if covered < request.pages {
+                let runs = match method {
+                    Method::RemapEach => request.pages,
+                    _ => runs(
+                        memory,
+                        request.page,
+                        request.page.saturating_add(request.pages),
+                    ),
+                };
+                let bytes = |pages: u64| pages.saturating_mul(facts.page_size);
+                return Err(Reason::CowNeedsContiguous.with(&[
+                    bytes(request.page),
+                    bytes(request.pages),
+                    runs,
+                ]));
+            }
+            if facts.ram && !request.admin {
+                return Err(Reason::CowShowsAddress.into());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Physically contiguous runs in the pages from `page` to `end`.
+pub fn runs(memory: &impl Layout, page: u64, end: u64) -> u64 {
+    let mut at = page;
+    let mut runs = 0;
+    while at < end {
+        runs += 1;
+        at = at.saturating_add(memory.run(at).max(1));
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::vec::Vec;
+
+    /// Memory given by the lengths of its runs.
+    struct Memory {
+        facts: Facts,
+        runs: Vec<u64>,
+    }
+
+    impl Layout for Memory {
+        fn facts(&self) -> Facts {
+            self.facts
+        }
+
+        fn run(&self, page: u64) -> u64 {
+            let mut start = 0;
+            for run in &self.runs {
+                if page < start + run {
+                    return start + run - page;
+                }
+                start += run;
+            }
+            0
+        }
+
+        fn huge(&self, _page: u64, _end: u64) -> Huge {
+            Huge::No
+        }
+    }
+
+    fn memory(kind: Kind, runs: &[u64]) -> Memory {
+        let paged = matches!(kind, Kind::Vmalloc | Kind::Pages | Kind::Contiguous);
+        Memory {
+            facts: Facts {
+                kind,
+                cache: Cache::Cached,
+                pages: runs.iter().sum(),
+                page_size: 4096,
+                huge_pages: 512,
+                paged,
+                ram: true,
+            },
+            runs: runs.to_vec(),
+        }
+    }
+
+    fn request(method: Method, sharing: Sharing, page: u64, pages: u64) -> Request {
+        Request {
+            method,
+            page,
+            pages,
+            sharing,
+            exec: false,
+            admin: false,
+        }
+    }
+
+    #[test]
+    fn sharing_is_what_can_become_copy_on_write() {
+        assert_eq!(Sharing::new(true, true, true), Sharing::Shared);
+        assert_eq!(Sharing::new(true, false, true), Sharing::Shared);
+        // MAP_SHARED through a descriptor that was opened for reading.
+        assert_eq!(Sharing::new(false, false, false), Sharing::Shared);
+        assert_eq!(Sharing::new(false, false, true), Sharing::PrivateReadOnly);
+        assert_eq!(Sharing::new(false, true, true), Sharing::PrivateWritable);
+    }
+
+    /// Question B: 16 scattered pages, mapped one by one by `remap_pfn_range`.
+    #[test]
+    fn question_b() {
+        let scattered = memory(Kind::Vmalloc, &[1; 16]);
+        let ask = |sharing| decide(&scattered, &request(Method::RemapEach, sharing, 0, 16));
+        assert_eq!(ask(Sharing::Shared).unwrap().way, Way::RemapEach);
+        assert_eq!(
+            ask(Sharing::PrivateReadOnly),
+            Ok(Plan {
+                way: Way::RemapEach,
+                seal: true
+            })
+        );
+        let refusal = ask(Sharing::PrivateWritable).unwrap_err();
+        assert_eq!(refusal, Reason::CowNeedsContiguous.with(&[0, 65536, 16]));
+        let auto = decide(
+            &scattered,
+            &request(Method::Auto, Sharing::PrivateWritable, 0, 16),
+        );
+        assert_eq!(auto.unwrap().way, Way::FaultPage);
+    }
+
+    #[test]
+    fn coherent_memory_is_mapped_by_the_dma_api() {
+        let coherent = memory(Kind::Coherent, &[8]);
+        let ask = |request| decide(&coherent, &request).map(|plan| plan.way);
+        assert_eq!(
+            ask(request(Method::Auto, Sharing::Shared, 0, 8)),
+            Ok(Way::Dma)
+        );
+        let private = request(Method::Auto, Sharing::PrivateWritable, 2, 3);
+        assert_eq!(ask(private), Err(Reason::CowShowsAddress.into()));
+        assert_eq!(
+            ask(Request {
+                admin: true,
+                ..private
+            }),
+            Ok(Way::Dma)
+        );
+        let insert = request(Method::Insert, Sharing::Shared, 0, 8);
+        assert_eq!(ask(insert), Err(Reason::NeedsPages.with(&[3, 4])));
+    }
+
+    #[test]
+    fn one_run_is_counted_from_the_mapped_part() {
+        let memory = memory(Kind::Pages, &[4, 4, 8]);
+        let ask = |page, pages| {
+            decide(
+                &memory,
+                &request(Method::Remap, Sharing::Shared, page, pages),
+            )
+            .map(|plan| plan.way)
+        };
+        assert_eq!(ask(4, 4), Ok(Way::Remap));
+        assert_eq!(ask(9, 7), Ok(Way::Remap));
+        assert_eq!(
+            ask(2, 4),
+            Err(Reason::NeedsOneRun.with(&[1, 2 * 4096, 4 * 4096, 2 * 4096]))
+        );
+        assert_eq!(ask(9, 8).unwrap_err().reason, Reason::BeyondEnd);
+        assert_eq!(runs(&memory, 2, 16), 3);
+    }
+}

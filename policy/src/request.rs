@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! What a caller may write into a struct: its size, a buffer's size, a name, a mode.
+
+use super::{
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::{
+            MAX_STRUCT_SIZE,
+            NAME_LEN, //
+        },
+    },
+    place::MAX_BUFFER_PAGES,
+};
+
+/// How many bytes of a struct that says it is `given` bytes long are copied, when its first version had
+/// `least` and this driver's has `known`. What lies between `known` and `given` must be zero.
+///
+/// # Errors
+///
+/// [`Reason::StructTooShort`], [`Reason::StructTooLong`].
+pub fn struct_size(given: u32, least: u32, known: u32) -> Result<u32, Refusal> {
+    if given < least {
+        Err(Reason::StructTooShort.with(&[u64::from(given), u64::from(least)]))
+    } else if given > MAX_STRUCT_SIZE {
+        Err(Reason::StructTooLong.with(&[u64::from(given), u64::from(MAX_STRUCT_SIZE)]))
+    } else {
+        Ok(given.min(known))
+    }
+}
+
+/// That no flag is set that is not `known`.
+///
+/// # Errors
+///
+/// [`Reason::UnknownFlags`].
+pub fn flags(given: u32, known: u32) -> Result<(), Refusal> {
+    if given & !known == 0 {
+        Ok(())
+    } else {
+        Err(Reason::UnknownFlags.with(&[u64::from(given), u64::from(known)]))
+    }
+}
+
+/// That the reserved 64-bit words from byte `offset` of a struct are zero.
+///
+/// # Errors
+///
+/// [`Reason::ReservedNotZero`] with the byte offset of the first that is not.
+pub fn reserved(words: &[u64], offset: usize) -> Result<(), Refusal> {
+    match words.iter().position(|word| *word != 0) {
+        None => Ok(()),
+        Some(index) => Err(Reason::ReservedNotZero.with(&[(offset + 8 * index) as u64])),
+    }
+}
+
+/// The pages of a buffer of `bytes` bytes.
+///
+/// # Errors
+///
+/// [`Reason::ZeroBytes`], [`Reason::TooManyBytes`].
+pub fn buffer_pages(bytes: u64, page_size: u64) -> Result<u64, Refusal> {
+    match bytes.div_ceil(page_size) {
+        0 => Err(Reason::ZeroBytes.into()),
+        pages if pages <= MAX_BUFFER_PAGES => Ok(pages),
+        _ => Err(Reason::TooManyBytes.with(&[bytes, MAX_BUFFER_PAGES.saturating_mul(page_size)])),
+    }
+}
+
+/// The bytes of a name: `[A-Za-z0-9_][A-Za-z0-9._-]{0,63}`, padded with zeros.
+///
+/// # Errors
+///
+/// [`Reason::NameInvalid`] with the position and the byte.
+pub fn name(field: &[u8; NAME_LEN]) -> Result<&[u8], Refusal> {
+    let length = field.iter().position(|byte| *byte == 0).unwrap_or(NAME_LEN);
+    let (name, padding) = field.split_at(length);
+    let invalid = |at: usize, byte: u8| Reason::NameInvalid.with(&[at as u64, u64::from(byte)]);
+    if name.is_empty() {
+        return Err(invalid(NAME_LEN, 0));
+    }
+    for (at, &byte) in name.iter().enumerate() {
+        let word = byte.is_ascii_alphanumeric() || byte == b'_';
+        if !word && (at == 0 || !matches!(byte, b'.' | b'-')) {
+            return Err(invalid(at, byte));
+        }
+    }
+    match padding.iter().position(|byte| *byte != 0) {
+        None => Ok(name),
+        Some(after) => Err(invalid(length, padding.get(after).copied().unwrap_or(0))),
+    }
+}
+
+/// That `mode` sets nothing but read and write permissions.
+///
+/// # Errors
+///
+/// [`Reason::ModeInvalid`].
+pub fn mode(mode: u32) -> Result<u16, Refusal> {
+    u16::try_from(mode)
+        .ok()
+        .filter(|mode| mode & !0o666 == 0)
+        .ok_or(Reason::ModeInvalid.with(&[u64::from(mode)]))
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn field(text: &[u8]) -> [u8; NAME_LEN] {
+        let mut field = [0; NAME_LEN];
+        field[..text.len()].copy_from_slice(text);
+        field
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(name(&field(b"ring.0-a_B")), Ok(&b"ring.0-a_B"[..]));
+        assert_eq!(name(&[b'x'; NAME_LEN]), Ok(&[b'x'; NAME_LEN][..]));
+        assert_eq!(name(&field(b"")).unwrap_err().operands[..2], [64, 0]);
+        assert_eq!(
+            name(&field(b".hidden")).unwrap_err().operands[..2],
+            [0, 0x2e]
+        );
+        assert_eq!(name(&field(b"-x")).unwrap_err().operands[..2], [0, 0x2d]);
+        assert_eq!(name(&field(b"a/b")).unwrap_err().operands[..2], [1, 0x2f]);
+        assert_eq!(name(&field(b"a\0b")).unwrap_err().operands[..2], [1, 0x62]);
+        assert_eq!(name(&field(b"\xff")).unwrap_err().operands[..2], [0, 0xff]);
+    }
+
+    #[test]
+    fn struct_sizes() {
+        assert_eq!(struct_size(64, 64, 64), Ok(64));
+        assert_eq!(struct_size(72, 64, 64), Ok(64));
+        assert_eq!(struct_size(64, 64, 72), Ok(64));
+        assert_eq!(struct_size(4096, 64, 72), Ok(72));
+        assert_eq!(
+            struct_size(63, 64, 64).unwrap_err().reason,
+            Reason::StructTooShort
+        );
+        assert_eq!(
+            struct_size(4097, 64, 64).unwrap_err().reason,
+            Reason::StructTooLong
+        );
+    }
+
+    #[test]
+    fn reserved_words_are_named() {
+        assert_eq!(reserved(&[0, 0, 0], 40), Ok(()));
+        assert_eq!(reserved(&[0, 0, 1], 40).unwrap_err().operands[0], 56);
+        assert_eq!(flags(3, 3), Ok(()));
+        assert_eq!(flags(4, 3).unwrap_err().reason, Reason::UnknownFlags);
+    }
+
+    #[test]
+    fn modes() {
+        assert_eq!(mode(0o660), Ok(0o660));
+        for bad in [0o770, 0o1660, 0o10660, 0x10000] {
+            assert_eq!(mode(bad).unwrap_err().operands[0], u64::from(bad));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pages_cover_the_bytes(bytes: u64) {
+            match buffer_pages(bytes, 4096) {
+                Ok(pages) => {
+                    prop_assert!(pages * 4096 >= bytes && (pages - 1) * 4096 < bytes);
+                }
+                Err(refusal) => prop_assert!(
+                    bytes == 0 && refusal.reason == Reason::ZeroBytes
+                        || bytes > MAX_BUFFER_PAGES * 4096 && refusal.reason == Reason::TooManyBytes
+                ),
+            }
+        }
+
+        #[test]
+        fn a_name_that_passes_is_safe_in_a_path(bytes: [u8; 32]) {
+            let mut raw = [0; NAME_LEN];
+            raw[..32].copy_from_slice(&bytes);
+            if let Ok(name) = name(&raw) {
+                prop_assert!(!name.is_empty() && name != b"." && name != b"..");
+                prop_assert!(!name.contains(&b'/') && !name.contains(&b'!') && !name.contains(&0));
+            }
+        }
+    }
+}
