@@ -1,0 +1,72 @@
+//! How a buffer is asked for.
+
+use crate::{buffer::Buffer, device::Device, error::Result};
+use mapbuf_abi::{Alloc, Cache, Kind, ANY_NODE};
+
+/// What memory a buffer shall have.
+///
+/// ```no_run
+/// use mapbuf::{AllocOptions, Device, Kind};
+///
+/// # fn main() -> Result<(), mapbuf::Error> {
+/// let device = Device::open()?;
+/// let buffer = AllocOptions::new(Kind::Pages, 8 << 20)
+///     .numa_node(0)
+///     .alloc(&device)?;
+/// assert_eq!(buffer.len(), 8 << 20);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `alloc` is called"]
+pub struct AllocOptions {
+    request: Alloc,
+}
+
+impl AllocOptions {
+    /// A buffer of this kind with at least this many bytes (rounded up to whole pages), cached, from any NUMA node,
+    /// with an id that the driver picks.
+    pub fn new(kind: Kind, bytes: u64) -> Self {
+        Self {
+            request: Alloc {
+                bytes,
+                kind: kind.number(),
+                cache: Cache::Cached.number(),
+                numa_node: ANY_NODE,
+                ..Alloc::default()
+            },
+        }
+    }
+
+    /// The cache mode of every view of it, the kernel's own included.
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.request.cache = cache.number();
+        self
+    }
+
+    /// The NUMA node to take the memory from, and from no other.
+    pub fn numa_node(mut self, node: u32) -> Self {
+        // A number that is no `i32` stands for no node, and the largest one does too.
+        self.request.numa_node = i32::try_from(node).unwrap_or(i32::MAX);
+        self
+    }
+
+    /// The id wanted; 0 lets the driver pick one.
+    pub fn id(mut self, id: u32) -> Self {
+        self.request.id = id;
+        self
+    }
+
+    /// Allocates the buffer. Its memory is zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`](crate::Error::Refused) with a [`Reason`](crate::Reason) of the 200s: bad arguments, a limit
+    /// (`OverLimit`, `OverUserLimit`, `TooManyBuffers`), or no such memory (`OutOfMemory`, `NoContiguousMemory`,
+    /// `NoCoherentMemory`); nothing stays behind. `ReadOnlyOpen` if the device was opened for reading alone.
+    pub fn alloc(&self, device: &Device) -> Result<Buffer> {
+        let mut request = self.request;
+        device.file().call(&mut request)?;
+        Buffer::from_alloc(device.clone(), &request)
+    }
+}

@@ -1,0 +1,262 @@
+//! A buffer: an id of a session, and the memory it stands for.
+
+use crate::{
+    bounds::{self, wide},
+    device::Device,
+    error::{Error, Result},
+    export::Export,
+    file::NodeFile,
+    info::BufferInfo,
+    map::{MapOptions, Mappable, Target},
+    mapping::Mapping,
+    raw,
+};
+use mapbuf_abi::{Alloc, Cache, Free, Kind, Method, Offset, Operation, Segment};
+use rustix::io::Errno;
+use std::os::fd::AsFd;
+
+/// A buffer, by its id in a session. Dropping it gives the id back; the memory goes with its last user, be that this
+/// id, a [`Mapping`], an [`Export`] or a name.
+#[derive(Debug)]
+pub struct Buffer {
+    device: Device,
+    id: u32,
+    kind: Kind,
+    cache: Cache,
+    bytes: u64,
+    mmap_offset: u64,
+    /// Whether dropping gives the id back.
+    owned: bool,
+}
+
+impl Buffer {
+    pub(crate) fn from_alloc(device: Device, answer: &Alloc) -> Result<Self> {
+        let unknown = |what, number| Error::UnknownNumber { what, number };
+        Ok(Self {
+            device,
+            id: answer.id,
+            kind: Kind::from_number(answer.kind).ok_or_else(|| unknown("kind", answer.kind))?,
+            cache: Cache::from_number(answer.cache)
+                .ok_or_else(|| unknown("cache mode", answer.cache))?,
+            bytes: answer.bytes,
+            mmap_offset: answer.mmap_offset,
+            owned: true,
+        })
+    }
+
+    pub(crate) fn from_info(device: Device, info: &BufferInfo) -> Self {
+        Self {
+            device,
+            id: info.id,
+            kind: info.kind,
+            cache: info.cache,
+            bytes: info.bytes,
+            mmap_offset: info.mmap_offset,
+            owned: true,
+        }
+    }
+
+    /// Its id in the session; `mmap` of the session at `id << PAGE_SHIFT` maps it.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its kind of memory.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its cache mode.
+    pub fn cache(&self) -> Cache {
+        self.cache
+    }
+
+    /// Its size in bytes: what was asked for, rounded up to whole pages.
+    #[expect(clippy::len_without_is_empty, reason = "there is no empty buffer")]
+    pub fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Its `mmap` offset for the method `auto`, in bytes; plus any whole pages within it maps a part.
+    pub fn mmap_offset(&self) -> u64 {
+        self.mmap_offset
+    }
+
+    /// The session that it belongs to.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Maps the whole of it: shared, and for reading and writing unless the device was opened for reading alone.
+    /// [`MapOptions`] has what else may be chosen.
+    ///
+    /// # Errors
+    ///
+    /// As for [`MapOptions::map`].
+    pub fn map(&self) -> Result<Mapping> {
+        MapOptions::new().map(self)
+    }
+
+    /// Asks what it is now: how many mappings it has, and in how many runs it lies.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NoSuchId`](crate::Reason::NoSuchId) if its id was freed behind its back.
+    pub fn info(&self) -> Result<BufferInfo> {
+        self.device.info_of(self.id)?.try_into()
+    }
+
+    /// Its physically contiguous runs, in the order of the buffer. An address that the caller may not see is
+    /// [`ADDRESS_HIDDEN`](crate::abi::ADDRESS_HIDDEN).
+    ///
+    /// # Errors
+    ///
+    /// As for [`info`](Self::info).
+    pub fn segments(&self) -> Result<Vec<Segment>> {
+        segments(self.device.file(), self.id)
+    }
+
+    /// The `mmap` offset that maps it by this method, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::UnknownMethod`](crate::Reason::UnknownMethod), and those of the 300s that say why this kind of
+    /// memory cannot be mapped so.
+    pub fn offset(&self, method: Method) -> Result<u64> {
+        offset(self.device.file(), self.id, method)
+    }
+
+    /// Reads bytes by the kernel's own view (`pread`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if not all of them lie in the buffer.
+    pub fn read_at(&self, offset: u64, to: &mut [u8]) -> Result<()> {
+        bounds::check(offset, wide(to.len()), self.bytes)?;
+        read_exact(self.device.file(), self.mmap_offset + offset, to)
+    }
+
+    /// Writes bytes by the kernel's own view (`pwrite`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if not all of them lie in the buffer.
+    pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<()> {
+        bounds::check(offset, wide(from.len()), self.bytes)?;
+        write_all(self.device.file(), self.mmap_offset + offset, from)
+    }
+
+    /// Makes a dma-buf descriptor of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ReadOnlyOpen`](crate::Reason::ReadOnlyOpen) if the device was opened for reading alone.
+    pub fn export(&self) -> Result<Export> {
+        Export::of(self.device.file(), self.id)
+    }
+
+    /// Gives the id back, as dropping does, and tells when that fails.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NoSuchId`](crate::Reason::NoSuchId) if it was freed behind its back.
+    pub fn free(mut self) -> Result<()> {
+        self.owned = false;
+        self.give_back()
+    }
+
+    /// Keeps the id beyond this value: the buffer lives until the session ends, or until [`Device::adopt`] takes it
+    /// over and drops it.
+    pub fn into_id(mut self) -> u32 {
+        self.owned = false;
+        self.id
+    }
+
+    fn give_back(&self) -> Result<()> {
+        self.device.file().call(&mut Free {
+            id: self.id,
+            ..Free::default()
+        })
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.owned {
+            // What can fail here is an id that was freed by its number: then there is nothing to give back.
+            let _ = self.give_back();
+        }
+    }
+}
+
+impl Mappable for Buffer {}
+
+impl crate::map::sealed::Source for Buffer {
+    fn target(&self, method: Method) -> Result<Target<'_>> {
+        Ok(Target {
+            file: Some(self.device.file()),
+            fd: self.device.as_fd(),
+            access: self.device.file().access(),
+            bytes: self.bytes,
+            base: match method {
+                Method::Auto => self.mmap_offset,
+                method => self.offset(method)?,
+            },
+        })
+    }
+}
+
+pub(crate) fn offset(file: &NodeFile, id: u32, method: Method) -> Result<u64> {
+    let mut request = Offset {
+        id,
+        method: method.number(),
+        ..Offset::default()
+    };
+    file.call(&mut request)?;
+    Ok(request.mmap_offset)
+}
+
+pub(crate) fn segments(file: &NodeFile, id: u32) -> Result<Vec<Segment>> {
+    const AT_ONCE: usize = 512;
+    let mut all = Vec::new();
+    loop {
+        let first = u32::try_from(all.len()).unwrap_or(u32::MAX);
+        let mut rows = [Segment::default(); AT_ONCE];
+        let (written, total) = file.attempt(Operation::Segments, |fd| {
+            raw::segments_of(fd, id, first, &mut rows)
+        })?;
+        all.extend_from_slice(rows.get(..written).unwrap_or_default());
+        if written == 0 || wide(all.len()) >= u64::from(total) {
+            return Ok(all);
+        }
+    }
+}
+
+pub(crate) fn read_exact(file: &NodeFile, mut offset: u64, mut to: &mut [u8]) -> Result<()> {
+    while !to.is_empty() {
+        let done = file.attempt(Operation::Read, |fd| {
+            match rustix::io::pread(fd, &mut *to, offset) {
+                // The bounds were checked: an end of file here is a buffer that is gone.
+                Ok(0) => Err(Errno::IO),
+                other => other,
+            }
+        })?;
+        to = &mut to[done..];
+        offset += wide(done);
+    }
+    Ok(())
+}
+
+pub(crate) fn write_all(file: &NodeFile, mut offset: u64, mut from: &[u8]) -> Result<()> {
+    while !from.is_empty() {
+        let done = file.attempt(Operation::Write, |fd| {
+            match rustix::io::pwrite(fd, from, offset) {
+                Ok(0) => Err(Errno::IO),
+                other => other,
+            }
+        })?;
+        from = &from[done..];
+        offset += wide(done);
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! An allocator node: where buffers come from.
+
+use crate::{
+    alloc::AllocOptions,
+    buffer::Buffer,
+    error::Result,
+    file::{Access, NodeFile},
+    info::{BufferInfo, DriverInfo, SessionInfo},
+    map::MapOptions,
+    mapping::Mapping,
+    named::unname,
+};
+use mapbuf_abi::{Info, Kind, LastError, Query, SYSTEM_NODE};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    sync::Arc,
+};
+
+/// An open allocator node, and a session of the driver: the ids of its buffers mean something in it alone.
+///
+/// A clone is the same session. The session ends with the last clone and the last [`Buffer`] of it; its ids are gone
+/// then, and memory that nothing maps, names or has exported is given back.
+#[derive(Clone, Debug)]
+pub struct Device {
+    file: Arc<NodeFile>,
+}
+
+impl Device {
+    /// Opens `/dev/mapbuf/system`, the node that has no device behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`](crate::Error::Open): the driver is not loaded, or the node's mode does not let the caller.
+    pub fn open() -> Result<Self> {
+        Self::open_path(SYSTEM_NODE)
+    }
+
+    /// Opens an allocator node by its path.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`](crate::Error::Open), as for [`open`](Self::open).
+    pub fn open_path(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Access::ReadWrite)
+    }
+
+    /// Opens an allocator node for reading and writing, or for reading alone: then it answers questions, and refuses
+    /// what changes something.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`](crate::Error::Open), as for [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
+        Ok(Self {
+            file: Arc::new(NodeFile::open(path.as_ref(), access)?),
+        })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Allocates a buffer of at least this many bytes. [`AllocOptions`] has what else may be chosen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`](crate::Error::Refused), as for [`AllocOptions::alloc`].
+    pub fn alloc(&self, kind: Kind, bytes: u64) -> Result<Buffer> {
+        AllocOptions::new(kind, bytes).alloc(self)
+    }
+
+    /// Takes over a buffer of this session by its id, as [`Buffer::into_id`] gave it. Its id is given back when the
+    /// `Buffer` is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NoSuchId`](crate::Reason::NoSuchId).
+    pub fn adopt(&self, id: u32) -> Result<Buffer> {
+        // Id 0 would ask for the session.
+        let info = match id {
+            0 => return Err(no_such_id(0)),
+            id => BufferInfo::try_from(self.info_of(id)?)?,
+        };
+        Ok(Buffer::from_info(self.clone(), &info))
+    }
+
+    /// What the driver is and may.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`](crate::Error::System) where this is no node of the driver.
+    pub fn query(&self) -> Result<DriverInfo> {
+        let mut query = Query::default();
+        self.file.call(&mut query)?;
+        Ok(query.into())
+    }
+
+    /// What this session holds beyond its ids.
+    ///
+    /// # Errors
+    ///
+    /// As for [`query`](Self::query).
+    pub fn session(&self) -> Result<SessionInfo> {
+        Ok(self.info_of(0)?.into())
+    }
+
+    /// Takes the name of a named buffer away. Open files and mappings of it keep the memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NameUnknown`](crate::Reason::NameUnknown), [`Reason::NotOwner`](crate::Reason::NotOwner).
+    pub fn unname(&self, name: &str) -> Result<()> {
+        unname(&self.file, name)
+    }
+
+    /// Maps whatever lies at an `mmap` offset of this session: `id << PAGE_SHIFT` for a buffer from its start, or an
+    /// offset that the driver gave plus whole pages. `options` says how; its offset is not looked at.
+    ///
+    /// [`MapOptions::map`] finds the offset by itself.
+    ///
+    /// # Errors
+    ///
+    /// As for [`MapOptions::map`], and [`Reason::NothingAtOffset`](crate::Reason::NothingAtOffset).
+    pub fn map_at(&self, mmap_offset: u64, len: usize, options: &MapOptions) -> Result<Mapping> {
+        options.map_file(&self.file, mmap_offset, len)
+    }
+
+    /// What the driver last refused to this thread in this session. The library asks by itself when a call of it
+    /// fails; this is for programs that use the descriptor ([`AsFd`]).
+    ///
+    /// # Errors
+    ///
+    /// As for [`query`](Self::query).
+    pub fn last_error(&self) -> Result<LastError> {
+        self.file.last_error()
+    }
+
+    pub(crate) fn info_of(&self, id: u32) -> Result<Info> {
+        let mut info = Info {
+            id,
+            ..Info::default()
+        };
+        self.file.call(&mut info)?;
+        Ok(info)
+    }
+
+    pub(crate) fn file(&self) -> &Arc<NodeFile> {
+        &self.file
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn no_such_id(id: u32) -> crate::Error {
+    crate::Error::Refused {
+        operation: mapbuf_abi::Operation::Info,
+        refusal: mapbuf_abi::Reason::NoSuchId.with(&[u64::from(id)]),
+    }
+}

@@ -1,0 +1,195 @@
+//! An open node of the driver: how it is asked, and how its refusals are told from those of the kernel's core.
+
+use crate::{
+    error::{Error, Result},
+    raw::{self, Request},
+};
+use mapbuf_abi::{LastError, Operation, Reason};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// How a node is opened, or a buffer is mapped.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Access {
+    /// Reading alone.
+    ReadOnly,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadOnly => "read-only",
+            Self::ReadWrite => "read-write",
+        })
+    }
+}
+
+/// An open node.
+#[derive(Debug)]
+pub(crate) struct NodeFile {
+    fd: OwnedFd,
+    path: PathBuf,
+    access: Access,
+    /// The largest number of a refusal on this open file that anyone here has looked at.
+    seen: AtomicU64,
+}
+
+/// Where the refusals of an open file stood before a call: a reason with a larger number belongs to the call.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark(u64);
+
+impl NodeFile {
+    pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+        let flags = match access {
+            Access::ReadOnly => OFlags::RDONLY,
+            Access::ReadWrite => OFlags::RDWR,
+        };
+        let fd = rustix::fs::open(
+            path,
+            flags | OFlags::CLOEXEC | OFlags::NOCTTY,
+            Mode::empty(),
+        )
+        .map_err(|errno| Error::Open {
+            path: path.to_owned(),
+            errno: errno.raw_os_error(),
+        })?;
+        Ok(Self {
+            fd,
+            path: path.to_owned(),
+            access,
+            seen: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Makes an ioctl, and asks for the reason when it is refused.
+    pub(crate) fn call<R: Request>(&self, request: &mut R) -> Result<()> {
+        self.attempt(R::OPERATION, |fd| raw::call_sized(fd, request))
+    }
+
+    /// Does something with the descriptor, and asks for the reason when that is refused.
+    pub(crate) fn attempt<T>(
+        &self,
+        operation: Operation,
+        action: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T> {
+        let mark = self.mark();
+        action(self.fd.as_fd()).map_err(|errno| {
+            self.reason(mark, operation, errno)
+                .unwrap_or(Error::System {
+                    call: operation.name(),
+                    errno: errno.raw_os_error(),
+                })
+        })
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.seen.load(Ordering::Relaxed))
+    }
+
+    /// The driver's reason for the failure of `operation` with `errno`, if it was the driver who made it.
+    ///
+    /// The driver keeps one refusal for each thread and open file, and numbers them per open file. A refusal of this
+    /// call has a number above every one that anybody had looked at before it (`mark`), and its operation and errno are
+    /// the call's: what fails one of these belongs to an older call, and the kernel's core has refused this one.
+    pub(crate) fn reason(&self, mark: Mark, operation: Operation, errno: Errno) -> Option<Error> {
+        let last = self.last_error().ok()?;
+        self.seen.fetch_max(last.sequence, Ordering::Relaxed);
+        explained(&last, mark.0, operation, errno.raw_os_error())
+    }
+
+    /// What the driver last refused to this thread on this open file.
+    pub(crate) fn last_error(&self) -> Result<LastError> {
+        let mut last = LastError::default();
+        match raw::call_sized(self.fd.as_fd(), &mut last) {
+            Ok(()) => Ok(last),
+            // Not by way of `call`: it would come here again for the reason.
+            Err(errno) => Err(Error::System {
+                call: Operation::LastError.name(),
+                errno: errno.raw_os_error(),
+            }),
+        }
+    }
+}
+
+impl AsFd for NodeFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The error that `last` explains, if it is the one of a call that failed with `errno` after number `before`.
+fn explained(last: &LastError, before: u64, operation: Operation, errno: i32) -> Option<Error> {
+    if last.sequence <= before || last.errno != errno || last.operation != operation.number() {
+        return None;
+    }
+    Some(match Reason::from_number(last.reason) {
+        Some(reason) => Error::Refused {
+            operation,
+            refusal: reason.with(&last.operands),
+        },
+        None => Error::UnknownReason {
+            operation,
+            reason: last.reason,
+            operands: last.operands,
+            errno,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST: LastError = LastError {
+        size: 64,
+        flags: 0,
+        sequence: 7,
+        reason: 303,
+        errno: 22,
+        operation: 0x101,
+        reserved: 0,
+        operands: [0, 8192, 4096, 0],
+    };
+
+    #[test]
+    fn a_reason_explains_its_own_call_alone() {
+        let error = explained(&LAST, 6, Operation::Mmap, 22).unwrap();
+        assert_eq!(error.reason(), Some(Reason::BeyondEnd));
+        // Seen before: the errno came from somewhere else.
+        assert!(explained(&LAST, 7, Operation::Mmap, 22).is_none());
+        // Another call, or another errno.
+        assert!(explained(&LAST, 6, Operation::Alloc, 22).is_none());
+        assert!(explained(&LAST, 6, Operation::Mmap, 13).is_none());
+        // None yet.
+        assert!(explained(&LastError::default(), 0, Operation::Mmap, 22).is_none());
+    }
+
+    #[test]
+    fn a_newer_driver_is_said_to_be_newer() {
+        let last = LastError {
+            reason: 9999,
+            ..LAST
+        };
+        let error = explained(&last, 0, Operation::Mmap, 22).unwrap();
+        assert!(error.to_string().contains("9999"), "{error}");
+        assert_eq!(error.errno(), Some(22));
+    }
+}

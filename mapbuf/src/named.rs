@@ -1,0 +1,298 @@
+//! Named buffers: nodes that outlive every process.
+
+use crate::{
+    bounds::{self, wide},
+    buffer::{self, Buffer},
+    error::{Error, Result},
+    export::Export,
+    file::{Access, NodeFile},
+    info::BufferInfo,
+    map::{sealed::Source, MapOptions, Mappable, Target},
+    mapping::Mapping,
+};
+use mapbuf_abi::{
+    Info, Method, Name, Operation, Reason, Segment, Unname, CALLER, NAMED_DIR, NAME_LEN,
+};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+};
+
+/// The name that a buffer gets, and whose its node is.
+///
+/// ```no_run
+/// use mapbuf::{Device, Kind, NameOptions, Named};
+///
+/// # fn main() -> Result<(), mapbuf::Error> {
+/// let buffer = Device::open()?.alloc(Kind::Vmalloc, 64 << 10)?;
+/// NameOptions::new("ring").mode(0o640).name(&buffer)?;
+/// drop(buffer);
+///
+/// // Here, in another process, tomorrow:
+/// let memory = Named::open("ring")?.map()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `name` is called"]
+pub struct NameOptions {
+    name: String,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl NameOptions {
+    /// This name, with mode 0660, for the caller's user and group.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            mode: 0o660,
+            uid: CALLER,
+            gid: CALLER,
+        }
+    }
+
+    /// The node's permission bits, within 0666.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// The node's owner. Another than the caller needs CAP_CHOWN.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = uid;
+        self
+    }
+
+    /// The node's group. One that the caller is not in needs CAP_CHOWN.
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.gid = gid;
+        self
+    }
+
+    /// Names the buffer. From here on it lives until its name is taken away; its id may be freed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with a [`Reason`] of the 400s: `NameInvalid`, `NameTaken`, `AlreadyNamed`, `ModeInvalid`,
+    /// `OwnerNotPermitted`, `TooManyNames`.
+    pub fn name(&self, buffer: &Buffer) -> Result<()> {
+        buffer.device().file().call(&mut Name {
+            size: 0,
+            flags: 0,
+            id: buffer.id(),
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            name: padded(&self.name, Operation::Name)?,
+        })
+    }
+}
+
+/// An open node of a named buffer. Offsets of its file are offsets in the buffer.
+#[derive(Debug)]
+pub struct Named {
+    file: NodeFile,
+    name: String,
+    bytes: u64,
+}
+
+impl Named {
+    /// Opens `/dev/mapbuf/named/NAME` for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`]: no buffer has this name, or the node's mode does not let the caller.
+    pub fn open(name: &str) -> Result<Self> {
+        Self::open_with(name, Access::ReadWrite)
+    }
+
+    /// Opens `/dev/mapbuf/named/NAME` for reading and writing, or for reading alone.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_with(name: &str, access: Access) -> Result<Self> {
+        // A name is one component of a path: `padded` lets no slash, and no `..`, through.
+        padded(name, Operation::Open)?;
+        let file = NodeFile::open(&Self::path(name), access)?;
+        let mut info = Info::default();
+        file.call(&mut info)?;
+        Ok(Self {
+            file,
+            name: name.to_owned(),
+            bytes: info.bytes,
+        })
+    }
+
+    /// Where the node of this name lies.
+    pub fn path(name: &str) -> PathBuf {
+        Path::new(NAMED_DIR).join(name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its size in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "there is no empty buffer")]
+    pub fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Maps the whole of it, shared, as it was opened.
+    ///
+    /// # Errors
+    ///
+    /// As for [`MapOptions::map`].
+    pub fn map(&self) -> Result<Mapping> {
+        MapOptions::new().map(self)
+    }
+
+    /// Asks what it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownNumber`] if the driver is newer than the library.
+    pub fn info(&self) -> Result<BufferInfo> {
+        let mut info = Info::default();
+        self.file.call(&mut info)?;
+        info.try_into()
+    }
+
+    /// Its physically contiguous runs; see [`Buffer::segments`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`info`](Self::info).
+    pub fn segments(&self) -> Result<Vec<Segment>> {
+        buffer::segments(&self.file, 0)
+    }
+
+    /// Reads bytes by the kernel's own view (`pread`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if not all of them lie in the buffer.
+    pub fn read_at(&self, offset: u64, to: &mut [u8]) -> Result<()> {
+        bounds::check(offset, wide(to.len()), self.bytes)?;
+        buffer::read_exact(&self.file, offset, to)
+    }
+
+    /// Writes bytes by the kernel's own view (`pwrite`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`] if not all of them lie in the buffer; `EBADF` if it was opened for reading alone.
+    pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<()> {
+        bounds::check(offset, wide(from.len()), self.bytes)?;
+        buffer::write_all(&self.file, offset, from)
+    }
+
+    /// Makes a dma-buf descriptor of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ReadOnlyOpen`] if it was opened for reading alone.
+    pub fn export(&self) -> Result<Export> {
+        Export::of(&self.file, 0)
+    }
+
+    /// Takes the name away. This file and mappings of it keep the memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotOwner`]; [`Reason::ReadOnlyOpen`] if it was opened for reading alone.
+    pub fn unname(&self) -> Result<()> {
+        unname(&self.file, &self.name)
+    }
+}
+
+impl AsFd for Named {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Mappable for Named {}
+
+impl Source for Named {
+    fn target(&self, method: Method) -> Result<Target<'_>> {
+        Ok(Target {
+            file: Some(&self.file),
+            fd: self.file.as_fd(),
+            access: self.file.access(),
+            bytes: self.bytes,
+            base: match method {
+                Method::Auto => 0,
+                // The driver says what a named node does with methods.
+                method => buffer::offset(&self.file, 0, method)?,
+            },
+        })
+    }
+}
+
+pub(crate) fn unname(file: &NodeFile, name: &str) -> Result<()> {
+    file.call(&mut Unname {
+        size: 0,
+        flags: 0,
+        name: padded(name, Operation::Unname)?,
+    })
+}
+
+/// A name as the wire has it. What does not fit there, or would be cut short by it, is refused as the driver would;
+/// so is what would be another path.
+fn padded(name: &str, operation: Operation) -> Result<[u8; NAME_LEN]> {
+    let refused = |position: usize, byte: u8| Error::Refused {
+        operation,
+        refusal: Reason::NameInvalid.with(&[wide(position), u64::from(byte)]),
+    };
+    let bytes = name.as_bytes();
+    let mut padded = [0; NAME_LEN];
+    for (position, &byte) in bytes.iter().enumerate() {
+        match padded.get_mut(position) {
+            Some(to) if byte != 0 && byte != b'/' && !(position == 0 && byte == b'.') => *to = byte,
+            _ => return Err(refused(position, byte)),
+        }
+    }
+    if bytes.is_empty() {
+        return Err(refused(0, 0));
+    }
+    Ok(padded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_that_do_not_fit_are_refused_here() {
+        let name = "a".repeat(NAME_LEN);
+        assert_eq!(padded(&name, Operation::Name).unwrap(), [b'a'; NAME_LEN]);
+        for bad in [
+            "",
+            "a\0b",
+            "a/b",
+            "..",
+            ".hidden",
+            &"a".repeat(NAME_LEN + 1),
+        ] {
+            let error = padded(bad, Operation::Name).unwrap_err();
+            assert_eq!(error.reason(), Some(Reason::NameInvalid), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_is_one_component(name in any::<String>()) {
+            if padded(&name, Operation::Open).is_ok() {
+                let path = Named::path(&name);
+                prop_assert_eq!(path.parent(), Some(Path::new(NAMED_DIR)));
+                prop_assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(name.as_str()));
+            }
+        }
+    }
+}

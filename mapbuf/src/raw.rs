@@ -1,0 +1,157 @@
+//! The driver's ioctls as they are, for programs that want the numbers and structs themselves.
+//!
+//! The rest of the library is made of these.
+
+use crate::bounds::wide;
+use mapbuf_abi::{
+    ioctl, Alloc, Export, Free, Info, LastError, Name, Offset, Operation, Query, Segment, Segments,
+    Unname,
+};
+use rustix::{
+    io::Errno,
+    ioctl::{Ioctl, IoctlOutput, Opcode},
+};
+use std::{
+    ffi::c_void,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+/// A struct of [`mapbuf_abi`] that is the argument of an ioctl.
+pub trait Request: sealed::Layout {
+    /// What it asks for.
+    const OPERATION: Operation;
+}
+
+mod sealed {
+    /// A struct that an ioctl reads and writes.
+    ///
+    /// # Safety
+    ///
+    /// The struct is `repr(C)` without padding, every bit pattern of it is valid, and its ioctl touches no memory of
+    /// the caller beside the first `size` bytes of it.
+    pub unsafe trait Layout: Copy {
+        /// The ioctl's number.
+        const OPCODE: u32;
+        /// The field that every struct starts with.
+        fn size(&mut self) -> &mut u32;
+    }
+}
+
+macro_rules! requests {
+    ($($name:ident = $opcode:ident;)*) => {$(
+        // SAFETY: `mapbuf_abi` asserts the layout, and has nothing but integers in it.
+        unsafe impl sealed::Layout for $name {
+            const OPCODE: u32 = ioctl::$opcode;
+
+            fn size(&mut self) -> &mut u32 {
+                &mut self.size
+            }
+        }
+
+        impl Request for $name {
+            const OPERATION: Operation = Operation::$name;
+        }
+    )*};
+}
+
+requests! {
+    Query = QUERY;
+    Alloc = ALLOC;
+    Free = FREE;
+    Info = INFO;
+    Offset = OFFSET;
+    Export = EXPORT;
+    LastError = LAST_ERROR;
+    Name = NAME;
+    Unname = UNNAME;
+}
+
+/// Makes the ioctl whose argument `request` is, with whatever is in it: its `size` too.
+///
+/// # Errors
+///
+/// The system call's `errno`; `EINVAL` without asking the driver where `size` is more than the struct has, as the
+/// driver would then write behind it.
+pub fn call<R: Request>(fd: impl AsFd, request: &mut R) -> io::Result<()> {
+    if usize::try_from(*request.size()).map_or(true, |size| size > size_of::<R>()) {
+        return Err(Errno::INVAL.into());
+    }
+    Ok(invoke(fd.as_fd(), request)?)
+}
+
+/// Makes the `SEGMENTS` ioctl for the buffer with this id, from run number `first` on. Writes as many rows as there
+/// are and have room, and returns how many those were, and how many runs there are.
+///
+/// # Errors
+///
+/// The system call's `errno`.
+pub fn segments(
+    fd: impl AsFd,
+    id: u32,
+    first: u32,
+    rows: &mut [Segment],
+) -> io::Result<(usize, u32)> {
+    Ok(segments_of(fd.as_fd(), id, first, rows)?)
+}
+
+/// Sets the struct's size and makes the ioctl.
+pub(crate) fn call_sized<R: Request>(fd: BorrowedFd<'_>, request: &mut R) -> Result<(), Errno> {
+    *request.size() = struct_size::<R>();
+    invoke(fd, request)
+}
+
+pub(crate) fn segments_of(
+    fd: BorrowedFd<'_>,
+    id: u32,
+    first: u32,
+    rows: &mut [Segment],
+) -> Result<(usize, u32), Errno> {
+    let mut request = Segments {
+        size: struct_size::<Segments>(),
+        id,
+        first,
+        count: u32::try_from(rows.len()).unwrap_or(u32::MAX),
+        rows: wide(rows.as_mut_ptr().expose_provenance()),
+        ..Segments::default()
+    };
+    // SAFETY: the driver writes at most `count` rows to `rows`, which are exclusively ours during the call, and any
+    // bits make a valid `Segment`.
+    unsafe { rustix::ioctl::ioctl(fd, Call::<Segments>(&mut request, ioctl::SEGMENTS)) }?;
+    let written = usize::try_from(request.count).unwrap_or(usize::MAX);
+    Ok((written.min(rows.len()), request.total))
+}
+
+fn struct_size<T>() -> u32 {
+    // Every struct is smaller than a page: `mapbuf_abi` asserts their sizes.
+    size_of::<T>() as u32
+}
+
+fn invoke<R: Request>(fd: BorrowedFd<'_>, request: &mut R) -> Result<(), Errno> {
+    // SAFETY: `Layout` says that the driver touches the first `size` bytes of this struct alone, and both callers
+    // have made sure that it has as many. Should the descriptor be another file's: `OPCODE` carries our type and the
+    // struct's size, and a driver that gives the same number another meaning is told from ours by nobody.
+    unsafe { rustix::ioctl::ioctl(fd, Call(request, R::OPCODE)) }
+}
+
+/// An ioctl by its number, and the struct that it reads and writes.
+struct Call<'a, R>(&'a mut R, u32);
+
+// SAFETY: the pointer is that of the whole struct, which lives as long as the call, and the opcode is the struct's.
+unsafe impl<R> Ioctl for Call<'_, R> {
+    type Output = ();
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        Opcode::from(self.1)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        std::ptr::from_mut(self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> rustix::io::Result<Self::Output> {
+        Ok(())
+    }
+}
