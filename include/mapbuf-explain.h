@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What a refusal of the mapbuf driver means, in words. Made from abi/: do not edit.
+ *
+ *     if (ioctl(fd, MAPBUF_IOCTL_ALLOC, &alloc) < 0) {
+ *         char text[512];
+ *         mapbuf_explain_last(fd, text, sizeof(text));
+ *         fprintf(stderr, "%s\n", text);
+ *     }
+ */
+
+#ifndef MAPBUF_EXPLAIN_H
+#define MAPBUF_EXPLAIN_H
+
+#include "mapbuf.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+static inline const char *mapbuf_kind_name(uint32_t number)
+{
+	switch (number) {
+	case 1:
+		return "vmalloc";
+	case 2:
+		return "pages";
+	case 3:
+		return "contiguous";
+	case 4:
+		return "coherent";
+	case 5:
+		return "region";
+	default:
+		return NULL;
+	}
+}
+
+static inline const char *mapbuf_cache_name(uint32_t number)
+{
+	switch (number) {
+	case 0:
+		return "cached";
+	case 1:
+		return "write-combined";
+	case 2:
+		return "uncached";
+	default:
+		return NULL;
+	}
+}
+
+static inline const char *mapbuf_method_name(uint32_t number)
+{
+	switch (number) {
+	case 0:
+		return "auto";
+	case 1:
+		return "remap";
+	case 2:
+		return "remap-each";
+	case 3:
+		return "insert";
+	case 4:
+		return "map-pages";
+	case 5:
+		return "vmalloc";
+	case 6:
+		return "dma";
+	case 7:
+		return "iomap";
+	case 8:
+		return "io-remap";
+	case 9:
+		return "fault-page";
+	case 10:
+		return "fault-pfn";
+	case 11:
+		return "fault-huge";
+	default:
+		return NULL;
+	}
+}
+
+static inline const char *mapbuf_operation_name(uint32_t number)
+{
+	switch (number) {
+	case 0:
+		return "QUERY";
+	case 1:
+		return "ALLOC";
+	case 2:
+		return "FREE";
+	case 3:
+		return "INFO";
+	case 4:
+		return "SEGMENTS";
+	case 5:
+		return "OFFSET";
+	case 6:
+		return "SYNC";
+	case 7:
+		return "EXPORT";
+	case 8:
+		return "LAST_ERROR";
+	case 9:
+		return "NAME";
+	case 10:
+		return "UNNAME";
+	case 255:
+		return "unknown ioctl";
+	case 256:
+		return "open";
+	case 257:
+		return "mmap";
+	case 258:
+		return "page fault";
+	case 259:
+		return "read";
+	case 260:
+		return "write";
+	case 261:
+		return "lseek";
+	default:
+		return NULL;
+	}
+}
+
+static inline const char *mapbuf_reason_name(uint32_t number)
+{
+	switch (number) {
+	case 101:
+		return "StructTooShort";
+	case 102:
+		return "StructTooNew";
+	case 103:
+		return "StructTooLong";
+	case 104:
+		return "UnknownFlags";
+	case 105:
+		return "ReservedNotZero";
+	case 106:
+		return "UnknownIoctl";
+	case 107:
+		return "BadAddress";
+	case 108:
+		return "NeedsSession";
+	case 109:
+		return "IdOnNamedNode";
+	case 110:
+		return "ReadOnlyOpen";
+	case 201:
+		return "ZeroBytes";
+	case 202:
+		return "TooManyBytes";
+	case 203:
+		return "UnknownKind";
+	case 204:
+		return "KindNotHere";
+	case 205:
+		return "UnknownCache";
+	case 206:
+		return "CoherentIsCached";
+	case 207:
+		return "NoSuchNode";
+	case 208:
+		return "IdTooLarge";
+	case 209:
+		return "IdInUse";
+	case 210:
+		return "NoSuchId";
+	case 211:
+		return "TooManyBuffers";
+	case 212:
+		return "OverLimit";
+	case 213:
+		return "OverUserLimit";
+	case 214:
+		return "OutOfMemory";
+	case 215:
+		return "NoContiguousMemory";
+	case 216:
+		return "NoCoherentMemory";
+	case 217:
+		return "Interrupted";
+	case 301:
+		return "UnknownMethod";
+	case 302:
+		return "NothingAtOffset";
+	case 303:
+		return "BeyondEnd";
+	case 304:
+		return "Executable";
+	case 305:
+		return "CowNeedsContiguous";
+	case 306:
+		return "CowShowsAddress";
+	case 307:
+		return "CowNeedsCached";
+	case 308:
+		return "CowAtFault";
+	case 309:
+		return "NeedsOneRun";
+	case 310:
+		return "NeedsPages";
+	case 311:
+		return "NeedsVmalloc";
+	case 312:
+		return "NeedsCoherent";
+	case 313:
+		return "NothingHuge";
+	case 314:
+		return "KernelRefused";
+	case 401:
+		return "NameInvalid";
+	case 402:
+		return "NameTaken";
+	case 403:
+		return "NameUnknown";
+	case 404:
+		return "NotOwner";
+	case 405:
+		return "AlreadyNamed";
+	case 406:
+		return "ModeInvalid";
+	case 407:
+		return "OwnerNotPermitted";
+	case 408:
+		return "TooManyNames";
+	case 501:
+		return "OffsetIsId";
+	case 502:
+		return "BadSeek";
+	case 503:
+		return "WriteBeyondEnd";
+	default:
+		return NULL;
+	}
+}
+
+static inline const char *mapbuf_reason_sentence(uint32_t number)
+{
+	switch (number) {
+	case 101:
+		return "the struct is {0} bytes long, and its first version already had {1}";
+	case 102:
+		return "the struct is {0} bytes long, this driver knows the first {1}, and the rest is not zero";
+	case 103:
+		return "the struct says that it is {0} bytes long; no struct has more than {1}";
+	case 104:
+		return "flags {0:hex} have bits that this driver does not know (it knows {1:hex})";
+	case 105:
+		return "the reserved field at byte {0} of the struct is not zero";
+	case 106:
+		return "this driver has no ioctl number {0:hex}";
+	case 107:
+		return "{1} bytes at address {0:hex} cannot be read or written";
+	case 108:
+		return "{0:operation} works on an allocator node, and this file is the node of a named buffer";
+	case 109:
+		return "the id is {0}, and on the node of a named buffer it must be 0";
+	case 110:
+		return "{0:operation} changes something, and this file was opened for reading only";
+	case 201:
+		return "a buffer of 0 bytes was asked for";
+	case 202:
+		return "{0} bytes were asked for; a buffer has at most {1}";
+	case 203:
+		return "there is no kind of memory number {0}";
+	case 204:
+		return "this node does not give memory of the kind {0:kind}";
+	case 205:
+		return "there is no cache mode number {0}";
+	case 206:
+		return "{0:kind} memory cannot be {1:cache} here: DMA on this machine is cache-coherent, and the kernel's own view stays cached";
+	case 207:
+		return "there is no memory on a NUMA node {0:signed}";
+	case 208:
+		return "the id {0} is too large: ids lie below {1}";
+	case 209:
+		return "a buffer of this session has the id {0} already";
+	case 210:
+		return "no buffer of this session has the id {0}";
+	case 211:
+		return "this session has {0} buffers, which is as many as it may have";
+	case 212:
+		return "{0:bytes} more would pass the limit for all users together: {1:bytes} of {2:bytes} are taken";
+	case 213:
+		return "{0:bytes} more would pass the limit for user {3}: {1:bytes} of {2:bytes} are taken";
+	case 214:
+		return "the kernel has no {0:bytes} of free memory to give";
+	case 215:
+		return "the kernel found no physically contiguous run of {0:bytes}";
+	case 216:
+		return "the kernel found no DMA-coherent run of {0:bytes} (without a CMA area it gives at most {1:bytes})";
+	case 217:
+		return "a fatal signal came when {1:bytes} of {0:bytes} were gathered";
+	case 301:
+		return "there is no method number {0}";
+	case 302:
+		return "no buffer lies at the mmap offset {0:hex}";
+	case 303:
+		return "{1} bytes from byte {0} of the buffer would pass its end at {2}";
+	case 304:
+		return "PROT_EXEC was asked for; buffers are never executable";
+	case 305:
+		return "MAP_PRIVATE with PROT_WRITE is copy-on-write; this memory has no pages that could be copied, and {1} bytes from byte {0} are {2} physical runs, where the kernel wants one";
+	case 306:
+		return "MAP_PRIVATE with PROT_WRITE of memory without pages puts its physical address into /proc/PID/maps, which needs CAP_SYS_ADMIN";
+	case 307:
+		return "MAP_PRIVATE with PROT_WRITE makes private copies, which are cached memory, and this buffer is {0:cache}";
+	case 308:
+		return "{0:method} puts page frames in at fault time, which the kernel does not allow for MAP_PRIVATE with PROT_WRITE";
+	case 309:
+		return "{0:method} maps one physically contiguous run; of the {2} bytes from byte {1} only the first {3} are";
+	case 310:
+		return "{0:method} needs memory that has pages of its own, and this buffer of the kind {1:kind} has none";
+	case 311:
+		return "vmalloc (remap_vmalloc_range) maps vmalloc'd memory only, and this buffer's kind is {0:kind}";
+	case 312:
+		return "dma (dma_mmap_coherent) maps DMA-coherent memory only, and this buffer's kind is {0:kind}";
+	case 313:
+		return "no part of these {0:bytes} can be mapped by an entry of {1:bytes}";
+	case 314:
+		return "the kernel function behind {0:method} returned errno {1}";
+	case 401:
+		return "the name is empty, or has a byte {1:char} at position {0} that may not be there";
+	case 402:
+		return "a buffer has this name already";
+	case 403:
+		return "no buffer has this name";
+	case 404:
+		return "the named buffer belongs to user {0}";
+	case 405:
+		return "the buffer with id {0} has a name already";
+	case 406:
+		return "{0:octal} is not a mode for a node: only bits within 0666 can be set";
+	case 407:
+		return "a node may not be given to user {0}, group {1} without CAP_CHOWN";
+	case 408:
+		return "there are {0} named buffers, which is as many as there may be";
+	case 501:
+		return "offset {0:hex} stands for a buffer's id, which has no room for bytes";
+	case 502:
+		return "the place sought ({0:signed}, whence {1}) lies outside the file";
+	case 503:
+		return "a write at byte {0}, and the buffer ends at byte {1}";
+	default:
+		return NULL;
+	}
+}
+
+static inline const char *mapbuf_reason_remedy(uint32_t number)
+{
+	switch (number) {
+	case 101:
+		return "put sizeof(the struct) into its first field";
+	case 102:
+		return "leave fields zero that this driver does not know, or load a newer driver";
+	case 103:
+		return "put sizeof(the struct) into its first field, and set the rest of it to zero before the call";
+	case 104:
+		return "clear those bits, or load a newer driver";
+	case 105:
+		return "set the whole struct to zero before filling it in";
+	case 106:
+		return "use the numbers of include/mapbuf.h, or load a newer driver";
+	case 107:
+		return "pass the address of memory of that size which the program may both read and write";
+	case 108:
+		return "open /dev/mapbuf/system for it";
+	case 109:
+		return "pass 0, which is the node's own buffer";
+	case 110:
+		return "open the node with O_RDWR";
+	case 201:
+		return "ask for at least 1 byte; sizes are rounded up to whole pages";
+	case 202:
+		return "ask for less, or for several buffers";
+	case 203:
+		return "use vmalloc (1), pages (2), contiguous (3) or coherent (4)";
+	case 204:
+		return "QUERY tells which kinds it gives; regions are named when the module is loaded";
+	case 205:
+		return "use cached (0), write-combined (1) or uncached (2)";
+	case 206:
+		return "use cached, or a contiguous buffer, whose kernel view can be changed";
+	case 207:
+		return "use -1 for any node; /sys/devices/system/node/has_memory lists those that have some";
+	case 208:
+		return "use a smaller id, or 0 to be given one";
+	case 209:
+		return "free it first, use another id, or pass 0 to be given one";
+	case 210:
+		return "use an id that ALLOC gave to this open file and that was not freed since; ids of one open file mean nothing to another";
+	case 211:
+		return "free some, open the node once more, or load the module with a larger max_buffers";
+	case 212:
+		return "free buffers (also those that are still mapped or exported), or raise max_bytes in /sys/module/mapbuf/parameters";
+	case 213:
+		return "free buffers (also those that are still mapped or exported), or raise max_bytes_per_user in /sys/module/mapbuf/parameters";
+	case 214:
+		return "ask for less, or free memory; in a container or service, look at the memory cgroup's limit too";
+	case 215:
+		return "boot with cma=SIZE (larger than the buffer) on the kernel command line to set memory aside for this, or use the kind pages";
+	case 216:
+		return "boot with cma=SIZE (larger than the buffer) on the kernel command line, or use several smaller buffers";
+	case 217:
+		return "nothing: what was gathered has been given back";
+	case 301:
+		return "QUERY gives a mask of the methods; 0 is auto";
+	case 302:
+		return "use id << PAGE_SHIFT, or the mmap_offset that ALLOC or OFFSET gave, plus whole pages within the buffer";
+	case 303:
+		return "map at most what lies between the offset and the buffer's end";
+	case 304:
+		return "leave PROT_EXEC out (READ_IMPLIES_EXEC of the process's personality adds it silently)";
+	case 305:
+		return "use MAP_SHARED; or PROT_READ alone; or map each run by itself; or use the kind pages or vmalloc";
+	case 306:
+		return "use MAP_SHARED, or PROT_READ alone, or the kind pages or vmalloc, or run with CAP_SYS_ADMIN";
+	case 307:
+		return "use MAP_SHARED, or PROT_READ alone, or a cached buffer";
+	case 308:
+		return "use MAP_SHARED, or PROT_READ alone, or the method auto";
+	case 309:
+		return "use the method auto or remap-each, map each run by itself, or use the kind contiguous";
+	case 310:
+		return "use the method auto, or the kind pages or vmalloc";
+	case 311:
+		return "use the method auto, or the kind vmalloc";
+	case 312:
+		return "use the method auto, or the kind coherent";
+	case 313:
+		return "use at least that much memory of the kind pages or contiguous, at an offset and address that are multiples of it, or the method auto";
+	case 314:
+		return "please report it, with the kernel's version: the driver should have known before";
+	case 401:
+		return "use 1 to 64 letters, digits, '_', '.', '-', and no '.' or '-' at the start";
+	case 402:
+		return "use another name, or remove the other one first (mapbuf remove NAME)";
+	case 403:
+		return "mapbuf list shows the names that there are";
+	case 404:
+		return "ask its owner, or run with CAP_SYS_ADMIN";
+	case 405:
+		return "take that name away first; a buffer has one name at a time";
+	case 406:
+		return "use for example 0660, 0640 or 0444";
+	case 407:
+		return "leave owner and group to the caller's own, or run with CAP_CHOWN";
+	case 408:
+		return "remove one, or load the module with a larger max_names";
+	case 501:
+		return "read and write at the mmap_offset that ALLOC gave, plus the byte's place in the buffer";
+	case 502:
+		return "on a named node seek within 0 and its size; on an allocator node SEEK_END has no meaning";
+	case 503:
+		return "write within the buffer: it does not grow";
+	default:
+		return NULL;
+	}
+}
+
+/* Appends an operand to the text at `to`, and returns the place behind it. */
+static inline size_t mapbuf_explain_operand(char *to, size_t size, size_t at, uint64_t value, const char *form)
+{
+	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB" };
+	char *end = at < size ? to + at : NULL;
+	size_t room = at < size ? size - at : 0;
+	unsigned long long number = value;
+	const char *name = NULL;
+	int written, unit;
+
+	if (value <= UINT32_MAX) {
+		if (!strcmp(form, "kind"))
+			name = mapbuf_kind_name((uint32_t)value);
+		else if (!strcmp(form, "cache"))
+			name = mapbuf_cache_name((uint32_t)value);
+		else if (!strcmp(form, "method"))
+			name = mapbuf_method_name((uint32_t)value);
+		else if (!strcmp(form, "operation"))
+			name = mapbuf_operation_name((uint32_t)value);
+	}
+	if (name) {
+		written = snprintf(end, room, "%s", name);
+	} else if (!strcmp(form, "bytes")) {
+		for (unit = 3; unit >= 0; unit--)
+			if (value && value % (1ull << (10 * (unit + 1))) == 0)
+				break;
+		if (unit >= 0)
+			written = snprintf(end, room, "%llu %s", number >> (10 * (unit + 1)), units[unit]);
+		else
+			written = snprintf(end, room, "%llu bytes", number);
+	} else if (!strcmp(form, "hex")) {
+		written = snprintf(end, room, "0x%llx", number);
+	} else if (!strcmp(form, "octal")) {
+		written = snprintf(end, room, "0o%llo", number);
+	} else if (!strcmp(form, "signed")) {
+		written = snprintf(end, room, "%lld", (long long)value);
+	} else if (!strcmp(form, "char") && value >= 0x20 && value < 0x7f) {
+		written = snprintf(end, room, "'%c'", (int)value);
+	} else if (!strcmp(form, "char")) {
+		written = snprintf(end, room, "0x%llx", number);
+	} else {
+		written = snprintf(end, room, "%llu", number);
+	}
+	return at + (written > 0 ? (size_t)written : 0);
+}
+
+/*
+ * Writes "what happened; what to do next" into `to`, with a zero at the end, and returns the length of the whole text
+ * (as snprintf does). A reason that this header does not know is shown by its number.
+ */
+static inline int mapbuf_explain(const struct mapbuf_last_error *error, char *to, size_t size)
+{
+	const char *sentence = mapbuf_reason_sentence(error->reason);
+	const char *remedy = mapbuf_reason_remedy(error->reason);
+	size_t at = 0;
+	int written;
+
+	if (!sentence)
+		return snprintf(to, size, "%s was refused for reason %lu, which this program does not know",
+				mapbuf_operation_name(error->operation) ? mapbuf_operation_name(error->operation) : "it",
+				(unsigned long)error->reason);
+	while (*sentence) {
+		if (*sentence == '{') {
+			char form[16] = "";
+			unsigned long index = strtoul(sentence + 1, NULL, 10);
+			const char *stop = strchr(sentence, '}');
+			const char *colon = strchr(sentence, ':');
+
+			if (colon && stop && colon < stop)
+				snprintf(form, sizeof(form), "%.*s", (int)(stop - colon - 1), colon + 1);
+			if (stop && index < MAPBUF_OPERANDS) {
+				at = mapbuf_explain_operand(to, size, at, error->operands[index], form);
+				sentence = stop + 1;
+				continue;
+			}
+		}
+		if (at + 1 < size)
+			to[at] = *sentence;
+		at++;
+		sentence++;
+	}
+	written = snprintf(at < size ? to + at : NULL, at < size ? size - at : 0, "; %s", remedy);
+	if (size)
+		to[size - 1] = 0;
+	return (int)at + (written > 0 ? written : 0);
+}
+
+/*
+ * Explains the failure of the call on `fd` that this thread has just made: by the driver's reason if `errno` is the
+ * one that the driver gave, else by `errno` alone. Leaves `errno` as it was.
+ */
+static inline int mapbuf_explain_last(int fd, char *to, size_t size)
+{
+	struct mapbuf_last_error last = { .size = sizeof(last) };
+	int error = errno, asked = ioctl(fd, MAPBUF_IOCTL_LAST_ERROR, &last);
+
+	errno = error;
+	if (asked == 0 && last.sequence && last.error_number == error)
+		return mapbuf_explain(&last, to, size);
+	return snprintf(to, size, "%s", strerror(error));
+}
+
+#endif /* MAPBUF_EXPLAIN_H */

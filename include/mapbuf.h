@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The binary interface of the mapbuf driver. Made from abi/: do not edit.
+ * What a refusal means, in words: mapbuf-explain.h.
+ *
+ * Every struct starts with its own size in bytes; set the whole of it to zero before filling it in:
+ *
+ *     struct mapbuf_alloc alloc = { .size = sizeof(alloc), .bytes = 65536,
+ *                                   .kind = MAPBUF_KIND_COHERENT, .numa_node = MAPBUF_ANY_NODE };
+ *     if (ioctl(fd, MAPBUF_IOCTL_ALLOC, &alloc) == 0)
+ *         p = mmap(NULL, alloc.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, alloc.mmap_offset);
+ */
+
+#ifndef MAPBUF_H
+#define MAPBUF_H
+
+#include <stdint.h>
+
+/* Where the nodes are. */
+#define MAPBUF_SYSTEM_NODE "/dev/mapbuf/system"
+#define MAPBUF_NAMED_DIR "/dev/mapbuf/named"
+
+// Version of this interface, in `Query::abi_version`. It changes when a program must know.
+#define MAPBUF_ABI_VERSION 1
+
+// `_IOC_TYPE` of every ioctl here; free in `Documentation/userspace-api/ioctl/ioctl-number.rst` of 7.2.
+#define MAPBUF_MAGIC 185
+
+// `mmap` offsets below this many pages are buffer ids; packed offsets start here.
+#define MAPBUF_MAX_IDS 1048576
+
+// All `mmap` offsets lie below this many pages, so that `mmap2` of a 32-bit program reaches them.
+#define MAPBUF_MAX_OFFSET_PAGES 4294967296
+
+// Longest name of a named buffer, in bytes.
+#define MAPBUF_NAME_LEN 64
+
+// Number of operands that a refusal carries.
+#define MAPBUF_OPERANDS 4
+
+// A DMA or physical address that the caller may not see, or that does not exist.
+#define MAPBUF_ADDRESS_HIDDEN UINT64_MAX
+
+// `Alloc::numa_node`: any node.
+#define MAPBUF_ANY_NODE -1
+
+// `Name::uid` and `Name::gid`: the caller's own.
+#define MAPBUF_CALLER UINT32_MAX
+
+// The largest struct size that the driver reads (a page on every architecture).
+#define MAPBUF_MAX_STRUCT_SIZE 4096
+
+// `OFFSET` gives offsets for named methods.
+#define MAPBUF_FEATURE_OFFSET 1
+
+// `EXPORT` gives dma-buf descriptors.
+#define MAPBUF_FEATURE_EXPORT 2
+
+// `NAME` makes persistent nodes.
+#define MAPBUF_FEATURE_NAME 4
+
+// Contiguous and coherent buffers may come from a CMA area (`cma=` on the kernel command line).
+#define MAPBUF_FEATURE_CMA 8
+
+// DMA addresses of the system node are public (`expose_dma=1`).
+#define MAPBUF_FEATURE_EXPOSE_DMA 16
+
+// Kinds of memory.
+enum mapbuf_kind {
+  // Scattered order-0 pages, virtually contiguous in the kernel (`vmap` with `VM_USERMAP`).
+  MAPBUF_KIND_VMALLOC = 1,
+  // Page-backed folios, the largest orders first (2 MiB on x86-64, down to 4 KiB).
+  MAPBUF_KIND_PAGES = 2,
+  // One physically contiguous run.
+  MAPBUF_KIND_CONTIGUOUS = 3,
+  // DMA-coherent memory of the node's device (`dma_alloc_coherent`).
+  MAPBUF_KIND_COHERENT = 4,
+  // A reserved physical range, or a PCI BAR, registered by name.
+  MAPBUF_KIND_REGION = 5,
+};
+
+// Ways to map, each named after the kernel function that does it.
+enum mapbuf_method {
+  // The best one for the kind.
+  MAPBUF_METHOD_AUTO = 0,
+  // `remap_pfn_range` over the whole mapping.
+  MAPBUF_METHOD_REMAP = 1,
+  // `remap_pfn_range` page by page.
+  MAPBUF_METHOD_REMAP_EACH = 2,
+  // `vm_insert_pages`.
+  MAPBUF_METHOD_INSERT = 3,
+  // `vm_map_pages`.
+  MAPBUF_METHOD_MAP_PAGES = 4,
+  // `remap_vmalloc_range`.
+  MAPBUF_METHOD_VMALLOC = 5,
+  // `dma_mmap_coherent`.
+  MAPBUF_METHOD_DMA = 6,
+  // `vm_iomap_memory`.
+  MAPBUF_METHOD_IOMAP = 7,
+  // `io_remap_pfn_range`.
+  MAPBUF_METHOD_IO_REMAP = 8,
+  // A fault handler that answers with a `struct page`.
+  MAPBUF_METHOD_FAULT_PAGE = 9,
+  // A fault handler that calls `vmf_insert_pfn`.
+  MAPBUF_METHOD_FAULT_PFN = 10,
+  // A huge-fault handler (`vmf_insert_folio_pmd`, `vmf_insert_pfn_pmd`).
+  MAPBUF_METHOD_FAULT_HUGE = 11,
+};
+
+// Cache modes of a buffer, the same for every view of it.
+enum mapbuf_cache {
+  // Ordinary write-back memory.
+  MAPBUF_CACHE_CACHED = 0,
+  // Writes are gathered, reads are not cached.
+  MAPBUF_CACHE_WRITE_COMBINED = 1,
+  // Every access goes to memory.
+  MAPBUF_CACHE_UNCACHED = 2,
+};
+
+// The operation that was refused, in `LastError::operation`. Below 0x100: the number of an ioctl.
+enum mapbuf_operation {
+  // `MAPBUF_IOCTL_QUERY`
+  MAPBUF_OPERATION_QUERY = 0,
+  // `MAPBUF_IOCTL_ALLOC`
+  MAPBUF_OPERATION_ALLOC = 1,
+  // `MAPBUF_IOCTL_FREE`
+  MAPBUF_OPERATION_FREE = 2,
+  // `MAPBUF_IOCTL_INFO`
+  MAPBUF_OPERATION_INFO = 3,
+  // `MAPBUF_IOCTL_SEGMENTS`
+  MAPBUF_OPERATION_SEGMENTS = 4,
+  // `MAPBUF_IOCTL_OFFSET`
+  MAPBUF_OPERATION_OFFSET = 5,
+  // `MAPBUF_IOCTL_SYNC`
+  MAPBUF_OPERATION_SYNC = 6,
+  // `MAPBUF_IOCTL_EXPORT`
+  MAPBUF_OPERATION_EXPORT = 7,
+  // `MAPBUF_IOCTL_LAST_ERROR`
+  MAPBUF_OPERATION_LAST_ERROR = 8,
+  // `MAPBUF_IOCTL_NAME`
+  MAPBUF_OPERATION_NAME = 9,
+  // `MAPBUF_IOCTL_UNNAME`
+  MAPBUF_OPERATION_UNNAME = 10,
+  // An ioctl that this driver does not know.
+  MAPBUF_OPERATION_UNKNOWN_IOCTL = 255,
+  // `open(2)`
+  MAPBUF_OPERATION_OPEN = 256,
+  // `mmap(2)`
+  MAPBUF_OPERATION_MMAP = 257,
+  // A page fault in a mapping; the thread got SIGBUS.
+  MAPBUF_OPERATION_FAULT = 258,
+  // `read(2)`, `pread(2)`
+  MAPBUF_OPERATION_READ = 259,
+  // `write(2)`, `pwrite(2)`
+  MAPBUF_OPERATION_WRITE = 260,
+  // `lseek(2)`
+  MAPBUF_OPERATION_SEEK = 261,
+};
+
+// Why a request was refused. The operands are named first.
+enum mapbuf_reason {
+  // (given, least): the struct is shorter than its first version.
+  MAPBUF_REASON_STRUCT_TOO_SHORT = 101,
+  // (given, known): bytes beyond what this driver knows are not zero.
+  MAPBUF_REASON_STRUCT_TOO_NEW = 102,
+  // (given, most): the struct claims to be larger than any struct may be.
+  MAPBUF_REASON_STRUCT_TOO_LONG = 103,
+  // (flags, known): flag bits that this driver does not know.
+  MAPBUF_REASON_UNKNOWN_FLAGS = 104,
+  // (byte offset in the struct): a reserved field is not zero.
+  MAPBUF_REASON_RESERVED_NOT_ZERO = 105,
+  // (number): no such ioctl.
+  MAPBUF_REASON_UNKNOWN_IOCTL = 106,
+  // (address, bytes): user memory that cannot be read or written.
+  MAPBUF_REASON_BAD_ADDRESS = 107,
+  // (operation): only an allocator node can do this, not the node of a named buffer.
+  MAPBUF_REASON_NEEDS_SESSION = 108,
+  // (id): on the node of a named buffer the id must be 0.
+  MAPBUF_REASON_ID_ON_NAMED_NODE = 109,
+  // (operation): the file was not opened for writing.
+  MAPBUF_REASON_READ_ONLY_OPEN = 110,
+  // (): a buffer of no bytes.
+  MAPBUF_REASON_ZERO_BYTES = 201,
+  // (bytes, most): more than a buffer can ever have.
+  MAPBUF_REASON_TOO_MANY_BYTES = 202,
+  // (kind): no such kind of memory.
+  MAPBUF_REASON_UNKNOWN_KIND = 203,
+  // (kind): this node does not give memory of this kind.
+  MAPBUF_REASON_KIND_NOT_HERE = 204,
+  // (cache): no such cache mode.
+  MAPBUF_REASON_UNKNOWN_CACHE = 205,
+  // (kind, cache): this machine's DMA is cache-coherent, so its coherent memory is cached.
+  MAPBUF_REASON_COHERENT_IS_CACHED = 206,
+  // (node): no memory on such a NUMA node.
+  MAPBUF_REASON_NO_SUCH_NODE = 207,
+  // (id, end): ids lie below `end`.
+  MAPBUF_REASON_ID_TOO_LARGE = 208,
+  // (id): a buffer has this id already.
+  MAPBUF_REASON_ID_IN_USE = 209,
+  // (id): no buffer has this id in this session.
+  MAPBUF_REASON_NO_SUCH_ID = 210,
+  // (most): this session has as many buffers as it may.
+  MAPBUF_REASON_TOO_MANY_BUFFERS = 211,
+  // (bytes, used, limit): the limit for all users together.
+  MAPBUF_REASON_OVER_LIMIT = 212,
+  // (bytes, used, limit, uid): the limit for this user.
+  MAPBUF_REASON_OVER_USER_LIMIT = 213,
+  // (bytes): the machine has not enough free memory.
+  MAPBUF_REASON_OUT_OF_MEMORY = 214,
+  // (bytes, most): no free physically contiguous run of this size; `most` is what needs no CMA area.
+  MAPBUF_REASON_NO_CONTIGUOUS_MEMORY = 215,
+  // (bytes, most): no DMA-coherent run of this size; `most` is what needs no CMA area.
+  MAPBUF_REASON_NO_COHERENT_MEMORY = 216,
+  // (bytes, done): a fatal signal came while memory was being gathered.
+  MAPBUF_REASON_INTERRUPTED = 217,
+  // (method): no such method.
+  MAPBUF_REASON_UNKNOWN_METHOD = 301,
+  // (offset): no buffer at this `mmap` offset.
+  MAPBUF_REASON_NOTHING_AT_OFFSET = 302,
+  // (offset in the buffer, length, bytes of the buffer): the mapping would pass the buffer's end.
+  MAPBUF_REASON_BEYOND_END = 303,
+  // (): buffers are never executable.
+  MAPBUF_REASON_EXECUTABLE = 304,
+  // (offset, length, runs): private and writable over memory without pages that is not one run.
+  MAPBUF_REASON_COW_NEEDS_CONTIGUOUS = 305,
+  // (): a private writable mapping of memory without pages would show its physical address.
+  MAPBUF_REASON_COW_SHOWS_ADDRESS = 306,
+  // (cache): private copies are cached pages, the buffer is not cached.
+  MAPBUF_REASON_COW_NEEDS_CACHED = 307,
+  // (method): this method inserts PFNs at fault time, which cannot be private and writable.
+  MAPBUF_REASON_COW_AT_FAULT = 308,
+  // (method, offset, length, run): the method needs one run of memory; here it ends after `run` bytes.
+  MAPBUF_REASON_NEEDS_ONE_RUN = 309,
+  // (method, kind): the method needs memory with pages of its own.
+  MAPBUF_REASON_NEEDS_PAGES = 310,
+  // (kind): `remap_vmalloc_range` maps vmalloc'd memory only.
+  MAPBUF_REASON_NEEDS_VMALLOC = 311,
+  // (kind): `dma_mmap_coherent` maps coherent memory only.
+  MAPBUF_REASON_NEEDS_COHERENT = 312,
+  // (bytes, huge): no part of the mapping can have an entry of `huge` bytes.
+  MAPBUF_REASON_NOTHING_HUGE = 313,
+  // (method, errno): the kernel function refused for a reason of its own.
+  MAPBUF_REASON_KERNEL_REFUSED = 314,
+  // (position, byte): a name may not have this byte at this place; position 64: it is too long or empty.
+  MAPBUF_REASON_NAME_INVALID = 401,
+  // (): a buffer has this name already.
+  MAPBUF_REASON_NAME_TAKEN = 402,
+  // (): no buffer has this name.
+  MAPBUF_REASON_NAME_UNKNOWN = 403,
+  // (owner): only the owner may take the name away.
+  MAPBUF_REASON_NOT_OWNER = 404,
+  // (id): this buffer has a name already.
+  MAPBUF_REASON_ALREADY_NAMED = 405,
+  // (mode): not a mode within 0666.
+  MAPBUF_REASON_MODE_INVALID = 406,
+  // (uid, gid): a node may not be given to somebody else without CAP_CHOWN.
+  MAPBUF_REASON_OWNER_NOT_PERMITTED = 407,
+  // (most): as many names as there may be.
+  MAPBUF_REASON_TOO_MANY_NAMES = 408,
+  // (offset): this offset is a buffer's id, which has no room for bytes.
+  MAPBUF_REASON_OFFSET_IS_ID = 501,
+  // (offset, whence): the place sought lies outside the file.
+  MAPBUF_REASON_BAD_SEEK = 502,
+  // (offset, bytes): a write at or beyond the buffer's end.
+  MAPBUF_REASON_WRITE_BEYOND_END = 503,
+};
+
+// `MAPBUF_IOCTL_QUERY`: what the driver is and may.
+struct mapbuf_query {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // Out: MAPBUF_ABI_VERSION of the driver.
+  uint32_t abi_version;
+  // Out: bytes in a page; the unit of offsets and lengths.
+  uint32_t page_size;
+  // Out: bits of MAPBUF_FEATURE_*.
+  uint64_t features;
+  // Out: mask of the enum mapbuf_kind that `ALLOC` on this node takes (see (1 << number)).
+  uint32_t kinds;
+  // Out: mask of the enum mapbuf_method that `OFFSET` takes.
+  uint32_t methods;
+  // Out: the largest buffer that the limits allow, in bytes.
+  uint64_t max_buffer_bytes;
+  // Out: limit of all buffers together, in bytes (module parameter `max_bytes`).
+  uint64_t max_bytes;
+  // Out: limit of one user's buffers together, in bytes (`max_bytes_per_user`).
+  uint64_t max_bytes_per_user;
+  // Out: bytes charged now, for all users.
+  uint64_t used_bytes;
+  // Out: bytes charged now to the caller's uid.
+  uint64_t used_bytes_by_user;
+  // Out: buffers that exist now, also those whose id is gone.
+  uint64_t buffers;
+};
+
+// `MAPBUF_IOCTL_ALLOC`: allocates a buffer of zeroed memory.
+struct mapbuf_alloc {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: bytes wanted, at least 1. Out: the same, rounded up to whole pages.
+  uint64_t bytes;
+  // In: a enum mapbuf_kind.
+  uint32_t kind;
+  // In: a enum mapbuf_cache.
+  uint32_t cache;
+  // In: NUMA node to take the memory from, or MAPBUF_ANY_NODE.
+  int32_t numa_node;
+  // In: the id wanted, below MAPBUF_MAX_IDS, or 0 for any. Out: the id, never 0.
+  uint32_t id;
+  // Out: `mmap` offset in bytes, for method `auto`; plus any whole pages maps a part.
+  uint64_t mmap_offset;
+  // In: 0.
+  uint64_t reserved[3];
+};
+
+// `MAPBUF_IOCTL_FREE`: takes the id away; the memory goes with its last user.
+struct mapbuf_free {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the buffer's id.
+  uint32_t id;
+  // In: 0.
+  uint32_t reserved;
+};
+
+// `MAPBUF_IOCTL_INFO`: what a buffer is. On a named node, id 0 is its buffer.
+struct mapbuf_info {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the buffer's id (0 on a named node; 0 in a session asks for the session's fields alone).
+  uint32_t id;
+  // Out: its enum mapbuf_kind.
+  uint32_t kind;
+  // Out: its enum mapbuf_cache.
+  uint32_t cache;
+  // Out: physically contiguous runs in it.
+  uint32_t segments;
+  // Out: virtual memory areas that map it now, in any process.
+  uint32_t mappings;
+  // Out: buffers of this session whose id was freed and whose memory is still held.
+  uint32_t freed_held;
+  // Out: its size in bytes, whole pages.
+  uint64_t bytes;
+  // Out: bytes in the buffers of `freed_held`.
+  uint64_t freed_held_bytes;
+  // Out: its `mmap` offset for `auto` in bytes (0 on a named node, where offsets start in the buffer).
+  uint64_t mmap_offset;
+  // Out: its name, padded with zeros; all zeros when it has none.
+  uint8_t name[MAPBUF_NAME_LEN];
+  // In: 0.
+  uint64_t reserved[2];
+};
+
+// One physically contiguous run of a buffer.
+struct mapbuf_segment {
+  // Where it starts in the buffer, in bytes.
+  uint64_t offset;
+  // Its length in bytes.
+  uint64_t length;
+  // Its address for the node's device, or MAPBUF_ADDRESS_HIDDEN. Only coherent memory has one at all times.
+  uint64_t dma_address;
+  // Its physical address, or MAPBUF_ADDRESS_HIDDEN: needs CAP_SYS_ADMIN.
+  uint64_t physical_address;
+};
+
+// `MAPBUF_IOCTL_SEGMENTS`: the physically contiguous runs of a buffer. On a named node, id 0 is its buffer.
+struct mapbuf_segments {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the buffer's id.
+  uint32_t id;
+  // In: number of the first run wanted.
+  uint32_t first;
+  // In: rows that `rows` has room for. Out: rows written.
+  uint32_t count;
+  // Out: runs that the buffer has.
+  uint32_t total;
+  // In: address of an array of struct mapbuf_segment; not looked at when `count` is 0.
+  uint64_t rows;
+};
+
+// `MAPBUF_IOCTL_OFFSET`: an `mmap` offset that maps this buffer by this method.
+struct mapbuf_offset {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the buffer's id.
+  uint32_t id;
+  // In: a enum mapbuf_method.
+  uint32_t method;
+  // Out: `mmap` offset in bytes; plus any whole pages maps a part.
+  uint64_t mmap_offset;
+  // In: 0.
+  uint64_t reserved;
+};
+
+// `MAPBUF_IOCTL_EXPORT`: a dma-buf descriptor of the buffer, close-on-exec, readable and writable.
+struct mapbuf_export {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the buffer's id (0 on a named node).
+  uint32_t id;
+  // Out: the descriptor.
+  int32_t fd;
+};
+
+// `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for this thread on this open file.
+struct mapbuf_last_error {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // Out: number of this refusal; grows with each one on this open file. 0: none yet for this thread.
+  //
+  // A caller that has seen this number before knows that the error it has in hand came from
+  // somewhere else.
+  uint64_t sequence;
+  // Out: a enum mapbuf_reason by number.
+  uint32_t reason;
+  // Out: the `errno` that went with it.
+  int32_t error_number;
+  // Out: an enum mapbuf_operation by number.
+  uint32_t operation;
+  // In: 0.
+  uint32_t reserved;
+  // Out: the values that the reason speaks of, in its order.
+  uint64_t operands[MAPBUF_OPERANDS];
+};
+
+// `MAPBUF_IOCTL_NAME`: gives a buffer a node of its own, `/dev/mapbuf/named/NAME`, that stays.
+struct mapbuf_name {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the buffer's id.
+  uint32_t id;
+  // In: permission bits of the node, within 0666.
+  uint32_t mode;
+  // In: its owner, or MAPBUF_CALLER. Another owner needs CAP_CHOWN.
+  uint32_t uid;
+  // In: its group, or MAPBUF_CALLER. A group that the caller is not in needs CAP_CHOWN.
+  uint32_t gid;
+  // In: its name, `[A-Za-z0-9_][A-Za-z0-9._-]{0,63}`, padded with zeros.
+  uint8_t name[MAPBUF_NAME_LEN];
+};
+
+// `MAPBUF_IOCTL_UNNAME`: takes a named buffer's node away; open files and mappings keep the memory.
+struct mapbuf_unname {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the name, padded with zeros.
+  uint8_t name[MAPBUF_NAME_LEN];
+};
+
+/* The ioctls; each takes the address of the struct that it is named after. */
+#define MAPBUF_IOCTL_QUERY 0xc050b900u
+#define MAPBUF_IOCTL_ALLOC 0xc040b901u
+#define MAPBUF_IOCTL_FREE 0xc010b902u
+#define MAPBUF_IOCTL_INFO 0xc088b903u
+#define MAPBUF_IOCTL_SEGMENTS 0xc020b904u
+#define MAPBUF_IOCTL_OFFSET 0xc020b905u
+#define MAPBUF_IOCTL_EXPORT 0xc010b907u
+#define MAPBUF_IOCTL_LAST_ERROR 0xc040b908u
+#define MAPBUF_IOCTL_NAME 0xc058b909u
+#define MAPBUF_IOCTL_UNNAME 0xc048b90au
+
+#endif /* MAPBUF_H */

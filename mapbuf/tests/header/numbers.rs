@@ -1,0 +1,257 @@
+//! `include/mapbuf.h`: cbindgen's view of `abi/src/wire.rs` and `abi/src/reason.rs`, in the names that C programs use.
+
+use cbindgen::{
+    Builder, Config, DocumentationLength, DocumentationStyle, ItemType, Language, Style,
+};
+use mapbuf::abi;
+use std::{fmt::Write, fs, path::Path};
+
+const STRUCTS: &[&str] = &[
+    "Query",
+    "Alloc",
+    "Free",
+    "Info",
+    "Segment",
+    "Segments",
+    "Offset",
+    "Export",
+    "LastError",
+    "Name",
+    "Unname",
+];
+
+const HEAD: &str = "\
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The binary interface of the mapbuf driver. Made from abi/: do not edit.
+ * What a refusal means, in words: mapbuf-explain.h.
+ *
+ * Every struct starts with its own size in bytes; set the whole of it to zero before filling it in:
+ *
+ *     struct mapbuf_alloc alloc = { .size = sizeof(alloc), .bytes = 65536,
+ *                                   .kind = MAPBUF_KIND_COHERENT, .numa_node = MAPBUF_ANY_NODE };
+ *     if (ioctl(fd, MAPBUF_IOCTL_ALLOC, &alloc) == 0)
+ *         p = mmap(NULL, alloc.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, alloc.mmap_offset);
+ */
+
+#ifndef MAPBUF_H
+#define MAPBUF_H
+
+#include <stdint.h>
+
+";
+
+pub fn header() -> String {
+    let mut header = HEAD.to_owned();
+    header += &paths();
+    header += &from_cbindgen();
+    header += &ioctls();
+    header += "#endif /* MAPBUF_H */\n";
+    header
+}
+
+/// cbindgen leaves strings out.
+fn paths() -> String {
+    format!(
+        "/* Where the nodes are. */\n\
+         #define MAPBUF_SYSTEM_NODE \"{}\"\n\
+         #define MAPBUF_NAMED_DIR \"{}\"\n\n",
+        abi::SYSTEM_NODE,
+        abi::NAMED_DIR,
+    )
+}
+
+fn from_cbindgen() -> String {
+    let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join("abi-expanded.rs");
+    fs::write(&source, expanded()).unwrap();
+
+    let mut config = Config {
+        language: Language::C,
+        style: Style::Tag,
+        no_includes: true,
+        documentation_style: DocumentationStyle::C99,
+        documentation_length: DocumentationLength::Full,
+        ..Config::default()
+    };
+    config.export.item_types = vec![ItemType::Constants, ItemType::Enums, ItemType::Structs];
+    for name in STRUCTS {
+        config.export.include.push((*name).to_owned());
+        let renamed = format!("mapbuf_{}", snake(name));
+        config.export.rename.insert((*name).to_owned(), renamed);
+    }
+    for name in ENUMS {
+        config.export.include.push((*name).to_owned());
+        let renamed = format!("mapbuf_{}", snake(name));
+        config.export.rename.insert((*name).to_owned(), renamed);
+    }
+    let mut text = Vec::new();
+    Builder::new()
+        .with_config(config)
+        .with_src(source)
+        .generate()
+        .unwrap()
+        .write(&mut text);
+    let text = without_links(&String::from_utf8(text).unwrap());
+    for name in STRUCTS {
+        assert!(
+            text.contains(&format!("struct mapbuf_{} {{", snake(name))),
+            "{name}"
+        );
+    }
+    text + "\n"
+}
+
+/// The ioctls by number: the driver looks at type and number alone, so this needs no `<linux/ioctl.h>`.
+fn ioctls() -> String {
+    let mut text = String::from(
+        "/* The ioctls; each takes the address of the struct that it is named after. */\n",
+    );
+    for (name, number) in [
+        ("QUERY", abi::ioctl::QUERY),
+        ("ALLOC", abi::ioctl::ALLOC),
+        ("FREE", abi::ioctl::FREE),
+        ("INFO", abi::ioctl::INFO),
+        ("SEGMENTS", abi::ioctl::SEGMENTS),
+        ("OFFSET", abi::ioctl::OFFSET),
+        ("EXPORT", abi::ioctl::EXPORT),
+        ("LAST_ERROR", abi::ioctl::LAST_ERROR),
+        ("NAME", abi::ioctl::NAME),
+        ("UNNAME", abi::ioctl::UNNAME),
+    ] {
+        writeln!(text, "#define MAPBUF_IOCTL_{name} {number:#x}u").unwrap();
+    }
+    text + "\n"
+}
+
+const ENUMS: &[&str] = &["Kind", "Method", "Cache", "Operation", "Reason"];
+
+/// `wire.rs` and `reason.rs` as cbindgen can read them: the enumerations out of their macros, constants with the
+/// names and values that C wants. What does not look as it does today fails here, or in the comparison.
+fn expanded() -> String {
+    let mut out = String::new();
+    let wire = source("wire.rs");
+    let (wire, _) = wire.split_once("/// ioctl numbers.").unwrap();
+    let mut lines = wire.lines().peekable();
+    let mut module = "";
+    while let Some(line) = lines.next() {
+        match line.trim() {
+            // The macro's definition, up to its end.
+            "macro_rules! numbered {" => while lines.next() != Some("}") {},
+            "numbered! {" => {
+                let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "}").collect();
+                enumeration(&mut out, &body);
+            }
+            "pub mod feature {" => module = "FEATURE_",
+            "}" if line == "}" && !module.is_empty() => module = "",
+            trimmed if trimmed.starts_with("//!") => {}
+            // What these speak of is not a C item.
+            "/// An enumeration whose numbers cross the system call." => {}
+            trimmed if trimmed.starts_with("/// Feature bits of") => {}
+            trimmed => match constant(trimmed, module) {
+                Some(text) => out += &text,
+                None if module.is_empty() => {
+                    out += &line.replace("[u8; NAME_LEN]", "[u8; MAPBUF_NAME_LEN]");
+                    out.push('\n');
+                    continue;
+                }
+                None => out += trimmed,
+            },
+        }
+        out.push('\n');
+    }
+    // cbindgen knows an array's length by the constant's name in the source, which is the one in C already.
+    let out = out.replace("[u64; OPERANDS]", "[u64; MAPBUF_OPERANDS]");
+    // `errno` is a macro in C.
+    let out = out.replace("pub errno: i32", "pub error_number: i32");
+
+    let reason = source("reason.rs");
+    let (_, rest) = reason.split_once("\nreasons! {\n").unwrap();
+    let (body, _) = rest.split_once("\n}\n").unwrap();
+    let mut lines = vec![
+        "/// Why a request was refused. The operands are named first.",
+        "pub enum Reason {",
+    ];
+    lines.extend(body.lines());
+    let mut reasons = String::new();
+    enumeration(&mut reasons, &lines);
+    reasons.push_str("}\n");
+    out + &reasons
+}
+
+fn source(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../abi/src")
+        .join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+/// The inside of `numbered!` or `reasons!`: `Variant = number, something;` becomes `MAPBUF_ENUM_VARIANT = number,`.
+fn enumeration(out: &mut String, body: &[&str]) {
+    let mut name = String::new();
+    for line in body {
+        let line = line.trim();
+        if let Some(rest) = line.strip_prefix("pub enum ") {
+            name = rest.trim_end_matches(" {").to_owned();
+            writeln!(out, "#[repr(C)]\n{line}").unwrap();
+        } else if line.starts_with("//") || line.is_empty() || line == "}" {
+            writeln!(out, "{line}").unwrap();
+        } else {
+            let (variant, rest) = line.split_once(" = ").unwrap();
+            let (number, _) = rest.split_once(',').unwrap();
+            let qualified = format!("MAPBUF_{}_{}", snake(&name), snake(variant)).to_uppercase();
+            writeln!(out, "{qualified} = {number},").unwrap();
+        }
+    }
+}
+
+/// A constant that C programs need, in their spelling.
+fn constant(line: &str, module: &str) -> Option<String> {
+    let rest = line.strip_prefix("pub const ")?;
+    if rest.starts_with("fn ") || rest.contains(": &str") {
+        return None;
+    }
+    let (name, rest) = rest.split_once(": ")?;
+    let (number_type, value) = rest.trim_end_matches(';').split_once(" = ")?;
+    let value = match value.split_once(" << ") {
+        // C would shift an int.
+        Some((one, by)) => (one.parse::<u64>().unwrap() << by.parse::<u32>().unwrap()).to_string(),
+        None => value.to_owned(),
+    };
+    Some(format!(
+        "pub const MAPBUF_{module}{name}: {number_type} = {value};"
+    ))
+}
+
+/// Replaces rustdoc's links by what they point at in C.
+fn without_links(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("[`") {
+        let (link, after) = after.split_once("`]").unwrap();
+        let name = link.rsplit("::").next().unwrap();
+        out += before;
+        match name {
+            "feature" => out += "MAPBUF_FEATURE_*",
+            "bit" => out += "(1 << number)",
+            _ if ENUMS.contains(&name) => write!(out, "enum mapbuf_{}", snake(name)).unwrap(),
+            _ if STRUCTS.contains(&name) => write!(out, "struct mapbuf_{}", snake(name)).unwrap(),
+            _ => write!(out, "MAPBUF_{name}").unwrap(),
+        }
+        rest = after
+            .strip_prefix('s')
+            .filter(|rest| rest.starts_with(' '))
+            .unwrap_or(after);
+    }
+    out + rest
+}
+
+fn snake(name: &str) -> String {
+    let mut out = String::new();
+    for (place, letter) in name.char_indices() {
+        if letter.is_uppercase() && place > 0 {
+            out.push('_');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
+}
