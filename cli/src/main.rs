@@ -1,3 +1,35 @@
-//! The mapbuf command.
+//! The mapbuf command: named buffers, the module, and the demo.
 
-fn main() {}
+mod args;
+mod commands;
+mod demo;
+mod failure;
+mod hex;
+mod holders;
+mod module;
+mod output;
+
+use args::{Args, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let json = args.command.json();
+    let result = match args.command {
+        Command::Create(args) => commands::create::run(&args),
+        Command::Remove(args) => commands::remove::run(&args),
+        Command::List(args) => commands::list::run(&args),
+        Command::Info(args) => commands::info::run(&args),
+        Command::Dump(args) => commands::dump::run(&args),
+        Command::Fill(args) => commands::fill::run(&args),
+        Command::Load(args) => commands::load::run(&args),
+        Command::Unload(args) => commands::unload::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Explain(args) => commands::explain::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json),
+    }
+}

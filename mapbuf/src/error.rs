@@ -2,7 +2,10 @@
 
 use crate::{bounds::OutOfBounds, core_refusal::CoreRefusal, errno::Shown};
 use mapbuf_abi::{reason::Refusal, Operation, Reason, OPERANDS};
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -84,8 +87,8 @@ pub enum Error {
         /// The number.
         number: u32,
     },
-    /// An attribute in sysfs cannot be read, or does not hold what it should.
-    #[error("{} cannot be read: {source}; is the module loaded (mapbuf load)?", .path.display())]
+    /// A folder or an attribute in sysfs cannot be read, or does not hold what it should.
+    #[error("{} cannot be read: {source}; {}", .path.display(), sysfs_remedy(.path, .source))]
     Sysfs {
         /// The attribute's file, or the folder.
         path: PathBuf,
@@ -138,6 +141,7 @@ impl Error {
             Self::Refused { refusal, .. } => Some(refusal.reason.text().remedy),
             Self::Core { refusal, .. } => Some(refusal.remedy()),
             Self::Open { path, errno } => Some(open_remedy(path, *errno)),
+            Self::Sysfs { path, source } => Some(sysfs_remedy(path, source)),
             _ => None,
         }
     }
@@ -154,7 +158,7 @@ impl From<Error> for io::Error {
     }
 }
 
-fn open_remedy(path: &std::path::Path, errno: i32) -> &'static str {
+fn open_remedy(path: &Path, errno: i32) -> &'static str {
     use mapbuf_abi::reason::errno::{EACCES, EBUSY, ENOENT, EPERM};
     match errno {
         ENOENT if path.starts_with(mapbuf_abi::NAMED_DIR) => {
@@ -166,6 +170,19 @@ fn open_remedy(path: &std::path::Path, errno: i32) -> &'static str {
         }
         EBUSY => "try again",
         _ => "see whether the driver is loaded (mapbuf list) and whether this is one of its nodes",
+    }
+}
+
+fn sysfs_remedy(path: &Path, source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound if path == Path::new(mapbuf_abi::SYSFS_CLASS) => {
+            "the driver is not loaded; load it with: mapbuf load"
+        }
+        io::ErrorKind::NotFound => {
+            "no buffer has this name; mapbuf list shows the names that there are"
+        }
+        io::ErrorKind::PermissionDenied => "run as root",
+        _ => "use the mapbuf that came with the driver",
     }
 }
 

@@ -1,0 +1,11 @@
+//! One file for each command.
+
+pub mod create;
+pub mod dump;
+pub mod explain;
+pub mod fill;
+pub mod info;
+pub mod list;
+pub mod load;
+pub mod remove;
+pub mod unload;

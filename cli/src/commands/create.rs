@@ -1,0 +1,105 @@
+//! `mapbuf create`
+
+use crate::{args::CreateArgs, failure::Failure, output};
+use mapbuf::{abi::explain::Bytes, AllocOptions, Buffer, Device, NameOptions, Named};
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Serialize)]
+struct Created {
+    name: String,
+    node: String,
+    bytes: u64,
+    kind: &'static str,
+    cache: &'static str,
+    mode: String,
+}
+
+impl fmt::Display for Created {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = Bytes(self.bytes);
+        writeln!(
+            f,
+            "{}: {size} of {} memory, {}, mode {}",
+            self.node, self.kind, self.cache, self.mode
+        )
+    }
+}
+
+pub fn run(args: &CreateArgs) -> Result<(), Failure> {
+    let device = Device::open()?;
+    let mut options = AllocOptions::new(args.kind.into(), args.size).cache(args.cache.into());
+    if let Some(node) = args.numa_node {
+        options = options.numa_node(node);
+    }
+    let buffer = options.alloc(&device)?;
+    // Before it has a name, so that nobody sees it half filled.
+    if let Some(bytes) = &args.fill_pages {
+        fill_pages(&buffer, &bytes.0)?;
+    }
+    let mut name = NameOptions::new(&args.name).mode(args.mode);
+    if let Some(uid) = args.uid {
+        name = name.uid(uid);
+    }
+    if let Some(gid) = args.gid {
+        name = name.gid(gid);
+    }
+    name.name(&buffer)?;
+    output::answer(
+        args.output,
+        &Created {
+            name: args.name.clone(),
+            node: Named::path(&args.name).display().to_string(),
+            bytes: buffer.len(),
+            kind: buffer.kind().name(),
+            cache: buffer.cache().name(),
+            mode: format!("{:04o}", args.mode),
+        },
+    )
+}
+
+/// Writes bytes at the start of each page.
+pub fn fill_pages(buffer: &Buffer, bytes: &[u8]) -> Result<(), Failure> {
+    let page = u64::from(buffer.device().query()?.page_size);
+    check_page(bytes, page)?;
+    for page in page_starts(0, buffer.len(), page) {
+        buffer.write_at(page, bytes)?;
+    }
+    Ok(())
+}
+
+/// Refuses bytes that do not fit into a page.
+pub fn check_page(bytes: &[u8], page: u64) -> Result<(), Failure> {
+    match u64::try_from(bytes.len()) {
+        Ok(len) if len <= page => Ok(()),
+        _ => Err(Failure::Usage(format!(
+            "{} bytes do not fit into a page of {page}; give fewer",
+            bytes.len()
+        ))),
+    }
+}
+
+/// Where pages start within a range of a buffer.
+pub fn page_starts(offset: u64, len: u64, page: u64) -> impl Iterator<Item = u64> {
+    let end = offset.saturating_add(len);
+    let first = offset.checked_next_multiple_of(page).unwrap_or(u64::MAX);
+    (0..).map_while(move |n: u64| {
+        let start = first.checked_add(n.checked_mul(page)?)?;
+        (start < end).then_some(start)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_a_range() {
+        let starts = |offset, len| page_starts(offset, len, 4096).collect::<Vec<_>>();
+        assert_eq!(starts(0, 8192), [0, 4096]);
+        assert_eq!(starts(1, 8192), [4096, 8192]);
+        assert_eq!(starts(4096, 1), [4096]);
+        assert!(starts(4097, 10).is_empty());
+        assert!(starts(u64::MAX - 1, 10).is_empty());
+    }
+}

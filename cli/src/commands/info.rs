@@ -1,0 +1,166 @@
+//! `mapbuf info`
+
+use super::list::Row;
+use crate::{args::InfoArgs, failure::Failure, module, output};
+use mapbuf::{
+    abi::{explain::Bytes, ADDRESS_HIDDEN},
+    sysfs, Access, Device, DriverInfo, Named, Segment,
+};
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Serialize)]
+struct BufferReport {
+    #[serde(flatten)]
+    row: Row,
+    /// Absent where the node may not be opened.
+    segments: Option<Vec<Run>>,
+}
+
+#[derive(Serialize)]
+struct Run {
+    offset: u64,
+    length: u64,
+    physical_address: Option<String>,
+    dma_address: Option<String>,
+}
+
+impl From<Segment> for Run {
+    fn from(segment: Segment) -> Self {
+        let shown = |address| (address != ADDRESS_HIDDEN).then(|| format!("{address:#x}"));
+        Self {
+            offset: segment.offset,
+            length: segment.length,
+            physical_address: shown(segment.physical_address),
+            dma_address: shown(segment.dma_address),
+        }
+    }
+}
+
+impl fmt::Display for BufferReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.row.describe(f)?;
+        let Some(segments) = &self.segments else {
+            return writeln!(f, "  its runs are shown to those who may open the node");
+        };
+        writeln!(f, "  physically contiguous runs: {}", segments.len())?;
+        const SHOWN: usize = 32;
+        for run in segments.iter().take(SHOWN) {
+            write!(
+                f,
+                "    at {:#12x}  {:>12}",
+                run.offset,
+                Bytes(run.length).to_string()
+            )?;
+            if let Some(address) = &run.physical_address {
+                write!(f, "  physical {address}")?;
+            }
+            if let Some(address) = &run.dma_address {
+                write!(f, "  DMA {address}")?;
+            }
+            writeln!(f)?;
+        }
+        if segments.len() > SHOWN {
+            writeln!(
+                f,
+                "    and {} more (--json has all)",
+                segments.len() - SHOWN
+            )?;
+        }
+        if segments.iter().all(|run| run.physical_address.is_none()) {
+            writeln!(
+                f,
+                "    physical addresses are shown to those who have CAP_SYS_ADMIN"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct DriverReport {
+    abi_version: u32,
+    page_size: u32,
+    kinds: Vec<&'static str>,
+    methods: Vec<&'static str>,
+    cma: bool,
+    max_buffer_bytes: u64,
+    max_bytes: u64,
+    max_bytes_per_user: u64,
+    used_bytes: u64,
+    used_bytes_by_user: u64,
+    buffers: u64,
+    parameters: Vec<String>,
+}
+
+impl From<DriverInfo> for DriverReport {
+    fn from(info: DriverInfo) -> Self {
+        Self {
+            cma: info.has_cma(),
+            abi_version: info.abi_version,
+            page_size: info.page_size,
+            kinds: info.kinds.iter().map(|kind| kind.name()).collect(),
+            methods: info.methods.iter().map(|method| method.name()).collect(),
+            max_buffer_bytes: info.max_buffer_bytes,
+            max_bytes: info.max_bytes,
+            max_bytes_per_user: info.max_bytes_per_user,
+            used_bytes: info.used_bytes,
+            used_bytes_by_user: info.used_bytes_by_user,
+            buffers: info.buffers,
+            parameters: module::parameters(),
+        }
+    }
+}
+
+impl fmt::Display for DriverReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "mapbuf driver, interface version {}, pages of {} bytes",
+            self.abi_version, self.page_size
+        )?;
+        writeln!(f, "  kinds    {}", self.kinds.join(", "))?;
+        writeln!(f, "  methods  {}", self.methods.join(", "))?;
+        writeln!(
+            f,
+            "  CMA area {}",
+            if self.cma {
+                "yes"
+            } else {
+                "no (boot with cma=SIZE for large runs)"
+            }
+        )?;
+        writeln!(
+            f,
+            "  used     {} of {} by all",
+            Bytes(self.used_bytes),
+            Bytes(self.max_bytes)
+        )?;
+        let by_user = Bytes(self.used_bytes_by_user);
+        writeln!(
+            f,
+            "           {by_user} of {} by you",
+            Bytes(self.max_bytes_per_user)
+        )?;
+        writeln!(
+            f,
+            "  buffers  {}; the largest may have {}",
+            self.buffers,
+            Bytes(self.max_buffer_bytes)
+        )?;
+        writeln!(f, "  loaded with {}", self.parameters.join(" "))
+    }
+}
+
+pub fn run(args: &InfoArgs) -> Result<(), Failure> {
+    let Some(name) = &args.name else {
+        let device = Device::open_with(mapbuf::abi::SYSTEM_NODE, Access::ReadOnly)?;
+        return output::answer(args.output, &DriverReport::from(device.query()?));
+    };
+    let row = Row::from(sysfs::entry(name)?);
+    let segments = match Named::open_with(name, Access::ReadOnly) {
+        Ok(named) => Some(named.segments()?.into_iter().map(Run::from).collect()),
+        Err(_) => None,
+    };
+    output::answer(args.output, &BufferReport { row, segments })
+}

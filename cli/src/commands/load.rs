@@ -1,0 +1,69 @@
+//! `mapbuf load`
+
+use crate::{args::LoadArgs, failure::Failure, module, output};
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Serialize)]
+struct Loaded {
+    /// Absent where the driver was loaded already.
+    module: Option<String>,
+    already_loaded: bool,
+    parameters: Vec<String>,
+}
+
+impl fmt::Display for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.module {
+            Some(module) => write!(f, "loaded {module}")?,
+            None => write!(f, "the driver is loaded already")?,
+        }
+        writeln!(f, "; parameters: {}", self.parameters.join(" "))
+    }
+}
+
+pub fn run(args: &LoadArgs) -> Result<(), Failure> {
+    let already_loaded = module::is_loaded();
+    let mut from = None;
+    if !already_loaded {
+        let path = module::find(args.module.as_deref())?;
+        let parameters: Result<Vec<_>, _> =
+            args.params.iter().map(|text| parameter(text)).collect();
+        module::load(&path, &parameters?)?;
+        from = Some(path.display().to_string());
+    }
+    output::answer(
+        args.output,
+        &Loaded {
+            module: from,
+            already_loaded,
+            parameters: module::parameters(),
+        },
+    )
+}
+
+/// `NAME=VALUE` as the kernel reads it: sizes with units become numbers.
+fn parameter(text: &str) -> Result<String, Failure> {
+    let (name, value) = text.split_once('=').ok_or_else(|| {
+        Failure::Usage(format!(
+            "'{text}' is no parameter; write NAME=VALUE, such as max_bytes=256M"
+        ))
+    })?;
+    match mapbuf::parse_size(value) {
+        Ok(number) => Ok(format!("{name}={number}")),
+        Err(_) => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_become_numbers() {
+        assert_eq!(parameter("max_bytes=256M").unwrap(), "max_bytes=268435456");
+        assert_eq!(parameter("expose_dma=1").unwrap(), "expose_dma=1");
+        assert_eq!(parameter("expose_dma=Y").unwrap(), "expose_dma=Y");
+        assert!(parameter("max_bytes").is_err());
+    }
+}

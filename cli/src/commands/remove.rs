@@ -1,0 +1,41 @@
+//! `mapbuf remove`
+
+use crate::{args::RemoveArgs, failure::Failure, output};
+use mapbuf::Device;
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Serialize)]
+struct Removed {
+    removed: Vec<String>,
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.removed
+            .iter()
+            .try_for_each(|name| writeln!(f, "{name}: removed"))
+    }
+}
+
+pub fn run(args: &RemoveArgs) -> Result<(), Failure> {
+    let device = Device::open()?;
+    let mut removed = Vec::new();
+    let mut failed = None;
+    // One name that cannot be removed does not save the others; the first failure is the answer.
+    for name in &args.names {
+        match device.unname(name) {
+            Ok(()) => removed.push(name.clone()),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    match failed {
+        None => output::answer(args.output, &Removed { removed }),
+        Some(error) => {
+            if !args.output.json {
+                anstream::print!("{}", Removed { removed });
+            }
+            Err(error.into())
+        }
+    }
+}

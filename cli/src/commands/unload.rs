@@ -1,0 +1,44 @@
+//! `mapbuf unload`
+
+use crate::{args::UnloadArgs, failure::Failure, holders, module, output};
+use mapbuf::{sysfs, Device};
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Serialize)]
+struct Unloaded {
+    removed: Vec<String>,
+}
+
+impl fmt::Display for Unloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.removed
+            .iter()
+            .try_for_each(|name| writeln!(f, "{name}: removed"))?;
+        writeln!(f, "the driver is unloaded")
+    }
+}
+
+pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
+    if !module::is_loaded() {
+        return Err(Failure::NoModule("the driver is not loaded".to_owned()));
+    }
+    // Looked at before anything is removed: whoever cannot unload keeps the named buffers.
+    let named = sysfs::list()?;
+    let holders = holders::all();
+    if !holders.is_empty() || named.iter().any(|entry| entry.mappings > 0) {
+        return Err(Failure::Held(holders));
+    }
+    let mut removed = Vec::new();
+    if !named.is_empty() {
+        let device = Device::open()?;
+        for entry in named {
+            device.unname(&entry.name)?;
+            removed.push(entry.name);
+        }
+    }
+    match module::unload()? {
+        true => output::answer(args.output, &Unloaded { removed }),
+        false => Err(Failure::Held(holders::all())),
+    }
+}

@@ -1,0 +1,174 @@
+//! Why the command did not do what it was asked, and the exit code that tells a script.
+
+use crate::{holders::Holder, output};
+use anstyle::{AnsiColor, Style};
+use mapbuf::errno_name;
+use serde_json::{json, Value};
+use std::{fmt::Write, io, path::PathBuf, process::ExitCode};
+
+/// The driver or the kernel refused, or a check failed.
+const REFUSED: u8 = 1;
+/// The command line is wrong (clap's own code, too).
+const USAGE: u8 = 2;
+/// No driver, no node, no such name.
+const MISSING: u8 = 3;
+/// No permission.
+const PERMISSION: u8 = 4;
+/// Processes hold the module.
+const HELD: u8 = 5;
+/// Anything else.
+const OTHER: u8 = 6;
+
+/// Why the command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The driver, or the kernel about it.
+    #[error(transparent)]
+    Driver(#[from] mapbuf::Error),
+    /// The command line, beyond what its grammar says.
+    #[error("{0}")]
+    Usage(String),
+    /// The module is not there.
+    #[error("{0}")]
+    NoModule(String),
+    /// The kernel does not load or unload the module.
+    #[error("{what} failed: {errno}; {remedy}")]
+    Module {
+        /// What was tried.
+        what: String,
+        /// What the kernel answered.
+        errno: rustix::io::Errno,
+        /// What to do next.
+        remedy: &'static str,
+    },
+    /// Processes hold the module.
+    #[error("{}", held(.0))]
+    Held(Vec<Holder>),
+    /// Named buffers of the demo, or checks of it.
+    #[error("{} of the demo's checks failed: {}; the lines above say what was seen", .0.len(), .0.join(", "))]
+    Checks(Vec<String>),
+    /// A file.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    /// Tells about it, and gives the exit code.
+    pub fn report(&self, json: bool) -> ExitCode {
+        let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
+        anstream::eprintln!("{style}mapbuf:{style:#} {self}");
+        if json {
+            output::print_json(&self.to_json());
+        }
+        ExitCode::from(self.exit_code())
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Driver(error) => of_driver(error),
+            Self::Usage(_) => USAGE,
+            Self::NoModule(_) => MISSING,
+            Self::Module { errno, .. } => match errno.raw_os_error() {
+                code if is_permission(code) => PERMISSION,
+                _ => REFUSED,
+            },
+            Self::Held(_) => HELD,
+            Self::Checks(_) => REFUSED,
+            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                PERMISSION
+            }
+            Self::File { .. } => OTHER,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let mut error = json!({ "message": self.to_string(), "exit_code": self.exit_code() });
+        match self {
+            Self::Driver(driver) => {
+                error["errno"] = json!(driver.errno().and_then(errno_name));
+                error["remedy"] = json!(driver.remedy());
+                if let Some(refusal) = driver.refusal() {
+                    error["reason"] = json!(refusal.reason.name());
+                    error["reason_number"] = json!(refusal.reason.number());
+                    error["operands"] = json!(refusal.operands);
+                }
+            }
+            Self::Held(holders) => error["holders"] = json!(holders),
+            _ => {}
+        }
+        json!({ "error": error })
+    }
+}
+
+fn of_driver(error: &mapbuf::Error) -> u8 {
+    use mapbuf::{Error, Reason};
+    match error {
+        _ if error.reason() == Some(Reason::NameUnknown) => MISSING,
+        Error::Open { errno, .. } if !is_permission(*errno) => MISSING,
+        Error::Sysfs { source, .. } if source.kind() == io::ErrorKind::NotFound => MISSING,
+        _ if error.errno().is_some_and(is_permission) => PERMISSION,
+        Error::OutOfBounds(_) => USAGE,
+        Error::Sysfs { .. } => OTHER,
+        _ => REFUSED,
+    }
+}
+
+fn is_permission(errno: i32) -> bool {
+    matches!(errno_name(errno), Some("EPERM" | "EACCES"))
+}
+
+fn held(holders: &[Holder]) -> String {
+    let mut text = String::from(
+        "the module is in use, and nothing was changed; end these, or let them close:",
+    );
+    for holder in holders {
+        // Writing to a string does not fail.
+        let _ = write!(text, "\n  {holder}");
+    }
+    if holders.is_empty() {
+        text.push_str("\n  (no process that /proc shows to you; run as root to see all)");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mapbuf::{Error, Operation, Reason};
+
+    fn refused(reason: Reason) -> Failure {
+        Error::Refused {
+            operation: Operation::Unname,
+            refusal: reason.with(&[7]),
+        }
+        .into()
+    }
+
+    #[test]
+    fn exit_codes_tell_what_to_do() {
+        assert_eq!(refused(Reason::NoContiguousMemory).exit_code(), REFUSED);
+        assert_eq!(refused(Reason::NameUnknown).exit_code(), MISSING);
+        assert_eq!(refused(Reason::NotOwner).exit_code(), PERMISSION);
+        assert_eq!(Failure::Held(Vec::new()).exit_code(), HELD);
+        for (errno, code) in [(2, MISSING), (6, MISSING), (13, PERMISSION)] {
+            let path = "/dev/mapbuf/system".into();
+            let failure = Failure::from(Error::Open { path, errno });
+            assert_eq!(failure.exit_code(), code, "{failure}");
+        }
+    }
+
+    #[test]
+    fn json_has_the_reason_and_its_operands() {
+        let json = refused(Reason::NotOwner).to_json();
+        assert_eq!(json["error"]["reason"], "NotOwner");
+        assert_eq!(json["error"]["reason_number"], 404);
+        assert_eq!(json["error"]["operands"][0], 7);
+        assert_eq!(json["error"]["errno"], "EPERM");
+        assert_eq!(json["error"]["exit_code"], 4);
+    }
+}
