@@ -142,6 +142,18 @@ impl Reason {
                 "a fatal signal came when {1:bytes} of {0:bytes} were gathered",
                 "nothing: what was gathered has been given back",
             ),
+            Self::NodeOfDevice => text(
+                "coherent memory comes from the device's own NUMA node, and node {0:signed} was asked for",
+                "use -1 (any node), or the kind contiguous",
+            ),
+            Self::NoDescriptor => text(
+                "the process has as many open descriptors as it may",
+                "close some, or raise the limit (ulimit -n)",
+            ),
+            Self::CacheRefused => text(
+                "the kernel could not make its own view of this memory {0:cache} (errno {1})",
+                "use cached; other modes need x86, and a little free memory for page tables",
+            ),
             Self::UnknownMethod => text(
                 "there is no method number {0}",
                 "QUERY gives a mask of the methods; 0 is auto",

@@ -28,6 +28,8 @@ pub mod errno {
     pub const EEXIST: i32 = 17;
     /// Invalid argument.
     pub const EINVAL: i32 = 22;
+    /// Too many open files.
+    pub const EMFILE: i32 = 24;
     /// Not an ioctl of this file.
     pub const ENOTTY: i32 = 25;
     /// No space left.
@@ -143,6 +145,12 @@ reasons! {
     NoCoherentMemory = 216, ENOMEM;
     /// (bytes, done): a fatal signal came while memory was being gathered.
     Interrupted = 217, EINTR;
+    /// (node): coherent memory comes from the NUMA node of the device, not from one that the caller names.
+    NodeOfDevice = 218, EINVAL;
+    /// (): the process has as many descriptors as it may.
+    NoDescriptor = 219, EMFILE;
+    /// (cache, errno): the kernel could not change the cache mode of its own view of the memory.
+    CacheRefused = 220, ENOMEM;
 
     // 3xx: mapping.
 

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who holds how much: a charge is made before memory is gathered, and belongs to the buffer until its
+//! last user is gone, whatever became of its id.
+
+use crate::{
+    abi::reason::{
+        Reason,
+        Refusal, //
+    },
+    policy::limit::Limits,
+    sys::caller::{
+        self,
+        param, //
+    },
+    Driver,
+};
+use kernel::{
+    prelude::*,
+    rbtree::RBTree,
+    sync::Arc, //
+};
+
+/// The limits in force now.
+pub(crate) fn limits() -> Limits {
+    Limits::new(
+        param::max_bytes(),
+        param::max_bytes_per_user(),
+        param::ram(),
+    )
+}
+
+/// What is charged now.
+pub(crate) struct Accounts {
+    used: u64,
+    buffers: u64,
+    /// Bytes by uid; nobody who has none is in it.
+    users: RBTree<u32, u64>,
+}
+
+impl Accounts {
+    pub(crate) fn new() -> Self {
+        Self {
+            used: 0,
+            buffers: 0,
+            users: RBTree::new(),
+        }
+    }
+
+    /// Bytes charged to everybody.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Bytes charged to one user.
+    pub(crate) fn used_by(&self, uid: u32) -> u64 {
+        self.users.get(&uid).copied().unwrap_or(0)
+    }
+
+    /// Buffers that exist.
+    pub(crate) fn buffers(&self) -> u64 {
+        self.buffers
+    }
+}
+
+/// A charge, given back when dropped.
+pub(crate) struct Charge {
+    driver: Arc<Driver>,
+    uid: u32,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Charges the calling user.
+    pub(crate) fn new(driver: &Arc<Driver>, bytes: u64) -> Result<Self, Refusal> {
+        let uid = caller::uid();
+        let limits = limits();
+        let mut accounts = driver.accounts.lock();
+        let (all, user) = limits.charge(bytes, accounts.used, accounts.used_by(uid), uid)?;
+        match accounts.users.get_mut(&uid) {
+            Some(used) => *used = user,
+            None => {
+                accounts
+                    .users
+                    .try_create_and_insert(uid, user, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
+                    .map_err(|_| Reason::OutOfMemory.with(&[bytes]))?;
+            }
+        }
+        accounts.used = all;
+        accounts.buffers += 1;
+        Ok(Self {
+            driver: driver.clone(),
+            uid,
+            bytes,
+        })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let mut accounts = self.driver.accounts.lock();
+        accounts.used = accounts.used.saturating_sub(self.bytes);
+        accounts.buffers = accounts.buffers.saturating_sub(1);
+        let left = accounts.used_by(self.uid).saturating_sub(self.bytes);
+        if left == 0 {
+            accounts.users.remove(&self.uid);
+        } else if let Some(used) = accounts.users.get_mut(&self.uid) {
+            *used = left;
+        }
+    }
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A buffer: memory, its charge, and what is known of it by name. It is the data of a dma-buf, so that
+//! ids, names, descriptors and mappings are all references of one kind, and the last one frees it.
+
+use crate::{
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::{
+            Method,
+            Segment,
+            ADDRESS_HIDDEN,
+            NAME_LEN, //
+        },
+    },
+    accounts::Charge,
+    mapping,
+    memory::{
+        Memory,
+        Spec, //
+    },
+    policy::plan::{
+        decide,
+        Plan,
+        Request, //
+    },
+    refusals,
+    sys::{
+        caller::{
+            self,
+            Capability, //
+        },
+        dmabuf::{
+            DmaBuf,
+            Exporter, //
+        },
+        user::Bytes,
+        vma::{
+            Fault,
+            NewVma,
+            Outcome, //
+        },
+    },
+    Driver,
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
+};
+
+/// Buffers of one session whose ids were freed and whose memory is still held.
+pub(crate) struct Freed {
+    buffers: Atomic<i64>,
+    bytes: Atomic<i64>,
+}
+
+impl Freed {
+    pub(crate) fn new() -> Self {
+        Self {
+            buffers: Atomic::new(0),
+            bytes: Atomic::new(0),
+        }
+    }
+
+    fn add(&self, buffers: i64, bytes: i64) {
+        self.buffers.add(buffers, Relaxed);
+        self.bytes.add(bytes, Relaxed);
+    }
+
+    /// How many, and their bytes.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        let value = |count: &Atomic<i64>| u64::try_from(count.load(Relaxed)).unwrap_or(0);
+        (value(&self.buffers), value(&self.bytes))
+    }
+}
+
+/// A name, as in the interface: padded with zeros.
+pub(crate) type Name = [u8; NAME_LEN];
+
+/// The data of a buffer's dma-buf.
+pub(crate) struct Buffer {
+    /// Goes first when the buffer is dropped; the charge follows.
+    memory: Memory,
+    _charge: Charge,
+    segments: u32,
+    session: Arc<Freed>,
+    id_freed: Atomic<bool>,
+    /// Written under the lock of the driver's names.
+    name: Pin<KBox<kernel::sync::Mutex<Option<Name>>>>,
+}
+
+/// A reference to a buffer.
+pub(crate) type BufferRef = DmaBuf<Buffer>;
+
+impl Buffer {
+    /// Allocates a buffer of zeroed memory, charged to the caller.
+    pub(crate) fn allocate(
+        driver: &Arc<Driver>,
+        session: &Arc<Freed>,
+        spec: &Spec,
+    ) -> Result<BufferRef, Refusal> {
+        let no_memory = |_| Reason::OutOfMemory.with(&[spec.bytes()]);
+        let charge = Charge::new(driver, spec.bytes())?;
+        let memory = Memory::new(spec, &driver.device)?;
+        let name = KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
+        let mut buffer = Self {
+            memory,
+            _charge: charge,
+            segments: 0,
+            session: session.clone(),
+            id_freed: Atomic::new(false),
+            name,
+        };
+        let mut segments = 0;
+        buffer.each_segment(|_, _| {
+            segments += 1;
+            Ok(())
+        })?;
+        buffer.segments = segments;
+        DmaBuf::export(buffer, spec.pages * PAGE_SIZE).map_err(no_memory)
+    }
+
+    /// Its memory.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Its size in pages.
+    pub(crate) fn pages(&self) -> usize {
+        self.memory.backing().len()
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.pages() as u64 * PAGE_SIZE as u64
+    }
+
+    /// Physically contiguous runs in it.
+    pub(crate) fn segments(&self) -> u32 {
+        self.segments
+    }
+
+    /// Its name, all zeros when it has none.
+    pub(crate) fn name(&self) -> Name {
+        self.name.lock().unwrap_or([0; NAME_LEN])
+    }
+
+    /// Gives it a name, or takes it away.
+    pub(crate) fn set_name(&self, name: Option<Name>) {
+        *self.name.lock() = name;
+    }
+
+    /// Notes that its session has no id for it any more.
+    pub(crate) fn id_freed(&self) {
+        if !self.id_freed.xchg(true, Relaxed) {
+            self.session.add(1, self.bytes() as i64);
+        }
+    }
+
+    /// How a mapping would be made, or why it is refused.
+    pub(crate) fn plan(&self, vma: &NewVma<'_>, page: u64, method: Method) -> Result<Plan, Refusal> {
+        let request = Request {
+            method,
+            page,
+            pages: vma.pages() as u64,
+            sharing: vma.sharing(),
+            exec: vma.executable(),
+            admin: caller::capable(Capability::SysAdmin),
+        };
+        decide(&self.memory, &request)
+    }
+
+    /// Calls `f` for each physically contiguous run, with its first page and its number of pages.
+    fn each_segment(
+        &self,
+        mut f: impl FnMut(usize, usize) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let memory = self.memory.backing();
+        let mut at = 0;
+        while at < memory.len() {
+            let run = memory.run(at).max(1);
+            f(at, run)?;
+            at += run;
+            caller::breathe();
+            if caller::dying() {
+                return Err(Reason::Interrupted.with(&[self.bytes(), (at * PAGE_SIZE) as u64]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `f` for the runs from number `first` on, with their row; at most `count` times.
+    pub(crate) fn rows(
+        &self,
+        first: u32,
+        count: u32,
+        show: Visible,
+        mut f: impl FnMut(Segment) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let memory = self.memory.backing();
+        let mut number = 0u32;
+        let end = first.saturating_add(count);
+        self.each_segment(|at, run| {
+            let wanted = number >= first && number < end;
+            number = number.saturating_add(1);
+            if !wanted {
+                return Ok(());
+            }
+            let physical = memory.pfn(at).map(|pfn| pfn * PAGE_SIZE as u64);
+            f(Segment {
+                offset: (at * PAGE_SIZE) as u64,
+                length: (run * PAGE_SIZE) as u64,
+                dma_address: memory
+                    .dma_address(at)
+                    .filter(|_| show.dma)
+                    .unwrap_or(ADDRESS_HIDDEN),
+                physical_address: physical
+                    .filter(|_| show.physical)
+                    .unwrap_or(ADDRESS_HIDDEN),
+            })
+        })
+    }
+
+    /// The kernel's own view: passes bytes from `offset` on to `copy`, a page at a time, with how many
+    /// were done before; `copy` answers with how many it copied. Answers with how many that were.
+    pub(crate) fn transfer(
+        &self,
+        offset: u64,
+        length: usize,
+        user: usize,
+        copy: impl Fn(&Bytes<'_>, usize) -> usize,
+    ) -> Result<usize, Refusal> {
+        let memory = self.memory.backing();
+        let mut done = 0;
+        while done < length {
+            let Ok(at) = usize::try_from(offset.saturating_add(done as u64)) else {
+                break;
+            };
+            let Some(bytes) = memory.bytes(at / PAGE_SIZE, at % PAGE_SIZE, length - done) else {
+                break;
+            };
+            let copied = copy(&bytes, user.wrapping_add(done));
+            done += copied;
+            if copied < bytes.len() {
+                if done == 0 {
+                    return Err(Reason::BadAddress.with(&[user as u64, length as u64]));
+                }
+                break;
+            }
+            caller::breathe();
+            if caller::dying() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.id_freed.load(Relaxed) {
+            self.session.add(-1, -(self.bytes() as i64));
+        }
+    }
+}
+
+/// Which addresses the caller may see.
+#[derive(Clone, Copy)]
+pub(crate) struct Visible {
+    pub(crate) dma: bool,
+    pub(crate) physical: bool,
+}
+
+impl Visible {
+    /// For the caller, on the `system` node: without an IOMMU its DMA addresses are physical ones.
+    pub(crate) fn to_caller() -> Self {
+        Self {
+            dma: caller::param::expose_dma() || caller::capable(Capability::SysRawio),
+            physical: caller::capable(Capability::SysAdmin),
+        }
+    }
+}
+
+impl Exporter for Buffer {
+    fn mmap(&self, vma: &NewVma<'_>, method: Option<u32>) -> Result {
+        let method = method
+            .and_then(Method::from_number)
+            .unwrap_or(Method::Auto);
+        let plan = self
+            .plan(vma, vma.page_offset(), method)
+            .map_err(|refusal| refusals::error(refusal.reason))?;
+        mapping::carry_out(&self.memory, vma, &plan)
+    }
+
+    fn fault(&self, fault: Fault<'_>) -> Outcome {
+        mapping::fault::answer(self.memory.backing(), fault)
+    }
+}

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An open file of a node: which request means what, and whom it asks.
+
+use crate::{
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::{
+            self,
+            bit,
+            feature,
+            Kind,
+            Method,
+            Operation,
+            Segment, //
+        },
+    },
+    accounts,
+    buffer::{
+        BufferRef,
+        Freed,
+        Visible, //
+    },
+    named,
+    policy::{
+        place,
+        request, //
+    },
+    refusals::Refusals,
+    session::{
+        Session,
+        Target,
+        Wanted, //
+    },
+    sys::{
+        caller::{
+            self,
+            param, //
+        },
+        chardev::{
+            Access,
+            OpenFile, //
+        },
+        pages,
+        user::{
+            self,
+            UserStruct,
+            Wire, //
+        },
+        vma::NewVma,
+    },
+    Driver,
+};
+use core::mem::size_of;
+use kernel::{
+    bindings,
+    fs::file::FileDescriptorReservation,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc,
+    transmute::AsBytes, //
+};
+
+/// Minor number of the node `system`; named buffers have the others.
+pub(crate) const SYSTEM_MINOR: u32 = 0;
+
+/// What a node is.
+enum Opened {
+    /// An allocator node.
+    Session(Pin<KBox<Session>>),
+    /// The node of a named buffer.
+    Named(BufferRef),
+}
+
+/// An open file of any of our nodes.
+pub(crate) struct MapbufFile {
+    driver: Arc<Driver>,
+    refusals: Pin<KBox<Refusals>>,
+    opened: Opened,
+}
+
+impl OpenFile for MapbufFile {
+    type Shared = Driver;
+
+    fn open(driver: &Arc<Driver>, minor: u32) -> Result<KBox<Self>> {
+        let opened = if minor == SYSTEM_MINOR {
+            let freed = Arc::new(Freed::new(), GFP_KERNEL_ACCOUNT)?;
+            let session = Session::new(driver.clone(), freed);
+            Opened::Session(KBox::pin_init(session, GFP_KERNEL_ACCOUNT)?)
+        } else {
+            Opened::Named(driver.names.lock().buffer(minor).ok_or(ENXIO)?)
+        };
+        let file = Self {
+            driver: driver.clone(),
+            refusals: KBox::pin_init(Refusals::new(), GFP_KERNEL_ACCOUNT)?,
+            opened,
+        };
+        Ok(KBox::new(file, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    fn ioctl(&self, access: Access, command: u32, argument: usize) -> Result {
+        // The size that is encoded in the command does not matter: the struct carries its own.
+        let (magic, number) = ((command >> 8) & 0xff, command & 0xff);
+        let operation = match Operation::from_number(number) {
+            Some(operation) if magic == wire::MAGIC => operation,
+            _ => Operation::UnknownIoctl,
+        };
+        let result = match operation {
+            Operation::Query => self.query(argument),
+            Operation::Alloc => self.alloc(access, argument),
+            Operation::Free => self.free(argument),
+            Operation::Info => self.info(argument),
+            Operation::Segments => self.segments(argument),
+            Operation::Offset => self.offset(argument),
+            Operation::Export => self.export(access, argument),
+            Operation::LastError => self.last_error(argument),
+            Operation::Name => self.name(access, argument),
+            Operation::Unname => self.unname(argument),
+            _ => Err(Reason::UnknownIoctl.with(&[u64::from(command)])),
+        };
+        self.refusals.note(operation, result)
+    }
+
+    fn mmap(&self, vma: &NewVma<'_>) -> Result {
+        self.refusals.note(Operation::Mmap, self.map(vma))
+    }
+
+    fn page_in_buffer(&self, page_offset: u64) -> u64 {
+        match &self.opened {
+            Opened::Session(session) => session
+                .target(page_offset)
+                .map_or(page_offset, |target| target.page),
+            Opened::Named(_) => page_offset,
+        }
+    }
+
+    fn read(&self, to: usize, length: usize, position: u64) -> Result<usize> {
+        let result = self.bytes_at(position).and_then(|(buffer, offset)| {
+            buffer.transfer(offset, length, to, |bytes, to| bytes.copy_out(to))
+        });
+        self.refusals.note(Operation::Read, result)
+    }
+
+    fn write(&self, from: usize, length: usize, position: u64) -> Result<usize> {
+        let result = self.bytes_at(position).and_then(|(buffer, offset)| {
+            if offset >= buffer.bytes() && length > 0 {
+                return Err(Reason::WriteBeyondEnd.with(&[offset, buffer.bytes()]));
+            }
+            buffer.transfer(offset, length, from, |bytes, from| bytes.copy_in(from))
+        });
+        self.refusals.note(Operation::Write, result)
+    }
+
+    fn seek(&self, position: i64, offset: i64, whence: i32) -> Result<i64> {
+        let size = match &self.opened {
+            Opened::Session(_) => None,
+            Opened::Named(buffer) => Some(buffer.bytes()),
+        };
+        let result = place::seek(position, size, offset, whence);
+        self.refusals.note(Operation::Seek, result)
+    }
+}
+
+/// Copies a struct in, and looks at its flags: none is known yet.
+fn read<T: Wire>(argument: usize) -> Result<(UserStruct, T), Refusal> {
+    let (place, value) = UserStruct::read::<T>(argument)?;
+    request::flags(value.flags(), 0)?;
+    Ok((place, value))
+}
+
+impl MapbufFile {
+    fn session(&self, operation: Operation) -> Result<&Session, Refusal> {
+        match &self.opened {
+            Opened::Session(session) => Ok(session),
+            Opened::Named(_) => {
+                Err(Reason::NeedsSession.with(&[u64::from(operation.number())]))
+            }
+        }
+    }
+
+    /// The buffer that an id means on this file.
+    fn buffer(&self, id: u32) -> Result<BufferRef, Refusal> {
+        match &self.opened {
+            Opened::Session(session) => session.buffer(id),
+            Opened::Named(buffer) if id == 0 => Ok(buffer.clone()),
+            Opened::Named(_) => Err(Reason::IdOnNamedNode.with(&[u64::from(id)])),
+        }
+    }
+
+    fn target(&self, page: u64) -> Result<Target, Refusal> {
+        match &self.opened {
+            Opened::Session(session) => session.target(page),
+            Opened::Named(buffer) => Ok(Target {
+                buffer: buffer.clone(),
+                page,
+                method: Method::Auto,
+                by_id: false,
+            }),
+        }
+    }
+
+    /// The buffer at a position in the file, and the byte in it.
+    fn bytes_at(&self, position: u64) -> Result<(BufferRef, u64), Refusal> {
+        let page = position / PAGE_SIZE as u64;
+        let target = self.target(page)?;
+        if target.by_id {
+            return Err(Reason::OffsetIsId.with(&[position]));
+        }
+        let offset = target.page * PAGE_SIZE as u64 + position % PAGE_SIZE as u64;
+        Ok((target.buffer, offset))
+    }
+
+    fn map(&self, vma: &NewVma<'_>) -> Result<(), Refusal> {
+        let Target {
+            buffer,
+            page,
+            method,
+            ..
+        } = self.target(vma.page_offset())?;
+        // The dma-buf's own `mmap` asks again; here it is for the reason's sake.
+        let plan = buffer.plan(vma, page, method)?;
+        buffer.mmap(vma, page, method.number()).map_err(|error| {
+            if error == ENOMEM {
+                Reason::OutOfMemory.with(&[(vma.pages() * PAGE_SIZE) as u64])
+            } else {
+                let errno = error.to_errno().unsigned_abs();
+                Reason::KernelRefused.with(&[u64::from(plan.method().number()), u64::from(errno)])
+            }
+        })
+    }
+
+    fn query(&self, argument: usize) -> Result<(), Refusal> {
+        let (place, mut query) = read::<wire::Query>(argument)?;
+        let limits = accounts::limits();
+        query.abi_version = wire::ABI_VERSION;
+        query.page_size = PAGE_SIZE as u32;
+        query.features = feature::OFFSET | feature::EXPORT | feature::NAME;
+        if pages::cma_exists() {
+            query.features |= feature::CMA;
+        }
+        if param::expose_dma() {
+            query.features |= feature::EXPOSE_DMA;
+        }
+        query.kinds = match self.opened {
+            Opened::Session(_) => [Kind::Vmalloc, Kind::Pages, Kind::Contiguous, Kind::Coherent]
+                .iter()
+                .fold(0, |mask, kind| mask | bit(kind.number())),
+            Opened::Named(_) => 0,
+        };
+        query.methods = Method::ALL
+            .iter()
+            .fold(0, |mask, method| mask | bit(method.number()));
+        query.max_buffer_bytes = limits.all.min(limits.user);
+        query.max_bytes = limits.all;
+        query.max_bytes_per_user = limits.user;
+        {
+            let accounts = self.driver.accounts.lock();
+            query.used_bytes = accounts.used();
+            query.used_bytes_by_user = accounts.used_by(caller::uid());
+            query.buffers = accounts.buffers();
+        }
+        place.write(&query)
+    }
+
+    fn alloc(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        let session = self.session(Operation::Alloc)?;
+        writable(access, Operation::Alloc)?;
+        let (place, mut alloc) = read::<wire::Alloc>(argument)?;
+        request::reserved(
+            &alloc.reserved,
+            core::mem::offset_of!(wire::Alloc, reserved),
+        )?;
+        let done = session.allocate(&Wanted {
+            bytes: alloc.bytes,
+            kind: alloc.kind,
+            cache: alloc.cache,
+            numa_node: alloc.numa_node,
+            id: alloc.id,
+        })?;
+        alloc.id = done.id;
+        alloc.bytes = done.bytes;
+        alloc.mmap_offset = done.mmap_offset;
+        place.write(&alloc).inspect_err(|_| {
+            // Nobody knows the id; another thread may have freed it all the same.
+            let _ = session.free(done.id);
+        })
+    }
+
+    fn free(&self, argument: usize) -> Result<(), Refusal> {
+        let session = self.session(Operation::Free)?;
+        let (_, free) = read::<wire::Free>(argument)?;
+        request::reserved(
+            &[u64::from(free.reserved)],
+            core::mem::offset_of!(wire::Free, reserved),
+        )?;
+        session.free(free.id)
+    }
+
+    fn info(&self, argument: usize) -> Result<(), Refusal> {
+        let (place, mut info) = read::<wire::Info>(argument)?;
+        request::reserved(&info.reserved, core::mem::offset_of!(wire::Info, reserved))?;
+        if let Opened::Session(session) = &self.opened {
+            let (buffers, bytes) = session.freed_held();
+            info.freed_held = u32::try_from(buffers).unwrap_or(u32::MAX);
+            info.freed_held_bytes = bytes;
+            if info.id == 0 {
+                return place.write(&info);
+            }
+            info.mmap_offset = session.offset(info.id, Method::Auto)?;
+        }
+        let buffer = self.buffer(info.id)?;
+        info.kind = buffer.memory().kind().number();
+        info.cache = buffer.memory().cache().number();
+        info.segments = buffer.segments();
+        info.mappings = buffer.mappings();
+        info.bytes = buffer.bytes();
+        info.name = buffer.name();
+        place.write(&info)
+    }
+
+    fn segments(&self, argument: usize) -> Result<(), Refusal> {
+        let (place, mut segments) = read::<wire::Segments>(argument)?;
+        let buffer = self.buffer(segments.id)?;
+        let mut written = 0;
+        let rows = usize::try_from(segments.rows).unwrap_or(usize::MAX);
+        buffer.rows(
+            segments.first,
+            segments.count,
+            Visible::to_caller(),
+            |row: Segment| {
+                let to = rows.saturating_add(written as usize * size_of::<Segment>());
+                user::write_bytes(to, row.as_bytes())?;
+                written += 1;
+                Ok(())
+            },
+        )?;
+        segments.count = written;
+        segments.total = buffer.segments();
+        place.write(&segments)
+    }
+
+    fn offset(&self, argument: usize) -> Result<(), Refusal> {
+        let session = self.session(Operation::Offset)?;
+        let (place, mut offset) = read::<wire::Offset>(argument)?;
+        request::reserved(
+            &[offset.reserved],
+            core::mem::offset_of!(wire::Offset, reserved),
+        )?;
+        let method = Method::from_number(offset.method)
+            .ok_or(Reason::UnknownMethod.with(&[u64::from(offset.method)]))?;
+        offset.mmap_offset = session.offset(offset.id, method)?;
+        place.write(&offset)
+    }
+
+    fn export(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        writable(access, Operation::Export)?;
+        let (place, mut export) = read::<wire::Export>(argument)?;
+        let buffer = self.buffer(export.id)?;
+        let descriptor = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)
+            .map_err(|_| Reason::NoDescriptor)?;
+        export.fd = descriptor.reserved_fd() as i32;
+        // The descriptor means something only when its number has reached the caller.
+        place.write(&export)?;
+        buffer.install(descriptor);
+        Ok(())
+    }
+
+    fn last_error(&self, argument: usize) -> Result<(), Refusal> {
+        let (place, mut error) = read::<wire::LastError>(argument)?;
+        request::reserved(
+            &[u64::from(error.reserved)],
+            core::mem::offset_of!(wire::LastError, reserved),
+        )?;
+        self.refusals.tell(&mut error);
+        place.write(&error)
+    }
+
+    fn name(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        let session = self.session(Operation::Name)?;
+        writable(access, Operation::Name)?;
+        let (_, name) = read::<wire::Name>(argument)?;
+        let buffer = session.buffer(name.id)?;
+        let owner = (name.uid, name.gid, name.mode);
+        named::name(&self.driver, name.id, buffer, &name.name, owner)
+    }
+
+    fn unname(&self, argument: usize) -> Result<(), Refusal> {
+        let (_, unname) = read::<wire::Unname>(argument)?;
+        named::unname(&self.driver, &unname.name)
+    }
+}
+
+/// That the file was opened for writing.
+fn writable(access: Access, operation: Operation) -> Result<(), Refusal> {
+    if access.write {
+        Ok(())
+    } else {
+        Err(Reason::ReadOnlyOpen.with(&[u64::from(operation.number())]))
+    }
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! mapbuf: kernel memory of every kind in user space.
+//!
+//! How a request goes through this driver: [`file`] takes it from an open file of a node; [`session`] or
+//! [`named`] finds the [`buffer`] that it means; `policy` says how, or why not; [`memory`] and [`mapping`]
+//! carry it out; [`refusals`] keeps the reason for the thread that asked.
+//!
+//! # Locks, in the order in which they are taken
+//!
+//! 1. `mm->mmap_lock` (the kernel's: `mmap`, faults);
+//! 2. `Driver::names`;
+//! 3. `Session::table`;
+//! 4. `Driver::accounts`, `Buffer::name`, `Refusals::records`: nothing else is taken under them.
+//!
+//! None of ours is held while user memory is copied, since a fault there takes the first.
+
+mod accounts;
+mod buffer;
+mod file;
+mod mapping;
+mod memory;
+mod named;
+mod refusals;
+mod session;
+mod sys;
+
+/// The interface, shared with user space.
+#[expect(dead_code, unreachable_pub, reason = "user space has names and numbers of its own here")]
+#[path = "../../abi/src"]
+mod abi {
+    pub(crate) mod reason;
+    pub(crate) mod wire;
+}
+
+/// The rules, shared with the host's tests.
+#[expect(dead_code, unreachable_pub, reason = "some of it is for tests and tools")]
+#[path = "../../policy/src"]
+mod policy {
+    use super::abi;
+
+    pub(crate) mod limit;
+    pub(crate) mod place;
+    pub(crate) mod plan;
+    pub(crate) mod request;
+}
+
+use kernel::{
+    prelude::*,
+    str::CString,
+    sync::Arc, //
+};
+
+module! {
+    type: Mapbuf,
+    name: "mapbuf",
+    authors: ["the mapbuf authors"],
+    description: "Kernel memory of every kind in user space",
+    license: "GPL",
+    imports_ns: ["DMA_BUF"],
+}
+
+/// What all open files share.
+#[pin_data]
+pub(crate) struct Driver {
+    /// Before the class and the numbers, which the nodes in it need.
+    #[pin]
+    names: kernel::sync::Mutex<named::Names>,
+    #[pin]
+    accounts: kernel::sync::Mutex<accounts::Accounts>,
+    device: Arc<sys::dma::SystemDevice>,
+    class: sys::node::Class,
+    numbers: sys::chardev::Numbers,
+}
+
+impl Driver {
+    fn new() -> Result<Arc<Self>> {
+        let numbers = sys::chardev::Numbers::reserve()?;
+        let class = sys::node::Class::register()?;
+        let device = Arc::new(sys::dma::SystemDevice::register()?, GFP_KERNEL)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                names <- kernel::new_mutex!(named::Names::new()),
+                accounts <- kernel::new_mutex!(accounts::Accounts::new()),
+                device,
+                class,
+                numbers,
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
+/// The loaded module. Fields are dropped in their order: no new files, no node, then the rest.
+struct Mapbuf {
+    _files: sys::chardev::CharDevices<file::MapbufFile>,
+    _system: sys::node::Node<named::BufferAttributes>,
+    _driver: Arc<Driver>,
+}
+
+impl kernel::Module for Mapbuf {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let driver = Driver::new()?;
+        let system = sys::node::Node::new(
+            &driver.class,
+            &driver.numbers,
+            file::SYSTEM_MINOR,
+            CString::try_from_fmt(fmt!("system"))?,
+            CString::try_from_fmt(fmt!("mapbuf/system"))?,
+            sys::node::Ownership {
+                uid: 0,
+                gid: 0,
+                mode: 0o660,
+            },
+            None,
+        )?;
+        // Last: from here on files can be opened, and nothing may fail any more.
+        let files = sys::chardev::CharDevices::register(&driver.numbers, driver.clone())?;
+        Ok(Self {
+            _files: files,
+            _system: system,
+            _driver: driver,
+        })
+    }
+}

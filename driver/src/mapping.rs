@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Carrying out a plan: one file for each family of kernel functions that map.
+//!
+//! No rule is looked at here a second time. When a kernel function fails in the middle, its error goes
+//! to the core, which unmaps what was mapped (`__mmap_new_file_vma` of `mm/vma.c`).
+
+mod dma;
+pub(crate) mod fault;
+mod insert;
+mod remap;
+mod vmalloc;
+
+use crate::{
+    buffer::Buffer,
+    memory::Memory,
+    policy::plan::{
+        Plan,
+        Way, //
+    },
+    sys::vma::{
+        Answer,
+        NewVma, //
+    },
+};
+use kernel::prelude::*;
+
+/// Maps the part of the buffer that the VMA's page offset begins.
+pub(crate) fn carry_out(memory: &Memory, vma: &NewVma<'_>, plan: &Plan) -> Result {
+    vma.restrict(plan.seal)?;
+    vma.set_cache(memory.cache());
+    let backing = memory.backing();
+    match plan.way {
+        Way::Remap => remap::whole(backing, vma),
+        Way::RemapEach => remap::each(backing, vma),
+        Way::IoRemap => remap::io(backing, vma),
+        Way::Iomap => remap::iomap(backing, vma),
+        Way::Insert => insert::insert(backing, vma),
+        Way::MapPages => insert::map_pages(backing, vma),
+        Way::Vmalloc => vmalloc::map(memory, vma),
+        Way::Dma => dma::map(memory, vma),
+        Way::FaultPage => answer(vma, Answer::Page),
+        Way::FaultPfn => answer(vma, Answer::Pfn),
+        Way::FaultHugeFolio => answer(vma, Answer::HugeFolio),
+        Way::FaultHugePfn => answer(vma, Answer::HugePfn),
+    }
+}
+
+fn answer(vma: &NewVma<'_>, by: Answer) -> Result {
+    vma.answer_faults::<Buffer>(by);
+    Ok(())
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Answering page faults. A place outside the buffer is SIGBUS: the VMA cannot grow, so there is none,
+//! and if there were one, it would not fault for ever.
+
+use crate::{
+    memory::Backing,
+    sys::{
+        pages,
+        vma::{
+            Answer,
+            Fault,
+            Outcome, //
+        },
+    },
+};
+
+pub(crate) fn answer(memory: &dyn Backing, fault: Fault<'_>) -> Outcome {
+    let Ok(index) = usize::try_from(fault.page_offset()) else {
+        return Outcome::SIGBUS;
+    };
+    if fault.order > 0 {
+        return huge(memory, fault);
+    }
+    let (page, pfn) = (memory.page(index), memory.pfn(index));
+    match (fault.answer, page, pfn) {
+        (Answer::Page | Answer::HugeFolio, Some(page), _) => fault.give(page),
+        (Answer::Refill, Some(page), _) => fault.insert(page),
+        (Answer::Pfn | Answer::HugePfn, _, Some(pfn)) => fault.insert_pfn(pfn),
+        _ => Outcome::SIGBUS,
+    }
+}
+
+/// A huge entry, where buffer, memory and address line up; else the core asks for a small one.
+fn huge(memory: &dyn Backing, fault: Fault<'_>) -> Outcome {
+    let count = 1usize << pages::pmd_order();
+    let start = match fault.huge_page_offset().map(usize::try_from) {
+        Some(Ok(start)) if fault.order == pages::pmd_order() && fault.huge_fits() => start,
+        _ => return Outcome::FALLBACK,
+    };
+    match (fault.answer, memory.page(start), memory.pfn(start)) {
+        (Answer::HugeFolio, Some(page), _) if page.begins_folio(count) => {
+            fault.insert_huge_folio(page)
+        }
+        (Answer::HugePfn, _, Some(pfn))
+            if pfn % count as u64 == 0 && memory.run(start) >= count =>
+        {
+            fault.insert_huge_pfn(pfn)
+        }
+        _ => Outcome::FALLBACK,
+    }
+}

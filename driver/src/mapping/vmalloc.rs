@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `remap_vmalloc_range`.
+
+use crate::{
+    buffer::Buffer,
+    memory::Memory,
+    sys::vma::{
+        Answer,
+        NewVma, //
+    },
+};
+use kernel::prelude::*;
+
+pub(super) fn map(memory: &Memory, vma: &NewVma<'_>) -> Result {
+    let Memory::Vmalloc(memory) = memory else {
+        return Err(EINVAL);
+    };
+    vma.vmalloc(memory.area())?;
+    vma.answer_faults::<Buffer>(Answer::Refill);
+    Ok(())
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `contiguous`: one physically contiguous run.
+//!
+//! Where it comes from depends on its size. A power of two of pages up to a PMD entry is one folio; any
+//! other size up to the page allocator's largest block is a block that was split, its rest given back;
+//! what is larger is gathered by moving other memory away (`alloc_contig_pages`), and where that fails it
+//! comes from the CMA area that the machine was booted with. CMA memory must stay movable, so it is
+//! mapped by page frame number only: a pin would wait for it to move, for ever.
+
+use super::{
+    huge_frames,
+    Backing,
+    Spec, //
+};
+use crate::{
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::Cache,
+    },
+    policy::plan::Huge,
+    sys::{
+        pages::{
+            self as phys,
+            PageRef,
+            Recached,
+            Run, //
+        },
+        user::Bytes, //
+    },
+};
+use kernel::page::PAGE_SIZE;
+
+pub(crate) struct Contiguous {
+    /// Goes before the memory.
+    _recached: Option<Recached>,
+    run: Run,
+    cache: Cache,
+}
+
+impl Contiguous {
+    pub(super) fn new(spec: &Spec) -> Result<Self, Refusal> {
+        let pages = spec.pages;
+        let order = pages.ilog2();
+        let run = if pages.is_power_of_two() && order <= phys::pmd_order() {
+            Run::folio(order, spec.node, true)
+        } else {
+            Run::split(pages, spec.node)
+        };
+        let run = run.or_else(|| Run::contig(pages, spec.node)).or_else(|| {
+            // A CMA area lies where it lies.
+            if spec.node.is_any() {
+                Run::cma(pages)
+            } else {
+                None
+            }
+        });
+        let most = (PAGE_SIZE as u64) << phys::MAX_ORDER;
+        let run = run.ok_or_else(|| spec.out_of_memory(Reason::NoContiguousMemory, 0, most))?;
+        run.set_index(0);
+        let recached = Recached::new(spec.cache, pages, run.pages())
+            .map_err(|error| spec.cache_refused(error))?;
+        Ok(Self {
+            _recached: recached,
+            run,
+            cache: spec.cache,
+        })
+    }
+
+    /// Whether it is one folio that gets a PMD entry.
+    fn huge_folio(&self) -> bool {
+        self.run.compound() && self.run.len() == 1 << phys::pmd_order()
+    }
+}
+
+impl Backing for Contiguous {
+    fn len(&self) -> usize {
+        self.run.len()
+    }
+
+    fn paged(&self) -> bool {
+        self.run.paged()
+    }
+
+    fn page(&self, index: usize) -> Option<PageRef> {
+        self.run.page(index).filter(|_| self.paged())
+    }
+
+    fn pfn(&self, index: usize) -> Option<u64> {
+        self.run.page(index).map(PageRef::pfn)
+    }
+
+    fn run(&self, index: usize) -> usize {
+        self.len().saturating_sub(index)
+    }
+
+    fn cache(&self) -> Cache {
+        self.cache
+    }
+
+    fn huge(&self, start: usize, end: usize) -> Huge {
+        if self.huge_folio() && start == 0 && end == self.len() {
+            Huge::Folio
+        } else {
+            huge_frames(self.run.pfn(), start, end)
+        }
+    }
+
+    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        self.run.bytes(index, offset, length)
+    }
+}

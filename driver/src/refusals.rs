@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The last refusal of each thread that uses an open file.
+
+use crate::{
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::{
+            LastError,
+            Operation, //
+        },
+    },
+    sys::caller::Thread,
+};
+use kernel::{
+    prelude::*,
+    sync::Mutex, //
+};
+
+/// Threads that are remembered for one open file. Beyond that the oldest refusal is forgotten.
+const THREADS: usize = 32;
+
+#[derive(Clone, Copy)]
+struct Record {
+    thread: Thread,
+    sequence: u64,
+    operation: Operation,
+    refusal: Refusal,
+}
+
+struct Records {
+    /// How many refusals there were.
+    sequence: u64,
+    last: [Option<Record>; THREADS],
+}
+
+/// The last refusals, by thread.
+#[pin_data]
+pub(crate) struct Refusals {
+    #[pin]
+    records: Mutex<Records>,
+}
+
+impl Refusals {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            records <- kernel::new_mutex!(Records {
+                sequence: 0,
+                last: [None; THREADS],
+            }),
+        })
+    }
+
+    /// Passes a result on, remembering a refusal for the calling thread.
+    pub(crate) fn note<T>(&self, operation: Operation, result: Result<T, Refusal>) -> Result<T> {
+        result.map_err(|refusal| {
+            self.remember(operation, refusal);
+            error(refusal.reason)
+        })
+    }
+
+    fn remember(&self, operation: Operation, refusal: Refusal) {
+        let thread = Thread::current();
+        let mut records = self.records.lock();
+        records.sequence += 1;
+        let sequence = records.sequence;
+        // The thread's own place, else the one that was written longest ago.
+        let place = records.last.iter_mut().min_by_key(|place| match place {
+            Some(record) if record.thread == thread => (0, 0),
+            Some(record) => (1, record.sequence),
+            None => (1, 0),
+        });
+        if let Some(place) = place {
+            *place = Some(Record {
+                thread,
+                sequence,
+                operation,
+                refusal,
+            });
+        }
+    }
+
+    /// Fills in what is remembered for the calling thread; all zeros when nothing is.
+    pub(crate) fn tell(&self, to: &mut LastError) {
+        let thread = Thread::current();
+        let records = self.records.lock();
+        let record = records
+            .last
+            .iter()
+            .flatten()
+            .find(|record| record.thread == thread);
+        if let Some(record) = record {
+            to.sequence = record.sequence;
+            to.reason = record.refusal.reason.number();
+            to.errno = record.refusal.reason.errno();
+            to.operation = record.operation.number();
+            to.operands = record.refusal.operands;
+        }
+    }
+}
+
+/// The error code of a reason.
+pub(crate) fn error(reason: Reason) -> Error {
+    Error::from_errno(-reason.errno())
+}

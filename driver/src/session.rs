@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A session: one open file of an allocator node, with its table of ids and offsets.
+//!
+//! The table is two search trees rather than the kernel's `MapleTree`: `mas_erase` of 7.2 answers with
+//! the entry also when it had no memory to take it out (`lib/maple_tree.c`), and the owner of an entry
+//! that is still in the tree would free it twice. Taking a node out of a red-black tree cannot fail.
+
+use crate::{
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::{
+            Cache,
+            Kind,
+            Method,
+            ANY_NODE,
+            MAX_IDS, //
+        },
+    },
+    buffer::{
+        Buffer,
+        BufferRef,
+        Freed, //
+    },
+    memory::Spec,
+    policy::{
+        place,
+        request, //
+    },
+    sys::{
+        caller::param,
+        pages::NumaNode, //
+    },
+    Driver,
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sync::{
+        Arc,
+        Mutex, //
+    },
+};
+
+const FLAGS: kernel::alloc::Flags = GFP_KERNEL_ACCOUNT;
+
+/// What an id stands for.
+struct Entry {
+    buffer: BufferRef,
+    /// First page of the packed range for each method that has one.
+    places: [Option<u64>; Method::ALL.len()],
+}
+
+/// A packed range of page offsets.
+struct Place {
+    first: u64,
+    buffer: BufferRef,
+    method: Method,
+}
+
+struct Table {
+    ids: RBTree<u32, Entry>,
+    /// By the last page of the range.
+    places: RBTree<u64, Place>,
+    buffers: u32,
+    last_id: u32,
+    /// No range lies at or after this page.
+    end: u64,
+}
+
+/// What an `mmap` offset means.
+pub(crate) struct Target {
+    pub(crate) buffer: BufferRef,
+    /// The page of the buffer at the offset.
+    pub(crate) page: u64,
+    pub(crate) method: Method,
+    /// The offset is an id.
+    pub(crate) by_id: bool,
+}
+
+/// An open file of an allocator node.
+#[pin_data]
+pub(crate) struct Session {
+    driver: Arc<Driver>,
+    freed: Arc<Freed>,
+    #[pin]
+    table: Mutex<Table>,
+}
+
+/// A request for a buffer, as it came from the caller.
+pub(crate) struct Wanted {
+    pub(crate) bytes: u64,
+    pub(crate) kind: u32,
+    pub(crate) cache: u32,
+    pub(crate) numa_node: i32,
+    pub(crate) id: u32,
+}
+
+impl Wanted {
+    fn check(&self) -> Result<Spec, Refusal> {
+        let number = |number: u32| u64::from(number);
+        let kind = Kind::from_number(self.kind)
+            .ok_or(Reason::UnknownKind.with(&[number(self.kind)]))?;
+        let cache = Cache::from_number(self.cache)
+            .ok_or(Reason::UnknownCache.with(&[number(self.cache)]))?;
+        if kind == Kind::Region {
+            return Err(Reason::KindNotHere.with(&[number(self.kind)]));
+        }
+        if kind == Kind::Coherent && cache != Cache::Cached {
+            return Err(Reason::CoherentIsCached.with(&[number(self.kind), number(self.cache)]));
+        }
+        let no_node = || Reason::NoSuchNode.with(&[self.numa_node as u64]);
+        let node = match self.numa_node {
+            ANY_NODE => NumaNode::ANY,
+            node => NumaNode::new(node).ok_or_else(no_node)?,
+        };
+        if kind == Kind::Coherent && !node.is_any() {
+            return Err(Reason::NodeOfDevice.with(&[self.numa_node as u64]));
+        }
+        place::wanted_id(self.id)?;
+        let pages = request::buffer_pages(self.bytes, PAGE_SIZE as u64)?;
+        let pages = usize::try_from(pages)
+            .map_err(|_| Reason::TooManyBytes.with(&[self.bytes, u64::MAX]))?;
+        Ok(Spec {
+            kind,
+            cache,
+            pages,
+            node,
+        })
+    }
+}
+
+/// A buffer that was just allocated.
+pub(crate) struct Allocated {
+    pub(crate) id: u32,
+    pub(crate) bytes: u64,
+    pub(crate) mmap_offset: u64,
+}
+
+impl Session {
+    pub(crate) fn new(driver: Arc<Driver>, freed: Arc<Freed>) -> impl PinInit<Self> {
+        pin_init!(Self {
+            driver,
+            freed,
+            table <- kernel::new_mutex!(Table {
+                ids: RBTree::new(),
+                places: RBTree::new(),
+                buffers: 0,
+                last_id: 0,
+                end: place::FIRST_PACKED,
+            }),
+        })
+    }
+
+    /// Allocates a buffer and gives it an id.
+    pub(crate) fn allocate(&self, wanted: &Wanted) -> Result<Allocated, Refusal> {
+        let spec = wanted.check()?;
+        // Before memory is gathered for nothing; `insert` looks again.
+        self.table.lock().room_for(wanted.id)?;
+        let buffer = Buffer::allocate(&self.driver, &self.freed, &spec)?;
+        let entry = |_| Reason::OutOfMemory.with(&[spec.bytes()]);
+        let reserve = (
+            kernel::rbtree::RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
+            kernel::rbtree::RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
+        );
+        let mut table = self.table.lock();
+        let id = table.room_for(wanted.id)?;
+        let first = table.free_place(buffer.pages() as u64)?;
+        let mut places = [None; Method::ALL.len()];
+        if let Some(place) = places.get_mut(Method::Auto.number() as usize) {
+            *place = Some(first);
+        }
+        table.add_place(first, &buffer, Method::Auto, |last, place| {
+            reserve.1.into_node(last, place)
+        });
+        table.ids.insert(reserve.0.into_node(id, Entry { buffer, places }));
+        table.buffers += 1;
+        if wanted.id == 0 {
+            table.last_id = id;
+        }
+        Ok(Allocated {
+            id,
+            bytes: spec.bytes(),
+            mmap_offset: first * PAGE_SIZE as u64,
+        })
+    }
+
+    /// Takes an id away. The memory goes with its last user.
+    pub(crate) fn free(&self, id: u32) -> Result<(), Refusal> {
+        let entry = self.table.lock().remove(id).ok_or(no_such_id(id))?;
+        entry.buffer.id_freed();
+        // The lock is not held any more: this may be the last reference.
+        drop(entry);
+        Ok(())
+    }
+
+    /// The buffer with this id.
+    pub(crate) fn buffer(&self, id: u32) -> Result<BufferRef, Refusal> {
+        match self.table.lock().ids.get(&id) {
+            Some(entry) => Ok(entry.buffer.clone()),
+            None => Err(no_such_id(id)),
+        }
+    }
+
+    /// The `mmap` offset of a buffer in bytes, for a method.
+    pub(crate) fn offset(&self, id: u32, method: Method) -> Result<u64, Refusal> {
+        let index = method.number() as usize;
+        let reserved = kernel::rbtree::RBTreeNodeReservation::new(FLAGS)
+            .map_err(|_| Reason::OutOfMemory.with(&[PAGE_SIZE as u64]))?;
+        let mut table = self.table.lock();
+        let entry = table.ids.get(&id).ok_or(no_such_id(id))?;
+        let known = entry.places.get(index).copied().flatten();
+        let first = match known {
+            Some(first) => first,
+            None => {
+                let buffer = entry.buffer.clone();
+                let first = table.free_place(buffer.pages() as u64)?;
+                table.add_place(first, &buffer, method, |last, place| {
+                    reserved.into_node(last, place)
+                });
+                let places = table.ids.get_mut(&id).map(|entry| &mut entry.places);
+                if let Some(place) = places.and_then(|places| places.get_mut(index)) {
+                    *place = Some(first);
+                }
+                first
+            }
+        };
+        Ok(first * PAGE_SIZE as u64)
+    }
+
+    /// What a page offset means: an id, or a place in a packed range.
+    pub(crate) fn target(&self, page: u64) -> Result<Target, Refusal> {
+        if let Some(id) = place::id_at(page) {
+            return Ok(Target {
+                buffer: self.buffer(id)?,
+                page: 0,
+                method: Method::Auto,
+                by_id: true,
+            });
+        }
+        let table = self.table.lock();
+        let nothing = Reason::NothingAtOffset.with(&[page.saturating_mul(PAGE_SIZE as u64)]);
+        let cursor = table.places.cursor_lower_bound(&page).ok_or(nothing)?;
+        let (_, place) = cursor.current();
+        Ok(Target {
+            buffer: place.buffer.clone(),
+            page: page.checked_sub(place.first).ok_or(nothing)?,
+            method: place.method,
+            by_id: false,
+        })
+    }
+
+    /// Buffers whose ids were freed and whose memory is still held, and their bytes.
+    pub(crate) fn freed_held(&self) -> (u64, u64) {
+        self.freed.held()
+    }
+}
+
+impl Table {
+    /// The id that a new buffer gets.
+    fn room_for(&self, wanted: u32) -> Result<u32, Refusal> {
+        let most = param::max_buffers().min(MAX_IDS - 1);
+        if self.buffers >= most {
+            return Err(Reason::TooManyBuffers.with(&[u64::from(self.buffers)]));
+        }
+        if wanted == 0 {
+            // There are fewer buffers than ids, so this ends.
+            let mut id = place::id_after(self.last_id);
+            while self.ids.get(&id).is_some() {
+                id = place::id_after(id);
+            }
+            return Ok(id);
+        }
+        match self.ids.get(&wanted) {
+            None => Ok(wanted),
+            Some(_) => Err(Reason::IdInUse.with(&[u64::from(wanted)])),
+        }
+    }
+
+    /// A free place for a range of this many pages.
+    fn free_place(&self, pages: u64) -> Result<u64, Refusal> {
+        place::first_fit(self.end, pages, core::iter::empty())
+            .or_else(|| {
+                let taken = self.places.iter();
+                let taken = taken.map(|(last, place)| (place.first, last - place.first + 1));
+                place::first_fit(place::FIRST_PACKED, pages, taken)
+            })
+            .ok_or(Reason::TooManyBuffers.with(&[u64::from(self.buffers)]))
+    }
+
+    fn add_place(
+        &mut self,
+        first: u64,
+        buffer: &BufferRef,
+        method: Method,
+        node: impl FnOnce(u64, Place) -> RBTreeNode<u64, Place>,
+    ) {
+        let end = first + buffer.pages() as u64;
+        let place = Place {
+            first,
+            buffer: buffer.clone(),
+            method,
+        };
+        self.places.insert(node(end - 1, place));
+        self.end = self.end.max(end);
+    }
+
+    fn remove(&mut self, id: u32) -> Option<Entry> {
+        let entry = self.ids.remove(&id)?;
+        let pages = entry.buffer.pages() as u64;
+        for first in entry.places.iter().flatten() {
+            self.places.remove(&(first + pages - 1));
+        }
+        self.buffers = self.buffers.saturating_sub(1);
+        Some(entry)
+    }
+}
+
+fn no_such_id(id: u32) -> Refusal {
+    Reason::NoSuchId.with(&[u64::from(id)])
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The calling thread, and the module's parameters.
+
+use super::helpers::*;
+use kernel::bindings;
+
+/// A thread, told apart from a later one that has the same number.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) struct Thread {
+    pid: i32,
+    start: u64,
+}
+
+impl Thread {
+    pub(crate) fn current() -> Self {
+        Self {
+            pid: kernel::current!().pid(),
+            // SAFETY: Reads a field of the current task.
+            start: unsafe { mapbuf_current_start() },
+        }
+    }
+}
+
+/// Something that needs a privilege in the initial user namespace.
+#[derive(Clone, Copy)]
+pub(crate) enum Capability {
+    /// Give files away.
+    Chown,
+    /// See DMA addresses.
+    SysRawio,
+    /// See physical addresses; take names away.
+    SysAdmin,
+}
+
+/// Whether the caller has a capability.
+pub(crate) fn capable(capability: Capability) -> bool {
+    let number = match capability {
+        Capability::Chown => bindings::CAP_CHOWN,
+        Capability::SysRawio => bindings::CAP_SYS_RAWIO,
+        Capability::SysAdmin => bindings::CAP_SYS_ADMIN,
+    };
+    // SAFETY: `capable` takes any valid capability number, and we are in process context.
+    unsafe { bindings::capable(number as kernel::ffi::c_int) }
+}
+
+/// The caller's file-system uid, in the initial user namespace.
+pub(crate) fn uid() -> u32 {
+    // SAFETY: Reads the current credentials.
+    unsafe { mapbuf_current_uid() }
+}
+
+/// The caller's file-system gid, in the initial user namespace.
+pub(crate) fn gid() -> u32 {
+    // SAFETY: Reads the current credentials.
+    unsafe { mapbuf_current_gid() }
+}
+
+/// A uid that the caller named, in the initial user namespace.
+pub(crate) fn map_uid(uid: u32) -> Option<u32> {
+    // SAFETY: Looks the number up in the caller's user namespace.
+    Some(unsafe { mapbuf_uid_from_caller(uid) }).filter(|uid| *uid != u32::MAX)
+}
+
+/// A gid that the caller named, in the initial user namespace.
+pub(crate) fn map_gid(gid: u32) -> Option<u32> {
+    // SAFETY: Looks the number up in the caller's user namespace.
+    Some(unsafe { mapbuf_gid_from_caller(gid) }).filter(|gid| *gid != u32::MAX)
+}
+
+/// Whether the caller is in a group (by its number in the initial user namespace).
+pub(crate) fn in_group(gid: u32) -> bool {
+    // SAFETY: Looks at the current credentials.
+    unsafe { mapbuf_in_group(gid) }
+}
+
+/// Whether the caller is being killed.
+pub(crate) fn dying() -> bool {
+    // SAFETY: Looks at the current task's signals.
+    unsafe { mapbuf_fatal_signal_pending() }
+}
+
+/// Lets others run, in a long loop.
+pub(crate) fn breathe() {
+    // SAFETY: Only called in process context with no spinlock held.
+    unsafe { mapbuf_cond_resched() }
+}
+
+/// Module parameters. They can change at any time.
+pub(crate) mod param {
+    use super::*;
+
+    pub(crate) fn max_bytes() -> u64 {
+        // SAFETY: Reads a static.
+        unsafe { mapbuf_param_max_bytes() }
+    }
+
+    pub(crate) fn max_bytes_per_user() -> u64 {
+        // SAFETY: Reads a static.
+        unsafe { mapbuf_param_max_bytes_per_user() }
+    }
+
+    pub(crate) fn max_buffers() -> u32 {
+        // SAFETY: Reads a static.
+        unsafe { mapbuf_param_max_buffers() }
+    }
+
+    pub(crate) fn max_names() -> u32 {
+        // SAFETY: Reads a static.
+        unsafe { mapbuf_param_max_names() }
+    }
+
+    pub(crate) fn expose_dma() -> bool {
+        // SAFETY: Reads a static.
+        unsafe { mapbuf_param_expose_dma() }
+    }
+
+    /// Bytes of memory that the machine has.
+    pub(crate) fn ram() -> u64 {
+        // SAFETY: Reads a static.
+        unsafe { mapbuf_ram_bytes() }
+    }
+}

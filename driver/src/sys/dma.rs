@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device of our own, and memory that is coherent for it.
+//!
+//! The kernel crate's `dma::Coherent` wants a device that is bound to a driver; ours is a platform device
+//! that exists only so that the DMA API has somebody to allocate for.
+
+use super::{
+    helpers::*,
+    user::Bytes, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    error::from_err_ptr,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The platform device of the `system` node, with a DMA mask of 64 bits.
+///
+/// # Invariants
+///
+/// Points to a registered platform device that is ours to unregister.
+pub(crate) struct SystemDevice(NonNull<bindings::platform_device>);
+
+// SAFETY: A device belongs to no thread.
+unsafe impl Send for SystemDevice {}
+// SAFETY: The DMA API does its own locking.
+unsafe impl Sync for SystemDevice {}
+
+impl SystemDevice {
+    pub(crate) fn register() -> Result<Self> {
+        let info = bindings::platform_device_info {
+            name: c"mapbuf".as_ptr().cast(),
+            id: bindings::PLATFORM_DEVID_NONE,
+            dma_mask: u64::MAX,
+            ..pin_init::zeroed()
+        };
+        // SAFETY: The description is valid, and copied before the function returns.
+        let device = from_err_ptr(unsafe { bindings::platform_device_register_full(&info) })?;
+        // INVARIANT: It was just registered.
+        Ok(Self(NonNull::new(device).ok_or(ENODEV)?))
+    }
+
+    fn device(&self) -> *mut bindings::device {
+        // SAFETY: By the type's invariants the pointer is valid.
+        unsafe { &raw mut (*self.0.as_ptr()).dev }
+    }
+}
+
+impl Drop for SystemDevice {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants; every block of coherent memory keeps us alive, so none is left.
+        unsafe { bindings::platform_device_unregister(self.0.as_ptr()) };
+    }
+}
+
+/// Zeroed DMA-coherent memory.
+///
+/// # Invariants
+///
+/// `size` bytes at `address` came from `dma_alloc_attrs` for `device`, which calls them `dma`.
+pub(crate) struct CoherentBlock {
+    device: Arc<SystemDevice>,
+    address: NonNull<u8>,
+    dma: bindings::dma_addr_t,
+    size: usize,
+}
+
+// SAFETY: Memory belongs to no thread.
+unsafe impl Send for CoherentBlock {}
+// SAFETY: Methods on a shared reference only read what never changes.
+unsafe impl Sync for CoherentBlock {}
+
+impl CoherentBlock {
+    /// `pages` pages, or `None`.
+    pub(crate) fn new(device: Arc<SystemDevice>, pages: usize) -> Option<Self> {
+        let size = pages.checked_mul(PAGE_SIZE)?;
+        let mut dma = 0;
+        let gfp = bindings::GFP_KERNEL
+            | bindings::__GFP_NOWARN
+            | 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
+        // SAFETY: The device has a coherent mask; the memory comes zeroed, as always from this function.
+        let address = unsafe { bindings::dma_alloc_attrs(device.device(), size, &mut dma, gfp, 0) };
+        // INVARIANT: The allocation succeeded.
+        Some(Self {
+            address: NonNull::new(address.cast())?,
+            device,
+            dma,
+            size,
+        })
+    }
+
+    /// How many pages.
+    pub(crate) fn len(&self) -> usize {
+        self.size / PAGE_SIZE
+    }
+
+    /// The device's address of a page.
+    pub(crate) fn dma_address(&self, index: usize) -> u64 {
+        self.dma.wrapping_add((index * PAGE_SIZE) as u64)
+    }
+
+    /// Page frame number of a page. This asks for the CPU's address: the device's may mean something else.
+    pub(crate) fn pfn(&self, index: usize) -> Option<u64> {
+        if index >= self.len() {
+            return None;
+        }
+        // SAFETY: The address lies in the block, whose memory is either in the linear map or in vmalloc
+        // space; the helper tells them apart.
+        Some(unsafe { mapbuf_virt_to_pfn(self.address.as_ptr().add(index * PAGE_SIZE).cast()) } as u64)
+    }
+
+    /// Bytes of a page, from `offset` in it, at most `length`.
+    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        if index >= self.len() {
+            return None;
+        }
+        let length = length.min(PAGE_SIZE.checked_sub(offset)?);
+        // SAFETY: The block is mapped as long as we live, and the bytes stay in the page.
+        Some(unsafe {
+            Bytes::new(self.address.as_ptr().add(index * PAGE_SIZE + offset), length)
+        })
+    }
+
+    pub(super) fn raw(&self) -> (*mut bindings::device, *mut u8, bindings::dma_addr_t, usize) {
+        (self.device.device(), self.address.as_ptr(), self.dma, self.size)
+    }
+}
+
+impl Drop for CoherentBlock {
+    fn drop(&mut self) {
+        let (device, address, dma, size) = self.raw();
+        // SAFETY: By the type's invariants.
+        unsafe { bindings::dma_free_attrs(device, size, address.cast(), dma, 0) };
+    }
+}

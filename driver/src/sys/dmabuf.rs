@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A dma-buf with operations of our own: the object that descriptors, ids, names and mappings refer to.
+
+use super::{
+    helpers::*,
+    vma::{
+        Fault,
+        NewVma,
+        Outcome, //
+    },
+};
+use core::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
+    fs::{
+        file::FileDescriptorReservation,
+        File, //
+    },
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// What lies behind a dma-buf.
+pub(crate) trait Exporter: Send + Sync + Sized + 'static {
+    /// Maps a part of it into a VMA, whose page offset counts in the buffer now. `method` is what
+    /// [`DmaBuf::mmap`] was given; `None` when somebody maps the dma-buf's own descriptor.
+    fn mmap(&self, vma: &NewVma<'_>, method: Option<u32>) -> Result;
+
+    /// Answers a fault in such a VMA.
+    fn fault(&self, fault: Fault<'_>) -> Outcome;
+}
+
+/// A reference to a dma-buf of ours.
+///
+/// # Invariants
+///
+/// Points to a dma-buf that [`DmaBuf::export`] made for the same `T`, and owns a reference on it.
+pub(crate) struct DmaBuf<T: Exporter> {
+    buffer: NonNull<bindings::dma_buf>,
+    _data: PhantomData<T>,
+}
+
+// SAFETY: References on a dma-buf can be dropped anywhere; `T` is `Send` and `Sync`.
+unsafe impl<T: Exporter> Send for DmaBuf<T> {}
+// SAFETY: As above.
+unsafe impl<T: Exporter> Sync for DmaBuf<T> {}
+
+impl<T: Exporter> DmaBuf<T> {
+    const OPERATIONS: bindings::dma_buf_ops = bindings::dma_buf_ops {
+        map_dma_buf: Some(Self::map_attachment),
+        unmap_dma_buf: Some(Self::unmap_attachment),
+        release: Some(Self::release),
+        mmap: Some(Self::mmap_callback),
+        ..pin_init::zeroed()
+    };
+
+    /// Makes a dma-buf of `size` bytes out of `data`. It holds the module as long as it lives.
+    pub(crate) fn export(data: T, size: usize) -> Result<Self> {
+        let data = KBox::into_raw(KBox::new(data, GFP_KERNEL_ACCOUNT)?);
+        let info = bindings::dma_buf_export_info {
+            exp_name: c"mapbuf".as_ptr().cast(),
+            owner: crate::THIS_MODULE.as_ptr(),
+            ops: &Self::OPERATIONS,
+            size,
+            flags: bindings::O_RDWR as kernel::ffi::c_int,
+            resv: core::ptr::null_mut(),
+            priv_: data.cast(),
+        };
+        // SAFETY: The description is valid; the operations are static.
+        match from_err_ptr(unsafe { bindings::dma_buf_export(&info) }) {
+            Ok(buffer) => Ok(Self {
+                // INVARIANT: It was just made, with one reference, for `T`.
+                buffer: NonNull::new(buffer).ok_or(ENOMEM)?,
+                _data: PhantomData,
+            }),
+            Err(error) => {
+                // SAFETY: `dma_buf_export` failed, so the data is still ours.
+                drop(unsafe { KBox::from_raw(data) });
+                Err(error)
+            }
+        }
+    }
+
+    fn file(&self) -> *mut bindings::file {
+        // SAFETY: By the type's invariants; the file of a dma-buf never changes.
+        unsafe { (*self.buffer.as_ptr()).file }
+    }
+
+    /// Maps a part of it, from page `page` on, into the VMA that the running `mmap` sets up: the VMA's
+    /// file becomes the dma-buf's, and [`Exporter::mmap`] is called with `method`.
+    pub(crate) fn mmap(&self, vma: &NewVma<'_>, page: u64, method: u32) -> Result {
+        // SAFETY: We may write to a VMA that is being set up. `mmap_callback` takes the value out again.
+        unsafe { (*vma.as_ptr()).vm_private_data = Self::note(method) };
+        // SAFETY: The dma-buf and the VMA are valid.
+        to_result(unsafe { bindings::dma_buf_mmap(self.buffer.as_ptr(), vma.as_ptr(), page as usize) })
+    }
+
+    /// A method as it travels in `vm_private_data`, which is null for everybody else.
+    fn note(method: u32) -> *mut kernel::ffi::c_void {
+        core::ptr::without_provenance_mut(method as usize + 1)
+    }
+
+    /// VMAs that map it now.
+    pub(crate) fn mappings(&self) -> u32 {
+        // SAFETY: The file is valid.
+        unsafe { mapbuf_count_mappings(self.file()) }
+    }
+
+    /// Installs a descriptor for it that was reserved before.
+    pub(crate) fn install(&self, descriptor: FileDescriptorReservation) {
+        // SAFETY: The file is valid, and nobody uses `fdget_pos` on it: a dma-buf's descriptor is made
+        // by `fd_install` alone.
+        let file = unsafe { File::from_raw_file(self.file()) };
+        descriptor.fd_install(ARef::from(file));
+    }
+
+    unsafe extern "C" fn mmap_callback(
+        buffer: *mut bindings::dma_buf,
+        vma: *mut bindings::vm_area_struct,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The core calls this with a dma-buf of ours, which the caller keeps alive.
+        let data = unsafe { &*(*buffer).priv_.cast::<T>() };
+        // SAFETY: The VMA is being set up; its private data is ours to take.
+        let note = unsafe { core::mem::replace(&mut (*vma).vm_private_data, core::ptr::null_mut()) };
+        let method = note
+            .addr()
+            .checked_sub(1)
+            .and_then(|method| u32::try_from(method).ok());
+        // SAFETY: The core passes the VMA that the running `mmap` sets up.
+        let vma = unsafe { NewVma::from_raw(vma) };
+        from_result(|| data.mmap(&vma, method).map(|()| 0))
+    }
+
+    unsafe extern "C" fn release(buffer: *mut bindings::dma_buf) {
+        // SAFETY: The last reference is gone, so the data is ours again; it came from `export`.
+        drop(unsafe { KBox::from_raw((*buffer).priv_.cast::<T>()) });
+    }
+
+    unsafe extern "C" fn map_attachment(
+        _attachment: *mut bindings::dma_buf_attachment,
+        _direction: bindings::dma_data_direction,
+    ) -> *mut bindings::sg_table {
+        Error::from_errno(-crate::abi::reason::errno::EOPNOTSUPP).to_ptr()
+    }
+
+    unsafe extern "C" fn unmap_attachment(
+        _attachment: *mut bindings::dma_buf_attachment,
+        _table: *mut bindings::sg_table,
+        _direction: bindings::dma_data_direction,
+    ) {
+    }
+}
+
+/// The data behind a dma-buf's file.
+///
+/// # Safety
+///
+/// The file is that of a dma-buf made by [`DmaBuf::export`] for `T`, and outlives `'a`.
+pub(super) unsafe fn data_of<'a, T: Exporter>(file: *mut bindings::file) -> &'a T {
+    // SAFETY: A dma-buf's file has the dma-buf as its private data (`dma_buf_export`), and that has ours.
+    unsafe { &*(*(*file).private_data.cast::<bindings::dma_buf>()).priv_.cast::<T>() }
+}
+
+impl<T: Exporter> Deref for DmaBuf<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: By the type's invariants; the data lives as long as the dma-buf.
+        unsafe { &*(*self.buffer.as_ptr()).priv_.cast::<T>() }
+    }
+}
+
+impl<T: Exporter> Clone for DmaBuf<T> {
+    fn clone(&self) -> Self {
+        // SAFETY: The file is valid; a reference on it is a reference on the dma-buf.
+        unsafe { bindings::get_file(self.file()) };
+        // INVARIANT: The new reference is ours.
+        Self {
+            buffer: self.buffer,
+            _data: PhantomData,
+        }
+    }
+}
+
+impl<T: Exporter> Drop for DmaBuf<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants.
+        unsafe { bindings::dma_buf_put(self.buffer.as_ptr()) };
+    }
+}

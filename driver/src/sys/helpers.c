@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What Rust cannot reach: macros, inline functions, and functions whose headers are not among those
+ * that the kernel's Rust bindings are made from. Each one does one thing; the rules are in Rust.
+ */
+
+#include <linux/capability.h>
+#include <linux/cma.h>
+#include <linux/cred.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-map-ops.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/nodemask.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+#include <linux/uidgid.h>
+#include <linux/vmalloc.h>
+#ifdef CONFIG_X86
+#include <asm/set_memory.h>
+#endif
+
+/* Their only callers are the declarations in helpers.rs. */
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+
+/* Module parameters: macros, and `module!` cannot make writable ones. */
+
+static unsigned long long max_bytes;
+module_param(max_bytes, ullong, 0644);
+MODULE_PARM_DESC(max_bytes, "Most bytes in all buffers together (0: half of the memory)");
+
+static unsigned long long max_bytes_per_user;
+module_param(max_bytes_per_user, ullong, 0644);
+MODULE_PARM_DESC(max_bytes_per_user, "Most bytes in one user's buffers (0: as max_bytes)");
+
+static unsigned int max_buffers = 65536;
+module_param(max_buffers, uint, 0644);
+MODULE_PARM_DESC(max_buffers, "Most buffers of one open allocator node (default 65536)");
+
+static unsigned int max_names = 256;
+module_param(max_names, uint, 0644);
+MODULE_PARM_DESC(max_names, "Most named buffers (default 256)");
+
+static bool expose_dma;
+module_param(expose_dma, bool, 0644);
+MODULE_PARM_DESC(expose_dma, "Show DMA addresses of the system node to all its users (default no)");
+
+u64 mapbuf_param_max_bytes(void)
+{
+	return READ_ONCE(max_bytes);
+}
+
+u64 mapbuf_param_max_bytes_per_user(void)
+{
+	return READ_ONCE(max_bytes_per_user);
+}
+
+u32 mapbuf_param_max_buffers(void)
+{
+	return READ_ONCE(max_buffers);
+}
+
+u32 mapbuf_param_max_names(void)
+{
+	return READ_ONCE(max_names);
+}
+
+bool mapbuf_param_expose_dma(void)
+{
+	return READ_ONCE(expose_dma);
+}
+
+/* Pages and folios. */
+
+u64 mapbuf_ram_bytes(void)
+{
+	return (u64)totalram_pages() << PAGE_SHIFT;
+}
+
+unsigned long mapbuf_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+struct page *mapbuf_page_at(struct page *page, unsigned long index)
+{
+	return pfn_to_page(page_to_pfn(page) + index);
+}
+
+void *mapbuf_page_address(const struct page *page)
+{
+	return page_address(page);
+}
+
+void mapbuf_get_page(struct page *page)
+{
+	get_page(page);
+}
+
+void mapbuf_put_page(struct page *page)
+{
+	put_page(page);
+}
+
+struct folio *mapbuf_page_folio(struct page *page)
+{
+	return page_folio(page);
+}
+
+bool mapbuf_begins_folio(struct page *page, unsigned long count)
+{
+	return PageHead(page) && folio_nr_pages(page_folio(page)) == count;
+}
+
+void mapbuf_set_folio_index(struct page *page, pgoff_t index)
+{
+	page_folio(page)->index = index;
+}
+
+struct page *mapbuf_alloc_pages_node(int nid, gfp_t gfp, unsigned int order)
+{
+	return alloc_pages_node(nid, gfp, order);
+}
+
+bool mapbuf_node_has_memory(int nid)
+{
+	return nid >= 0 && nid < MAX_NUMNODES && node_state(nid, N_MEMORY);
+}
+
+unsigned int mapbuf_pmd_order(void)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	return HPAGE_PMD_ORDER;
+#else
+	return 0;
+#endif
+}
+
+void *mapbuf_vmap(struct page **pages, unsigned int count, u32 cache)
+{
+	pgprot_t prot = PAGE_KERNEL;
+
+	if (cache == 1)
+		prot = pgprot_writecombine(prot);
+	else if (cache == 2)
+		prot = pgprot_noncached(prot);
+	return vmap(pages, count, VM_MAP | VM_USERMAP, prot);
+}
+
+void mapbuf_vunmap(const void *area)
+{
+	vunmap(area);
+}
+
+unsigned long mapbuf_virt_to_pfn(const void *address)
+{
+	if (is_vmalloc_addr(address))
+		return vmalloc_to_pfn(address);
+	return PHYS_PFN(virt_to_phys((void *)address));
+}
+
+/*
+ * Cache modes of the kernel's own view, numbered as enum Cache. They must be the same as those of the
+ * user's views: two views of one page with different modes are undefined on x86.
+ */
+int mapbuf_set_cache(struct page **pages, int count, u32 cache)
+{
+#ifdef CONFIG_X86
+	switch (cache) {
+	case 0:
+		return set_pages_array_wb(pages, count);
+	case 1:
+		return set_pages_array_wc(pages, count);
+	case 2:
+		return set_pages_array_uc(pages, count);
+	}
+	return -EINVAL;
+#else
+	return -EOPNOTSUPP;
+#endif
+}
+
+/* CMA: linux/cma.h is not among the bindings. */
+
+bool mapbuf_cma_exists(void)
+{
+	return dev_get_cma_area(NULL);
+}
+
+struct page *mapbuf_cma_alloc(unsigned long count, unsigned int align)
+{
+	struct cma *area = dev_get_cma_area(NULL);
+
+	return area ? cma_alloc(area, count, align, true) : NULL;
+}
+
+void mapbuf_cma_release(struct page *pages, unsigned long count)
+{
+	cma_release(dev_get_cma_area(NULL), pages, count);
+}
+
+/* Virtual memory areas. */
+
+int mapbuf_remap_vmalloc_range(struct vm_area_struct *vma, void *address, unsigned long page)
+{
+	return remap_vmalloc_range(vma, address, page);
+}
+
+int mapbuf_io_remap_pfn_range(struct vm_area_struct *vma, unsigned long address, unsigned long pfn,
+			      unsigned long size)
+{
+	return io_remap_pfn_range(vma, address, pfn, size, vma->vm_page_prot);
+}
+
+void mapbuf_vma_flags(struct vm_area_struct *vma, vm_flags_t set, vm_flags_t clear)
+{
+	vm_flags_mod(vma, set, clear);
+}
+
+void mapbuf_vma_write_combined(struct vm_area_struct *vma)
+{
+	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
+}
+
+void mapbuf_vma_uncached(struct vm_area_struct *vma)
+{
+	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+}
+
+/* The VMAs that map a file: the interval tree's own walkers are not exported. */
+unsigned int mapbuf_count_mappings(struct file *file)
+{
+	struct address_space *mapping = file->f_mapping;
+	struct rb_node *node;
+	unsigned int count = 0;
+
+	i_mmap_lock_read(mapping);
+	for (node = rb_first_cached(&mapping->i_mmap); node; node = rb_next(node))
+		count++;
+	i_mmap_unlock_read(mapping);
+	return count;
+}
+
+/*
+ * Copies user memory into a buffer. Not copy_from_user(): that one fills what it could not read with
+ * zeros (lib/usercopy.c), and a failed write must leave the buffer's bytes as they were.
+ */
+unsigned long mapbuf_copy_in(void *to, const void __user *from, unsigned long size)
+{
+	if (!access_ok(from, size))
+		return size;
+	return __copy_from_user(to, from, size);
+}
+
+/* The calling thread. */
+
+void mapbuf_cond_resched(void)
+{
+	cond_resched();
+}
+
+bool mapbuf_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+u64 mapbuf_current_start(void)
+{
+	return current->start_boottime;
+}
+
+u32 mapbuf_current_uid(void)
+{
+	return from_kuid(&init_user_ns, current_fsuid());
+}
+
+u32 mapbuf_current_gid(void)
+{
+	return from_kgid(&init_user_ns, current_fsgid());
+}
+
+/* A uid or gid as the caller's user namespace has it, in that of the initial one; -1: there is none. */
+u32 mapbuf_uid_from_caller(u32 uid)
+{
+	kuid_t kuid = make_kuid(current_user_ns(), uid);
+
+	return uid_valid(kuid) ? from_kuid(&init_user_ns, kuid) : (u32)-1;
+}
+
+u32 mapbuf_gid_from_caller(u32 gid)
+{
+	kgid_t kgid = make_kgid(current_user_ns(), gid);
+
+	return gid_valid(kgid) ? from_kgid(&init_user_ns, kgid) : (u32)-1;
+}
+
+bool mapbuf_in_group(u32 gid)
+{
+	return in_group_p(make_kgid(&init_user_ns, gid));
+}
+
+void mapbuf_set_owner(u32 uid, u32 gid, kuid_t *kuid, kgid_t *kgid)
+{
+	*kuid = make_kuid(&init_user_ns, uid);
+	*kgid = make_kgid(&init_user_ns, gid);
+}

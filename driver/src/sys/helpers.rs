@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Declarations of what `helpers.c` defines. Everything here is called from this folder only.
+
+use kernel::{
+    bindings::{
+        file,
+        folio,
+        gfp_t,
+        kgid_t,
+        kuid_t,
+        page,
+        vm_area_struct,
+        vm_flags_t, //
+    },
+    ffi::{
+        c_int,
+        c_uint,
+        c_ulong,
+        c_void, //
+    },
+};
+
+#[expect(
+    improper_ctypes,
+    reason = "the bindings' structs hold empty ones; only pointers to them cross here"
+)]
+extern "C" {
+    pub(super) fn mapbuf_param_max_bytes() -> u64;
+    pub(super) fn mapbuf_param_max_bytes_per_user() -> u64;
+    pub(super) fn mapbuf_param_max_buffers() -> u32;
+    pub(super) fn mapbuf_param_max_names() -> u32;
+    pub(super) fn mapbuf_param_expose_dma() -> bool;
+
+    pub(super) fn mapbuf_ram_bytes() -> u64;
+    pub(super) fn mapbuf_page_to_pfn(page: *const page) -> c_ulong;
+    pub(super) fn mapbuf_page_at(page: *mut page, index: c_ulong) -> *mut page;
+    pub(super) fn mapbuf_page_address(page: *const page) -> *mut c_void;
+    pub(super) fn mapbuf_get_page(page: *mut page);
+    pub(super) fn mapbuf_put_page(page: *mut page);
+    pub(super) fn mapbuf_page_folio(page: *mut page) -> *mut folio;
+    pub(super) fn mapbuf_begins_folio(page: *mut page, count: c_ulong) -> bool;
+    pub(super) fn mapbuf_set_folio_index(page: *mut page, index: c_ulong);
+    pub(super) fn mapbuf_alloc_pages_node(nid: c_int, gfp: gfp_t, order: c_uint) -> *mut page;
+    pub(super) fn mapbuf_node_has_memory(nid: c_int) -> bool;
+    pub(super) fn mapbuf_pmd_order() -> c_uint;
+    pub(super) fn mapbuf_vmap(pages: *mut *mut page, count: c_uint, cache: u32) -> *mut c_void;
+    pub(super) fn mapbuf_vunmap(area: *const c_void);
+    pub(super) fn mapbuf_virt_to_pfn(address: *const c_void) -> c_ulong;
+
+    pub(super) fn mapbuf_set_cache(pages: *mut *mut page, count: c_int, cache: u32) -> c_int;
+
+    pub(super) fn mapbuf_cma_exists() -> bool;
+    pub(super) fn mapbuf_cma_alloc(count: c_ulong, align: c_uint) -> *mut page;
+    pub(super) fn mapbuf_cma_release(pages: *mut page, count: c_ulong);
+
+    pub(super) fn mapbuf_remap_vmalloc_range(
+        vma: *mut vm_area_struct,
+        address: *mut c_void,
+        page: c_ulong,
+    ) -> c_int;
+    pub(super) fn mapbuf_io_remap_pfn_range(
+        vma: *mut vm_area_struct,
+        address: c_ulong,
+        pfn: c_ulong,
+        size: c_ulong,
+    ) -> c_int;
+    pub(super) fn mapbuf_vma_flags(vma: *mut vm_area_struct, set: vm_flags_t, clear: vm_flags_t);
+    pub(super) fn mapbuf_vma_write_combined(vma: *mut vm_area_struct);
+    pub(super) fn mapbuf_vma_uncached(vma: *mut vm_area_struct);
+    pub(super) fn mapbuf_count_mappings(file: *mut file) -> c_uint;
+
+    pub(super) fn mapbuf_copy_in(to: *mut c_void, from: *const c_void, size: c_ulong) -> c_ulong;
+
+    pub(super) fn mapbuf_cond_resched();
+    pub(super) fn mapbuf_fatal_signal_pending() -> bool;
+    pub(super) fn mapbuf_current_start() -> u64;
+    pub(super) fn mapbuf_current_uid() -> u32;
+    pub(super) fn mapbuf_current_gid() -> u32;
+    pub(super) fn mapbuf_uid_from_caller(uid: u32) -> u32;
+    pub(super) fn mapbuf_gid_from_caller(gid: u32) -> u32;
+    pub(super) fn mapbuf_in_group(gid: u32) -> bool;
+    pub(super) fn mapbuf_set_owner(uid: u32, gid: u32, kuid: *mut kuid_t, kgid: *mut kgid_t);
+}

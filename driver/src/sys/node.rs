@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Nodes under `/dev/mapbuf/`, made by devtmpfs with an owner and a mode, and their attributes in sysfs.
+
+use super::{
+    chardev::Numbers,
+    helpers::mapbuf_set_owner, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    error::to_result,
+    ffi::{
+        c_char,
+
+    },
+    prelude::*,
+    str::CString,
+    types::Opaque, //
+};
+
+/// The class `/sys/class/mapbuf`.
+///
+/// # Invariants
+///
+/// [`CLASS`] is registered.
+pub(crate) struct Class(());
+
+struct Static<T>(T);
+
+// SAFETY: The kernel locks what it keeps for these; they themselves are never written to.
+unsafe impl<T> Sync for Static<T> {}
+
+static CLASS: Static<bindings::class> = Static(bindings::class {
+    name: c"mapbuf".as_ptr().cast(),
+    ..pin_init::zeroed()
+});
+
+impl Class {
+    pub(crate) fn register() -> Result<Self> {
+        // SAFETY: The class is static.
+        to_result(unsafe { bindings::class_register(&CLASS.0) })?;
+        // INVARIANT: It was just registered.
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Class {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants.
+        unsafe { bindings::class_unregister(&CLASS.0) };
+    }
+}
+
+/// An attribute of a named buffer's node in sysfs.
+#[derive(Clone, Copy)]
+pub(crate) enum Attribute {
+    Size,
+    Kind,
+    Cache,
+    Mappings,
+    DmaAddress,
+}
+
+/// What sysfs asks a node's buffer.
+pub(crate) trait Attributes: Send + Sync + 'static {
+    /// The attribute's text, one line.
+    fn show(&self, attribute: Attribute) -> Result<CString>;
+}
+
+/// Who may use a node. Numbers of the initial user namespace.
+#[derive(Clone, Copy)]
+pub(crate) struct Ownership {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mode: u16,
+}
+
+/// A node and its entry in sysfs; dropping it takes both away.
+///
+/// # Invariants
+///
+/// Points to the `device` in a `NodeDevice<A>` that is added; a reference on it is ours.
+pub(crate) struct Node<A: Attributes> {
+    device: NonNull<bindings::device>,
+    _attributes: core::marker::PhantomData<A>,
+}
+
+// SAFETY: Devices belong to no thread.
+unsafe impl<A: Attributes> Send for Node<A> {}
+// SAFETY: There is nothing to change through a shared reference.
+unsafe impl<A: Attributes> Sync for Node<A> {}
+
+#[repr(C)]
+struct NodeDevice<A> {
+    device: Opaque<bindings::device>,
+    /// Below `/dev/`.
+    path: CString,
+    ownership: Ownership,
+    attributes: Option<A>,
+}
+
+impl<A: Attributes> Node<A> {
+    /// Makes a node at `path` below `/dev/` for this minor number, called `name` in sysfs (a `!` there
+    /// stands for a `/`). A node for a buffer has attributes.
+    pub(crate) fn new(
+        _class: &Class,
+        numbers: &Numbers,
+        minor: u32,
+        name: CString,
+        path: CString,
+        ownership: Ownership,
+        attributes: Option<A>,
+    ) -> Result<Self> {
+        let node = KBox::new(
+            NodeDevice {
+                device: Opaque::zeroed(),
+                path,
+                ownership,
+                attributes,
+            },
+            GFP_KERNEL,
+        )?;
+        let with_attributes = node.attributes.is_some();
+        let node = KBox::into_raw(node);
+        // SAFETY: The pointer is valid.
+        let device = unsafe { (*node).device.get() };
+        // SAFETY: The device is zeroed memory in a place of its own. From here on it counts its
+        // references, and the last one calls `release`, which takes the box back.
+        unsafe {
+            bindings::device_initialize(device);
+            (*device).class = &CLASS.0;
+            (*device).type_ = if with_attributes {
+                &Types::<A>::BUFFER.0
+            } else {
+                &Types::<A>::PLAIN.0
+            };
+            (*device).devt = numbers.first() + minor;
+        }
+        // SAFETY: The device is initialized; name and format are C strings.
+        let added = to_result(unsafe {
+            bindings::dev_set_name(device, c"%s".as_ptr().cast(), name.as_char_ptr())
+        })
+        // SAFETY: The device is ready to be added.
+        .and_then(|()| to_result(unsafe { bindings::device_add(device) }));
+        if let Err(error) = added {
+            // SAFETY: The reference from `device_initialize` is ours.
+            unsafe { bindings::put_device(device) };
+            return Err(error);
+        }
+        // INVARIANT: It was just added.
+        Ok(Self {
+            device: NonNull::new(device).ok_or(EINVAL)?,
+            _attributes: core::marker::PhantomData,
+        })
+    }
+}
+
+impl<A: Attributes> Drop for Node<A> {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants; this takes the node away, then drops our reference.
+        unsafe { bindings::device_unregister(self.device.as_ptr()) };
+    }
+}
+
+struct Types<A>(core::marker::PhantomData<A>);
+
+impl<A: Attributes> Types<A> {
+    const PLAIN: &'static Static<bindings::device_type> = &Static(Self::device_type(
+        core::ptr::null_mut(),
+    ));
+    const BUFFER: &'static Static<bindings::device_type> = &Static(Self::device_type(
+        Self::GROUPS.0.as_ptr().cast_mut(),
+    ));
+
+    const GROUPS: &'static Static<[*const bindings::attribute_group; 2]> =
+        &Static([&Self::GROUP.0, core::ptr::null()]);
+    const GROUP: &'static Static<bindings::attribute_group> = &Static({
+        let mut group: bindings::attribute_group = pin_init::zeroed();
+        group.__bindgen_anon_2.attrs = Self::LIST.0.as_ptr().cast_mut();
+        group
+    });
+    const LIST: &'static Static<[*mut bindings::attribute; 6]> = &Static([
+        Self::pointer(&Self::SIZE.0),
+        Self::pointer(&Self::KIND.0),
+        Self::pointer(&Self::CACHE.0),
+        Self::pointer(&Self::MAPPINGS.0),
+        Self::pointer(&Self::DMA_ADDRESS.0),
+        core::ptr::null_mut(),
+    ]);
+
+    const SIZE: &'static Static<bindings::device_attribute> =
+        &Static(Self::attribute(c"size", 0o444, Self::show_size));
+    const KIND: &'static Static<bindings::device_attribute> =
+        &Static(Self::attribute(c"kind", 0o444, Self::show_kind));
+    const CACHE: &'static Static<bindings::device_attribute> =
+        &Static(Self::attribute(c"cache", 0o444, Self::show_cache));
+    const MAPPINGS: &'static Static<bindings::device_attribute> =
+        &Static(Self::attribute(c"mappings", 0o444, Self::show_mappings));
+    const DMA_ADDRESS: &'static Static<bindings::device_attribute> =
+        &Static(Self::attribute(c"dma_address", 0o444, Self::show_dma_address));
+
+    const fn pointer(attribute: &'static bindings::device_attribute) -> *mut bindings::attribute {
+        (&raw const attribute.attr).cast_mut()
+    }
+
+    const fn device_type(
+        groups: *mut *const bindings::attribute_group,
+    ) -> bindings::device_type {
+        bindings::device_type {
+            groups,
+            devnode: Some(Self::devnode),
+            release: Some(Self::release),
+            ..pin_init::zeroed()
+        }
+    }
+
+    const fn attribute(
+        name: &'static CStr,
+        mode: u16,
+        show: unsafe extern "C" fn(
+            *mut bindings::device,
+            *mut bindings::device_attribute,
+            *mut c_char,
+        ) -> isize,
+    ) -> bindings::device_attribute {
+        let mut attribute: bindings::device_attribute = pin_init::zeroed();
+        attribute.attr.name = name.as_ptr().cast();
+        attribute.attr.mode = mode;
+        attribute.__bindgen_anon_1.show = Some(show);
+        attribute
+    }
+
+    /// # Safety
+    ///
+    /// The device lies in a `NodeDevice<A>` that is alive.
+    unsafe fn node<'a>(device: *const bindings::device) -> &'a NodeDevice<A> {
+        // SAFETY: `device` is the first field of the `repr(C)` struct.
+        unsafe { &*device.cast::<NodeDevice<A>>() }
+    }
+
+    unsafe extern "C" fn devnode(
+        device: *const bindings::device,
+        mode: *mut bindings::umode_t,
+        uid: *mut bindings::kuid_t,
+        gid: *mut bindings::kgid_t,
+    ) -> *mut c_char {
+        // SAFETY: Called for a device of this type.
+        let node = unsafe { Self::node(device) };
+        // sysfs asks for the path alone, devtmpfs for all of it.
+        if !mode.is_null() {
+            // SAFETY: devtmpfs passes a place for the mode.
+            unsafe { *mode = node.ownership.mode };
+        }
+        if !uid.is_null() && !gid.is_null() {
+            // SAFETY: devtmpfs passes places for both.
+            unsafe { mapbuf_set_owner(node.ownership.uid, node.ownership.gid, uid, gid) };
+        }
+        // SAFETY: The path is a C string; the caller frees the copy.
+        unsafe { bindings::kstrdup(node.path.as_char_ptr(), bindings::GFP_KERNEL) }
+    }
+
+    unsafe extern "C" fn release(device: *mut bindings::device) {
+        // SAFETY: The last reference is gone; the device lies at the start of a box from `Node::new`.
+        drop(unsafe { KBox::from_raw(device.cast::<NodeDevice<A>>()) });
+    }
+
+    /// # Safety
+    ///
+    /// sysfs shows an attribute of a node into its page-sized buffer.
+    unsafe fn show(
+        device: *mut bindings::device,
+        to: *mut c_char,
+        attribute: Attribute,
+    ) -> isize {
+        // SAFETY: Called for a device of this type, which sysfs keeps alive meanwhile.
+        let node = unsafe { Self::node(device) };
+        let text = match &node.attributes {
+            Some(attributes) => attributes.show(attribute),
+            None => Err(ENODEV),
+        };
+        match text {
+            // SAFETY: `to` is sysfs's buffer; the format takes one C string.
+            Ok(text) => unsafe {
+                bindings::sysfs_emit(to, c"%s\n".as_ptr().cast(), text.as_char_ptr()) as isize
+            },
+            Err(error) => error.to_errno() as isize,
+        }
+    }
+
+    unsafe extern "C" fn show_size(
+        device: *mut bindings::device,
+        _attribute: *mut bindings::device_attribute,
+        to: *mut c_char,
+    ) -> isize {
+        // SAFETY: Called by sysfs.
+        unsafe { Self::show(device, to, Attribute::Size) }
+    }
+
+    unsafe extern "C" fn show_kind(
+        device: *mut bindings::device,
+        _attribute: *mut bindings::device_attribute,
+        to: *mut c_char,
+    ) -> isize {
+        // SAFETY: Called by sysfs.
+        unsafe { Self::show(device, to, Attribute::Kind) }
+    }
+
+    unsafe extern "C" fn show_cache(
+        device: *mut bindings::device,
+        _attribute: *mut bindings::device_attribute,
+        to: *mut c_char,
+    ) -> isize {
+        // SAFETY: Called by sysfs.
+        unsafe { Self::show(device, to, Attribute::Cache) }
+    }
+
+    unsafe extern "C" fn show_mappings(
+        device: *mut bindings::device,
+        _attribute: *mut bindings::device_attribute,
+        to: *mut c_char,
+    ) -> isize {
+        // SAFETY: Called by sysfs.
+        unsafe { Self::show(device, to, Attribute::Mappings) }
+    }
+
+    unsafe extern "C" fn show_dma_address(
+        device: *mut bindings::device,
+        _attribute: *mut bindings::device_attribute,
+        to: *mut c_char,
+    ) -> isize {
+        // SAFETY: Called by sysfs.
+        unsafe { Self::show(device, to, Attribute::DmaAddress) }
+    }
+}
