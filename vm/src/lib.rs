@@ -1,1 +1,34 @@
 //! Gets a kernel, builds modules against it, boots it in QEMU and runs programs in it.
+//!
+//! The rooms, from the archive to the verdict:
+//!
+//! - [`host`]: the few programs that the host must have;
+//! - [`cache`]: where everything that was fetched or built is kept, and why a half-made thing is never taken for a whole one;
+//! - [`debian`]: a Debian userland that holds the compilers, and other ones to be the guest's root;
+//! - [`sandbox`]: how a program runs inside such a userland;
+//! - [`kernel`]: which kernel, and its tree, ready for modules;
+//! - [`module`]: an out-of-tree module, built;
+//! - [`accel`]: what QEMU can run on here;
+//! - [`initramfs`]: what the guest starts from;
+//! - [`qemu`]: the machine, and what it says;
+//! - [`splat`]: what in a kernel's log is a failure;
+//! - [`verdict`]: how a run ended.
+
+pub mod accel;
+pub mod cache;
+pub mod debian;
+pub mod host;
+pub mod initramfs;
+pub mod kernel;
+pub mod module;
+pub mod qemu;
+pub mod sandbox;
+pub mod splat;
+pub mod ui;
+pub mod verdict;
+
+pub use cache::Cache;
+pub use kernel::Kernel;
+pub use qemu::Machine;
+pub use ui::Ui;
+pub use verdict::Verdict;

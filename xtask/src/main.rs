@@ -1,3 +1,44 @@
-//! The developer's commands.
+//! The developer's commands: `cargo xtask help` lists them.
 
-fn main() {}
+mod guest;
+mod module;
+mod terminal;
+mod vm;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Builds mapbuf, boots it and tests it.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Module(module::Arguments),
+    Vm(vm::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Module(arguments) => module::main(&arguments),
+        Command::Vm(arguments) => vm::main(arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("Error: {error:#}");
+        ExitCode::from(119)
+    })
+}
+
+/// The folder of the workspace.
+fn workspace() -> Result<std::path::PathBuf> {
+    use anyhow::Context;
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(std::path::Path::to_owned)
+        .context("xtask lies nowhere")
+}

@@ -1,0 +1,406 @@
+//! Debian userlands: the one with the compilers, and those that are to be the guest's root.
+
+use crate::cache::Cache;
+use crate::host;
+use crate::sandbox::Sandbox;
+use crate::ui::{Step, Ui};
+use anyhow::{bail, Context, Result};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The Debian release whose backports have the kernel, and whose own `rustc` built it.
+pub const SUITE: &str = "trixie";
+
+/// Changes when what is done to make a root changes, so that roots made the old way are not taken for new ones.
+const RECIPE: u32 = 1;
+
+/// What the kernel's makefiles call, what unpacks its packages, and the shell of the minimal guest.
+const TOOLCHAIN: [&str; 24] = [
+    "bc",
+    "bindgen",
+    "bison",
+    "busybox-static",
+    "ca-certificates",
+    "debian-archive-keyring",
+    "dwarves",
+    "e2fsprogs",
+    "flex",
+    "gcc",
+    "gcc-14",
+    "kmod",
+    "libc6-dev",
+    "libelf-dev",
+    "libssl-dev",
+    "make",
+    "openssl",
+    "perl",
+    "python3",
+    "rust-clippy",
+    "rust-src",
+    "rustc",
+    "rustfmt",
+    "xz-utils",
+];
+
+/// A userland in a folder.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// The folder.
+    pub path: PathBuf,
+}
+
+impl Root {
+    /// To run programs in it.
+    pub fn sandbox(&self) -> Sandbox {
+        Sandbox::new(&self.path)
+    }
+
+    /// What `rustc --version` says there.
+    pub fn rustc_version(&self) -> Result<String> {
+        let output = self.sandbox().command("rustc").arg("--version").output();
+        let output = output.context("bwrap could not be started")?;
+        if !output.status.success() {
+            bail!(
+                "no program can be run in {}:\n{}\n{}",
+                self.path.display(),
+                String::from_utf8_lossy(&output.stderr).trim(),
+                SANDBOX_HINT
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
+
+/// What to do when user namespaces are forbidden.
+const SANDBOX_HINT: &str = "bubblewrap needs user namespaces. Where AppArmor restricts them (Ubuntu 24.04 and later), \
+     `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` allows them until the next boot; running as root works too.";
+
+/// The root with the compilers.
+pub fn toolchain(cache: &Cache, ui: &Ui) -> Result<Root> {
+    let path = cache.entry("roots", &format!("{SUITE}-toolchain-{RECIPE}"), |part| {
+        let log = cache.log(&format!("{SUITE}-toolchain-{RECIPE}"));
+        let step = ui.step("Making a Debian userland with the compilers", 1300);
+        let tar = part.join("root.tar");
+        mmdebstrap(&step, &log, &tar, "apt", &TOOLCHAIN)?;
+        unpack(&step, &log, &tar, part)?;
+        step.done();
+        Ok(())
+    })?;
+    Ok(Root { path })
+}
+
+/// Runs `mmdebstrap` to make `tar`, from the suite and its backports.
+pub fn mmdebstrap(
+    step: &Step,
+    log: &Path,
+    tar: &Path,
+    variant: &str,
+    packages: &[&str],
+) -> Result<()> {
+    let mut command = Command::new("mmdebstrap");
+    command.arg(format!("--variant={variant}"));
+    command.arg(format!("--include={}", packages.join(",")));
+    // Documentation and translations would be a third of the whole.
+    command.args([
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "--aptopt=APT::Install-Recommends \"false\"",
+        "--aptopt=Acquire::Retries \"3\"",
+    ]);
+    for (key, value) in proxies() {
+        command.arg(format!("--aptopt={key} \"{value}\""));
+    }
+    command.arg(SUITE).arg(tar);
+    match mirror() {
+        Some(mirror) => {
+            command.arg(format!("deb {mirror} {SUITE} main"));
+            command.arg(format!("deb {mirror} {SUITE}-backports main"));
+        }
+        None => {
+            // mmdebstrap knows where Debian is; the backports are beside it.
+            command.arg(format!(
+                "--setup-hook=sed -n 's/ {SUITE} / {SUITE}-backports /p' \"$1\"/etc/apt/sources.list > \"$1\"/etc/apt/sources.list.d/backports.list"
+            ));
+        }
+    }
+    // A caller's private temporary folder may be closed to the users that apt and mmdebstrap become.
+    command.env_remove("TMPDIR");
+    step.run(&mut command, log)?;
+    Ok(())
+}
+
+/// Unpacks a userland so that all of it belongs to the caller.
+pub fn unpack(step: &Step, log: &Path, tar: &Path, into: &Path) -> Result<()> {
+    let mut command = Command::new("tar");
+    command
+        .arg("--extract")
+        .arg("--file")
+        .arg(tar)
+        .arg("--directory")
+        .arg(into);
+    command.args(["--no-same-owner", "--exclude=./dev/*"]);
+    step.run(&mut command, log)?;
+    fs::remove_file(tar)?;
+    // Places for the host's own to be mounted on.
+    for file in ["etc/resolv.conf", "etc/hosts"] {
+        let file = into.join(file);
+        let _ = fs::remove_file(&file);
+        fs::write(&file, "")?;
+    }
+    Ok(())
+}
+
+/// Where Debian is to be had, if this host knows.
+pub fn mirror() -> Option<String> {
+    if let Ok(mirror) = std::env::var("MAPBUF_DEBIAN_MIRROR") {
+        return Some(mirror);
+    }
+    let release = os_release(&fs::read_to_string("/etc/os-release").ok()?);
+    // Another distribution's mirror does not serve Debian.
+    if release.get("ID").map(String::as_str) != Some("debian") {
+        return None;
+    }
+    let codename = release.get("VERSION_CODENAME")?;
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    let mut parts: Vec<_> = fs::read_dir("/etc/apt/sources.list.d")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    parts.sort();
+    files.extend(parts);
+    files.iter().find_map(|file| {
+        let text = fs::read_to_string(file).ok()?;
+        match file.extension()?.to_str()? {
+            "list" => mirror_of_lines(&text, codename),
+            "sources" => mirror_of_stanzas(&text, codename),
+            _ => None,
+        }
+    })
+}
+
+fn os_release(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.trim_matches('"').to_owned()))
+        .collect()
+}
+
+fn serves(uri: &str) -> bool {
+    ["http://", "https://"]
+        .iter()
+        .any(|scheme| uri.starts_with(scheme))
+}
+
+/// The mirror in a `sources.list`: `deb [options] URI SUITE COMPONENT…`.
+fn mirror_of_lines(text: &str, codename: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let line = line.split('#').next()?.trim();
+        let rest = line.strip_prefix("deb ")?.trim_start();
+        let rest = match rest.strip_prefix('[') {
+            Some(options) => options.split_once(']')?.1,
+            None => rest,
+        };
+        let words: Vec<_> = rest.split_whitespace().collect();
+        let [uri, suite, components @ ..] = words.as_slice() else {
+            return None;
+        };
+        let debian = suites(codename).contains(suite) && components.contains(&"main");
+        (debian && serves(uri)).then(|| (*uri).to_owned())
+    })
+}
+
+/// The mirror in a deb822 file.
+fn mirror_of_stanzas(text: &str, codename: &str) -> Option<String> {
+    let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut last = String::new();
+    for line in text.lines().chain([""]) {
+        if line.trim().is_empty() {
+            let has = |field: &str, wanted: &[&str]| {
+                fields.get(field).is_some_and(|values| {
+                    values.iter().any(|value| wanted.contains(&value.as_str()))
+                })
+            };
+            if has("types", &["deb"])
+                && has("suites", &suites(codename))
+                && has("components", &["main"])
+                && !has("enabled", &["no", "false", "off", "0"])
+            {
+                let uri = fields
+                    .get("uris")
+                    .and_then(|uris| uris.iter().find(|uri| serves(uri)));
+                if let Some(uri) = uri {
+                    return Some(uri.clone());
+                }
+            }
+            fields.clear();
+        } else if line.starts_with('#') {
+        } else if line.starts_with([' ', '\t']) {
+            let more = line.split_whitespace().map(str::to_owned);
+            fields.entry(last.clone()).or_default().extend(more);
+        } else if let Some((field, values)) = line.split_once(':') {
+            last = field.trim().to_ascii_lowercase();
+            let values = values.split_whitespace().map(str::to_owned).collect();
+            fields.insert(last.clone(), values);
+        }
+    }
+    None
+}
+
+/// The names by which a release's main archive goes.
+fn suites(codename: &str) -> [&str; 4] {
+    [codename, "stable", "testing", "sid"]
+}
+
+/// The host's apt proxies.
+pub fn proxies() -> Vec<(String, String)> {
+    let Ok(output) = Command::new("apt-config").arg("dump").output() else {
+        return Vec::new();
+    };
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| {
+            let (key, value) = line.strip_suffix("\";")?.split_once(" \"")?;
+            let scheme = key.strip_prefix("Acquire::")?;
+            let proxy = ["http::proxy", "https::proxy"]
+                .iter()
+                .any(|name| scheme.to_ascii_lowercase().starts_with(name));
+            (proxy && !value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+/// Package lists of their own, up to date, over a root; and a folder to download to.
+#[derive(Debug)]
+pub struct Apt<'a> {
+    root: &'a Root,
+    folder: PathBuf,
+}
+
+impl<'a> Apt<'a> {
+    /// Fetches the lists into `folder`.
+    pub fn update(root: &'a Root, folder: &Path, step: &Step, log: &Path) -> Result<Self> {
+        for sub in ["state/lists/partial", "cache/archives/partial", "debs"] {
+            fs::create_dir_all(folder.join(sub))?;
+        }
+        let apt = Self {
+            root,
+            folder: folder.to_owned(),
+        };
+        step.run(apt.get().arg("update"), log)
+            .context("the package lists could not be fetched")?;
+        Ok(apt)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let sandbox = self
+            .root
+            .sandbox()
+            .network()
+            .write(&self.folder, Path::new("/mnt"));
+        let mut command = sandbox.command(program);
+        for option in [
+            "Dir::State=/mnt/state",
+            "Dir::State::status=/var/lib/dpkg/status",
+            "Dir::Cache=/mnt/cache",
+            "Acquire::Retries=3",
+            // Packages that failed must not count as fetched.
+            "APT::Update::Error-Mode=any",
+        ] {
+            command.args(["-o", option]);
+        }
+        if host::is_root() {
+            // Its own user may not enter the caller's folders.
+            command.args(["-o", "APT::Sandbox::User=root"]);
+        }
+        for (key, value) in proxies() {
+            command.arg("-o").arg(format!("{key}={value}"));
+        }
+        command
+    }
+
+    fn get(&self) -> Command {
+        let mut command = self.command("apt-get");
+        command.arg("-q");
+        command
+    }
+
+    /// Every package of the lists: name and version.
+    pub fn packages(&self) -> Result<Vec<(String, String)>> {
+        let output = self.command("apt-cache").arg("dumpavail").output()?;
+        if !output.status.success() {
+            bail!(
+                "the package lists cannot be read:\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(stanzas(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Downloads packages (`NAME=VERSION`), checked against the archive's signature, and returns their folder.
+    pub fn download(&self, packages: &[String], step: &Step, log: &Path) -> Result<PathBuf> {
+        let sandbox_folder = "/mnt/debs";
+        let mut script = String::from("cd \"$1\" && shift && exec \"$@\"");
+        script.insert_str(0, "set -e; ");
+        let inner = self.get();
+        // The download goes to the working folder, which only a shell can change inside.
+        let mut command = Command::new(inner.get_program());
+        let mut arguments: Vec<_> = inner.get_args().map(std::ffi::OsStr::to_owned).collect();
+        let Some(split) = arguments.iter().position(|argument| argument == "--") else {
+            bail!("the sandbox's command has no end of options");
+        };
+        let program = arguments.split_off(split + 1);
+        command.args(arguments);
+        command.args(["sh", "-c", &script, "sh", sandbox_folder]);
+        command.args(program).arg("download").args(packages);
+        step.run(&mut command, log)
+            .context("the kernel's packages could not be downloaded")?;
+        Ok(self.folder.join("debs"))
+    }
+}
+
+fn stanzas(text: &str) -> Vec<(String, String)> {
+    let mut packages = Vec::new();
+    let mut name = None;
+    for line in text.lines() {
+        if let Some(value) = line.strip_prefix("Package: ") {
+            name = Some(value.to_owned());
+        } else if let Some(value) = line.strip_prefix("Version: ") {
+            if let Some(name) = name.take() {
+                packages.push((name, value.to_owned()));
+            }
+        }
+    }
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_found_in_both_formats() {
+        let lines = "# deb http://old.invalid/debian bookworm main\n\
+            deb [arch=amd64] https://other.invalid/repo bookworm stable\n\
+            deb [signed-by=/k.gpg] http://security.invalid/debian-security bookworm-security main\n\
+            deb cdrom:[x]/ bookworm main\n\
+            deb http://here.invalid/debian bookworm main contrib\n";
+        assert_eq!(
+            mirror_of_lines(lines, "bookworm").as_deref(),
+            Some("http://here.invalid/debian")
+        );
+        let stanzas = "Types: deb\n# URIs: http://snapshot.invalid\nURIs: http://security.invalid/debian-security\n\
+            Suites: bookworm-security\nComponents: main\n\n\
+            Types: deb\nURIs: http://off.invalid/debian\nSuites: bookworm\nComponents: main\nEnabled: no\n\n\
+            Types: deb deb-src\nURIs:\n https://here.invalid/debian\nSuites: bookworm bookworm-updates\nComponents: main\n";
+        assert_eq!(
+            mirror_of_stanzas(stanzas, "bookworm").as_deref(),
+            Some("https://here.invalid/debian")
+        );
+        assert_eq!(mirror_of_stanzas(stanzas, "trixie"), None);
+    }
+}

@@ -1,0 +1,494 @@
+//! The machine, and what it says.
+
+use crate::accel::Accel;
+use crate::host;
+use crate::initramfs::Archive;
+use crate::kernel::Kernel;
+use crate::splat;
+use crate::verdict::Verdict;
+use anyhow::{bail, Context, Result};
+use mapbuf_init::{Ending, Frame, Job, JOB_PATH, PORT_NAME};
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long the guest may say nothing before it counts as gone. PID 1 speaks every second; an emulated guest on a busy
+/// host has its pauses.
+pub const SILENCE: Duration = Duration::from_secs(90);
+
+/// The QEMU program.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// A machine to boot.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// What QEMU runs on.
+    pub accel: Accel,
+    /// Its memory, in MiB.
+    pub memory: u32,
+    /// Its processors.
+    pub processors: u32,
+    /// Kernel parameters beside the kit's own.
+    pub append: Vec<String>,
+    /// QEMU's arguments beside the kit's own.
+    pub qemu_arguments: Vec<String>,
+    /// A disk image whose changes are thrown away.
+    pub disk: Option<PathBuf>,
+    /// When the program has to have ended.
+    pub timeout: Option<Duration>,
+    /// How long the guest may say nothing.
+    pub silence: Duration,
+}
+
+impl Machine {
+    /// One with 2 GiB and two processors.
+    pub fn new(accel: Accel) -> Self {
+        Self {
+            accel,
+            memory: 2048,
+            processors: 2,
+            append: Vec::new(),
+            qemu_arguments: Vec::new(),
+            disk: None,
+            timeout: None,
+            silence: SILENCE,
+        }
+    }
+}
+
+/// A stream of the program's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output, or the terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What a run leaves.
+#[derive(Debug)]
+pub struct Report {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// How the program itself ended, where it did.
+    pub program: Option<Ending>,
+    /// The kernel's log, whole.
+    pub log: Vec<String>,
+    /// What PID 1 could not do.
+    pub complaints: Vec<String>,
+    /// The fetched files, or why one could not be had, in the order of the job.
+    pub files: Vec<Result<Vec<u8>, String>>,
+    /// What QEMU itself printed.
+    pub qemu: String,
+    /// From the start of QEMU to the start of the program.
+    pub boot_time: Option<Duration>,
+}
+
+/// What the outside world may do to a running guest.
+pub enum Input {
+    /// Bytes for the program; none: there is no more.
+    Bytes(Vec<u8>),
+    /// The terminal has a new size (rows, columns).
+    Resize(u16, u16),
+}
+
+enum Event {
+    Console(String),
+    Frame(Frame),
+    /// The port is closed: no more frames.
+    PortClosed,
+    ConsoleClosed,
+    Qemu(String),
+}
+
+/// Boots `kernel` with `archive` and `job`, and stays with it to its end.
+///
+/// `input` is what goes to the program; `output` gets what it prints, byte for byte, as it comes.
+pub fn run(
+    machine: &Machine,
+    kernel: &Kernel,
+    mut archive: Archive,
+    job: &Job,
+    input: Option<Receiver<Input>>,
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<Report> {
+    archive.file(JOB_PATH, 0o644, &serde_json::to_vec(job)?)?;
+    let folder = tempfile::Builder::new().prefix("mapbuf-vm-").tempdir()?;
+    let initramfs = folder.path().join("initramfs");
+    fs::write(&initramfs, archive.finish()?).context("the initramfs cannot be written")?;
+    let socket = folder.path().join("port");
+    let listener = UnixListener::bind(&socket)
+        .with_context(|| format!("{} cannot be made", socket.display()))?;
+    let begun = Instant::now();
+    let mut qemu = Qemu::start(machine, &kernel.image(), &initramfs, &socket)?;
+    let (sender, events) = mpsc::channel();
+    qemu.listen(&sender)?;
+    let mut port = match qemu.accept(&listener)? {
+        Some(stream) => stream,
+        None => {
+            return Ok(Watch::new(job).failed_start(qemu, &events));
+        }
+    };
+    listen_to_port(port.try_clone()?, sender);
+    match input {
+        Some(input) => {
+            thread::spawn(move || {
+                for item in input {
+                    let frame = match item {
+                        Input::Bytes(bytes) => Frame::Stdin(bytes),
+                        Input::Resize(rows, columns) => Frame::Resize(rows, columns),
+                    };
+                    if frame.write_to(&mut port).is_err() {
+                        return;
+                    }
+                }
+                // The sender is gone, and with it any further input.
+                let _ = Frame::Stdin(Vec::new()).write_to(&mut port);
+                // The port itself must stay open until QEMU is gone.
+                let _ = port.read(&mut [0; 0]);
+                std::mem::forget(port);
+            });
+        }
+        None => {
+            Frame::Stdin(Vec::new()).write_to(&mut port)?;
+        }
+    }
+    let mut watch = Watch::new(job);
+    watch.begun = begun;
+    watch.follow(machine, &events, output);
+    Ok(watch.finish(qemu, &events))
+}
+
+/// The running QEMU; ended when dropped.
+struct Qemu {
+    child: Child,
+}
+
+impl Qemu {
+    fn start(machine: &Machine, image: &Path, initramfs: &Path, socket: &Path) -> Result<Self> {
+        // What the serial port prints is slow; PID 1 sends the whole log by the fast way, and the console is for what
+        // comes when nobody can send any more: warnings and worse.
+        let mut append = vec![
+            "console=ttyS0",
+            "loglevel=5",
+            "panic=-1",
+            "oops=panic",
+            "audit=0",
+            "rdinit=/init",
+        ];
+        append.extend(machine.append.iter().map(String::as_str));
+        // QEMU would outlive a killed parent.
+        let mut command = if host::find("setpriv").is_some() {
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", PROGRAM]);
+            command
+        } else {
+            Command::new(PROGRAM)
+        };
+        command
+            .args([
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+                "-no-reboot",
+            ])
+            .args(["-machine", "q35", "-accel", machine.accel.argument()])
+            .args(["-cpu", machine.accel.cpu()])
+            .args(["-m", &format!("{}M", machine.memory)])
+            .args(["-smp", &machine.processors.to_string()])
+            .args([
+                "-chardev",
+                "stdio,id=console,signal=off",
+                "-serial",
+                "chardev:console",
+            ])
+            .arg("-chardev")
+            .arg(format!("socket,id=port,path={}", comma_doubled(socket)))
+            .args(["-device", "virtio-serial-pci"])
+            .args([
+                "-device",
+                &format!("virtserialport,chardev=port,name={PORT_NAME}"),
+            ])
+            .arg("-kernel")
+            .arg(image)
+            .arg("-initrd")
+            .arg(initramfs)
+            .args(["-append", &append.join(" ")]);
+        if let Some(disk) = &machine.disk {
+            command.arg("-drive").arg(format!(
+                "if=virtio,format=raw,snapshot=on,cache=unsafe,file={}",
+                comma_doubled(disk)
+            ));
+        }
+        command.args(&machine.qemu_arguments);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{PROGRAM} could not be started"))?;
+        Ok(Self { child })
+    }
+
+    /// Takes the first connection, or nothing when QEMU ends before it makes one.
+    fn accept(&mut self, listener: &UnixListener) -> Result<Option<UnixStream>> {
+        listener.set_nonblocking(true)?;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    return Ok(Some(stream));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+            if self.child.try_wait()?.is_some() {
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn listen(&mut self, sender: &Sender<Event>) -> Result<()> {
+        let (Some(console), Some(errors)) = (self.child.stdout.take(), self.child.stderr.take())
+        else {
+            bail!("QEMU's streams are gone");
+        };
+        let events = sender.clone();
+        thread::spawn(move || {
+            each_line(console, |line| events.send(Event::Console(line)).is_ok());
+            let _ = events.send(Event::ConsoleClosed);
+        });
+        let events = sender.clone();
+        thread::spawn(move || each_line(errors, |line| events.send(Event::Qemu(line)).is_ok()));
+        Ok(())
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// QEMU's options are separated by commas; one that is meant is doubled.
+fn comma_doubled(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+fn each_line(stream: impl Read, mut take: impl FnMut(String) -> bool) {
+    let mut reader = BufReader::new(stream);
+    let mut raw = Vec::new();
+    loop {
+        raw.clear();
+        match reader.read_until(b'\n', &mut raw) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let line = String::from_utf8_lossy(&raw);
+                if !take(line.trim_end_matches(['\r', '\n']).to_owned()) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn listen_to_port(stream: UnixStream, events: Sender<Event>) {
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        loop {
+            match Frame::read_from(&mut reader) {
+                Ok(Some(frame)) => {
+                    if events.send(Event::Frame(frame)).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    let _ = events.send(Event::Qemu(format!("the port to the guest: {error}")));
+                    break;
+                }
+            }
+        }
+        let _ = events.send(Event::PortClosed);
+    });
+}
+
+/// What has been seen of a run so far.
+struct Watch {
+    begun: Instant,
+    boot_time: Option<Duration>,
+    log: Vec<String>,
+    seen: HashSet<String>,
+    complaints: Vec<String>,
+    files: Vec<Result<Vec<u8>, String>>,
+    qemu: String,
+    ended: Option<Ending>,
+    panicked: bool,
+    cut_short: Option<Verdict>,
+}
+
+impl Watch {
+    fn new(job: &Job) -> Self {
+        Self {
+            begun: Instant::now(),
+            boot_time: None,
+            log: Vec::new(),
+            seen: HashSet::new(),
+            complaints: Vec::new(),
+            files: job.fetch.iter().map(|_| Ok(Vec::new())).collect(),
+            qemu: String::new(),
+            ended: None,
+            panicked: false,
+            cut_short: None,
+        }
+    }
+
+    /// Takes events until the run is over, one way or another.
+    fn follow(
+        &mut self,
+        machine: &Machine,
+        events: &Receiver<Event>,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) {
+        let deadline = machine.timeout.map(|timeout| self.begun + timeout);
+        let mut last_word = Instant::now();
+        // A guest that has panicked still prints for a moment, and ends by itself.
+        let mut panic_deadline: Option<Instant> = None;
+        loop {
+            match events.recv_timeout(Duration::from_millis(200)) {
+                Ok(Event::Frame(frame)) => {
+                    last_word = Instant::now();
+                    self.take_frame(frame, output);
+                    if self.ended.is_some() {
+                        return;
+                    }
+                }
+                Ok(Event::Console(line)) => {
+                    last_word = Instant::now();
+                    self.take_line(line);
+                    if self.panicked && panic_deadline.is_none() {
+                        panic_deadline = Some(Instant::now() + Duration::from_secs(5));
+                    }
+                }
+                Ok(Event::Qemu(line)) => {
+                    self.qemu.push_str(&line);
+                    self.qemu.push('\n');
+                }
+                // Closed by QEMU's own end.
+                Ok(Event::ConsoleClosed) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Event::PortClosed) | Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = Instant::now();
+            if panic_deadline.is_some_and(|deadline| now > deadline) {
+                return;
+            }
+            if deadline.is_some_and(|deadline| now > deadline) {
+                self.cut_short = Some(Verdict::TimedOut);
+                return;
+            }
+            if now.duration_since(last_word) > machine.silence {
+                self.cut_short = Some(Verdict::Silent);
+                return;
+            }
+        }
+    }
+
+    fn take_frame(&mut self, frame: Frame, output: &mut dyn FnMut(Stream, &[u8])) {
+        match frame {
+            Frame::Stdout(bytes) => output(Stream::Stdout, &bytes),
+            Frame::Stderr(bytes) => output(Stream::Stderr, &bytes),
+            Frame::Log(line) => self.take_line(line),
+            Frame::Complaint(text) => self.complaints.push(text),
+            Frame::Ended(ending) => self.ended = Some(ending),
+            Frame::Started => self.boot_time = Some(self.begun.elapsed()),
+            Frame::File(index, bytes) => {
+                if let Some(Ok(file)) = self.files.get_mut(index as usize) {
+                    file.extend_from_slice(&bytes);
+                }
+            }
+            Frame::FileEnd(index, Some(error)) => {
+                if let Some(file) = self.files.get_mut(index as usize) {
+                    *file = Err(error);
+                }
+            }
+            Frame::FileEnd(_, None)
+            | Frame::Hello
+            | Frame::Heartbeat
+            | Frame::Stdin(_)
+            | Frame::Resize(..) => {}
+        }
+    }
+
+    /// A line of the kernel's log, by either way.
+    fn take_line(&mut self, line: String) {
+        if line.is_empty() || !self.seen.insert(line.clone()) {
+            return;
+        }
+        self.panicked |= splat::is_panic(&line);
+        self.log.push(line);
+    }
+
+    fn failed_start(mut self, mut qemu: Qemu, events: &Receiver<Event>) -> Report {
+        let _ = qemu.child.wait();
+        while let Ok(event) = events.recv_timeout(Duration::from_millis(300)) {
+            if let Event::Qemu(line) = event {
+                self.qemu.push_str(&line);
+                self.qemu.push('\n');
+            }
+        }
+        self.finish(qemu, events)
+    }
+
+    fn finish(mut self, mut qemu: Qemu, events: &Receiver<Event>) -> Report {
+        let _ = qemu.child.kill();
+        let status = qemu.child.wait();
+        while let Ok(event) = events.recv_timeout(Duration::from_millis(50)) {
+            match event {
+                Event::Console(line) => self.take_line(line),
+                Event::Qemu(line) => self.qemu.push_str(&(line + "\n")),
+                _ => {}
+            }
+        }
+        let verdict = if self.panicked {
+            Verdict::Panic
+        } else if self.log.iter().any(|line| splat::is_splat(line)) {
+            Verdict::Splat
+        } else if let Some(cut_short) = self.cut_short {
+            cut_short
+        } else {
+            match self.ended {
+                Some(Ending::Exited(status)) => Verdict::Exited(status),
+                Some(Ending::Signalled(signal)) => Verdict::Signalled(signal),
+                Some(Ending::NotRun) => {
+                    Verdict::NotRun(self.complaints.last().cloned().unwrap_or_default())
+                }
+                None if self.log.is_empty() => Verdict::QemuFailed(match self.qemu.trim() {
+                    "" => {
+                        status.map_or_else(|error| error.to_string(), |status| status.to_string())
+                    }
+                    said => said.to_owned(),
+                }),
+                // It booted, and then the machine was gone without a word.
+                None => Verdict::QemuFailed("the machine ended before the program did".into()),
+            }
+        };
+        Report {
+            verdict,
+            program: self.ended,
+            log: self.log,
+            complaints: self.complaints,
+            files: self.files,
+            qemu: self.qemu,
+            boot_time: self.boot_time,
+        }
+    }
+}

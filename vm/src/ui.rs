@@ -1,0 +1,164 @@
+//! What the person who waits gets to see: a bar on a terminal, plain lines otherwise.
+
+use anyhow::{bail, Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How many of a failed program's last lines are shown.
+const TAIL: usize = 25;
+
+/// Says what is going on, on standard error.
+#[derive(Clone, Debug)]
+pub struct Ui {
+    terminal: bool,
+    quiet: bool,
+}
+
+impl Default for Ui {
+    fn default() -> Self {
+        Self {
+            terminal: std::io::stderr().is_terminal(),
+            quiet: false,
+        }
+    }
+}
+
+impl Ui {
+    /// The same, without progress: only [`note`](Self::note) speaks.
+    pub fn quiet(&self) -> Self {
+        Self {
+            quiet: true,
+            ..self.clone()
+        }
+    }
+
+    /// A line that stays.
+    pub fn note(&self, text: impl AsRef<str>) {
+        eprintln!("{}", text.as_ref());
+    }
+
+    /// Begins something that takes a while. `lines` is about how many lines the programs that do it print, which is
+    /// what the bar can show; 0 when nobody knows.
+    pub fn step(&self, title: &str, lines: u64) -> Step {
+        let bar = if self.quiet {
+            ProgressBar::hidden()
+        } else if self.terminal {
+            let bar = ProgressBar::new(lines);
+            let template = if lines > 0 {
+                "{prefix} {bar:24} {elapsed} {wide_msg:.dim}"
+            } else {
+                "{prefix} {spinner} {elapsed} {wide_msg:.dim}"
+            };
+            bar.set_style(
+                ProgressStyle::with_template(template)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+            bar.set_prefix(title.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        } else {
+            eprintln!("{title} ...");
+            ProgressBar::hidden()
+        };
+        Step {
+            title: title.to_owned(),
+            bar,
+            plain: !self.terminal && !self.quiet,
+            quiet: self.quiet,
+            begun: Instant::now(),
+            lines,
+        }
+    }
+}
+
+/// Something that takes a while.
+#[derive(Debug)]
+pub struct Step {
+    title: String,
+    bar: ProgressBar,
+    plain: bool,
+    quiet: bool,
+    begun: Instant,
+    lines: u64,
+}
+
+impl Step {
+    /// A line that the work has printed.
+    pub fn line(&self, line: &str) {
+        if self.lines > 0 && self.bar.position() + 1 < self.lines {
+            self.bar.inc(1);
+        }
+        let line: String = line
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(160)
+            .collect();
+        self.bar.set_message(line);
+    }
+
+    /// The work is done.
+    pub fn done(self) {
+        self.bar.finish_and_clear();
+        let seconds = self.begun.elapsed().as_secs_f32();
+        if !self.quiet && (self.plain || seconds > 1.0) {
+            eprintln!("{}: done in {seconds:.1} s", self.title);
+        }
+    }
+
+    /// Runs a program to its end, its output going to the bar and to `log`; an error carries its last lines.
+    pub fn run(&self, command: &mut Command, log: &Path) -> Result<()> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let (reader, writer) = pipe()?;
+        command
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("{name} could not be started"))?;
+        // The command holds the write end too, and the stream would never end.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut log_file = File::options().create(true).append(true).open(log).ok();
+        let mut tail = VecDeque::new();
+        let mut reader = BufReader::new(reader);
+        let mut raw = Vec::new();
+        loop {
+            raw.clear();
+            if reader.read_until(b'\n', &mut raw)? == 0 {
+                break;
+            }
+            if let Some(file) = &mut log_file {
+                // A log that cannot be written must not be what fails.
+                let _ = file.write_all(&raw);
+            }
+            let line = String::from_utf8_lossy(&raw).trim_end().to_owned();
+            self.line(&line);
+            if tail.len() == TAIL {
+                tail.pop_front();
+            }
+            tail.push_back(line);
+        }
+        let status = child.wait()?;
+        if !status.success() {
+            let tail: Vec<_> = tail.into_iter().collect();
+            bail!("{name} failed ({status}):\n{}", tail.join("\n"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn pipe() -> Result<(File, File)> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    Ok((reader.into(), writer.into()))
+}

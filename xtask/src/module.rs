@@ -1,0 +1,84 @@
+//! `cargo xtask module`
+
+use anyhow::{Context, Result};
+use mapbuf_vm::module::Module;
+use mapbuf_vm::{host, Cache, Kernel, Ui};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Build the kernel module, or any out-of-tree module.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The module's folder; nothing is written there [default: the driver's].
+    #[arg(long, value_name = "MODULEDIR")]
+    dir: Option<PathBuf>,
+    /// Where the results go [default: a folder under target/].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Let clippy check Rust sources as well.
+    #[arg(long)]
+    clippy: bool,
+}
+
+/// Runs the command.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let ui = Ui::default();
+    host::ensure(&ui)?;
+    let cache = Cache::open(&ui)?;
+    let kernel = Kernel::get(&cache, &ui)?;
+    let source = match &arguments.dir {
+        Some(dir) => dir.clone(),
+        None => default_dir()?,
+    };
+    let out = match &arguments.out {
+        Some(out) => out.clone(),
+        None => out_for(&source, arguments.clippy)?,
+    };
+    let module = Module {
+        source,
+        out,
+        clippy: arguments.clippy,
+    };
+    for file in module.build(&kernel, &ui)? {
+        println!("{}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The driver's folder.
+pub fn default_dir() -> Result<PathBuf> {
+    Ok(crate::workspace()?.join("driver"))
+}
+
+/// Where a module's results go when nobody says: a folder of its own for each source folder.
+pub fn out_for(source: &Path, clippy: bool) -> Result<PathBuf> {
+    let source = source
+        .canonicalize()
+        .with_context(|| format!("{} is not there", source.display()))?;
+    let target = crate::workspace()?.join("target");
+    let mut name = if source == default_dir()?.canonicalize()? {
+        "driver".to_owned()
+    } else {
+        let mut hasher = DefaultHasher::new();
+        source.hash(&mut hasher);
+        format!("module-{:016x}", hasher.finish())
+    };
+    if clippy {
+        name.push_str("-clippy");
+    }
+    Ok(target.join(name))
+}
+
+/// Builds the module of a folder, quietly.
+pub fn build(source: &Path, kernel: &Kernel, ui: &Ui) -> Result<Vec<PathBuf>> {
+    let step = ui.step("Building the module", 0);
+    let module = Module {
+        source: source.to_owned(),
+        out: out_for(source, false)?,
+        clippy: false,
+    };
+    let files = module.build(kernel, ui)?;
+    step.done();
+    Ok(files)
+}
