@@ -1,0 +1,413 @@
+//! Limits and accounting: a charge follows the buffer until it is gone.
+
+use super::lifetime::comes_to;
+use super::names::OpenToAll;
+use crate::check::{elsewhere, refused, Failure, Outcome};
+use crate::proc::Parameter;
+use crate::session::{Session, KINDS};
+use crate::sys::{self, become_user, PAGE, RW, SHARED};
+use crate::{check, check_eq};
+use mapbuf_abi::{Kind, Operation, Reason};
+use std::fs;
+
+tests! { "limits":
+    STOCK, 20: [
+        user_limit_is_kept,
+        limit_for_all_is_kept,
+        users_are_counted_apart,
+        charge_follows_a_buffer_that_is_freed_while_mapped,
+        charge_follows_a_buffer_that_is_exported,
+        charge_follows_a_named_buffer,
+        charge_belongs_to_who_allocated,
+        refused_allocation_is_not_charged,
+        number_of_buffers_is_limited,
+        lowered_limit_takes_nothing_away,
+        query_tells_the_limits,
+        limits_have_sane_defaults,
+        page_memory_is_charged_to_the_cgroup,
+        cgroup_limit_is_an_error_and_not_a_killing,
+    ];
+}
+
+const KIB: usize = 1 << 10;
+
+/// As user 1000, in a process of its own, with the system node open to all.
+fn as_user(body: impl FnOnce() -> Outcome) -> Outcome {
+    let _open = OpenToAll::new()?;
+    elsewhere(|| {
+        become_user(1000, 1000)?;
+        body()
+    })
+}
+
+fn user_limit_is_kept() -> Outcome {
+    let limit = 64 * KIB as u64;
+    let _limit = Parameter::set("max_bytes_per_user", limit)?;
+    as_user(|| {
+        let session = Session::open()?;
+        for kind in KINDS {
+            let whole = session.alloc(kind, 64 * KIB)?;
+            let operands = [PAGE as u64, limit, limit, 1000];
+            refused(
+                session.alloc(kind, 1),
+                Operation::Alloc,
+                Reason::OverUserLimit,
+                &operands,
+            )?;
+            session.free(whole.id)?;
+            comes_to(&session, 0, 0)?;
+            let operands = [limit + PAGE as u64, 0, limit, 1000];
+            refused(
+                session.alloc(kind, 64 * KIB + 1),
+                Operation::Alloc,
+                Reason::OverUserLimit,
+                &operands,
+            )?;
+        }
+        Ok(())
+    })
+}
+
+fn limit_for_all_is_kept() -> Outcome {
+    let limit = 64 * KIB as u64;
+    let _limit = Parameter::set("max_bytes", limit)?;
+    let session = Session::open()?;
+    for kind in KINDS {
+        let half = session.alloc(kind, 32 * KIB)?;
+        let operands = [limit / 2 + PAGE as u64, limit / 2, limit];
+        refused(
+            session.alloc(kind, 32 * KIB + 1),
+            Operation::Alloc,
+            Reason::OverLimit,
+            &operands,
+        )?;
+        let other = session.alloc(kind, 32 * KIB)?;
+        as_user(|| {
+            let session = Session::open()?;
+            refused(
+                session.alloc(kind, 1),
+                Operation::Alloc,
+                Reason::OverLimit,
+                &[PAGE as u64, limit, limit],
+            )
+        })?;
+        session.free(half.id)?;
+        session.free(other.id)?;
+        comes_to(&session, 0, 0)?;
+    }
+    Ok(())
+}
+
+fn users_are_counted_apart() -> Outcome {
+    let _limit = Parameter::set("max_bytes_per_user", 64 * KIB as u64)?;
+    let session = Session::open()?;
+    session.alloc(Kind::Pages, 64 * KIB)?;
+    as_user(|| {
+        let mine = Session::open()?;
+        mine.alloc(Kind::Pages, 32 * KIB)?;
+        let query = mine.query()?;
+        check_eq!(
+            (query.used_bytes as usize, query.used_bytes_by_user as usize),
+            (96 * KIB, 32 * KIB),
+            "use"
+        );
+        Ok(())
+    })?;
+    let query = session.query()?;
+    check_eq!(
+        query.used_bytes_by_user as usize,
+        64 * KIB,
+        "the first user's use"
+    );
+    Ok(())
+}
+
+fn charge_follows_a_buffer_that_is_freed_while_mapped() -> Outcome {
+    let _limit = Parameter::set("max_bytes_per_user", 64 * KIB as u64)?;
+    as_user(|| {
+        let session = Session::open()?;
+        for kind in KINDS {
+            let (buffer, map) = session.mapped(kind, 64 * KIB)?;
+            session.free(buffer.id)?;
+            refused(
+                session.alloc(kind, PAGE),
+                Operation::Alloc,
+                Reason::OverUserLimit,
+                &[],
+            )?;
+            // A piece of the mapping holds all of it.
+            let mut map = map;
+            let rest = map.split_off(PAGE, PAGE);
+            map.unmap_part(0, PAGE)?;
+            map.unmap_part(2 * PAGE, 64 * KIB - 2 * PAGE)?;
+            refused(
+                session.alloc(kind, PAGE),
+                Operation::Alloc,
+                Reason::OverUserLimit,
+                &[],
+            )?;
+            rest.unmap()?;
+            comes_to(&session, 0, 0)?;
+        }
+        Ok(())
+    })
+}
+
+fn charge_follows_a_buffer_that_is_exported() -> Outcome {
+    let _limit = Parameter::set("max_bytes_per_user", 64 * KIB as u64)?;
+    as_user(|| {
+        for kind in KINDS {
+            let session = Session::open()?;
+            let buffer = session.alloc(kind, 64 * KIB)?;
+            let dma_buf = session.export(buffer.id)?;
+            drop(session);
+            let session = Session::open()?;
+            refused(
+                session.alloc(kind, PAGE),
+                Operation::Alloc,
+                Reason::OverUserLimit,
+                &[],
+            )?;
+            drop(dma_buf);
+            comes_to(&session, 0, 0)?;
+        }
+        Ok(())
+    })
+}
+
+fn charge_follows_a_named_buffer() -> Outcome {
+    let _limit = Parameter::set("max_bytes_per_user", 64 * KIB as u64)?;
+    as_user(|| {
+        let session = Session::open()?;
+        let buffer = session.alloc(Kind::Pages, 64 * KIB)?;
+        session.name(buffer.id, "charged", 0o600)?;
+        drop(session);
+        let session = Session::open()?;
+        let result = refused(
+            session.alloc(Kind::Pages, PAGE),
+            Operation::Alloc,
+            Reason::OverUserLimit,
+            &[],
+        );
+        session.unname("charged")?;
+        result?;
+        comes_to(&session, 0, 0)
+    })
+}
+
+// A set-user-ID program, or one that gives up rights, must not shift its charges to somebody else.
+fn charge_belongs_to_who_allocated() -> Outcome {
+    let session = Session::open()?;
+    let buffer = session.alloc(Kind::Pages, 8 * PAGE)?;
+    elsewhere(|| {
+        become_user(1000, 1000)?;
+        let mine = session.alloc(Kind::Pages, PAGE)?;
+        let query = session.query()?;
+        check_eq!(
+            (query.used_bytes_by_user as usize, query.used_bytes as usize),
+            (PAGE, 9 * PAGE),
+            "use"
+        );
+        session.free(buffer.id)?;
+        comes_to(&session, 1, PAGE)?;
+        check_eq!(
+            session.query()?.used_bytes_by_user as usize,
+            PAGE,
+            "use, when root's buffer is gone"
+        );
+        session.free(mine.id)?;
+        comes_to(&session, 0, 0)?;
+        check_eq!(session.query()?.used_bytes_by_user, 0, "use, in the end");
+        Ok(())
+    })?;
+    check_eq!(
+        session.query()?.used_bytes_by_user,
+        0,
+        "root's use, in the end"
+    );
+    Ok(())
+}
+
+fn refused_allocation_is_not_charged() -> Outcome {
+    let session = Session::open()?;
+    for kind in KINDS {
+        let request = mapbuf_abi::Alloc {
+            numa_node: 5,
+            ..crate::session::alloc_request(kind, 4096)
+        };
+        refused(
+            session.ioctl(mapbuf_abi::ioctl::ALLOC, request),
+            Operation::Alloc,
+            Reason::NoSuchNode,
+            &[5],
+        )?;
+        comes_to(&session, 0, 0)?;
+    }
+    Ok(())
+}
+
+fn number_of_buffers_is_limited() -> Outcome {
+    let _limit = Parameter::set("max_buffers", 5)?;
+    let session = Session::open()?;
+    let mut last = 0;
+    for number in 0..5 {
+        last = session.alloc(KINDS[number % 4], PAGE)?.id;
+    }
+    refused(
+        session.alloc(Kind::Pages, PAGE),
+        Operation::Alloc,
+        Reason::TooManyBuffers,
+        &[5],
+    )?;
+    Session::open()?.alloc(Kind::Pages, PAGE)?;
+    session.free(last)?;
+    session.alloc(Kind::Pages, PAGE)?;
+    Ok(())
+}
+
+fn lowered_limit_takes_nothing_away() -> Outcome {
+    let session = Session::open()?;
+    let (buffer, map) = session.mapped(Kind::Pages, 16 * PAGE)?;
+    {
+        let _limit = Parameter::set("max_bytes", 4 * PAGE as u64)?;
+        let operands = [PAGE, 16 * PAGE, 4 * PAGE].map(|value| value as u64);
+        refused(
+            session.alloc(Kind::Pages, 1),
+            Operation::Alloc,
+            Reason::OverLimit,
+            &operands,
+        )?;
+        map.fill(1);
+        session.map(16 * PAGE, RW, SHARED, buffer.mmap_offset)?;
+    }
+    session.alloc(Kind::Pages, 1)?;
+    Ok(())
+}
+
+fn query_tells_the_limits() -> Outcome {
+    let session = Session::open()?;
+    let _all = Parameter::set("max_bytes", 10 << 20)?;
+    let _user = Parameter::set("max_bytes_per_user", 6 << 20)?;
+    let query = session.query()?;
+    check_eq!(
+        (query.max_bytes, query.max_bytes_per_user),
+        (10 << 20, 6 << 20),
+        "limits"
+    );
+    check_eq!(query.max_buffer_bytes, 6 << 20, "largest buffer");
+    Ok(())
+}
+
+// Half of the machine's memory, for all and for each.
+fn limits_have_sane_defaults() -> Outcome {
+    let query = Session::open()?.query()?;
+    let memory = crate::proc::meminfo("MemTotal") << 10;
+    for limit in [query.max_bytes, query.max_bytes_per_user] {
+        check!(
+            limit > memory / 3 && limit < memory / 4 * 3,
+            "limit {limit} of {memory}"
+        );
+    }
+    Ok(())
+}
+
+/// A memory cgroup for one process.
+struct Group(String);
+
+impl Group {
+    fn new(name: &str) -> Outcome<Self> {
+        let root = "/cgroup-of-the-test";
+        fs::create_dir_all(root)?;
+        if !fs::exists(format!("{root}/cgroup.procs"))? {
+            sys::mount("cgroup2", root)?;
+        }
+        fs::write(format!("{root}/cgroup.subtree_control"), "+memory")?;
+        let group = Self(format!("{root}/{name}"));
+        fs::create_dir_all(&group.0)?;
+        Ok(group)
+    }
+
+    fn enter(&self) -> Outcome {
+        Ok(fs::write(format!("{}/cgroup.procs", self.0), "0")?)
+    }
+
+    fn read(&self, file: &str) -> Outcome<String> {
+        Ok(fs::read_to_string(format!("{}/{file}", self.0))?)
+    }
+
+    fn current(&self) -> Outcome<usize> {
+        self.read("memory.current")?
+            .trim()
+            .parse()
+            .map_err(|_| Failure::new("memory.current is no number"))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It stays only if somebody is in it, and harms nobody.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+// GFP_KERNEL_ACCOUNT: the pages count like the process's own.
+fn page_memory_is_charged_to_the_cgroup() -> Outcome {
+    const SIZE: usize = 8 << 20;
+    let group = Group::new("charged")?;
+    for kind in [Kind::Vmalloc, Kind::Pages] {
+        elsewhere(|| {
+            group.enter()?;
+            let session = Session::open()?;
+            let before = group.current()?;
+            let buffer = session.alloc(kind, SIZE)?;
+            let with = group.current()?;
+            check!(
+                with >= before + SIZE,
+                "{kind:?}: memory.current went from {before} to {with}"
+            );
+            session.free(buffer.id)?;
+            comes_to(&session, 0, 0)?;
+            let after = group.current()?;
+            check!(
+                after < before + SIZE / 4,
+                "{kind:?}: memory.current was {before}, then {with}, is {after}"
+            );
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn cgroup_limit_is_an_error_and_not_a_killing() -> Outcome {
+    let group = Group::new("limited")?;
+    fs::write(format!("{}/memory.max", group.0), "16M")?;
+    for kind in [Kind::Vmalloc, Kind::Pages, Kind::Contiguous] {
+        let size = if kind == Kind::Contiguous {
+            4 << 20
+        } else {
+            64 << 20
+        };
+        elsewhere(|| {
+            group.enter()?;
+            let session = Session::open()?;
+            let mut result = Ok(());
+            for _ in 0..8 {
+                result = session.alloc(kind, size).map(drop);
+                if result.is_err() {
+                    break;
+                }
+            }
+            let reason = match kind {
+                Kind::Contiguous => Reason::NoContiguousMemory,
+                _ => Reason::OutOfMemory,
+            };
+            refused(result, Operation::Alloc, reason, &[size as u64])
+        })?;
+    }
+    let killed = group.read("memory.events")?;
+    check!(
+        killed.lines().any(|line| line == "oom_kill 0"),
+        "memory.events: {killed}"
+    );
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! The tests, by subject.
+
+use crate::check::Outcome;
+use std::time::Duration;
+
+/// One test.
+#[derive(Clone, Copy)]
+pub struct Test {
+    pub module: &'static str,
+    pub function: &'static str,
+    pub profiles: &'static [&'static str],
+    pub deadline: Duration,
+    pub body: fn() -> Outcome,
+}
+
+impl Test {
+    pub fn name(&self) -> String {
+        format!("{}::{}", self.module, self.function)
+    }
+}
+
+/// Run as a user's machine boots.
+pub const STOCK: &[&str] = &["stock"];
+/// Run where contiguous memory comes from CMA too.
+pub const BOTH: &[&str] = &["stock", "cma"];
+/// Run where the kernel does not zero memory by itself.
+pub const ZEROING: &[&str] = &["zeroing"];
+/// Run with a CMA area only.
+pub const CMA: &[&str] = &["cma"];
+
+/// The table of a file's tests: profiles, seconds, then the functions.
+macro_rules! tests {
+    ($module:literal: $( $profiles:ident, $seconds:literal: [ $($function:ident),* $(,)? ] );* $(;)?) => {
+        pub const TESTS: &[$crate::tests::Test] = &[ $( $(
+            $crate::tests::Test {
+                module: $module,
+                function: stringify!($function),
+                profiles: $crate::tests::$profiles,
+                deadline: std::time::Duration::from_secs($seconds),
+                body: $function,
+            },
+        )* )* ];
+    };
+}
+
+mod bytes;
+mod concurrent;
+mod cow;
+mod encoding;
+mod export;
+mod info;
+mod last_error;
+mod lifetime;
+mod limits;
+pub mod module;
+mod names;
+mod nodes;
+mod peers;
+mod protection;
+mod questions;
+mod sharing;
+mod sizes;
+mod structs;
+mod zeroing;
+
+/// Every test, in the order in which they are run.
+pub fn all() -> impl Iterator<Item = Test> {
+    [
+        nodes::TESTS,
+        structs::TESTS,
+        last_error::TESTS,
+        encoding::TESTS,
+        sharing::TESTS,
+        protection::TESTS,
+        cow::TESTS,
+        lifetime::TESTS,
+        bytes::TESTS,
+        info::TESTS,
+        names::TESTS,
+        export::TESTS,
+        limits::TESTS,
+        zeroing::TESTS,
+        sizes::TESTS,
+        concurrent::TESTS,
+        questions::TESTS,
+        peers::TESTS,
+        module::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}

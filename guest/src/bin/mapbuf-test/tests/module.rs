@@ -1,0 +1,281 @@
+//! Loading and unloading. These run last: what is loaded afterwards has default parameters.
+
+use super::sharing::{numbered, shows};
+use crate::check::{fails, Failure, Outcome};
+use crate::proc::{meminfo, module_loaded};
+use crate::session::{Session, KINDS};
+use crate::sys::{self, until, Errno, Map, PAGE, RW, SHARED};
+use crate::{check, check_eq};
+use mapbuf_abi::{DEV_DIR, SYSFS_CLASS, SYSTEM_NODE};
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+tests! { "module":
+    STOCK, 20: [
+        unload_with_an_open_session_is_refused,
+        unload_with_a_mapping_is_refused,
+        unload_with_a_dma_buf_is_refused,
+        unload_with_a_named_buffer_is_refused,
+        unload_with_an_open_named_node_is_refused,
+        unload_takes_everything_away,
+        load_twice_is_refused,
+        load_with_parameters,
+    ];
+    STOCK, 90: [ many_loads_and_unloads_leak_nothing ];
+}
+
+/// The module's file.
+fn module_file() -> Outcome<File> {
+    let path = std::env::var("MAPBUF_KO").unwrap_or_else(|_| "/mapbuf.ko".into());
+    File::open(&path).map_err(|error| Failure::new(format!("{path}: {error}")))
+}
+
+/// Loads the module, as the runner did.
+pub fn load() -> Outcome {
+    Ok(sys::load_module(&module_file()?, "")?)
+}
+
+/// Unloads it; the last reference may take a moment to go.
+fn unload() -> Outcome {
+    let mut result = Ok(());
+    until(Duration::from_secs(3), || {
+        result = sys::unload_module("mapbuf");
+        result != Err(Errno(libc::EWOULDBLOCK))
+    });
+    Ok(result?)
+}
+
+/// With something that holds the module, unloading is refused; without it, it works.
+fn holds<T>(what: impl FnOnce() -> Outcome<T>, still_there: impl FnOnce(&T) -> Outcome) -> Outcome {
+    // kernel/module/main.c `try_stop_module`: EWOULDBLOCK while there are references.
+    let held = what()?;
+    for _ in 0..3 {
+        fails(sys::unload_module("mapbuf"), libc::EWOULDBLOCK)?;
+    }
+    check!(module_loaded("mapbuf"), "the module is gone");
+    still_there(&held)?;
+    drop(held);
+    unload()?;
+    check!(!module_loaded("mapbuf"), "the module is still there");
+    load()?;
+    Session::open()?.query()?;
+    Ok(())
+}
+
+fn unload_with_an_open_session_is_refused() -> Outcome {
+    holds(
+        || Ok(Session::open()?),
+        |session| {
+            session.query()?;
+            Ok(())
+        },
+    )
+}
+
+fn unload_with_a_mapping_is_refused() -> Outcome {
+    for kind in KINDS {
+        holds(
+            || {
+                let session = Session::open()?;
+                let (_, map) = numbered(&session, kind, 8)?;
+                Ok(map)
+            },
+            |map| shows(map, 0, 8, 0),
+        )?;
+    }
+    Ok(())
+}
+
+// drivers/dma-buf/dma-buf.c takes a reference to the module that `exp_info.owner` names.
+fn unload_with_a_dma_buf_is_refused() -> Outcome {
+    for kind in KINDS {
+        holds(
+            || {
+                let session = Session::open()?;
+                let (buffer, _map) = numbered(&session, kind, 8)?;
+                Ok(session.export(buffer.id)?)
+            },
+            |dma_buf| shows(&Map::new(dma_buf, 8 * PAGE, RW, SHARED, 0)?, 0, 8, 0),
+        )?;
+    }
+    Ok(())
+}
+
+/// Takes a name away when it is dropped.
+struct Named(&'static str);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        // If it is there still, unloading fails, and says so.
+        let _ = Session::open().map(|session| session.unname(self.0));
+    }
+}
+
+fn unload_with_a_named_buffer_is_refused() -> Outcome {
+    holds(
+        || {
+            let session = Session::open()?;
+            let (buffer, _map) = numbered(&session, KINDS[0], 8)?;
+            session.name(buffer.id, "holds", 0o600)?;
+            Ok(Named("holds"))
+        },
+        |named| {
+            shows(
+                &Session::open_named(named.0, true)?.map(8 * PAGE, RW, SHARED, 0)?,
+                0,
+                8,
+                0,
+            )
+        },
+    )
+}
+
+fn unload_with_an_open_named_node_is_refused() -> Outcome {
+    holds(
+        || {
+            let session = Session::open()?;
+            let (buffer, _map) = numbered(&session, KINDS[1], 8)?;
+            session.name(buffer.id, "holds-open", 0o600)?;
+            let node = Session::open_named("holds-open", true);
+            session.unname("holds-open")?;
+            Ok(node?)
+        },
+        |node| shows(&node.map(8 * PAGE, RW, SHARED, 0)?, 0, 8, 0),
+    )
+}
+
+fn unload_takes_everything_away() -> Outcome {
+    unload()?;
+    let left: Vec<_> = [SYSTEM_NODE, SYSFS_CLASS, "/sys/module/mapbuf"]
+        .into_iter()
+        .filter(|path| Path::new(path).exists())
+        .collect();
+    let devices = fs::read_to_string("/proc/devices")?;
+    load()?;
+    check_eq!(
+        left,
+        Vec::<&str>::new(),
+        "what is left when the module is gone"
+    );
+    check!(
+        !devices.contains("mapbuf"),
+        "a device number is left: {devices}"
+    );
+    check!(
+        Path::new(SYSTEM_NODE).exists(),
+        "{SYSTEM_NODE} does not come back"
+    );
+    check!(Path::new(DEV_DIR).is_dir(), "{DEV_DIR} does not come back");
+    Ok(())
+}
+
+fn load_twice_is_refused() -> Outcome {
+    fails(sys::load_module(&module_file()?, ""), libc::EEXIST)?;
+    Session::open()?.query()?;
+    Ok(())
+}
+
+fn load_with_parameters() -> Outcome {
+    unload()?;
+    let file = module_file()?;
+    let bad = sys::load_module(&file, "max_bytes=many");
+    let loaded = sys::load_module(
+        &file,
+        "max_bytes=8388608 max_bytes_per_user=4194304 max_buffers=2 max_names=1",
+    );
+    let result = (|| {
+        loaded?;
+        fails(bad, libc::EINVAL)?;
+        let session = Session::open()?;
+        let query = session.query()?;
+        check_eq!(
+            (query.max_bytes, query.max_bytes_per_user),
+            (8 << 20, 4 << 20),
+            "limits"
+        );
+        session.alloc(KINDS[0], PAGE)?;
+        session.alloc(KINDS[0], PAGE)?;
+        check!(session.alloc(KINDS[0], PAGE).is_err(), "a third buffer");
+        Ok(())
+    })();
+    unload()?;
+    load()?;
+    result
+}
+
+/// Uses most of what the driver has, once.
+fn use_everything() -> Outcome {
+    let session = Session::open()?;
+    for kind in KINDS {
+        let (buffer, map) = session.mapped(kind, 16 * PAGE)?;
+        map.set_u64(0, 1);
+        session.name(buffer.id, "cycle", 0o600)?;
+        let node = Session::open_named("cycle", true);
+        session.unname("cycle")?;
+        node?.map(PAGE, RW, SHARED, 0)?;
+        session.export(buffer.id)?;
+        // A refusal has a record that must go too.
+        check!(session.free(77).is_err(), "an id that never was");
+    }
+    Ok(())
+}
+
+/// Areas of the kernel's virtual memory.
+fn vmalloc_areas() -> usize {
+    fs::read_to_string("/proc/vmallocinfo")
+        .unwrap_or_default()
+        .lines()
+        .count()
+}
+
+// A thousand, or as many as half a minute holds under emulation; a page a cycle is seen in either case.
+fn many_loads_and_unloads_leak_nothing() -> Outcome {
+    let cycle = |number: usize| -> Outcome {
+        if number % 10 == 0 {
+            use_everything()?;
+        }
+        unload()?;
+        load()
+    };
+    for number in 0..20 {
+        cycle(number)?;
+    }
+    let memory = meminfo("MemAvailable");
+    let slab = meminfo("Slab");
+    let areas = vmalloc_areas();
+    let start = Instant::now();
+    let mut cycles = 0;
+    while cycles < 1000 && start.elapsed() < Duration::from_secs(30) {
+        cycle(cycles)?;
+        cycles += 1;
+    }
+    check!(
+        cycles >= 100,
+        "only {cycles} cycles in {:?}",
+        start.elapsed()
+    );
+    // Per-CPU lists and freed slabs move this by some hundred KiB; a page a cycle is `4 * cycles` KiB.
+    let slack = (2 * cycles as u64).max(1024);
+    let mut now = (0, 0);
+    let back = until(Duration::from_secs(5), || {
+        now = (meminfo("MemAvailable"), meminfo("Slab"));
+        now.0 + slack >= memory && now.1 <= slab + slack
+    });
+    check!(
+        back,
+        "{cycles} cycles: MemAvailable was {memory} KiB, is {}; Slab was {slab}, is {}",
+        now.0,
+        now.1
+    );
+    let mut left = 0;
+    let gone = until(Duration::from_secs(3), || {
+        left = vmalloc_areas();
+        left <= areas + 8
+    });
+    check!(
+        gone,
+        "{cycles} cycles: there were {areas} vmalloc areas, there are {left}"
+    );
+    Ok(())
+}

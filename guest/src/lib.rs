@@ -1,0 +1,7 @@
+//! What the host has to know about the tests that run inside the virtual machine.
+//!
+//! The tests themselves are the binary `mapbuf-test`; one run of it is one boot of one [`Profile`].
+
+pub mod profile;
+
+pub use profile::{Profile, PROFILES};

@@ -1,0 +1,63 @@
+//! How the guest is booted: some behaviour shows itself under certain kernel parameters only.
+
+/// One way to boot the guest. Each is one boot and one run of `mapbuf-test --profile NAME`.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    /// Its name, on command lines and in the results.
+    pub name: &'static str,
+    /// What it is there to show.
+    pub purpose: &'static str,
+    /// Kernel parameters, beside those that every boot has.
+    pub append: &'static [&'static str],
+    /// Memory of the machine in MiB.
+    pub memory_mib: u32,
+    /// Its processors.
+    pub processors: u32,
+    /// Parameters of `mapbuf.ko`, as for `insmod`.
+    pub module_parameters: &'static str,
+    /// Arguments for QEMU, beside those that every boot has.
+    pub qemu_args: &'static [&'static str],
+    /// Seconds after which the run has failed, under emulation.
+    pub timeout_seconds: u64,
+}
+
+/// Every profile, in the order in which they are run.
+pub const PROFILES: &[Profile] = &[
+    Profile {
+        name: "stock",
+        purpose: "every semantic, as a user's machine boots",
+        append: &[],
+        memory_mib: 3072,
+        processors: 2,
+        module_parameters: "",
+        qemu_args: &[],
+        timeout_seconds: 300,
+    },
+    Profile {
+        name: "zeroing",
+        purpose: "the kernel does not zero pages by itself, so a driver that forgets to is seen",
+        append: &["init_on_alloc=0", "init_on_free=0"],
+        // Little memory, so that a freed page comes back soon.
+        memory_mib: 384,
+        processors: 1,
+        module_parameters: "",
+        qemu_args: &[],
+        timeout_seconds: 120,
+    },
+    Profile {
+        name: "cma",
+        purpose:
+            "contiguous and coherent buffers of 1 GiB, and memory that has no pages of its own",
+        append: &["cma=1200M"],
+        memory_mib: 3072,
+        processors: 2,
+        module_parameters: "",
+        qemu_args: &[],
+        timeout_seconds: 180,
+    },
+];
+
+/// The profile with this name.
+pub fn find(name: &str) -> Option<&'static Profile> {
+    PROFILES.iter().find(|profile| profile.name == name)
+}
