@@ -112,7 +112,8 @@ impl Buffer {
         let no_memory = |_| Reason::OutOfMemory.with(&[spec.bytes()]);
         let charge = Charge::new(driver, spec.bytes())?;
         let memory = Memory::new(spec, &driver.device)?;
-        let name = KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
+        let name =
+            KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         let mut buffer = Self {
             memory,
             _charge: charge,
@@ -168,7 +169,12 @@ impl Buffer {
     }
 
     /// How a mapping would be made, or why it is refused.
-    pub(crate) fn plan(&self, vma: &NewVma<'_>, page: u64, method: Method) -> Result<Plan, Refusal> {
+    pub(crate) fn plan(
+        &self,
+        vma: &NewVma<'_>,
+        page: u64,
+        method: Method,
+    ) -> Result<Plan, Refusal> {
         let request = Request {
             method,
             page,
@@ -224,9 +230,7 @@ impl Buffer {
                     .dma_address(at)
                     .filter(|_| show.dma)
                     .unwrap_or(ADDRESS_HIDDEN),
-                physical_address: physical
-                    .filter(|_| show.physical)
-                    .unwrap_or(ADDRESS_HIDDEN),
+                physical_address: physical.filter(|_| show.physical).unwrap_or(ADDRESS_HIDDEN),
             })
         })
     }
@@ -293,9 +297,7 @@ impl Visible {
 
 impl Exporter for Buffer {
     fn mmap(&self, vma: &NewVma<'_>, method: Option<u32>) -> Result {
-        let method = method
-            .and_then(Method::from_number)
-            .unwrap_or(Method::Auto);
+        let method = method.and_then(Method::from_number).unwrap_or(Method::Auto);
         let plan = self
             .plan(vma, vma.page_offset(), method)
             .map_err(|refusal| refusals::error(refusal.reason))?;

@@ -175,9 +175,7 @@ impl MapbufFile {
     fn session(&self, operation: Operation) -> Result<&Session, Refusal> {
         match &self.opened {
             Opened::Session(session) => Ok(session),
-            Opened::Named(_) => {
-                Err(Reason::NeedsSession.with(&[u64::from(operation.number())]))
-            }
+            Opened::Named(_) => Err(Reason::NeedsSession.with(&[u64::from(operation.number())])),
         }
     }
 

@@ -26,7 +26,11 @@ mod session;
 mod sys;
 
 /// The interface, shared with user space.
-#[expect(dead_code, unreachable_pub, reason = "user space has names and numbers of its own here")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "user space has names and numbers of its own here"
+)]
 #[path = "../../abi/src"]
 mod abi {
     pub(crate) mod reason;
@@ -34,7 +38,11 @@ mod abi {
 }
 
 /// The rules, shared with the host's tests.
-#[expect(dead_code, unreachable_pub, reason = "some of it is for tests and tools")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "some of it is for tests and tools"
+)]
 #[path = "../../policy/src"]
 mod policy {
     use super::abi;

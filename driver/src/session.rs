@@ -106,8 +106,8 @@ pub(crate) struct Wanted {
 impl Wanted {
     fn check(&self) -> Result<Spec, Refusal> {
         let number = |number: u32| u64::from(number);
-        let kind = Kind::from_number(self.kind)
-            .ok_or(Reason::UnknownKind.with(&[number(self.kind)]))?;
+        let kind =
+            Kind::from_number(self.kind).ok_or(Reason::UnknownKind.with(&[number(self.kind)]))?;
         let cache = Cache::from_number(self.cache)
             .ok_or(Reason::UnknownCache.with(&[number(self.cache)]))?;
         if kind == Kind::Region {
@@ -180,7 +180,9 @@ impl Session {
         table.add_place(first, &buffer, Method::Auto, |last, place| {
             reserve.1.into_node(last, place)
         });
-        table.ids.insert(reserve.0.into_node(id, Entry { buffer, places }));
+        table
+            .ids
+            .insert(reserve.0.into_node(id, Entry { buffer, places }));
         table.buffers += 1;
         if wanted.id == 0 {
             table.last_id = id;

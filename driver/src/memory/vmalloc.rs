@@ -40,9 +40,7 @@ impl Vmalloc {
         match Vmap::new(spec.pages, spec.node, cache) {
             Ok(area) => Ok(Self { area, cache }),
             Err(VmapError::NoMemory) => Err(spec.out_of_memory(Reason::OutOfMemory, 0, 0)),
-            Err(VmapError::Killed(done)) => {
-                Err(spec.out_of_memory(Reason::OutOfMemory, done, 0))
-            }
+            Err(VmapError::Killed(done)) => Err(spec.out_of_memory(Reason::OutOfMemory, done, 0)),
             Err(VmapError::Cache(error)) => Err(spec.cache_refused(error)),
         }
     }

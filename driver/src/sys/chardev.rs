@@ -96,7 +96,7 @@ impl Numbers {
         let mut first = 0;
         // SAFETY: The name is static.
         to_result(unsafe {
-            bindings::alloc_chrdev_region(&mut first, 0, MINORS, c"mapbuf".as_ptr().cast())
+            bindings::alloc_chrdev_region(&mut first, 0, MINORS, c"mapbuf".as_char_ptr())
         })?;
         // INVARIANT: The range was just given to us.
         Ok(Self(first))
@@ -184,6 +184,9 @@ unsafe fn data<'a, F>(file: *mut bindings::file) -> &'a F {
     unsafe { &*(*file).private_data.cast::<F>() }
 }
 
+/// # Safety
+///
+/// `inode` is that of one of our devices, and `file` is being opened for it.
 unsafe extern "C" fn open<F: OpenFile>(
     inode: *mut bindings::inode,
     file: *mut bindings::file,
@@ -191,8 +194,12 @@ unsafe extern "C" fn open<F: OpenFile>(
     // SAFETY: The core opens the inode of one of our devices, which are registered, so the pointer is
     // that of an `Arc<F::Shared>`; the module is held while this runs, so it stays.
     let (shared, minor) = unsafe {
-        let shared = Arc::<F::Shared>::from_raw(SHARED.load(Acquire).cast::<F::Shared>().cast_const());
-        (core::mem::ManuallyDrop::new(shared), (*inode).i_rdev & (MINORS - 1))
+        let shared =
+            Arc::<F::Shared>::from_raw(SHARED.load(Acquire).cast::<F::Shared>().cast_const());
+        (
+            core::mem::ManuallyDrop::new(shared),
+            (*inode).i_rdev & (MINORS - 1),
+        )
     };
     from_result(|| {
         let data = F::open(&shared, minor)?;
@@ -202,6 +209,9 @@ unsafe extern "C" fn open<F: OpenFile>(
     })
 }
 
+/// # Safety
+///
+/// `file` was opened by [`open`] for the same `F`, and the core calls this as its operation.
 unsafe extern "C" fn release<F: OpenFile>(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
@@ -211,6 +221,9 @@ unsafe extern "C" fn release<F: OpenFile>(
     0
 }
 
+/// # Safety
+///
+/// `file` was opened by [`open`] for the same `F`, and the core calls this as its operation.
 unsafe extern "C" fn ioctl<F: OpenFile>(
     file: *mut bindings::file,
     command: c_uint,
@@ -224,6 +237,9 @@ unsafe extern "C" fn ioctl<F: OpenFile>(
     from_result(|| data.ioctl(access, command, argument).map(|()| 0))
 }
 
+/// # Safety
+///
+/// `file` was opened by [`open`] for the same `F`, and the core calls this as its operation.
 unsafe extern "C" fn mmap<F: OpenFile>(
     file: *mut bindings::file,
     vma: *mut bindings::vm_area_struct,
@@ -233,6 +249,9 @@ unsafe extern "C" fn mmap<F: OpenFile>(
     from_result(|| data.mmap(&vma).map(|()| 0))
 }
 
+/// # Safety
+///
+/// `file` was opened by [`open`] for the same `F`, and the core calls this as its operation.
 unsafe extern "C" fn get_unmapped_area<F: OpenFile>(
     file: *mut bindings::file,
     address: c_ulong,
@@ -247,6 +266,9 @@ unsafe extern "C" fn get_unmapped_area<F: OpenFile>(
     unsafe { bindings::thp_get_unmapped_area(file, address, length, page, flags) }
 }
 
+/// # Safety
+///
+/// `file` was opened by [`open`] for the same `F`, and the core calls this as its operation.
 unsafe extern "C" fn read<F: OpenFile>(
     file: *mut bindings::file,
     to: *mut kernel::ffi::c_char,
@@ -258,6 +280,9 @@ unsafe extern "C" fn read<F: OpenFile>(
     transfer(position, |at| data.read(to.addr(), length, at))
 }
 
+/// # Safety
+///
+/// `file` was opened by [`open`] for the same `F`, and the core calls this as its operation.
 unsafe extern "C" fn write<F: OpenFile>(
     file: *mut bindings::file,
     from: *const kernel::ffi::c_char,
@@ -278,6 +303,9 @@ fn transfer(position: &mut bindings::loff_t, f: impl FnOnce(u64) -> Result<usize
     })
 }
 
+/// # Safety
+///
+/// `file` was opened by [`open`] for the same `F`, and the core calls this as its operation.
 unsafe extern "C" fn seek<F: OpenFile>(
     file: *mut bindings::file,
     offset: bindings::loff_t,
@@ -293,4 +321,3 @@ unsafe extern "C" fn seek<F: OpenFile>(
         Err(error) => bindings::loff_t::from(error.to_errno()),
     }
 }
-

@@ -33,7 +33,7 @@ unsafe impl Sync for SystemDevice {}
 impl SystemDevice {
     pub(crate) fn register() -> Result<Self> {
         let info = bindings::platform_device_info {
-            name: c"mapbuf".as_ptr().cast(),
+            name: c"mapbuf".as_char_ptr(),
             id: bindings::PLATFORM_DEVID_NONE,
             dma_mask: u64::MAX,
             ..pin_init::zeroed()
@@ -79,9 +79,8 @@ impl CoherentBlock {
     pub(crate) fn new(device: Arc<SystemDevice>, pages: usize) -> Option<Self> {
         let size = pages.checked_mul(PAGE_SIZE)?;
         let mut dma = 0;
-        let gfp = bindings::GFP_KERNEL
-            | bindings::__GFP_NOWARN
-            | 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
+        let gfp =
+            bindings::GFP_KERNEL | bindings::__GFP_NOWARN | 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
         // SAFETY: The device has a coherent mask; the memory comes zeroed, as always from this function.
         let address = unsafe { bindings::dma_alloc_attrs(device.device(), size, &mut dma, gfp, 0) };
         // INVARIANT: The allocation succeeded.
@@ -110,7 +109,10 @@ impl CoherentBlock {
         }
         // SAFETY: The address lies in the block, whose memory is either in the linear map or in vmalloc
         // space; the helper tells them apart.
-        Some(unsafe { mapbuf_virt_to_pfn(self.address.as_ptr().add(index * PAGE_SIZE).cast()) } as u64)
+        Some(
+            unsafe { mapbuf_virt_to_pfn(self.address.as_ptr().add(index * PAGE_SIZE).cast()) }
+                as u64,
+        )
     }
 
     /// Bytes of a page, from `offset` in it, at most `length`.
@@ -121,12 +123,20 @@ impl CoherentBlock {
         let length = length.min(PAGE_SIZE.checked_sub(offset)?);
         // SAFETY: The block is mapped as long as we live, and the bytes stay in the page.
         Some(unsafe {
-            Bytes::new(self.address.as_ptr().add(index * PAGE_SIZE + offset), length)
+            Bytes::new(
+                self.address.as_ptr().add(index * PAGE_SIZE + offset),
+                length,
+            )
         })
     }
 
     pub(super) fn raw(&self) -> (*mut bindings::device, *mut u8, bindings::dma_addr_t, usize) {
-        (self.device.device(), self.address.as_ptr(), self.dma, self.size)
+        (
+            self.device.device(),
+            self.address.as_ptr(),
+            self.dma,
+            self.size,
+        )
     }
 }
 

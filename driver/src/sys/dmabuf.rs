@@ -68,7 +68,7 @@ impl<T: Exporter> DmaBuf<T> {
     pub(crate) fn export(data: T, size: usize) -> Result<Self> {
         let data = KBox::into_raw(KBox::new(data, GFP_KERNEL_ACCOUNT)?);
         let info = bindings::dma_buf_export_info {
-            exp_name: c"mapbuf".as_ptr().cast(),
+            exp_name: c"mapbuf".as_char_ptr(),
             owner: crate::THIS_MODULE.as_ptr(),
             ops: &Self::OPERATIONS,
             size,
@@ -102,7 +102,9 @@ impl<T: Exporter> DmaBuf<T> {
         // SAFETY: We may write to a VMA that is being set up. `mmap_callback` takes the value out again.
         unsafe { (*vma.as_ptr()).vm_private_data = Self::note(method) };
         // SAFETY: The dma-buf and the VMA are valid.
-        to_result(unsafe { bindings::dma_buf_mmap(self.buffer.as_ptr(), vma.as_ptr(), page as usize) })
+        to_result(unsafe {
+            bindings::dma_buf_mmap(self.buffer.as_ptr(), vma.as_ptr(), page as usize)
+        })
     }
 
     /// A method as it travels in `vm_private_data`, which is null for everybody else.
@@ -124,6 +126,9 @@ impl<T: Exporter> DmaBuf<T> {
         descriptor.fd_install(ARef::from(file));
     }
 
+    /// # Safety
+    ///
+    /// `buffer` was made by [`Self::export`]; the running `mmap` sets `vma` up.
     unsafe extern "C" fn mmap_callback(
         buffer: *mut bindings::dma_buf,
         vma: *mut bindings::vm_area_struct,
@@ -131,7 +136,8 @@ impl<T: Exporter> DmaBuf<T> {
         // SAFETY: The core calls this with a dma-buf of ours, which the caller keeps alive.
         let data = unsafe { &*(*buffer).priv_.cast::<T>() };
         // SAFETY: The VMA is being set up; its private data is ours to take.
-        let note = unsafe { core::mem::replace(&mut (*vma).vm_private_data, core::ptr::null_mut()) };
+        let note =
+            unsafe { core::mem::replace(&mut (*vma).vm_private_data, core::ptr::null_mut()) };
         let method = note
             .addr()
             .checked_sub(1)
@@ -141,11 +147,17 @@ impl<T: Exporter> DmaBuf<T> {
         from_result(|| data.mmap(&vma, method).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// `buffer` was made by [`Self::export`], and its last reference is gone.
     unsafe extern "C" fn release(buffer: *mut bindings::dma_buf) {
         // SAFETY: The last reference is gone, so the data is ours again; it came from `export`.
         drop(unsafe { KBox::from_raw((*buffer).priv_.cast::<T>()) });
     }
 
+    /// # Safety
+    ///
+    /// The core calls this for an attachment to a dma-buf made by [`Self::export`].
     unsafe extern "C" fn map_attachment(
         _attachment: *mut bindings::dma_buf_attachment,
         _direction: bindings::dma_data_direction,
@@ -153,6 +165,9 @@ impl<T: Exporter> DmaBuf<T> {
         Error::from_errno(-crate::abi::reason::errno::EOPNOTSUPP).to_ptr()
     }
 
+    /// # Safety
+    ///
+    /// The core calls this for an attachment to a dma-buf made by [`Self::export`].
     unsafe extern "C" fn unmap_attachment(
         _attachment: *mut bindings::dma_buf_attachment,
         _table: *mut bindings::sg_table,
@@ -168,7 +183,11 @@ impl<T: Exporter> DmaBuf<T> {
 /// The file is that of a dma-buf made by [`DmaBuf::export`] for `T`, and outlives `'a`.
 pub(super) unsafe fn data_of<'a, T: Exporter>(file: *mut bindings::file) -> &'a T {
     // SAFETY: A dma-buf's file has the dma-buf as its private data (`dma_buf_export`), and that has ours.
-    unsafe { &*(*(*file).private_data.cast::<bindings::dma_buf>()).priv_.cast::<T>() }
+    unsafe {
+        &*(*(*file).private_data.cast::<bindings::dma_buf>())
+            .priv_
+            .cast::<T>()
+    }
 }
 
 impl<T: Exporter> Deref for DmaBuf<T> {

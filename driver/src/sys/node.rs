@@ -10,12 +10,12 @@ use core::ptr::NonNull;
 use kernel::{
     bindings,
     error::to_result,
-    ffi::{
-        c_char,
-
-    },
+    ffi::c_char,
     prelude::*,
-    str::CString,
+    str::{
+        as_char_ptr_in_const_context,
+        CString, //
+    },
     types::Opaque, //
 };
 
@@ -32,7 +32,7 @@ struct Static<T>(T);
 unsafe impl<T> Sync for Static<T> {}
 
 static CLASS: Static<bindings::class> = Static(bindings::class {
-    name: c"mapbuf".as_ptr().cast(),
+    name: as_char_ptr_in_const_context(c"mapbuf"),
     ..pin_init::zeroed()
 });
 
@@ -60,6 +60,26 @@ pub(crate) enum Attribute {
     Cache,
     Mappings,
     DmaAddress,
+}
+
+impl Attribute {
+    const ALL: [Self; 5] = [
+        Self::Size,
+        Self::Kind,
+        Self::Cache,
+        Self::Mappings,
+        Self::DmaAddress,
+    ];
+
+    const fn name(self) -> &'static CStr {
+        match self {
+            Self::Size => c"size",
+            Self::Kind => c"kind",
+            Self::Cache => c"cache",
+            Self::Mappings => c"mappings",
+            Self::DmaAddress => c"dma_address",
+        }
+    }
 }
 
 /// What sysfs asks a node's buffer.
@@ -139,7 +159,7 @@ impl<A: Attributes> Node<A> {
         }
         // SAFETY: The device is initialized; name and format are C strings.
         let added = to_result(unsafe {
-            bindings::dev_set_name(device, c"%s".as_ptr().cast(), name.as_char_ptr())
+            bindings::dev_set_name(device, c"%s".as_char_ptr(), name.as_char_ptr())
         })
         // SAFETY: The device is ready to be added.
         .and_then(|()| to_result(unsafe { bindings::device_add(device) }));
@@ -166,12 +186,10 @@ impl<A: Attributes> Drop for Node<A> {
 struct Types<A>(core::marker::PhantomData<A>);
 
 impl<A: Attributes> Types<A> {
-    const PLAIN: &'static Static<bindings::device_type> = &Static(Self::device_type(
-        core::ptr::null_mut(),
-    ));
-    const BUFFER: &'static Static<bindings::device_type> = &Static(Self::device_type(
-        Self::GROUPS.0.as_ptr().cast_mut(),
-    ));
+    const PLAIN: &'static Static<bindings::device_type> =
+        &Static(Self::device_type(core::ptr::null_mut()));
+    const BUFFER: &'static Static<bindings::device_type> =
+        &Static(Self::device_type(Self::GROUPS.0.as_ptr().cast_mut()));
 
     const GROUPS: &'static Static<[*const bindings::attribute_group; 2]> =
         &Static([&Self::GROUP.0, core::ptr::null()]);
@@ -189,24 +207,19 @@ impl<A: Attributes> Types<A> {
         core::ptr::null_mut(),
     ]);
 
-    const SIZE: &'static Static<bindings::device_attribute> =
-        &Static(Self::attribute(c"size", 0o444, Self::show_size));
-    const KIND: &'static Static<bindings::device_attribute> =
-        &Static(Self::attribute(c"kind", 0o444, Self::show_kind));
-    const CACHE: &'static Static<bindings::device_attribute> =
-        &Static(Self::attribute(c"cache", 0o444, Self::show_cache));
+    const SIZE: &'static Static<bindings::device_attribute> = &Self::attribute(Attribute::Size);
+    const KIND: &'static Static<bindings::device_attribute> = &Self::attribute(Attribute::Kind);
+    const CACHE: &'static Static<bindings::device_attribute> = &Self::attribute(Attribute::Cache);
     const MAPPINGS: &'static Static<bindings::device_attribute> =
-        &Static(Self::attribute(c"mappings", 0o444, Self::show_mappings));
+        &Self::attribute(Attribute::Mappings);
     const DMA_ADDRESS: &'static Static<bindings::device_attribute> =
-        &Static(Self::attribute(c"dma_address", 0o444, Self::show_dma_address));
+        &Self::attribute(Attribute::DmaAddress);
 
     const fn pointer(attribute: &'static bindings::device_attribute) -> *mut bindings::attribute {
         (&raw const attribute.attr).cast_mut()
     }
 
-    const fn device_type(
-        groups: *mut *const bindings::attribute_group,
-    ) -> bindings::device_type {
+    const fn device_type(groups: *mut *const bindings::attribute_group) -> bindings::device_type {
         bindings::device_type {
             groups,
             devnode: Some(Self::devnode),
@@ -215,20 +228,12 @@ impl<A: Attributes> Types<A> {
         }
     }
 
-    const fn attribute(
-        name: &'static CStr,
-        mode: u16,
-        show: unsafe extern "C" fn(
-            *mut bindings::device,
-            *mut bindings::device_attribute,
-            *mut c_char,
-        ) -> isize,
-    ) -> bindings::device_attribute {
-        let mut attribute: bindings::device_attribute = pin_init::zeroed();
-        attribute.attr.name = name.as_ptr().cast();
-        attribute.attr.mode = mode;
-        attribute.__bindgen_anon_1.show = Some(show);
-        attribute
+    const fn attribute(attribute: Attribute) -> Static<bindings::device_attribute> {
+        let mut shown: bindings::device_attribute = pin_init::zeroed();
+        shown.attr.name = as_char_ptr_in_const_context(attribute.name());
+        shown.attr.mode = 0o444;
+        shown.__bindgen_anon_1.show = Some(Self::show);
+        Static(shown)
     }
 
     /// # Safety
@@ -239,6 +244,9 @@ impl<A: Attributes> Types<A> {
         unsafe { &*device.cast::<NodeDevice<A>>() }
     }
 
+    /// # Safety
+    ///
+    /// `device` lies in a `NodeDevice<A>`; the other pointers are null or places to write to.
     unsafe extern "C" fn devnode(
         device: *const bindings::device,
         mode: *mut bindings::umode_t,
@@ -260,6 +268,9 @@ impl<A: Attributes> Types<A> {
         unsafe { bindings::kstrdup(node.path.as_char_ptr(), bindings::GFP_KERNEL) }
     }
 
+    /// # Safety
+    ///
+    /// `device` lies in a `NodeDevice<A>` from [`Node::new`], and its last reference is gone.
     unsafe extern "C" fn release(device: *mut bindings::device) {
         // SAFETY: The last reference is gone; the device lies at the start of a box from `Node::new`.
         drop(unsafe { KBox::from_raw(device.cast::<NodeDevice<A>>()) });
@@ -267,69 +278,30 @@ impl<A: Attributes> Types<A> {
 
     /// # Safety
     ///
-    /// sysfs shows an attribute of a node into its page-sized buffer.
-    unsafe fn show(
+    /// sysfs shows an attribute of a device in a `NodeDevice<A>` into a page-sized buffer.
+    unsafe extern "C" fn show(
         device: *mut bindings::device,
+        attribute: *mut bindings::device_attribute,
         to: *mut c_char,
-        attribute: Attribute,
     ) -> isize {
-        // SAFETY: Called for a device of this type, which sysfs keeps alive meanwhile.
-        let node = unsafe { Self::node(device) };
-        let text = match &node.attributes {
-            Some(attributes) => attributes.show(attribute),
-            None => Err(ENODEV),
+        // SAFETY: sysfs shows an attribute of a node, which it keeps alive meanwhile; its name is static.
+        let (node, name) = unsafe {
+            let name = CStr::from_char_ptr((*attribute).attr.name);
+            (Self::node(device), name)
+        };
+        let shown = Attribute::ALL
+            .into_iter()
+            .find(|attribute| attribute.name() == name);
+        let text = match (&node.attributes, shown) {
+            (Some(attributes), Some(attribute)) => attributes.show(attribute),
+            _ => Err(ENODEV),
         };
         match text {
             // SAFETY: `to` is sysfs's buffer; the format takes one C string.
             Ok(text) => unsafe {
-                bindings::sysfs_emit(to, c"%s\n".as_ptr().cast(), text.as_char_ptr()) as isize
+                bindings::sysfs_emit(to, c"%s\n".as_char_ptr(), text.as_char_ptr()) as isize
             },
             Err(error) => error.to_errno() as isize,
         }
-    }
-
-    unsafe extern "C" fn show_size(
-        device: *mut bindings::device,
-        _attribute: *mut bindings::device_attribute,
-        to: *mut c_char,
-    ) -> isize {
-        // SAFETY: Called by sysfs.
-        unsafe { Self::show(device, to, Attribute::Size) }
-    }
-
-    unsafe extern "C" fn show_kind(
-        device: *mut bindings::device,
-        _attribute: *mut bindings::device_attribute,
-        to: *mut c_char,
-    ) -> isize {
-        // SAFETY: Called by sysfs.
-        unsafe { Self::show(device, to, Attribute::Kind) }
-    }
-
-    unsafe extern "C" fn show_cache(
-        device: *mut bindings::device,
-        _attribute: *mut bindings::device_attribute,
-        to: *mut c_char,
-    ) -> isize {
-        // SAFETY: Called by sysfs.
-        unsafe { Self::show(device, to, Attribute::Cache) }
-    }
-
-    unsafe extern "C" fn show_mappings(
-        device: *mut bindings::device,
-        _attribute: *mut bindings::device_attribute,
-        to: *mut c_char,
-    ) -> isize {
-        // SAFETY: Called by sysfs.
-        unsafe { Self::show(device, to, Attribute::Mappings) }
-    }
-
-    unsafe extern "C" fn show_dma_address(
-        device: *mut bindings::device,
-        _attribute: *mut bindings::device_attribute,
-        to: *mut c_char,
-    ) -> isize {
-        // SAFETY: Called by sysfs.
-        unsafe { Self::show(device, to, Attribute::DmaAddress) }
     }
 }

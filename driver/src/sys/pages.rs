@@ -144,9 +144,7 @@ impl Run {
         let gfp = match order {
             0 => gfp::ACCOUNTED,
             _ if hard => gfp::ACCOUNTED | gfp::COMP,
-            _ => {
-                gfp::ACCOUNTED & !gfp::RETRY_MAYFAIL | gfp::NORETRY | gfp::COMP
-            }
+            _ => gfp::ACCOUNTED & !gfp::RETRY_MAYFAIL | gfp::NORETRY | gfp::COMP,
         };
         let first = Self::alloc(order, gfp, node)?;
         // INVARIANT: `alloc` gave 2^order contiguous pages; with `__GFP_COMP`, or as a single page, they
@@ -352,9 +350,7 @@ impl Recached {
         let count = i32::try_from(pages.len())?;
         // SAFETY: `PageRef` is transparent over a pointer to a page, so this is an array of `count` of
         // them; they are ours, and nobody has another view of them now.
-        to_result(unsafe {
-            mapbuf_set_cache(pages.as_mut_ptr().cast(), count, cache.number())
-        })
+        to_result(unsafe { mapbuf_set_cache(pages.as_mut_ptr().cast(), count, cache.number()) })
     }
 }
 
@@ -440,9 +436,7 @@ impl Vmap {
             Recached::new(cache, count, pages.0.iter().copied()).map_err(VmapError::Cache)?;
         let count = u32::try_from(count).map_err(|_| VmapError::NoMemory)?;
         // SAFETY: `PageRef` is transparent over a pointer to a page, so this is an array of `count` of them.
-        let area = unsafe {
-            mapbuf_vmap(pages.0.as_mut_ptr().cast(), count, cache.number())
-        };
+        let area = unsafe { mapbuf_vmap(pages.0.as_mut_ptr().cast(), count, cache.number()) };
         let area = NonNull::new(area.cast()).ok_or(VmapError::NoMemory)?;
         // INVARIANT: `vmap` succeeded; the references move over.
         let pages = core::mem::replace(&mut pages.0, KVVec::new());

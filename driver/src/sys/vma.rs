@@ -243,7 +243,9 @@ impl Fault<'_> {
         let start = self.fault.__bindgen_anon_1.address & !(size - 1);
         // SAFETY: The VMA of a fault is locked against changes.
         let (first, end) = unsafe {
-            let vma = &(*self.fault.__bindgen_anon_1.vma).__bindgen_anon_1.__bindgen_anon_1;
+            let vma = &(*self.fault.__bindgen_anon_1.vma)
+                .__bindgen_anon_1
+                .__bindgen_anon_1;
             (vma.vm_start, vma.vm_end)
         };
         start >= first && start.checked_add(size).is_some_and(|last| last <= end)
@@ -330,7 +332,11 @@ impl<T: Exporter> Operations<T> {
     /// # Safety
     ///
     /// The core calls this for a fault in a VMA whose file is a dma-buf of `T`.
-    unsafe fn answer(fault: *mut bindings::vm_fault, answer: Answer, order: u32) -> bindings::vm_fault_t {
+    unsafe fn answer(
+        fault: *mut bindings::vm_fault,
+        answer: Answer,
+        order: u32,
+    ) -> bindings::vm_fault_t {
         // SAFETY: By the safety requirements the pointer is ours for the time of the call.
         let fault = unsafe { &mut *fault };
         // SAFETY: The VMA's file keeps the dma-buf, and so its data, alive during the fault.
@@ -343,21 +349,33 @@ impl<T: Exporter> Operations<T> {
         .0
     }
 
+    /// # Safety
+    ///
+    /// The core calls this for a fault in a VMA that [`NewVma::answer_faults`] was called for.
     unsafe extern "C" fn page(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: Called by the core for a VMA that `answer_faults` was called for.
         unsafe { Self::answer(fault, Answer::Page, 0) }
     }
 
+    /// # Safety
+    ///
+    /// The core calls this for a fault in a VMA that [`NewVma::answer_faults`] was called for.
     unsafe extern "C" fn refill(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: As above.
         unsafe { Self::answer(fault, Answer::Refill, 0) }
     }
 
+    /// # Safety
+    ///
+    /// The core calls this for a fault in a VMA that [`NewVma::answer_faults`] was called for.
     unsafe extern "C" fn pfn(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: As above.
         unsafe { Self::answer(fault, Answer::Pfn, 0) }
     }
 
+    /// # Safety
+    ///
+    /// The core calls this for a fault in a VMA that [`NewVma::answer_faults`] was called for.
     unsafe extern "C" fn huge_folio(
         fault: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
@@ -366,6 +384,9 @@ impl<T: Exporter> Operations<T> {
         unsafe { Self::answer(fault, Answer::HugeFolio, order) }
     }
 
+    /// # Safety
+    ///
+    /// The core calls this for a fault in a VMA that [`NewVma::answer_faults`] was called for.
     unsafe extern "C" fn huge_pfn(
         fault: *mut bindings::vm_fault,
         order: kernel::ffi::c_uint,
