@@ -1,0 +1,315 @@
+//! Question A: a node that makes itself, a size that the user asks for, a buffer found by its id.
+
+use super::{
+    kinds::{reason_of, word},
+    Demo,
+};
+use mapbuf::{
+    abi::{self, explain::Bytes, Alloc, ANY_NODE, MAX_IDS, SYSTEM_NODE},
+    raw, sysfs, Access, Device, Kind, LastError, MapOptions, Reason,
+};
+use procfs::process::Process;
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::Path,
+};
+
+/// The node is a char device, and the kernel made it.
+pub fn node(demo: &mut Demo) -> Result<(), Box<dyn std::error::Error>> {
+    let metadata = fs::metadata(SYSTEM_NODE)?;
+    let number = (
+        rustix::fs::major(metadata.rdev()),
+        rustix::fs::minor(metadata.rdev()),
+    );
+    demo.check(
+        &["A1"],
+        metadata.file_type().is_char_device(),
+        &format!("{SYSTEM_NODE} is a char device"),
+    );
+    let (major, minor) = sysfs::device_number("system")?;
+    let text = format!("its number is the one that sysfs says: {major}:{minor}");
+    demo.check(&["A1"], number == (major, minor), &text);
+
+    // devtmpfs is where the kernel itself makes nodes; the uevent carries the name that it used.
+    let uevent = fs::read_to_string(Path::new(abi::SYSFS_CLASS).join("system/uevent"))?;
+    let named = uevent.lines().any(|line| line == "DEVNAME=mapbuf/system");
+    let devtmpfs = Process::myself()?
+        .mountinfo()?
+        .into_iter()
+        .any(|mount| mount.mount_point == Path::new("/dev") && mount.fs_type == "devtmpfs");
+    let text = match devtmpfs {
+        true => "the kernel made it (devtmpfs), under the name that it announced",
+        false => "the kernel announced it under this name, for whoever makes nodes here",
+    };
+    demo.check(&["A1"], named, text);
+    demo.stage.line(&format!(
+        "   mode {:04o}, user {}, group {}",
+        metadata.mode() & 0o7777,
+        metadata.uid(),
+        metadata.gid()
+    ));
+    Ok(())
+}
+
+/// Sizes, arguments, and the whole of the small program.
+pub fn program(demo: &mut Demo) -> mapbuf::Result<()> {
+    sizes(demo)?;
+    arguments(demo)?;
+    whole(demo)
+}
+
+fn sizes(demo: &mut Demo) -> mapbuf::Result<()> {
+    let device = Device::open()?;
+    let page = u64::from(device.query()?.page_size);
+    let mut right = true;
+    let mut shown = Vec::new();
+    for bytes in [1, page - 1, page, page + 1, 5 * page, (1 << 20) + 1] {
+        let buffer = device.alloc(Kind::Vmalloc, bytes)?;
+        let mapping = buffer.map()?;
+        let last = mapping.len() - 1;
+        mapping.write(last, 0x5a_u8)?;
+        right &= buffer.len() == bytes.next_multiple_of(page)
+            && mapping.len() as u64 == buffer.len()
+            && mapping.read::<u8>(0)? == 0
+            && mapping.read::<u8>(last)? == 0x5a;
+        shown.push(format!("{bytes}>{}", buffer.len()));
+    }
+    let text = format!(
+        "sizes asked for and given, usable to the last byte: {}",
+        shown.join(" ")
+    );
+    demo.check(&["A2"], right, &text);
+    Ok(())
+}
+
+/// Every argument of ALLOC, wrong one at a time.
+fn arguments(demo: &mut Demo) -> mapbuf::Result<()> {
+    let device = Device::open()?;
+    let taken = device.alloc(Kind::Coherent, 1)?;
+    let good = Alloc {
+        size: size_of::<Alloc>() as u32,
+        bytes: 4096,
+        kind: Kind::Coherent.number(),
+        numa_node: ANY_NODE,
+        ..Alloc::default()
+    };
+    let cases = [
+        (Reason::StructTooShort, Alloc { size: 8, ..good }),
+        (
+            Reason::UnknownFlags,
+            Alloc {
+                flags: 1 << 31,
+                ..good
+            },
+        ),
+        (
+            Reason::ReservedNotZero,
+            Alloc {
+                reserved: [0, 1, 0],
+                ..good
+            },
+        ),
+        (Reason::ZeroBytes, Alloc { bytes: 0, ..good }),
+        (
+            Reason::TooManyBytes,
+            Alloc {
+                bytes: u64::MAX,
+                ..good
+            },
+        ),
+        (Reason::UnknownKind, Alloc { kind: 99, ..good }),
+        (Reason::UnknownCache, Alloc { cache: 99, ..good }),
+        (
+            Reason::NoSuchNode,
+            Alloc {
+                numa_node: 1 << 20,
+                ..good
+            },
+        ),
+        (
+            Reason::IdTooLarge,
+            Alloc {
+                id: MAX_IDS,
+                ..good
+            },
+        ),
+        (
+            Reason::IdInUse,
+            Alloc {
+                id: taken.id(),
+                ..good
+            },
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (expected, request) in &cases {
+        let (reason, errno) = refusal_of(&device, *request)?;
+        if reason != Some(*expected) || errno != Some(expected.errno()) {
+            wrong.push(format!("{}: {reason:?}", expected.name()));
+        }
+    }
+    let text = match wrong.is_empty() {
+        true => format!(
+            "{} wrong arguments of ALLOC, {} reasons for a refusal",
+            cases.len(),
+            cases.len()
+        ),
+        false => format!(
+            "wrong arguments not refused as they should be: {}",
+            wrong.join(", ")
+        ),
+    };
+    demo.check(&["A3"], wrong.is_empty(), &text);
+
+    let unreadable = unreadable(&device)?;
+    demo.check(
+        &["A3"],
+        unreadable,
+        "an argument at an address that nobody can read is EFAULT",
+    );
+
+    let wanted = taken.id() + 41;
+    let mut request = Alloc { id: wanted, ..good };
+    let given = raw::call(&device, &mut request).is_ok() && request.id == wanted;
+    demo.check(
+        &["A3"],
+        given,
+        &format!("coherent memory under the id that was asked for: {wanted}"),
+    );
+    Ok(())
+}
+
+/// The driver's reason and the errno for a request.
+fn refusal_of(
+    device: &Device,
+    mut request: Alloc,
+) -> mapbuf::Result<(Option<Reason>, Option<i32>)> {
+    let before = device.last_error()?.sequence;
+    let Err(error) = raw::call(device, &mut request) else {
+        return Ok((None, None));
+    };
+    let last: LastError = device.last_error()?;
+    let reason = (last.sequence > before)
+        .then(|| Reason::from_number(last.reason))
+        .flatten();
+    Ok((reason, error.raw_os_error()))
+}
+
+fn unreadable(device: &Device) -> mapbuf::Result<bool> {
+    use rustix::{io::Errno, ioctl::IntegerSetter};
+    // SAFETY: the opcode is the driver's, and takes an address.
+    let null = unsafe { IntegerSetter::<{ abi::ioctl::ALLOC }>::new_usize(0) };
+    // SAFETY: that address is null, so the driver finds nothing of ours to read or write there.
+    let result = unsafe { rustix::ioctl::ioctl(device, null) };
+    Ok(result == Err(Errno::FAULT)
+        && Reason::from_number(device.last_error()?.reason) == Some(Reason::BadAddress))
+}
+
+/// The small user program: open, ALLOC, mmap at `id << PAGE_SHIFT`, write, read, check, free.
+fn whole(demo: &mut Demo) -> mapbuf::Result<()> {
+    let device = Device::open()?;
+    let page = rustix::param::page_size();
+    let id_offset = |id: u32| u64::from(id) * page as u64;
+
+    // Several buffers, so that finding the right one means something.
+    let mut buffers = Vec::new();
+    for number in 0..4 {
+        let buffer = device.alloc(Kind::Coherent, 64 << 10)?;
+        buffer.write_at(0, &word(0xa4, number).to_ne_bytes())?;
+        buffers.push(buffer);
+    }
+    let mut right = true;
+    for (number, buffer) in buffers.iter().enumerate() {
+        let len = usize::try_from(buffer.len()).unwrap_or(0);
+        let both = device.map_at(id_offset(buffer.id()), len, &MapOptions::new())?;
+        let read = device.map_at(id_offset(buffer.id()), len, &MapOptions::new().read_only())?;
+        right &= both.read::<u32>(0)? == word(0xa4, number);
+        both.write(len - 4, word(0x4a, number))?;
+        right &= read.read::<u32>(len - 4)? == word(0x4a, number);
+    }
+    demo.check(
+        &["A4"],
+        right,
+        "4 buffers, each found by id << PAGE_SHIFT, for writing and for reading",
+    );
+    let nothing = reason_of(device.map_at(id_offset(MAX_IDS - 1), page, &MapOptions::new()));
+    demo.check(
+        &["A4"],
+        nothing == Some(Reason::NothingAtOffset),
+        "an id that nobody has is refused: NothingAtOffset",
+    );
+
+    // The program itself, from end to end.
+    let buffer = device.alloc(Kind::Coherent, 64 << 10)?;
+    let mapping = device.map_at(id_offset(buffer.id()), 64 << 10, &MapOptions::new())?;
+    for at in (0..mapping.len()).step_by(4) {
+        mapping.write(at, word(0xa11, at))?;
+    }
+    let mut held = true;
+    for at in (0..mapping.len()).step_by(4) {
+        held &= mapping.read::<u32>(at)? == word(0xa11, at);
+    }
+    let mut bytes = [0; 4];
+    buffer.read_at(buffer.len() - 4, &mut bytes)?;
+    held &= u32::from_ne_bytes(bytes) == word(0xa11, mapping.len() - 4);
+    drop(mapping);
+    buffer.free()?;
+    let text = format!(
+        "open, ALLOC, mmap, {} words written, read, checked, FREE",
+        (64 << 10) / 4
+    );
+    demo.check(&["A11"], held, &text);
+
+    frees(demo, &device)?;
+    demo.stage.line(&format!(
+        "   (the same in C: examples/c/question_a.c; by this driver each is {} of coherent memory)",
+        Bytes(64 << 10)
+    ));
+    Ok(())
+}
+
+/// Freeing twice, freeing what is exported, freeing by closing.
+fn frees(demo: &mut Demo, device: &Device) -> mapbuf::Result<()> {
+    let page = rustix::param::page_size();
+    let first = device.alloc(Kind::Pages, 1)?;
+    let second = device.adopt(first.id())?;
+    first.free()?;
+    let twice = reason_of(second.free());
+    demo.check(
+        &["A10"],
+        twice == Some(Reason::NoSuchId),
+        "freed twice: refused, NoSuchId",
+    );
+
+    let exported = device.alloc(Kind::Contiguous, page as u64)?;
+    exported.write_at(0, b"exported")?;
+    let export = exported.export()?;
+    exported.free()?;
+    let mut bytes = [0; 8];
+    export.map()?.copy_out(0, &mut bytes)?;
+    demo.check(
+        &["A10"],
+        &bytes == b"exported",
+        "freed while exported: the dma-buf still has the bytes",
+    );
+    drop(export);
+
+    let observer = Device::open_with(SYSTEM_NODE, Access::ReadOnly)?;
+    let before = observer.query()?;
+    let session = Device::open()?;
+    let left = session.alloc(Kind::Vmalloc, 1 << 20)?.into_id();
+    let during = observer.query()?;
+    drop(session);
+    let after = observer.query()?;
+    let right = left != 0
+        && during.buffers == before.buffers + 1
+        && during.used_bytes == before.used_bytes + (1 << 20)
+        && (after.buffers, after.used_bytes) == (before.buffers, before.used_bytes);
+    demo.check(
+        &["A10"],
+        right,
+        "never freed, and the session closed: the memory is given back",
+    );
+    Ok(())
+}

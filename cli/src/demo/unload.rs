@@ -1,0 +1,85 @@
+//! Everything is released: nothing is left of the demo, and the module unloads and loads again.
+
+use super::Demo;
+use crate::{failure::Failure, holders, module};
+use mapbuf::{abi::DEV_DIR, sysfs, Device, DriverInfo, Kind};
+use std::path::Path;
+
+pub fn scene(demo: &mut Demo, before: &DriverInfo, file: Option<&Path>) -> Result<(), Failure> {
+    let now = Device::open()?.query()?;
+    let clean = (now.buffers, now.used_bytes) == (before.buffers, before.used_bytes);
+    let text = format!(
+        "after all this: {} buffers, {} bytes, as before",
+        now.buffers, now.used_bytes
+    );
+    demo.check(&["B8"], clean, &text);
+
+    let others = sysfs::list()?.len() + holders::all().len();
+    if others > 0 || before.buffers > 0 {
+        demo.not_yet(
+            "B8",
+            "named buffers or other programs hold the driver: it stays loaded",
+        );
+        return Ok(());
+    }
+    let Ok(file) = module::find(file) else {
+        demo.not_yet(
+            "B8",
+            "no mapbuf.ko to load again (--module FILE): it stays loaded",
+        );
+        return Ok(());
+    };
+    let parameters = module::parameters();
+
+    // A session, and a buffer in it, must keep it loaded.
+    let device = Device::open()?;
+    let buffer = device.alloc(Kind::Vmalloc, 1)?;
+    let mapping = buffer.map()?;
+    match module::unload() {
+        Ok(unloaded) => demo.check(
+            &["B8"],
+            !unloaded,
+            "with a session open, unloading is refused",
+        ),
+        Err(
+            error @ Failure::Module {
+                errno: rustix::io::Errno::PERM,
+                ..
+            },
+        ) => {
+            demo.not_yet("B8", &error.to_string());
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    }
+    drop((buffer, device));
+    let held = !module::unload()?;
+    demo.check(
+        &["B8"],
+        held,
+        "with a mapping alone, its session closed, unloading is refused",
+    );
+    drop(mapping);
+
+    let unloaded = module::unload()?;
+    demo.check(&["B8"], unloaded, "with nothing open, the driver unloads");
+    if !unloaded {
+        return Ok(());
+    }
+    let gone = !Path::new(DEV_DIR).exists() && sysfs::list().is_err() && !module::is_loaded();
+    demo.check(
+        &["B8"],
+        gone,
+        &format!("{DEV_DIR} and its folder in sysfs are gone"),
+    );
+
+    module::load(&file, &parameters)?;
+    let fresh = Device::open()?.query()?;
+    let back = fresh.buffers == 0 && fresh.used_bytes == 0;
+    demo.check(
+        &["A1", "B8"],
+        back,
+        "loaded again: the node is back by itself, and nothing is in use",
+    );
+    Ok(())
+}
