@@ -35,7 +35,7 @@ pub const ASCII: Charset = Charset {
     shades: [':', '+', '%', '#'],
     down: 'v',
     held: "ok",
-    failed: "FAILED",
+    failed: "NO",
     put_off: "--",
     line: '-',
 };

@@ -1,11 +1,11 @@
 //! Question A: a node that makes itself, a size that the user asks for, a buffer found by its id.
 
 use super::{
-    kinds::{reason_of, word},
+    kinds::{is_nobody, reason_of, shown, word},
     Demo,
 };
 use mapbuf::{
-    abi::{self, explain::Bytes, Alloc, ANY_NODE, MAX_IDS, SYSTEM_NODE},
+    abi::{self, Alloc, ANY_NODE, MAX_IDS, SYSTEM_NODE},
     raw, sysfs, Access, Device, Kind, LastError, MapOptions, Reason,
 };
 use procfs::process::Process;
@@ -39,8 +39,8 @@ pub fn node(demo: &mut Demo) -> Result<(), Box<dyn std::error::Error>> {
         .into_iter()
         .any(|mount| mount.mount_point == Path::new("/dev") && mount.fs_type == "devtmpfs");
     let text = match devtmpfs {
-        true => "the kernel made it (devtmpfs), under the name that it announced",
-        false => "the kernel announced it under this name, for whoever makes nodes here",
+        true => "the kernel made it (devtmpfs), and announced it by this name",
+        false => "the kernel announced it by this name",
     };
     demo.check(&["A1"], named, text);
     demo.stage.line(&format!(
@@ -73,12 +73,9 @@ fn sizes(demo: &mut Demo) -> mapbuf::Result<()> {
             && mapping.len() as u64 == buffer.len()
             && mapping.read::<u8>(0)? == 0
             && mapping.read::<u8>(last)? == 0x5a;
-        shown.push(format!("{bytes}>{}", buffer.len()));
+        shown.push(bytes.to_string());
     }
-    let text = format!(
-        "sizes asked for and given, usable to the last byte: {}",
-        shown.join(" ")
-    );
+    let text = format!("6 sizes, each usable to its last byte: {}", shown.join(" "));
     demo.check(&["A2"], right, &text);
     Ok(())
 }
@@ -231,14 +228,11 @@ fn whole(demo: &mut Demo) -> mapbuf::Result<()> {
     demo.check(
         &["A4"],
         right,
-        "4 buffers, each found by id << PAGE_SHIFT, for writing and for reading",
+        "4 buffers found by id << PAGE_SHIFT, to write and to read",
     );
     let nothing = reason_of(device.map_at(id_offset(MAX_IDS - 1), page, &MapOptions::new()));
-    demo.check(
-        &["A4"],
-        nothing == Some(Reason::NothingAtOffset),
-        "an id that nobody has is refused: NothingAtOffset",
-    );
+    let text = format!("an id that nobody has is refused: {}", shown(nothing));
+    demo.check(&["A4"], is_nobody(nothing), &text);
 
     // The program itself, from end to end.
     let buffer = device.alloc(Kind::Coherent, 64 << 10)?;
@@ -256,16 +250,14 @@ fn whole(demo: &mut Demo) -> mapbuf::Result<()> {
     drop(mapping);
     buffer.free()?;
     let text = format!(
-        "open, ALLOC, mmap, {} words written, read, checked, FREE",
+        "open, ALLOC, mmap, {} words written and checked, FREE",
         (64 << 10) / 4
     );
     demo.check(&["A11"], held, &text);
 
     frees(demo, &device)?;
-    demo.stage.line(&format!(
-        "   (the same in C: examples/c/question_a.c; by this driver each is {} of coherent memory)",
-        Bytes(64 << 10)
-    ));
+    demo.stage
+        .line("   (the same in C: examples/c/question_a.c)");
     Ok(())
 }
 
@@ -291,7 +283,7 @@ fn frees(demo: &mut Demo, device: &Device) -> mapbuf::Result<()> {
     demo.check(
         &["A10"],
         &bytes == b"exported",
-        "freed while exported: the dma-buf still has the bytes",
+        "freed while exported: the dma-buf has the bytes",
     );
     drop(export);
 
@@ -309,7 +301,7 @@ fn frees(demo: &mut Demo, device: &Device) -> mapbuf::Result<()> {
     demo.check(
         &["A10"],
         right,
-        "never freed, and the session closed: the memory is given back",
+        "not freed, but the session closed: the memory is back",
     );
     Ok(())
 }

@@ -29,7 +29,7 @@ pub fn program(demo: &mut Demo) -> mapbuf::Result<()> {
         buffer.segments()?
     };
     let text = format!(
-        "the driver's side: {PAGES} pages, {} runs, dd cc bb aa at each page",
+        "{PAGES} pages in {} runs; dd cc bb aa at the start of each",
         segments.len()
     );
     demo.check(&["B1"], segments.len() > 1, &text);
@@ -43,7 +43,7 @@ pub fn program(demo: &mut Demo) -> mapbuf::Result<()> {
     demo.check(
         &["B3"],
         words == [WORD; PAGES],
-        "its name taken away: the mapping still has every page",
+        "its name removed: the mapping still has every page",
     );
     Ok(())
 }
@@ -58,10 +58,7 @@ fn read_named(
     demo.check(
         &["B4"],
         true,
-        &format!(
-            "{} opened read-only, mapped PROT_READ, MAP_PRIVATE",
-            Named::path(name).display()
-        ),
+        &format!("read-only open, PROT_READ, MAP_PRIVATE of {}", name),
     );
     drop(named);
     let words = words(&mapping)?;
@@ -69,13 +66,13 @@ fn read_named(
     demo.check(
         &["B2", "B3", "B4"],
         right == PAGES,
-        &format!("closed, and read without SIGBUS: {right} of {PAGES} pages read {WORD:#x}"),
+        &format!("closed, then read: {right} of {PAGES} pages are {WORD:#x}"),
     );
     if let Some((agree, pages)) = frames::agreement(&mapping, segments, 0) {
         demo.check(
             &["B1"],
             agree == pages,
-            &format!("each page lies on the frame of its own: {agree} of {pages}"),
+            &format!("each page lies on its own frame: {agree} of {pages}"),
         );
     }
     Ok(mapping)
@@ -122,7 +119,7 @@ pub fn ways_out(demo: &mut Demo) -> mapbuf::Result<()> {
     demo.check(
         &["B5"],
         single,
-        "second way: each page by itself, private and writable; writes stay private",
+        "second way: single pages, private and writable",
     );
 
     let mut private = MapOptions::new().read_only().private().map(&buffer)?;
@@ -135,7 +132,7 @@ pub fn ways_out(demo: &mut Demo) -> mapbuf::Result<()> {
     demo.check(
         &["B5"],
         reads && never,
-        "third way: private, and it can never become writable (mprotect: EACCES)",
+        "third way: private, never writable (mprotect: EACCES)",
     );
 
     let writable = MapOptions::new().private().map(&buffer)?;
@@ -145,7 +142,7 @@ pub fn ways_out(demo: &mut Demo) -> mapbuf::Result<()> {
     demo.check(
         &["B5"],
         reads && private,
-        "and by faults: all 16 pages private and writable, copied when written",
+        "by faults even all 16 private and writable, copied on write",
     );
 
     failing_case(demo, &info, &buffer)?;
@@ -167,13 +164,13 @@ fn failing_case(demo: &mut Demo, info: &DriverInfo, buffer: &mapbuf::Buffer) -> 
             .method(Method::RemapEach)
             .map(buffer),
     );
-    let text = "the failing case (remap-each, private, writable) fails in mmap: CowNeedsContiguous";
+    let text = "remap-each, private, writable: mmap says CowNeedsContiguous";
     demo.check(&["B5"], reason == Some(Reason::CowNeedsContiguous), text);
     let shared = MapOptions::new().method(Method::RemapEach).map(buffer)?;
     demo.check(
         &["B5"],
         words(&shared)? == [WORD; PAGES],
-        "the same shared: maps",
+        "remap-each, shared: maps",
     );
     Ok(())
 }
@@ -197,7 +194,7 @@ fn faults(demo: &mut Demo, buffer: &mapbuf::Buffer) -> mapbuf::Result<()> {
         && absent(&after) == 0
         && words(&mapping)? == [WORD; PAGES];
     let text = format!(
-        "{PAGES} pages without an entry after mmap, {} after each was touched",
+        "{PAGES} pages absent after mmap, {} after each was touched",
         absent(&after)
     );
     demo.check(&["B6"], right, &text);
@@ -206,7 +203,7 @@ fn faults(demo: &mut Demo, buffer: &mapbuf::Buffer) -> mapbuf::Result<()> {
     demo.check(
         &["B6"],
         eager,
-        "with MAP_POPULATE all of them are there before the first access",
+        "with MAP_POPULATE all are there before the first access",
     );
     Ok(())
 }

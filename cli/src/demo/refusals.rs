@@ -81,7 +81,7 @@ pub fn scene(demo: &mut Demo) -> mapbuf::Result<()> {
 fn short(error: &Error) -> String {
     match (error.refusal(), error.core_refusal()) {
         (Some(refusal), _) => format!("{}, by the driver", refusal.reason.name()),
-        (_, Some(refusal)) => format!("the kernel says: {refusal}"),
+        (_, Some(refusal)) => format!("the kernel: {refusal}"),
         _ => error.to_string(),
     }
 }

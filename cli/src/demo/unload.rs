@@ -57,7 +57,7 @@ pub fn scene(demo: &mut Demo, before: &DriverInfo, file: Option<&Path>) -> Resul
     demo.check(
         &["B8"],
         held,
-        "with a mapping alone, its session closed, unloading is refused",
+        "with a mapping alone, unloading is refused too",
     );
     drop(mapping);
 
@@ -79,7 +79,7 @@ pub fn scene(demo: &mut Demo, before: &DriverInfo, file: Option<&Path>) -> Resul
     demo.check(
         &["A1", "B8"],
         back,
-        "loaded again: the node is back by itself, and nothing is in use",
+        "loaded again: the node is back, and nothing is in use",
     );
     Ok(())
 }
