@@ -109,10 +109,11 @@ impl CoherentBlock {
         }
         // SAFETY: The address lies in the block, whose memory is either in the linear map or in vmalloc
         // space; the helper tells them apart.
-        Some(
-            unsafe { mapbuf_virt_to_pfn(self.address.as_ptr().add(index * PAGE_SIZE).cast()) }
-                as u64,
-        )
+        let pfn = unsafe {
+            let address = self.address.as_ptr().add(index * PAGE_SIZE);
+            mapbuf_virt_to_pfn(address.cast())
+        };
+        Some(pfn as u64)
     }
 
     /// Bytes of a page, from `offset` in it, at most `length`.

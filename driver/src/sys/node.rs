@@ -257,8 +257,11 @@ impl<A: Attributes> Types<A> {
         let node = unsafe { Self::node(device) };
         // sysfs asks for the path alone, devtmpfs for all of it.
         if !mode.is_null() {
+            // With the file's type in it: devtmpfs makes 0600 out of a mode of 0 (`devtmpfs_create_node`
+            // of `drivers/base/devtmpfs.c`).
+            let typed = node.ownership.mode | bindings::S_IFCHR as bindings::umode_t;
             // SAFETY: devtmpfs passes a place for the mode.
-            unsafe { *mode = node.ownership.mode };
+            unsafe { *mode = typed };
         }
         if !uid.is_null() && !gid.is_null() {
             // SAFETY: devtmpfs passes places for both.
