@@ -1,8 +1,11 @@
 //! The developer's commands: `cargo xtask help` lists them.
 
+mod demo;
 mod guest;
+mod kit;
 mod module;
 mod terminal;
+mod test;
 mod vm;
 
 use anyhow::Result;
@@ -19,13 +22,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Module(module::Arguments),
+    Test(test::Arguments),
     Vm(vm::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::main(&arguments),
         Command::Module(arguments) => module::main(&arguments),
+        Command::Test(arguments) => test::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),
     };
     outcome.unwrap_or_else(|error| {

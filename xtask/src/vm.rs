@@ -1,12 +1,11 @@
 //! `cargo xtask vm`
 
-use crate::guest::{self, Guest};
-use crate::{module, terminal};
+use crate::kit::Kit;
+use crate::terminal;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::{Job, LoadModule};
-use mapbuf_vm::accel::Accel;
 use mapbuf_vm::qemu::{self, Input, Report, Stream};
-use mapbuf_vm::{host, splat, Cache, Kernel, Machine, Ui};
+use mapbuf_vm::{splat, Ui};
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -85,18 +84,20 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     if (shell || arguments.tty) && !terminal::is_interactive() && !shell {
         bail!("--tty needs a terminal on standard input and output");
     }
-    host::ensure(&ui)?;
-    let cache = Cache::open(&ui)?;
-    let kernel = Kernel::get(&cache, &ui)?;
-    let programs = guest::build(&["mapbuf-init"], &ui.quiet())?;
-    let init = programs.join("mapbuf-init");
-    let mut guest = Guest::new(&kernel, &init, false)?;
+    let quiet = if std::io::stderr().is_terminal() {
+        ui.clone()
+    } else {
+        ui.quiet()
+    };
+    let mut kit = Kit::open(&ui)?;
+    kit.ui = quiet;
+    let mut guest = kit.guest(false)?;
     let mut job = Job {
         argv: arguments.command.clone(),
         ..Job::default()
     };
     for name in &arguments.load {
-        for file in kernel.module_with_dependencies(name)? {
+        for file in kit.kernel.module_with_dependencies(name)? {
             let path = guest.module(&file)?;
             job.modules.push(LoadModule {
                 path,
@@ -105,32 +106,15 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     if !arguments.no_module {
-        let source = match &arguments.driver {
-            Some(driver) => driver.clone(),
-            None => module::default_dir()?,
-        };
-        for file in module::build(&source, &kernel, &ui.quiet())? {
-            let path = guest.module(&file)?;
-            job.modules.push(LoadModule {
-                path: path.clone(),
-                params: arguments.module_param.join(" "),
-            });
-            job.env.insert("MAPBUF_MODULE".into(), path);
-        }
+        let modules = kit.driver(arguments.driver.as_deref())?;
+        let parameters = arguments.module_param.join(" ");
+        kit.load(&mut guest, &mut job, &modules, &parameters)?;
     }
     // A command that does not build must not be in the way of somebody who tries something else.
-    match guest::build(&["mapbuf-cli"], &ui.quiet()) {
-        Ok(programs) => {
-            for name in ["mapbuf", "mapbuf-cli"] {
-                let program = programs.join(name);
-                if program.exists() {
-                    guest.program(&program)?;
-                }
-            }
-        }
-        Err(error) => ui.note(format!(
+    if let Err(error) = kit.command(&mut guest) {
+        ui.note(format!(
             "Warning: the guest has no mapbuf command: {error:#}"
-        )),
+        ));
     }
     for copy in &arguments.copy {
         let (from, to) = split_paths(copy);
@@ -154,7 +138,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
             to.context("--fetch wants GUESTPATH:HOSTPATH")?,
         ));
     }
-    let mut machine = Machine::new(Accel::find(&cache, &ui, &kernel, &fs::read(&init)?)?);
+    let mut machine = kit.machine();
     machine.memory = arguments.memory;
     machine.processors = arguments.smp;
     machine.append = arguments.append.clone();
@@ -177,7 +161,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let raw = on_terminal.then(terminal::Raw::new);
     let report = qemu::run(
         &machine,
-        &kernel,
+        &kit.kernel,
         guest.archive,
         &job,
         input,

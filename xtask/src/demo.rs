@@ -1,0 +1,87 @@
+//! `cargo xtask demo`
+
+use crate::kit::Kit;
+use crate::vm;
+use anyhow::{Context, Result};
+use mapbuf_init::Job;
+use mapbuf_vm::{qemu, Ui};
+use std::fs;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Where the demo writes its results in the guest.
+const RESULTS: &str = "/tmp/demo.json";
+const TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Show what the driver does: get a kernel, build the module, boot, load it, run the demo.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Write the results to this file as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Take the module from this folder instead of the driver's.
+    #[arg(long, value_name = "DIR")]
+    driver: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let ui = Ui::default();
+    let kit = Kit::open(&ui)?;
+    let modules = kit.driver(arguments.driver.as_deref())?;
+    let mut guest = kit.guest(false)?;
+    let mut job = Job {
+        argv: vec!["mapbuf".into(), "demo".into()],
+        ..Job::default()
+    };
+    kit.load(&mut guest, &mut job, &modules, "")?;
+    kit.command(&mut guest)?;
+    job.unload.push("mapbuf".into());
+    if std::io::stdout().is_terminal() {
+        let (_, columns) = crate::terminal::size();
+        job.env.insert("COLUMNS".into(), columns.to_string());
+        job.env.insert("CLICOLOR_FORCE".into(), "1".into());
+    }
+    if arguments.json.is_some() {
+        job.argv.extend(["--json".into(), RESULTS.into()]);
+        job.fetch.push(RESULTS.into());
+    }
+    let mut machine = kit.machine();
+    machine.timeout = Some(TIMEOUT);
+    let step = ui.step("Booting", 0);
+    let mut step = Some(step);
+    let report = qemu::run(
+        &machine,
+        &kit.kernel,
+        guest.archive,
+        &job,
+        None,
+        &mut |stream, bytes| {
+            // A bar must be gone before anything else is printed.
+            if let Some(step) = step.take() {
+                step.done();
+            }
+            vm::to_own_streams(stream, bytes);
+        },
+    )?;
+    drop(step);
+    vm::explain(&ui, &report, false);
+    if let (Some(path), Some(file)) = (&arguments.json, report.files.first()) {
+        match file {
+            Ok(contents) => {
+                fs::write(path, contents)
+                    .with_context(|| format!("{} cannot be written", path.display()))?;
+                ui.note(format!("The results are in {}.", path.display()));
+            }
+            Err(error) => {
+                ui.note(format!("The demo left no results: {error}"));
+                if report.verdict.is_success() {
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
+        }
+    }
+    Ok(vm::exit_code(report.verdict.exit_code()))
+}

@@ -1,0 +1,141 @@
+//! What every command that boots a guest needs, made once.
+
+use crate::guest::{self, Guest};
+use crate::module;
+use anyhow::{bail, Context, Result};
+use mapbuf_init::{Job, LoadModule};
+use mapbuf_vm::accel::Accel;
+use mapbuf_vm::{host, Cache, Kernel, Machine, Ui};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A kernel, PID 1, and what QEMU runs on.
+pub struct Kit {
+    /// Where it says what it does.
+    pub ui: Ui,
+    /// Where it keeps things.
+    pub cache: Cache,
+    /// The kernel.
+    pub kernel: Kernel,
+    accel: Accel,
+    init: PathBuf,
+}
+
+impl Kit {
+    /// Makes everything ready; with an empty cache this takes minutes.
+    pub fn open(ui: &Ui) -> Result<Self> {
+        host::ensure(ui)?;
+        let cache = Cache::open(ui)?;
+        let kernel = Kernel::get(&cache, ui)?;
+        let init = guest::build(&["mapbuf-init"], ui)?.join("mapbuf-init");
+        let accel = Accel::find(&cache, ui, &kernel, &fs::read(&init)?)?;
+        Ok(Self {
+            ui: ui.clone(),
+            cache,
+            kernel,
+            accel,
+            init,
+        })
+    }
+
+    /// A machine with the defaults.
+    pub fn machine(&self) -> Machine {
+        Machine::new(self.accel)
+    }
+
+    /// A guest without programs; `on_disk` says that a disk is to be its root.
+    pub fn guest(&self, on_disk: bool) -> Result<Guest> {
+        Guest::new(&self.kernel, &self.init, on_disk)
+    }
+
+    /// Builds the driver, or the module in `folder`.
+    pub fn driver(&self, folder: Option<&Path>) -> Result<Vec<PathBuf>> {
+        let folder = match folder {
+            Some(folder) => folder.to_owned(),
+            None => module::default_dir()?,
+        };
+        module::build(&folder, &self.kernel, &self.ui)
+    }
+
+    /// Has the guest load modules that were built.
+    pub fn load(
+        &self,
+        guest: &mut Guest,
+        job: &mut Job,
+        modules: &[PathBuf],
+        parameters: &str,
+    ) -> Result<()> {
+        for file in modules {
+            let path = guest.module(file)?;
+            job.modules.push(LoadModule {
+                path: path.clone(),
+                params: parameters.to_owned(),
+            });
+            // For programs that load and unload it themselves.
+            job.env.insert("MAPBUF_KO".into(), path);
+        }
+        Ok(())
+    }
+
+    /// Puts the `mapbuf` command into the guest.
+    pub fn command(&self, guest: &mut Guest) -> Result<()> {
+        let programs = guest::build(&["mapbuf-cli"], &self.ui)?;
+        guest.program(&programs.join("mapbuf"))
+    }
+
+    /// Compiles the C examples and puts them into the guest's `/examples`.
+    pub fn examples(&self, guest: &mut Guest, job: &mut Job) -> Result<()> {
+        let workspace = crate::workspace()?;
+        let out = workspace.join("target/examples");
+        fs::create_dir_all(&out)?;
+        let folder = workspace.join("examples/c");
+        let mut sources: Vec<_> = fs::read_dir(&folder)
+            .with_context(|| format!("{} is not there", folder.display()))?
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
+            .collect();
+        sources.sort();
+        for source in sources {
+            let Some(name) = source.file_stem().and_then(|stem| stem.to_str()) else {
+                continue;
+            };
+            let program = out.join(name);
+            let mut command = Command::new("cc");
+            command
+                .args([
+                    "-std=gnu11",
+                    "-O2",
+                    "-Wall",
+                    "-Wextra",
+                    "-Werror",
+                    "-static",
+                ])
+                .arg("-I")
+                .arg(workspace.join("include"));
+            if name.ends_with("_i386") {
+                // There may be no 32-bit C library: system calls alone.
+                command.args([
+                    "-m32",
+                    "-nostdlib",
+                    "-ffreestanding",
+                    "-fno-stack-protector",
+                ]);
+                command.args(["-fno-pic", "-no-pie"]);
+            }
+            let output = command.arg("-o").arg(&program).arg(&source).output();
+            let output = output.context("cc could not be started")?;
+            if !output.status.success() {
+                bail!(
+                    "{} did not compile:\n{}",
+                    source.display(),
+                    String::from_utf8_lossy(&output.stderr)
+                );
+            }
+            guest.copy(&program, &Path::new("/examples").join(name))?;
+        }
+        job.env.insert("MAPBUF_EXAMPLES".into(), "/examples".into());
+        Ok(())
+    }
+}

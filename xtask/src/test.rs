@@ -1,0 +1,116 @@
+//! `cargo xtask test`: the host rung and the stock rung of the ladder.
+
+mod host;
+mod stock;
+
+use crate::kit::Kit;
+use anyhow::Result;
+use mapbuf_vm::Ui;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Run the tests: on the host, then in the guest, booted in several ways.
+///
+/// The last line is `N passed, N failed`; the exit status is 0 when at least one test ran and none failed.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only tests whose names contain this (several: with commas between them); leaves out the host's checks.
+    filter: Option<String>,
+    /// Only the host rung.
+    #[arg(long, conflicts_with = "stock")]
+    host: bool,
+    /// Only the stock rung.
+    #[arg(long)]
+    stock: bool,
+    /// Only these ways to boot.
+    #[arg(long, value_name = "NAME")]
+    profile: Vec<String>,
+    /// Take the module from this folder instead of the driver's.
+    #[arg(long, value_name = "DIR")]
+    driver: Option<PathBuf>,
+    /// How many guests may run at once.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: usize,
+}
+
+/// What has been counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Tests that passed.
+    pub passed: u64,
+    /// Tests that failed, those that did not come to run included.
+    pub failed: u64,
+    /// Tests that could not be run here.
+    pub skipped: u64,
+}
+
+impl Tally {
+    /// One test.
+    pub fn one(passed: bool) -> Self {
+        Self {
+            passed: u64::from(passed),
+            failed: u64::from(!passed),
+            skipped: 0,
+        }
+    }
+
+    /// Adds another's numbers.
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// Runs the command.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let ui = Ui::default();
+    let logs = crate::workspace()?.join("target/logs");
+    fs::create_dir_all(&logs)?;
+    let mut tally = Tally::default();
+    // The kit is the same for both rungs: one that cannot be had is seen before minutes are spent.
+    let kit = Kit::open(&ui)?;
+    let filter = arguments.filter.as_deref();
+    if !arguments.stock && arguments.profile.is_empty() {
+        tally.add(host::run(&kit, filter, arguments.driver.as_deref(), &logs)?);
+    }
+    if !arguments.host {
+        let choice = stock::Choice {
+            filter: filter.unwrap_or_default(),
+            profiles: &arguments.profile,
+            driver: arguments.driver.as_deref(),
+            jobs: arguments.jobs.max(1),
+        };
+        tally.add(stock::run(&kit, &choice, &logs)?);
+    }
+    if tally.passed + tally.failed == 0 {
+        println!("No test has such a name.");
+    }
+    if tally.skipped > 0 {
+        println!("{} tests could not be run here.", tally.skipped);
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    let well = tally.failed == 0 && tally.passed > 0;
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Says that something failed, and where the whole of it is.
+fn report_failure(title: &str, tail: &str, log: &Path) {
+    println!("FAILED {title}");
+    for line in tail.lines() {
+        println!("    {line}");
+    }
+    println!("    (all of it: {})", log.display());
+}
+
+/// The last lines of a text.
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<_> = text.lines().collect();
+    let from = all.len().saturating_sub(lines);
+    all.get(from..).unwrap_or_default().join("\n")
+}

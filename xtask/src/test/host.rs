@@ -1,0 +1,230 @@
+//! The host rung: everything that needs no guest.
+
+use super::{report_failure, tail, Tally};
+use crate::kit::Kit;
+use crate::module;
+use anyhow::{Context, Result};
+use mapbuf_vm::module::Module;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Runs it; with a filter, only the tests.
+pub fn run(kit: &Kit, filter: Option<&str>, driver: Option<&Path>, logs: &Path) -> Result<Tally> {
+    let mut rung = Rung {
+        kit,
+        logs,
+        tally: Tally::default(),
+    };
+    if filter.is_none() {
+        rung.cargo("formatting", &["fmt", "--all", "--check"], &[])?;
+        let clippy = [
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        rung.cargo("clippy", &clippy, &[])?;
+        let doc = [
+            "doc",
+            "--quiet",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ];
+        rung.cargo("documentation", &doc, &[("RUSTDOCFLAGS", "-D warnings")])?;
+        rung.kernel_clippy(driver)?;
+        rung.kernel_formatting(driver)?;
+    }
+    rung.tests(filter)?;
+    Ok(rung.tally)
+}
+
+struct Rung<'a> {
+    kit: &'a Kit,
+    logs: &'a Path,
+    tally: Tally,
+}
+
+impl Rung<'_> {
+    /// A check that is a run of cargo.
+    fn cargo(
+        &mut self,
+        title: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<()> {
+        let step = self.kit.ui.step(&format!("host: {title}"), 0);
+        let mut command = cargo()?;
+        command.args(arguments).envs(environment.iter().copied());
+        let (well, text) = output(&mut command)?;
+        step.done();
+        self.conclude(title, well, &text)
+    }
+
+    fn conclude(&mut self, title: &str, well: bool, text: &str) -> Result<()> {
+        let log = self
+            .logs
+            .join(format!("host-{}.log", title.replace(' ', "-")));
+        fs::write(&log, text)?;
+        if !well {
+            report_failure(&format!("host: {title}"), &tail(text, 40), &log);
+        }
+        self.tally.add(Tally::one(well));
+        Ok(())
+    }
+
+    /// The driver, with clippy, no warning allowed.
+    fn kernel_clippy(&mut self, driver: Option<&Path>) -> Result<()> {
+        let step = self.kit.ui.step("host: clippy for the driver", 0);
+        let source = source(driver)?;
+        let module = Module {
+            out: module::out_for(&source, true)?,
+            source,
+            clippy: true,
+        };
+        let outcome = module.build(&self.kit.kernel, &self.kit.ui);
+        step.done();
+        let text = outcome.as_ref().err().map(|error| format!("{error:#}"));
+        self.conclude(
+            "clippy for the driver",
+            outcome.is_ok(),
+            &text.unwrap_or_default(),
+        )
+    }
+
+    /// The driver's formatting, by the kernel's rules and the rustfmt of its compiler.
+    fn kernel_formatting(&mut self, driver: Option<&Path>) -> Result<()> {
+        let step = self.kit.ui.step("host: formatting of the driver", 0);
+        let source = source(driver)?;
+        let mut files = Vec::new();
+        rust_files(&source, &mut files)?;
+        let sandbox = self.kit.kernel.sandbox().read(&source, &source);
+        // From standard input, since rustfmt would follow `mod` into files that have rules of their own.
+        let script = "status=0; config=$1; shift; for file; do \
+             rustfmt --check --edition 2021 --config-path \"$config\" < \"$file\" > /tmp/diff || \
+             { status=1; echo \"$file\"; cat /tmp/diff; }; done; exit $status";
+        let mut command = sandbox.command("sh");
+        command.args(["-c", script, "sh"]);
+        command.arg(self.kit.kernel.tree_inside().join(".rustfmt.toml"));
+        let (well, text) = output(command.args(&files))?;
+        step.done();
+        self.conclude("formatting of the driver", well, &text)
+    }
+
+    /// `cargo test`, its results counted.
+    fn tests(&mut self, filter: Option<&str>) -> Result<()> {
+        let step = self.kit.ui.step("host: tests", 0);
+        let mut command = cargo()?;
+        command.args(["test", "--workspace", "--no-fail-fast"]);
+        let parts: Vec<_> = filter
+            .into_iter()
+            .flat_map(|filter| filter.split(','))
+            .collect();
+        if !parts.is_empty() {
+            command.arg("--").args(&parts);
+        }
+        let (well, text) = output(&mut command)?;
+        step.done();
+        let log = self.logs.join("host-tests.log");
+        fs::write(&log, &text)?;
+        let mut tally = count(&text);
+        if !well && tally.failed == 0 {
+            // It did not compile, or a test took its whole process along.
+            tally.failed = 1;
+        }
+        if tally.failed > 0 {
+            report_failure("host: tests", &tail(&text, 60), &log);
+        }
+        self.tally.add(tally);
+        Ok(())
+    }
+}
+
+/// Adds up the results of a run of `cargo test`.
+fn count(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text.lines() {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            continue;
+        };
+        let number = |what: &str| {
+            result
+                .split([';', '.'])
+                .find_map(|part| part.trim().strip_suffix(what)?.trim().parse().ok())
+                .unwrap_or(0)
+        };
+        tally.add(Tally {
+            passed: number("passed"),
+            failed: number("failed"),
+            skipped: number("ignored"),
+        });
+    }
+    tally
+}
+
+fn source(driver: Option<&Path>) -> Result<PathBuf> {
+    let source = match driver {
+        Some(driver) => driver.to_owned(),
+        None => module::default_dir()?,
+    };
+    source
+        .canonicalize()
+        .with_context(|| format!("{} is not there", source.display()))
+}
+
+fn cargo() -> Result<Command> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(crate::workspace()?);
+    Ok(command)
+}
+
+/// Runs a program; whether it ended well, and what it printed.
+fn output(command: &mut Command) -> Result<(bool, String)> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| {
+        format!(
+            "{} could not be started",
+            command.get_program().to_string_lossy()
+        )
+    })?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), text))
+}
+
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let mut entries: Vec<_> = fs::read_dir(folder)?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            rust_files(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up() {
+        let text = "running 2 tests\ntest a ... ok\n\
+            test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+            test result: FAILED. 10 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
+        let expected = Tally {
+            passed: 12,
+            failed: 3,
+            skipped: 1,
+        };
+        assert_eq!(count(text), expected);
+    }
+}

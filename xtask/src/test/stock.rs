@@ -1,0 +1,412 @@
+//! The stock rung: the integration tests in the stock kernel, one boot for each profile.
+
+use super::Tally;
+use crate::guest;
+use crate::kit::Kit;
+use crate::vm;
+use anyhow::{bail, Context, Result};
+use mapbuf_guest::{Profile, PROFILES};
+use mapbuf_init::{Ending, Job};
+use mapbuf_vm::{qemu, splat, Verdict};
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What QEMU takes beside the guest's memory, in MiB.
+const OVERHEAD: u64 = 400;
+
+/// What to run.
+pub struct Choice<'a> {
+    /// Parts of names, with commas between them.
+    pub filter: &'a str,
+    /// Names of profiles; none: all.
+    pub profiles: &'a [String],
+    /// The module's folder, if not the driver's.
+    pub driver: Option<&'a Path>,
+    /// How many guests at once.
+    pub jobs: usize,
+}
+
+/// Runs the tests of each profile.
+pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
+    for name in choice.profiles {
+        if mapbuf_guest::profile::find(name).is_none() {
+            let names: Vec<_> = PROFILES.iter().map(|profile| profile.name).collect();
+            bail!("there is no profile {name}; there are {}", names.join(", "));
+        }
+    }
+    let modules = kit.driver(choice.driver)?;
+    let tests = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-test");
+    // The program is static and can say on the host which tests it has.
+    let mut profiles = VecDeque::new();
+    for profile in PROFILES {
+        let chosen =
+            choice.profiles.is_empty() || choice.profiles.iter().any(|name| name == profile.name);
+        if chosen && has_tests(&tests, profile, choice.filter)? {
+            profiles.push_back(profile);
+        }
+    }
+    let boot = |profile: &Profile| -> Result<Tally> {
+        let mut guest = kit.guest(false)?;
+        let mut job = Job {
+            argv: vec![
+                "mapbuf-test".into(),
+                "--profile".into(),
+                profile.name.into(),
+            ],
+            ..Job::default()
+        };
+        if !choice.filter.is_empty() {
+            job.argv.push(choice.filter.into());
+        }
+        kit.load(&mut guest, &mut job, &modules, profile.module_parameters)?;
+        kit.command(&mut guest)?;
+        kit.examples(&mut guest, &mut job)?;
+        guest.program(&tests)?;
+        job.unload.push("mapbuf".into());
+        let mut machine = kit.machine();
+        machine.memory = profile.memory_mib;
+        machine.processors = profile.processors;
+        machine.append = profile.append.iter().map(|&word| word.to_owned()).collect();
+        machine.qemu_arguments = profile
+            .qemu_args
+            .iter()
+            .map(|&word| word.to_owned())
+            .collect();
+        machine.timeout = Some(Duration::from_secs(profile.timeout_seconds));
+        let begun = Instant::now();
+        let mut results = Results::default();
+        let report = qemu::run(
+            &machine,
+            &kit.kernel,
+            guest.archive,
+            &job,
+            None,
+            &mut |stream, bytes| {
+                results.take(stream, bytes);
+            },
+        )?;
+        let log = logs.join(format!("stock-{}.log", profile.name));
+        Ok(results.conclude(profile, &report, begun.elapsed(), &log)?)
+    };
+
+    let slots = Slots::new(choice.jobs);
+    let queue = Mutex::new(profiles);
+    let outcome = Mutex::new((Tally::default(), Vec::new()));
+    kit.ui.note("stock: booting the guests");
+    thread::scope(|scope| {
+        for _ in 0..choice.jobs {
+            scope.spawn(|| loop {
+                let profile = lock(&queue).pop_front();
+                let Some(profile) = profile else {
+                    return;
+                };
+                let _slot = slots.take(u64::from(profile.memory_mib) + OVERHEAD);
+                let result = boot(profile);
+                let mut outcome = lock(&outcome);
+                match result {
+                    Ok(tally) => outcome.0.add(tally),
+                    Err(error) => outcome.1.push(error),
+                }
+            });
+        }
+    });
+    let (tally, errors) = outcome
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    match errors.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(tally),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn has_tests(program: &PathBuf, profile: &Profile, filter: &str) -> Result<bool> {
+    let mut command = Command::new(program);
+    command.args(["--profile", profile.name, "--list"]);
+    if !filter.is_empty() {
+        command.arg(filter);
+    }
+    let output = command
+        .output()
+        .context("mapbuf-test could not be started")?;
+    if !output.status.success() {
+        bail!(
+            "mapbuf-test --list failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(!output.stdout.is_empty())
+}
+
+/// The host's memory, shared out to guests.
+struct Slots {
+    free: Mutex<(usize, u64)>,
+    changed: Condvar,
+    all: usize,
+}
+
+struct Slot<'a> {
+    slots: &'a Slots,
+    memory: u64,
+}
+
+impl Slots {
+    fn new(jobs: usize) -> Self {
+        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let available = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemAvailable:"))
+            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
+            .map_or(u64::MAX, |kib| kib / 1024);
+        Self {
+            free: Mutex::new((jobs, available)),
+            changed: Condvar::new(),
+            all: jobs,
+        }
+    }
+
+    /// Waits until there is memory for another guest; the only one always gets a place.
+    fn take(&self, memory: u64) -> Slot<'_> {
+        let mut free = lock(&self.free);
+        while free.0 < self.all && free.1 < memory {
+            free = self
+                .changed
+                .wait(free)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        free.0 -= 1;
+        free.1 = free.1.saturating_sub(memory);
+        Slot {
+            slots: self,
+            memory,
+        }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let mut free = lock(&self.slots.free);
+        free.0 += 1;
+        free.1 = free.1.saturating_add(self.memory);
+        self.slots.changed.notify_all();
+    }
+}
+
+/// What `mapbuf-test` has said.
+#[derive(Debug, Default)]
+struct Results {
+    text: String,
+    partial: Vec<u8>,
+    plan: Option<u64>,
+    tally: Tally,
+    closed: bool,
+    remarks: Vec<String>,
+}
+
+impl Results {
+    fn take(&mut self, stream: qemu::Stream, bytes: &[u8]) {
+        if stream == qemu::Stream::Stderr {
+            self.text.push_str(&String::from_utf8_lossy(bytes));
+            return;
+        }
+        self.partial.extend_from_slice(bytes);
+        while let Some(end) = self.partial.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            self.text.push_str(&line);
+            self.line(line.trim_end());
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        if let Some(plan) = line.strip_prefix("plan ") {
+            self.plan = plan.parse().ok();
+        } else if line.starts_with("ok ") {
+            self.tally.passed += 1;
+        } else if line.starts_with("FAILED ") {
+            self.tally.failed += 1;
+            self.remarks.push(line.to_owned());
+        } else if line.starts_with("skipped ") {
+            self.tally.skipped += 1;
+            self.remarks.push(line.to_owned());
+        } else if line.contains(" passed, ") && line.contains(" failed") {
+            self.closed = true;
+        }
+    }
+
+    /// Counts what was lost, says what is to be said, and keeps the rest in a log.
+    fn conclude(
+        mut self,
+        profile: &Profile,
+        report: &qemu::Report,
+        took: Duration,
+        log: &Path,
+    ) -> Result<Tally> {
+        let name = profile.name;
+        let seen = self.tally.passed + self.tally.failed + self.tally.skipped;
+        let expected_status = i32::from(self.tally.failed > 0);
+        let mut failures = Vec::new();
+        match self.plan {
+            None => failures.push("the tests did not begin".to_owned()),
+            Some(plan) if plan != seen => {
+                failures.push(format!(
+                    "{plan} tests were planned and {seen} gave a result"
+                ));
+                // Each that is missing is one that failed; the sentence stands for one of them.
+                self.tally.failed += plan.saturating_sub(seen).saturating_sub(1);
+            }
+            Some(_) if !self.closed => {
+                failures.push("the tests did not end as they should".to_owned())
+            }
+            Some(_) => {}
+        }
+        let program_well = report.program == Some(Ending::Exited(expected_status));
+        match &report.verdict {
+            Verdict::Exited(_) if program_well => {}
+            // A failure of the kernel's is not undone by tests that passed.
+            verdict => failures.push(verdict.to_string()),
+        }
+        failures.extend(
+            report
+                .complaints
+                .iter()
+                .map(|complaint| format!("guest: {complaint}")),
+        );
+        failures.dedup();
+        let mut text = format!("# What mapbuf-test said\n{}", self.text);
+        text.push_str("\n# The kernel's log\n");
+        for line in &report.log {
+            writeln!(text, "{line}")?;
+        }
+        if !report.qemu.is_empty() {
+            write!(text, "\n# QEMU\n{}", report.qemu)?;
+        }
+        fs::write(log, text)?;
+        let excerpts = splat::excerpts(&report.log);
+        let mut out = String::new();
+        for remark in &self.remarks {
+            writeln!(out, "{name}: {remark}")?;
+        }
+        for failure in &failures {
+            writeln!(out, "{name}: FAILED: {failure}")?;
+        }
+        for line in excerpts.iter().take(120) {
+            writeln!(out, "    {line}")?;
+        }
+        if !failures.is_empty() && excerpts.is_empty() {
+            let from = report.log.len().saturating_sub(15);
+            for line in report.log.get(from..).unwrap_or_default() {
+                writeln!(out, "    {line}")?;
+            }
+        }
+        if !failures.is_empty() {
+            self.tally.failed += 1;
+        }
+        if self.tally.failed > 0 {
+            writeln!(out, "    (all of it: {})", log.display())?;
+        }
+        let Tally {
+            passed,
+            failed,
+            skipped,
+        } = self.tally;
+        let boot = report.boot_time.map_or(0.0, |time| time.as_secs_f32());
+        writeln!(
+            out,
+            "stock {name}: {passed} ok, {failed} not, {skipped} left out, in {:.0} s (boot {boot:.1} s)",
+            took.as_secs_f32()
+        )?;
+        vm::to_own_streams(qemu::Stream::Stdout, out.as_bytes());
+        Ok(self.tally)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(verdict: Verdict, program: Option<Ending>) -> qemu::Report {
+        qemu::Report {
+            verdict,
+            program,
+            log: vec!["[    0.000000] x".into()],
+            complaints: Vec::new(),
+            files: Vec::new(),
+            qemu: String::new(),
+            boot_time: None,
+        }
+    }
+
+    fn conclude(said: &str, verdict: Verdict, program: Option<Ending>) -> Tally {
+        let mut results = Results::default();
+        // In pieces, as they may arrive.
+        for piece in said.as_bytes().chunks(7) {
+            results.take(qemu::Stream::Stdout, piece);
+        }
+        let log = std::env::temp_dir().join(format!(
+            "mapbuf-results-{}-{}",
+            std::process::id(),
+            said.len()
+        ));
+        let tally = results
+            .conclude(
+                &PROFILES[0],
+                &report(verdict, program),
+                Duration::ZERO,
+                &log,
+            )
+            .unwrap();
+        fs::remove_file(log).unwrap();
+        tally
+    }
+
+    const ALL_WELL: &str = "plan 2\nok a\nok b\n2 passed, 0 failed\n";
+
+    #[test]
+    fn only_a_whole_run_is_well() {
+        let zero = Some(Ending::Exited(0));
+        let well = conclude(ALL_WELL, Verdict::Exited(0), zero);
+        assert_eq!((well.passed, well.failed), (2, 0));
+        // A splat, a lost end, a wrong status, a short plan, silence from the first.
+        assert_eq!(conclude(ALL_WELL, Verdict::Splat, zero).failed, 1);
+        assert_eq!(
+            conclude(ALL_WELL, Verdict::Exited(1), Some(Ending::Exited(1))).failed,
+            1
+        );
+        assert_eq!(
+            conclude("plan 2\nok a\nok b\n", Verdict::Exited(0), zero).failed,
+            1
+        );
+        assert_eq!(
+            conclude("plan 5\nok a\nok b\n", Verdict::Panic, None).failed,
+            3
+        );
+        assert_eq!(conclude("", Verdict::Silent, None).failed, 1);
+        assert_eq!(conclude("", Verdict::Exited(0), zero).failed, 1);
+    }
+
+    #[test]
+    fn failures_are_counted_once() {
+        let said = "plan 3\nok a\nFAILED b: why\nskipped c: no\n1 passed, 1 failed, 1 skipped\n";
+        let tally = conclude(said, Verdict::Exited(1), Some(Ending::Exited(1)));
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 1,
+                failed: 1,
+                skipped: 1
+            }
+        );
+    }
+}
