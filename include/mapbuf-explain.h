@@ -185,6 +185,12 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "NoCoherentMemory";
 	case 217:
 		return "Interrupted";
+	case 218:
+		return "NodeOfDevice";
+	case 219:
+		return "NoDescriptor";
+	case 220:
+		return "CacheRefused";
 	case 301:
 		return "UnknownMethod";
 	case 302:
@@ -297,6 +303,12 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "the kernel found no DMA-coherent run of {0:bytes} (without a CMA area it gives at most {1:bytes})";
 	case 217:
 		return "a fatal signal came when {1:bytes} of {0:bytes} were gathered";
+	case 218:
+		return "coherent memory comes from the device's own NUMA node, and node {0:signed} was asked for";
+	case 219:
+		return "the process has as many open descriptors as it may";
+	case 220:
+		return "the kernel could not make its own view of this memory {0:cache} (errno {1})";
 	case 301:
 		return "there is no method number {0}";
 	case 302:
@@ -409,6 +421,12 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "boot with cma=SIZE (larger than the buffer) on the kernel command line, or use several smaller buffers";
 	case 217:
 		return "nothing: what was gathered has been given back";
+	case 218:
+		return "use -1 (any node), or the kind contiguous";
+	case 219:
+		return "close some, or raise the limit (ulimit -n)";
+	case 220:
+		return "use cached; other modes need x86, and a little free memory for page tables";
 	case 301:
 		return "QUERY gives a mask of the methods; 0 is auto";
 	case 302:

@@ -213,6 +213,12 @@ enum mapbuf_reason {
   MAPBUF_REASON_NO_COHERENT_MEMORY = 216,
   // (bytes, done): a fatal signal came while memory was being gathered.
   MAPBUF_REASON_INTERRUPTED = 217,
+  // (node): coherent memory comes from the NUMA node of the device, not from one that the caller names.
+  MAPBUF_REASON_NODE_OF_DEVICE = 218,
+  // (): the process has as many descriptors as it may.
+  MAPBUF_REASON_NO_DESCRIPTOR = 219,
+  // (cache, errno): the kernel could not change the cache mode of its own view of the memory.
+  MAPBUF_REASON_CACHE_REFUSED = 220,
   // (method): no such method.
   MAPBUF_REASON_UNKNOWN_METHOD = 301,
   // (offset): no buffer at this `mmap` offset.

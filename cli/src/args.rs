@@ -1,7 +1,7 @@
 //! The command line, and the help that teaches it.
 
 use crate::hex::Bytes;
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args as Group, Parser, Subcommand, ValueEnum};
 use mapbuf::{Cache, Kind};
 use std::path::PathBuf;
 
@@ -169,13 +169,16 @@ pub struct DumpArgs {
     /// How many bytes; without this, all to the end
     #[arg(long, value_parser = mapbuf::parse_size)]
     pub length: Option<u64>,
+    /// Let a '*' stand for lines that are the same as the one before and the one behind them
+    #[arg(short = 'a', long)]
+    pub autoskip: bool,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 /// Write a byte, or bytes at each page's start, into a named buffer
 #[derive(Debug, Group)]
-#[command(after_long_help = "Examples:
+#[command(group = ArgGroup::new("what").required(true), after_long_help = "Examples:
   mapbuf fill ring --byte 00
   mapbuf fill ring --pages ddccbbaa
   mapbuf fill ring --byte ff --offset 4K --length 4K")]
@@ -183,10 +186,10 @@ pub struct FillArgs {
     /// The buffer's name
     pub name: String,
     /// The byte, in hexadecimal, for every place
-    #[arg(long, value_name = "HEX", value_parser = one_byte, required_unless_present = "pages")]
+    #[arg(long, value_name = "HEX", group = "what", value_parser = one_byte)]
     pub byte: Option<u8>,
     /// Bytes for the start of each page, in hexadecimal; the rest of the page stays
-    #[arg(long, value_name = "HEXBYTES", conflicts_with = "byte")]
+    #[arg(long, value_name = "HEXBYTES", group = "what")]
     pub pages: Option<Bytes>,
     /// The first byte
     #[arg(long, default_value = "0", value_parser = mapbuf::parse_size)]

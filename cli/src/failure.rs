@@ -25,6 +25,14 @@ pub enum Failure {
     /// The driver, or the kernel about it.
     #[error(transparent)]
     Driver(#[from] mapbuf::Error),
+    /// The driver, after a part was done.
+    #[error("{source}")]
+    Partly {
+        /// What was done, in the name that JSON has for it.
+        done: (&'static str, Vec<String>),
+        /// What went wrong then.
+        source: mapbuf::Error,
+    },
     /// The command line, beyond what its grammar says.
     #[error("{0}")]
     Usage(String),
@@ -70,7 +78,7 @@ impl Failure {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Driver(error) => of_driver(error),
+            Self::Driver(error) | Self::Partly { source: error, .. } => of_driver(error),
             Self::Usage(_) => USAGE,
             Self::NoModule(_) => MISSING,
             Self::Module { errno, .. } => match errno.raw_os_error() {
@@ -89,7 +97,7 @@ impl Failure {
     fn to_json(&self) -> Value {
         let mut error = json!({ "message": self.to_string(), "exit_code": self.exit_code() });
         match self {
-            Self::Driver(driver) => {
+            Self::Driver(driver) | Self::Partly { source: driver, .. } => {
                 error["errno"] = json!(driver.errno().and_then(errno_name));
                 error["remedy"] = json!(driver.remedy());
                 if let Some(refusal) = driver.refusal() {
@@ -101,7 +109,14 @@ impl Failure {
             Self::Held(holders) => error["holders"] = json!(holders),
             _ => {}
         }
-        json!({ "error": error })
+        let mut answer = json!({ "error": error });
+        if let Self::Partly {
+            done: (name, done), ..
+        } = self
+        {
+            answer[*name] = json!(done);
+        }
+        answer
     }
 }
 

@@ -37,13 +37,14 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
-/// Shows bytes as `xxd` does, 16 to a line, with the offset of the first one. Lines that are the same as the one before
-/// are left out where there are more than two of them, behind one `*`.
+/// Shows bytes as `xxd` does, 16 to a line, with the offset of the first one.
 pub struct Dump<'a> {
     /// The bytes.
     pub bytes: &'a [u8],
     /// Where the first one lies.
     pub offset: u64,
+    /// Whether a `*` stands for lines that are the same as the one before and the one behind them.
+    pub skip_repeats: bool,
 }
 
 impl fmt::Display for Dump<'_> {
@@ -53,7 +54,9 @@ impl fmt::Display for Dump<'_> {
         for (number, line) in lines.iter().enumerate() {
             let same_as = |other: Option<usize>| other.and_then(|n| lines.get(n)) == Some(line);
             // The first of a series is shown, and the last, so that its end is seen.
-            let skip = same_as(number.checked_sub(1)) && same_as(number.checked_add(1));
+            let skip = self.skip_repeats
+                && same_as(number.checked_sub(1))
+                && same_as(number.checked_add(1));
             if skip && !skipping {
                 writeln!(f, "*")?;
             }
@@ -102,6 +105,7 @@ mod tests {
         let dump = Dump {
             bytes,
             offset: 0x1000,
+            skip_repeats: false,
         };
         assert_eq!(
             dump.to_string(),
@@ -117,6 +121,7 @@ mod tests {
         let shown = Dump {
             bytes: &bytes,
             offset: 0,
+            skip_repeats: true,
         }
         .to_string();
         let offsets: Vec<&str> = shown
@@ -144,7 +149,7 @@ mod tests {
         #[test]
         fn nothing_panics(text in any::<String>(), bytes in proptest::collection::vec(any::<u8>(), 0..100), offset in 0..u64::MAX / 2) {
             let _ = text.parse::<Bytes>();
-            let _ = Dump { bytes: &bytes, offset }.to_string();
+            let _ = Dump { bytes: &bytes, offset, skip_repeats: true }.to_string();
         }
     }
 }

@@ -2,9 +2,7 @@
 
 /// Bytes that do not lie within a buffer or a mapping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "{len} bytes from byte {offset} do not lie within {size} bytes; stay at or below byte {size}"
-)]
+#[error("{len} bytes from byte {offset} on would pass the end at byte {size}; stay below it")]
 pub struct OutOfBounds {
     /// Where the first byte would be.
     pub offset: u64,

@@ -227,7 +227,7 @@ mod tests {
         });
         assert_eq!(
             error.to_string(),
-            "4 bytes from byte 8 do not lie within 10 bytes; stay at or below byte 10"
+            "4 bytes from byte 8 on would pass the end at byte 10; stay below it"
         );
     }
 

@@ -39,7 +39,8 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
             "{}",
             Dump {
                 bytes: &bytes,
-                offset
+                offset,
+                skip_repeats: args.autoskip,
             }
         ) {
             Ok(()) => {}

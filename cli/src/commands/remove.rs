@@ -31,11 +31,17 @@ pub fn run(args: &RemoveArgs) -> Result<(), Failure> {
     }
     match failed {
         None => output::answer(args.output, &Removed { removed }),
-        Some(error) => {
+        Some(source) => {
             if !args.output.json {
-                anstream::print!("{}", Removed { removed });
+                anstream::print!(
+                    "{}",
+                    Removed {
+                        removed: removed.clone()
+                    }
+                );
             }
-            Err(error.into())
+            let done = ("removed", removed);
+            Err(Failure::Partly { done, source })
         }
     }
 }

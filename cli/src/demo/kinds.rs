@@ -177,8 +177,7 @@ fn draw(
     frames::touch(mapping)?;
     let (summary, verdict) = picture.summary();
     demo.stage.line("");
-    demo.stage
-        .line(&format!("{}: {summary}: {verdict}", buffer.kind().name()));
+    demo.stage.headline(buffer.kind().name(), &summary, verdict);
     demo.stage.picture(&picture);
     if let [only] = segments.as_slice() {
         if only.dma_address != ADDRESS_HIDDEN {

@@ -108,6 +108,13 @@ impl Stage {
         }
     }
 
+    /// Says what the picture shows.
+    pub fn headline(&self, kind: &str, summary: &str, verdict: &str) {
+        self.print(&format!(
+            "  {BOLD}{kind}{BOLD:#}: {summary}: {BOLD}{verdict}{BOLD:#}"
+        ));
+    }
+
     /// Draws which virtual page lies on which frame.
     pub fn picture(&self, picture: &Picture) {
         let (left, axis, right) = picture.axis();
