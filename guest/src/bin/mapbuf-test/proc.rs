@@ -64,7 +64,7 @@ pub fn vma_at(address: usize) -> Option<Vma> {
 }
 
 /// The page frame under an address of this process (root only): `/proc/self/pagemap`, bits 0-54, bit 63 present.
-/// Special entries (PFN maps) are shown too: `pte_to_pagemap_entry` takes `pte_pfn` before it looks for a page.
+/// PFN maps are left out.
 pub fn frame_at(address: usize) -> Option<u64> {
     let file = File::open("/proc/self/pagemap").ok()?;
     let mut bytes = [0; 8];

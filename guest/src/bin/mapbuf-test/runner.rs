@@ -81,7 +81,7 @@ fn one_line(text: &str) -> String {
 
 fn run_one(test: &Test) -> Result<(), Failure> {
     let (mut read, mut write) = sys::pipe().map_err(Failure::from)?;
-    let child = sys::fork(|| {
+    let child = sys::fork(move || {
         sys::lead_group();
         let panicked = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let message = std::sync::Arc::clone(&panicked);

@@ -150,7 +150,7 @@ fn free_races_mmap() -> Outcome {
                 check!(found == 0 || found >> 32 == 0x77, "found {found:#x}");
                 map.set_u64(PAGE, 0x77 << 32 | round);
             }
-            Err(error) => one_of(error, &[Reason::NothingAtOffset])?,
+            Err(error) => one_of(error, &[Reason::NoSuchId])?,
         }
         Ok(())
     };

@@ -27,7 +27,7 @@ tests! { "module":
 
 /// The module's file.
 fn module_file() -> Outcome<File> {
-    let path = std::env::var("MAPBUF_KO").unwrap_or_else(|_| "/mapbuf.ko".into());
+    let path = std::env::var("MAPBUF_MODULE").unwrap_or_else(|_| "/lib/modules/mapbuf.ko".into());
     File::open(&path).map_err(|error| Failure::new(format!("{path}: {error}")))
 }
 

@@ -428,13 +428,6 @@ fn named_node_serves_its_buffer_alone() -> Outcome {
             Reason::NeedsSession,
             &needs(Operation::Name),
         )?;
-        let unname = node.unname("alone");
-        refused(
-            unname,
-            Operation::Unname,
-            Reason::NeedsSession,
-            &needs(Operation::Unname),
-        )?;
         let offset = node.offset(0, Method::Auto);
         refused(
             offset,

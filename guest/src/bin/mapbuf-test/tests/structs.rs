@@ -465,7 +465,8 @@ fn unknown_numbers_are_no_ioctls() -> Outcome {
     for number in [11_u32, 12, 0x7f, 0xff] {
         let mut bytes = vec![0; 64];
         set_size(&mut bytes, 64);
-        let result = session.ioctl_bytes(3 << 30 | 64 << 16 | MAGIC << 8 | number, &mut bytes);
+        let number = 3 << 30 | 64 << 16 | MAGIC << 8 | number;
+        let result = session.ioctl_bytes(number, &mut bytes);
         refused(
             result,
             Operation::UnknownIoctl,
