@@ -41,7 +41,8 @@ use crate::{
         vma::{
             Fault,
             NewVma,
-            Outcome, //
+            Outcome,
+            Page, //
         },
     },
     Driver,
@@ -306,5 +307,15 @@ impl Exporter for Buffer {
 
     fn fault(&self, fault: Fault<'_>) -> Outcome {
         mapping::fault::answer(self.memory.backing(), fault)
+    }
+
+    fn page_bytes(&self, page: Page, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        let memory = self.memory.backing();
+        let index = match page {
+            Page::Index(index) => index,
+            // Copy-on-write by frame number is for one run: see `policy::plan`.
+            Page::Frame(frame) => usize::try_from(frame.checked_sub(memory.pfn(0)?)?).ok()?,
+        };
+        memory.bytes(index, offset, length)
     }
 }

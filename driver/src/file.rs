@@ -195,7 +195,6 @@ impl MapbufFile {
                 buffer: buffer.clone(),
                 page,
                 method: Method::Auto,
-                by_id: false,
             }),
         }
     }
@@ -203,10 +202,10 @@ impl MapbufFile {
     /// The buffer at a position in the file, and the byte in it.
     fn bytes_at(&self, position: u64) -> Result<(BufferRef, u64), Refusal> {
         let page = position / PAGE_SIZE as u64;
-        let target = self.target(page)?;
-        if target.by_id {
+        if matches!(self.opened, Opened::Session(_)) && place::id_at(page).is_some() {
             return Err(Reason::OffsetIsId.with(&[position]));
         }
+        let target = self.target(page)?;
         let offset = target.page * PAGE_SIZE as u64 + position % PAGE_SIZE as u64;
         Ok((target.buffer, offset))
     }

@@ -31,22 +31,23 @@ pub(crate) fn carry_out(memory: &Memory, vma: &NewVma<'_>, plan: &Plan) -> Resul
     vma.set_cache(memory.cache());
     let backing = memory.backing();
     match plan.way {
-        Way::Remap => remap::whole(backing, vma),
-        Way::RemapEach => remap::each(backing, vma),
-        Way::IoRemap => remap::io(backing, vma),
-        Way::Iomap => remap::iomap(backing, vma),
-        Way::Insert => insert::insert(backing, vma),
-        Way::MapPages => insert::map_pages(backing, vma),
-        Way::Vmalloc => vmalloc::map(memory, vma),
-        Way::Dma => dma::map(memory, vma),
-        Way::FaultPage => answer(vma, Answer::Page),
-        Way::FaultPfn => answer(vma, Answer::Pfn),
-        Way::FaultHugeFolio => answer(vma, Answer::HugeFolio),
-        Way::FaultHugePfn => answer(vma, Answer::HugePfn),
+        Way::Remap => remap::whole(backing, vma)?,
+        Way::RemapEach => remap::each(backing, vma)?,
+        Way::IoRemap => remap::io(backing, vma)?,
+        Way::Iomap => remap::iomap(backing, vma)?,
+        Way::Insert => insert::insert(backing, vma)?,
+        Way::MapPages => insert::map_pages(backing, vma)?,
+        Way::Vmalloc => vmalloc::map(memory, vma)?,
+        Way::Dma => dma::map(memory, vma)?,
+        Way::FaultPage | Way::FaultPfn | Way::FaultHugeFolio | Way::FaultHugePfn => {}
     }
-}
-
-fn answer(vma: &NewVma<'_>, by: Answer) -> Result {
-    vma.answer_faults::<Buffer>(by);
+    vma.answer_faults::<Buffer>(match plan.way {
+        Way::Remap | Way::RemapEach | Way::IoRemap | Way::Iomap | Way::Dma => Answer::Never,
+        Way::Insert | Way::MapPages | Way::Vmalloc => Answer::Refill,
+        Way::FaultPage => Answer::Page,
+        Way::FaultPfn => Answer::Pfn,
+        Way::FaultHugeFolio => Answer::HugeFolio,
+        Way::FaultHugePfn => Answer::HugePfn,
+    });
     Ok(())
 }

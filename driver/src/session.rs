@@ -81,8 +81,6 @@ pub(crate) struct Target {
     /// The page of the buffer at the offset.
     pub(crate) page: u64,
     pub(crate) method: Method,
-    /// The offset is an id.
-    pub(crate) by_id: bool,
 }
 
 /// An open file of an allocator node.
@@ -239,23 +237,24 @@ impl Session {
 
     /// What a page offset means: an id, or a place in a packed range.
     pub(crate) fn target(&self, page: u64) -> Result<Target, Refusal> {
+        let nothing = Reason::NothingAtOffset.with(&[page.saturating_mul(PAGE_SIZE as u64)]);
         if let Some(id) = place::id_at(page) {
+            if id == 0 {
+                return Err(nothing);
+            }
             return Ok(Target {
                 buffer: self.buffer(id)?,
                 page: 0,
                 method: Method::Auto,
-                by_id: true,
             });
         }
         let table = self.table.lock();
-        let nothing = Reason::NothingAtOffset.with(&[page.saturating_mul(PAGE_SIZE as u64)]);
         let cursor = table.places.cursor_lower_bound(&page).ok_or(nothing)?;
         let (_, place) = cursor.current();
         Ok(Target {
             buffer: place.buffer.clone(),
             page: page.checked_sub(place.first).ok_or(nothing)?,
             method: place.method,
-            by_id: false,
         })
     }
 

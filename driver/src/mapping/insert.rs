@@ -4,15 +4,11 @@
 //! again, so faults put them back.
 
 use crate::{
-    buffer::Buffer,
     memory::Backing,
     sys::{
         caller,
         pages::PageRef,
-        vma::{
-            Answer,
-            NewVma, //
-        },
+        vma::NewVma, //
     },
 };
 use kernel::prelude::*;
@@ -39,14 +35,11 @@ pub(super) fn insert(memory: &dyn Backing, vma: &NewVma<'_>) -> Result {
         at += batch.len();
         caller::breathe();
     }
-    vma.answer_faults::<Buffer>(Answer::Refill);
     Ok(())
 }
 
 /// `vm_map_pages`, which takes all pages of the buffer and begins at the VMA's page offset.
 pub(super) fn map_pages(memory: &dyn Backing, vma: &NewVma<'_>) -> Result {
     let mut all = pages(memory, 0, memory.len())?;
-    vma.map_pages(&mut all)?;
-    vma.answer_faults::<Buffer>(Answer::Refill);
-    Ok(())
+    vma.map_pages(&mut all)
 }

@@ -3,12 +3,8 @@
 //! `remap_vmalloc_range`.
 
 use crate::{
-    buffer::Buffer,
     memory::Memory,
-    sys::vma::{
-        Answer,
-        NewVma, //
-    },
+    sys::vma::NewVma, //
 };
 use kernel::prelude::*;
 
@@ -16,7 +12,5 @@ pub(super) fn map(memory: &Memory, vma: &NewVma<'_>) -> Result {
     let Memory::Vmalloc(memory) = memory else {
         return Err(EINVAL);
     };
-    vma.vmalloc(memory.area())?;
-    vma.answer_faults::<Buffer>(Answer::Refill);
-    Ok(())
+    vma.vmalloc(memory.area())
 }

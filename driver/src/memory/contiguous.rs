@@ -3,8 +3,11 @@
 //! `contiguous`: one physically contiguous run.
 //!
 //! Where it comes from depends on its size. A power of two of pages up to a PMD entry is one folio; any
-//! other size up to the page allocator's largest block is a block that was split, its rest given back;
-//! what is larger is gathered by moving other memory away (`alloc_contig_pages`), and where that fails it
+//! other size up to the page allocator's largest block is a block that was split, its rest given back.
+//! Both are charged to the memory cgroup, so when that is full there is nothing to fall back on: the
+//! other sources are not charged.
+//!
+//! What is larger is gathered by moving other memory away (`alloc_contig_pages`), and where that fails it
 //! comes from the CMA area that the machine was booted with. CMA memory must stay movable, so it is
 //! mapped by page frame number only: a pin would wait for it to move, for ever.
 
@@ -47,17 +50,13 @@ impl Contiguous {
         let order = pages.ilog2();
         let run = if pages.is_power_of_two() && order <= phys::pmd_order() {
             Run::folio(order, spec.node, true)
-        } else {
+        } else if pages <= 1 << phys::MAX_ORDER {
             Run::split(pages, spec.node)
+        } else {
+            // A CMA area lies where it lies, whatever node was asked for.
+            let cma = || spec.node.is_any().then(|| Run::cma(pages)).flatten();
+            Run::contig(pages, spec.node).or_else(cma)
         };
-        let run = run.or_else(|| Run::contig(pages, spec.node)).or_else(|| {
-            // A CMA area lies where it lies.
-            if spec.node.is_any() {
-                Run::cma(pages)
-            } else {
-                None
-            }
-        });
         let most = (PAGE_SIZE as u64) << phys::MAX_ORDER;
         let run = run.ok_or_else(|| spec.out_of_memory(Reason::NoContiguousMemory, 0, most))?;
         run.set_index(0);

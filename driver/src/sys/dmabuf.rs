@@ -4,10 +4,12 @@
 
 use super::{
     helpers::*,
+    user::Bytes,
     vma::{
         Fault,
         NewVma,
-        Outcome, //
+        Outcome,
+        Page, //
     },
 };
 use core::{
@@ -38,6 +40,9 @@ pub(crate) trait Exporter: Send + Sync + Sized + 'static {
 
     /// Answers a fault in such a VMA.
     fn fault(&self, fault: Fault<'_>) -> Outcome;
+
+    /// The kernel's own view of a page, from `offset` in it, at most `length` bytes.
+    fn page_bytes(&self, page: Page, offset: usize, length: usize) -> Option<Bytes<'_>>;
 }
 
 /// A reference to a dma-buf of ours.

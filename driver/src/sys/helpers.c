@@ -10,6 +10,7 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-map-ops.h>
 #include <linux/fs.h>
+#include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/nodemask.h>
@@ -122,6 +123,12 @@ void mapbuf_set_folio_index(struct page *page, pgoff_t index)
 struct page *mapbuf_alloc_pages_node(int nid, gfp_t gfp, unsigned int order)
 {
 	return alloc_pages_node(nid, gfp, order);
+}
+
+/* alloc_contig_pages() takes no NUMA_NO_NODE: it asks for the zone list of the node as it stands. */
+struct page *mapbuf_alloc_contig(unsigned long count, gfp_t gfp, int nid)
+{
+	return alloc_contig_pages(count, gfp, nid == NUMA_NO_NODE ? numa_mem_id() : nid, NULL);
 }
 
 bool mapbuf_node_has_memory(int nid)
@@ -252,6 +259,11 @@ unsigned long mapbuf_copy_in(void *to, const void __user *from, unsigned long si
 	if (!access_ok(from, size))
 		return size;
 	return __copy_from_user(to, from, size);
+}
+
+void mapbuf_memcpy(void *to, const void *from, unsigned long size)
+{
+	memcpy(to, from, size);
 }
 
 /* The calling thread. */

@@ -42,6 +42,7 @@ extern "C" {
     pub(super) fn mapbuf_begins_folio(page: *mut page, count: c_ulong) -> bool;
     pub(super) fn mapbuf_set_folio_index(page: *mut page, index: c_ulong);
     pub(super) fn mapbuf_alloc_pages_node(nid: c_int, gfp: gfp_t, order: c_uint) -> *mut page;
+    pub(super) fn mapbuf_alloc_contig(count: c_ulong, gfp: gfp_t, nid: c_int) -> *mut page;
     pub(super) fn mapbuf_node_has_memory(nid: c_int) -> bool;
     pub(super) fn mapbuf_pmd_order() -> c_uint;
     pub(super) fn mapbuf_vmap(pages: *mut *mut page, count: c_uint, cache: u32) -> *mut c_void;
@@ -71,6 +72,7 @@ extern "C" {
     pub(super) fn mapbuf_count_mappings(file: *mut file) -> c_uint;
 
     pub(super) fn mapbuf_copy_in(to: *mut c_void, from: *const c_void, size: c_ulong) -> c_ulong;
+    pub(super) fn mapbuf_memcpy(to: *mut c_void, from: *const c_void, size: c_ulong);
 
     pub(super) fn mapbuf_cond_resched();
     pub(super) fn mapbuf_fatal_signal_pending() -> bool;

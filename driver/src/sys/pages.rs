@@ -175,12 +175,11 @@ impl Run {
     }
 
     /// `count` zeroed pages of any number, each with a reference count of its own, by moving others away.
+    /// The memory cgroup is not charged: the kernel has no way to (`__alloc_contig_verify_gfp_mask`).
     pub(crate) fn contig(count: usize, node: NumaNode) -> Option<Self> {
         let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
-        // SAFETY: Any count and flags may be asked for.
-        let first = unsafe {
-            bindings::alloc_contig_pages_noprof(count, gfp, node.id(), core::ptr::null_mut())
-        };
+        // SAFETY: Any count may be asked for; a node that is named has memory.
+        let first = unsafe { mapbuf_alloc_contig(count, gfp, node.id()) };
         // INVARIANT: The kernel gave `count` contiguous pages with a reference each, ours.
         let run = Self {
             first: PageRef(NonNull::new(first)?),

@@ -2,7 +2,10 @@
 
 //! User memory: the structs of the interface, and bytes of buffers.
 
-use super::helpers::mapbuf_copy_in;
+use super::helpers::{
+    mapbuf_copy_in,
+    mapbuf_memcpy, //
+};
 use crate::{
     abi::{
         reason::{
@@ -173,6 +176,27 @@ impl Bytes<'_> {
             )
         };
         self.length.saturating_sub(left)
+    }
+
+    /// Copies them to the kernel's own memory.
+    ///
+    /// # Safety
+    ///
+    /// There is room for [`Self::len`] bytes at `to`, which is not this memory.
+    pub(super) unsafe fn copy_to_kernel(&self, to: *mut u8) {
+        // SAFETY: The source is valid by the type's invariants, the destination by the safety
+        // requirements. It is C's `memcpy`, so others may change the source meanwhile.
+        unsafe { mapbuf_memcpy(to.cast(), self.address.cast(), self.length) };
+    }
+
+    /// Copies the kernel's own memory in.
+    ///
+    /// # Safety
+    ///
+    /// There are [`Self::len`] bytes at `from`, which is not this memory.
+    pub(super) unsafe fn copy_from_kernel(&self, from: *const u8) {
+        // SAFETY: As for `copy_to_kernel`.
+        unsafe { mapbuf_memcpy(self.address.cast(), from.cast(), self.length) };
     }
 
     /// Copies user memory in; answers with how many bytes were copied. The rest stays as it was.

@@ -21,9 +21,16 @@ use crate::{
 use kernel::{
     bindings,
     error::to_result,
+    ffi::{
+        c_int,
+        c_uint,
+        c_ulong,
+        c_void, //
+    },
     mm::virt::{
         flags,
-        VmaNew, //
+        VmaNew,
+        VmaRef, //
     },
     page::PAGE_SIZE,
     prelude::*, //
@@ -93,6 +100,7 @@ impl<'a> NewVma<'a> {
     /// is in [`Exporter::mmap`].
     pub(crate) fn answer_faults<T: Exporter>(&self, by: Answer) {
         let operations = match by {
+            Answer::Never => &Operations::<T>::NEVER,
             Answer::Page => &Operations::<T>::PAGE,
             Answer::Refill => &Operations::<T>::REFILL,
             Answer::Pfn => &Operations::<T>::PFN,
@@ -193,9 +201,20 @@ impl<'a> NewVma<'a> {
     }
 }
 
+/// A page of a buffer, as a VMA's page offset tells it.
+#[derive(Clone, Copy)]
+pub(crate) enum Page {
+    /// By its place in the buffer.
+    Index(usize),
+    /// By its frame number.
+    Frame(u64),
+}
+
 /// How the faults of a VMA are answered.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Answer {
+    /// Not at all: everything was mapped by page frame at `mmap`, and nothing takes such entries out.
+    Never,
     /// With the page; the core maps it, by a huge entry where its folio has the size of one.
     Page,
     /// With the page, mapped by us: a VMA whose pages were inserted has `VM_MIXEDMAP`, and must never get
@@ -308,6 +327,10 @@ impl Fault<'_> {
 struct Operations<T>(core::marker::PhantomData<T>);
 
 impl<T: Exporter> Operations<T> {
+    const NEVER: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        access: Some(Self::access),
+        ..pin_init::zeroed()
+    };
     const PAGE: bindings::vm_operations_struct = Self::small(Self::page);
     const REFILL: bindings::vm_operations_struct = Self::small(Self::refill);
     const PFN: bindings::vm_operations_struct = Self::small(Self::pfn);
@@ -325,7 +348,63 @@ impl<T: Exporter> Operations<T> {
     ) -> bindings::vm_operations_struct {
         bindings::vm_operations_struct {
             fault: Some(fault),
-            ..pin_init::zeroed()
+            ..Self::NEVER
+        }
+    }
+
+    /// A debugger's access to page frames, which have no pages that it could pin. The kernel's
+    /// `generic_access_phys` would make a mapping by `ioremap`, and warn about RAM.
+    ///
+    /// # Safety
+    ///
+    /// The core calls this for a VMA that [`NewVma::answer_faults`] was called for, with `length` bytes
+    /// at `bytes`, and holds the lock of the address space.
+    unsafe extern "C" fn access(
+        vma: *mut bindings::vm_area_struct,
+        address: c_ulong,
+        bytes: *mut c_void,
+        length: c_int,
+        write: c_int,
+    ) -> c_int {
+        // SAFETY: The VMA is locked.
+        let vma = unsafe { VmaRef::from_raw(vma) };
+        // SAFETY: The VMA's file keeps the data alive, and the VMA's fields may be read.
+        let (data, offset) = unsafe {
+            let raw = vma.as_ptr();
+            (dmabuf::data_of::<T>((*raw).vm_file), (*raw).vm_pgoff)
+        };
+        let flags = vma.flags();
+        // The core asks for writes to read-only mappings too (`FOLL_FORCE`), which is good for private
+        // copies only, and those have pages.
+        let wanted = if write != 0 {
+            flags::WRITE
+        } else {
+            flags::MAYREAD
+        };
+        if flags & wanted == 0 {
+            return EFAULT.to_errno();
+        }
+        let into = address.saturating_sub(vma.start());
+        // `remap_pfn_range` has put the frame number there when the mapping is copy-on-write.
+        let by_frame = flags::PFNMAP | flags::SHARED | flags::MAYWRITE;
+        let copy_on_write = flags & by_frame == flags::PFNMAP | flags::MAYWRITE;
+        let page = if copy_on_write {
+            Page::Frame((offset + into / PAGE_SIZE) as u64)
+        } else {
+            Page::Index(offset + into / PAGE_SIZE)
+        };
+        let length = usize::try_from(length).unwrap_or(0);
+        match data.page_bytes(page, into % PAGE_SIZE, length) {
+            // SAFETY: The core passes so many bytes of its own.
+            Some(ours) => unsafe {
+                if write != 0 {
+                    ours.copy_from_kernel(bytes.cast());
+                } else {
+                    ours.copy_to_kernel(bytes.cast());
+                }
+                ours.len() as c_int
+            },
+            None => EFAULT.to_errno(),
         }
     }
 
@@ -378,7 +457,7 @@ impl<T: Exporter> Operations<T> {
     /// The core calls this for a fault in a VMA that [`NewVma::answer_faults`] was called for.
     unsafe extern "C" fn huge_folio(
         fault: *mut bindings::vm_fault,
-        order: kernel::ffi::c_uint,
+        order: c_uint,
     ) -> bindings::vm_fault_t {
         // SAFETY: As above.
         unsafe { Self::answer(fault, Answer::HugeFolio, order) }
@@ -389,7 +468,7 @@ impl<T: Exporter> Operations<T> {
     /// The core calls this for a fault in a VMA that [`NewVma::answer_faults`] was called for.
     unsafe extern "C" fn huge_pfn(
         fault: *mut bindings::vm_fault,
-        order: kernel::ffi::c_uint,
+        order: c_uint,
     ) -> bindings::vm_fault_t {
         // SAFETY: As above.
         unsafe { Self::answer(fault, Answer::HugePfn, order) }
