@@ -30,8 +30,17 @@ impl fmt::Display for Holder {
     }
 }
 
+/// Which mappings count.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mapped {
+    /// Those that are certainly the driver's.
+    Certainly,
+    /// Those of every dma-buf too: whose a mapped one is, `/proc` does not show. Graphics have many.
+    Possibly,
+}
+
 /// All processes that hold something, as far as `/proc` shows them to us. A process that ends meanwhile is left out.
-pub fn all() -> Vec<Holder> {
+pub fn all(mapped: Mapped) -> Vec<Holder> {
     let Ok(processes) = all_processes() else {
         return Vec::new();
     };
@@ -39,7 +48,7 @@ pub fn all() -> Vec<Holder> {
         .flatten()
         .filter_map(|process| {
             let mut holds = descriptors(&process);
-            holds.extend(mappings(&process));
+            holds.extend(mappings(&process, mapped));
             holds.dedup();
             (!holds.is_empty()).then(|| Holder {
                 pid: process.pid,
@@ -77,7 +86,7 @@ fn descriptors(process: &Process) -> Vec<String> {
         .collect()
 }
 
-fn mappings(process: &Process) -> Vec<String> {
+fn mappings(process: &Process, mapped: Mapped) -> Vec<String> {
     let Ok(maps) = process.maps() else {
         return Vec::new();
     };
@@ -87,9 +96,8 @@ fn mappings(process: &Process) -> Vec<String> {
                 return None;
             };
             let (start, end) = map.address;
-            // Which driver a mapped dma-buf is from is not shown anywhere: it may be another's.
-            (is_node(path) || is_dma_buf(path))
-                .then(|| format!("{} mapped at {start:#x}-{end:#x}", without_deleted(path)))
+            let counts = is_node(path) || (mapped == Mapped::Possibly && is_dma_buf(path));
+            counts.then(|| format!("{} mapped at {start:#x}-{end:#x}", without_deleted(path)))
         })
         .collect()
 }

@@ -45,6 +45,12 @@ pub fn parameters() -> Vec<String> {
     parameters
 }
 
+/// How many references to it there are: one for each buffer that lives, a name's too, and two for each open node.
+pub fn references() -> Option<usize> {
+    let text = fs::read_to_string(sysfs("refcnt")).ok()?;
+    text.trim().parse().ok()
+}
+
 /// The module's file: the one named, or the one installed for the running kernel.
 pub fn find(named: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(path) = named {

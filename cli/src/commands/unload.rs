@@ -1,6 +1,11 @@
 //! `mapbuf unload`
 
-use crate::{args::UnloadArgs, failure::Failure, holders, module, output};
+use crate::{
+    args::UnloadArgs,
+    failure::Failure,
+    holders::{self, Mapped},
+    module, output,
+};
 use mapbuf::{sysfs, Device};
 use serde::Serialize;
 use std::fmt;
@@ -25,9 +30,11 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
     }
     // Looked at before anything is removed: whoever cannot unload keeps the named buffers.
     let named = sysfs::list()?;
-    let holders = holders::all();
-    if !holders.is_empty() || named.iter().any(|entry| entry.mappings > 0) {
-        return Err(Failure::Held(holders));
+    let in_use = module::references().is_some_and(|references| references > named.len())
+        || named.iter().any(|entry| entry.mappings > 0)
+        || !holders::all(Mapped::Certainly).is_empty();
+    if in_use {
+        return Err(Failure::Held(holders::all(Mapped::Possibly)));
     }
     let mut removed = Vec::new();
     if !named.is_empty() {
@@ -39,6 +46,6 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
     }
     match module::unload()? {
         true => output::answer(args.output, &Unloaded { removed }),
-        false => Err(Failure::Held(holders::all())),
+        false => Err(Failure::Held(holders::all(Mapped::Possibly))),
     }
 }

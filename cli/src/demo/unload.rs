@@ -1,7 +1,11 @@
 //! Everything is released: nothing is left of the demo, and the module unloads and loads again.
 
 use super::Demo;
-use crate::{failure::Failure, holders, module};
+use crate::{
+    failure::Failure,
+    holders::{self, Mapped},
+    module,
+};
 use mapbuf::{abi::DEV_DIR, sysfs, Device, DriverInfo, Kind};
 use std::path::Path;
 
@@ -14,7 +18,7 @@ pub fn scene(demo: &mut Demo, before: &DriverInfo, file: Option<&Path>) -> Resul
     );
     demo.check(&["B8"], clean, &text);
 
-    let others = sysfs::list()?.len() + holders::all().len();
+    let others = sysfs::list()?.len() + holders::all(Mapped::Certainly).len();
     if others > 0 || before.buffers > 0 {
         demo.not_yet(
             "B8",
