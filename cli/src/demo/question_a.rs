@@ -257,7 +257,7 @@ fn whole(demo: &mut Demo) -> mapbuf::Result<()> {
 
     frees(demo, &device)?;
     demo.stage
-        .line("   (the same in C: examples/c/question_a.c)");
+        .line("   (the same in C: examples/c/question-a.c)");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 /*
  * The small user program: asks the driver for DMA-coherent memory, maps it by its id, writes, reads, checks, frees.
  *
- *     gcc -static -I../../include -o question_a question_a.c && ./question_a [KIND [BYTES]]
+ *     gcc -static -I../../include -o question-a question-a.c && ./question-a [KIND [BYTES]]
  *
  * KIND is a number of enum mapbuf_kind. Prints one line per step; exits with 0 when every check held.
  */

@@ -3,8 +3,8 @@
  * The program of question B: it knows nothing of mapbuf but the name of a node. It opens it for reading alone, maps 16
  * pages privately, closes the descriptor, and reads the first word of each page.
  *
- *     gcc -static -o named_reader named_reader.c
- *     mapbuf create ring --kind vmalloc --size 64K --fill-pages ddccbbaa && ./named_reader /dev/mapbuf/named/ring
+ *     gcc -static -o question-b question-b.c
+ *     mapbuf create ring --kind vmalloc --size 64K --fill-pages ddccbbaa && ./question-b /dev/mapbuf/named/ring
  */
 
 #include <fcntl.h>
