@@ -109,6 +109,12 @@ static inline const char *mapbuf_operation_name(uint32_t number)
 		return "NAME";
 	case 10:
 		return "UNNAME";
+	case 11:
+		return "IMPORT";
+	case 12:
+		return "PROBE";
+	case 13:
+		return "REGION";
 	case 255:
 		return "unknown ioctl";
 	case 256:
@@ -191,6 +197,10 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "NoDescriptor";
 	case 220:
 		return "CacheRefused";
+	case 221:
+		return "NotADmaBuf";
+	case 222:
+		return "ForeignDmaBuf";
 	case 301:
 		return "UnknownMethod";
 	case 302:
@@ -241,6 +251,26 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "BadSeek";
 	case 503:
 		return "WriteBeyondEnd";
+	case 504:
+		return "UnalignedWrite";
+	case 601:
+		return "RegionIsRam";
+	case 602:
+		return "RegionTaken";
+	case 603:
+		return "RegionUnmappable";
+	case 604:
+		return "RegionUnbacked";
+	case 605:
+		return "NotARegion";
+	case 606:
+		return "ProbeIsRisky";
+	case 607:
+		return "ProbeWritesDevice";
+	case 608:
+		return "RegionNameTaken";
+	case 609:
+		return "ProbeWhileMapped";
 	default:
 		return NULL;
 	}
@@ -309,6 +339,10 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "the process has as many open descriptors as it may";
 	case 220:
 		return "the kernel could not make its own view of this memory {0:cache} (errno {1})";
+	case 221:
+		return "descriptor {0:signed} is not that of a dma-buf";
+	case 222:
+		return "descriptor {0:signed} is a dma-buf of another driver";
 	case 301:
 		return "there is no method number {0}";
 	case 302:
@@ -359,6 +393,26 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "the place sought ({0:signed}, whence {1}) lies outside the file";
 	case 503:
 		return "a write at byte {0}, and the buffer ends at byte {1}";
+	case 504:
+		return "a write of {1} bytes at byte {0}, to uncached memory that is written in words of {2} bits";
+	case 601:
+		return "a part of the {0:bytes} is System RAM that the kernel uses";
+	case 602:
+		return "a part of the {0:bytes} is claimed by somebody else";
+	case 603:
+		return "the kernel could not map the {0:bytes} for itself";
+	case 604:
+		return "there is no memory behind the region of {0:bytes}: what is written to it does not stay";
+	case 605:
+		return "only regions can be probed, and this buffer's kind is {0:kind}";
+	case 606:
+		return "this region is a device's memory: reading it can hang the bus, or take data out of a queue";
+	case 607:
+		return "this region is a device's memory, and a probe never writes to a device";
+	case 608:
+		return "a buffer or region has this name already";
+	case 609:
+		return "the region is mapped ({0} times), and a probe that writes and restores could undo somebody's write";
 	default:
 		return NULL;
 	}
@@ -427,6 +481,10 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "close some, or raise the limit (ulimit -n)";
 	case 220:
 		return "use cached; other modes need x86, and a little free memory for page tables";
+	case 221:
+		return "pass a descriptor that EXPORT gave";
+	case 222:
+		return "map that descriptor itself; only buffers of this driver can be given an id here";
 	case 301:
 		return "QUERY gives a mask of the methods; 0 is auto";
 	case 302:
@@ -477,6 +535,26 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "on a named node seek within 0 and its size; on an allocator node SEEK_END has no meaning";
 	case 503:
 		return "write within the buffer: it does not grow";
+	case 504:
+		return "write whole words at multiples of their size, or map the region";
+	case 601:
+		return "keep the kernel off it at boot: memmap=SIZE$START on the kernel command line (x86), or a reserved-memory node (device tree)";
+	case 602:
+		return "/proc/iomem shows by whom (as root); unbind that driver, or declare another range";
+	case 603:
+		return "the kernel log says why; often the range has another cache mode already (/sys/kernel/debug/x86/pat_memtype_list)";
+	case 604:
+		return "look at the start address and the size that it was declared with; declare it with 'trust' to map it all the same";
+	case 605:
+		return "nothing: memory that the kernel gave is there";
+	case 606:
+		return "ask the device's manual first; then probe with the flag RISK (mapbuf probe --risk NAME)";
+	case 607:
+		return "probe it by reading alone";
+	case 608:
+		return "give each region a name of its own";
+	case 609:
+		return "probe it before it is used, or by reading alone";
 	default:
 		return NULL;
 	}

@@ -62,8 +62,17 @@
 // Contiguous and coherent buffers may come from a CMA area (`cma=` on the kernel command line).
 #define MAPBUF_FEATURE_CMA 8
 
+// `IMPORT` takes dma-buf descriptors of this driver's buffers.
+#define MAPBUF_FEATURE_IMPORT 32
+
 // DMA addresses of the system node are public (`expose_dma=1`).
 #define MAPBUF_FEATURE_EXPOSE_DMA 16
+
+// Write a pattern to every page, look whether it stays, and put back what was there. Memory only.
+#define MAPBUF_WRITE 1
+
+// Read a device's memory, knowing that this can hang a bus or take data out of a queue.
+#define MAPBUF_RISK 2
 
 // Kinds of memory.
 enum mapbuf_kind {
@@ -141,6 +150,12 @@ enum mapbuf_operation {
   MAPBUF_OPERATION_NAME = 9,
   // `MAPBUF_IOCTL_UNNAME`
   MAPBUF_OPERATION_UNNAME = 10,
+  // `MAPBUF_IOCTL_IMPORT`
+  MAPBUF_OPERATION_IMPORT = 11,
+  // `MAPBUF_IOCTL_PROBE`
+  MAPBUF_OPERATION_PROBE = 12,
+  // `MAPBUF_IOCTL_REGION`
+  MAPBUF_OPERATION_REGION = 13,
   // An ioctl that this driver does not know.
   MAPBUF_OPERATION_UNKNOWN_IOCTL = 255,
   // `open(2)`
@@ -219,6 +234,10 @@ enum mapbuf_reason {
   MAPBUF_REASON_NO_DESCRIPTOR = 219,
   // (cache, errno): the kernel could not change the cache mode of its own view of the memory.
   MAPBUF_REASON_CACHE_REFUSED = 220,
+  // (descriptor): not the descriptor of a dma-buf.
+  MAPBUF_REASON_NOT_A_DMA_BUF = 221,
+  // (descriptor): a dma-buf of another driver.
+  MAPBUF_REASON_FOREIGN_DMA_BUF = 222,
   // (method): no such method.
   MAPBUF_REASON_UNKNOWN_METHOD = 301,
   // (offset): no buffer at this `mmap` offset.
@@ -269,6 +288,26 @@ enum mapbuf_reason {
   MAPBUF_REASON_BAD_SEEK = 502,
   // (offset, bytes): a write at or beyond the buffer's end.
   MAPBUF_REASON_WRITE_BEYOND_END = 503,
+  // (offset, length, width in bits): a write to uncached memory that is not whole, aligned words.
+  MAPBUF_REASON_UNALIGNED_WRITE = 504,
+  // (bytes): the range overlaps System RAM that the kernel uses.
+  MAPBUF_REASON_REGION_IS_RAM = 601,
+  // (bytes): the range, or a part of it, is claimed by somebody else.
+  MAPBUF_REASON_REGION_TAKEN = 602,
+  // (bytes): the kernel could not make its own view of the range.
+  MAPBUF_REASON_REGION_UNMAPPABLE = 603,
+  // (bytes): writing showed that there is no memory behind the range.
+  MAPBUF_REASON_REGION_UNBACKED = 604,
+  // (kind): only regions can be probed.
+  MAPBUF_REASON_NOT_A_REGION = 605,
+  // (): reading a device's memory can do harm.
+  MAPBUF_REASON_PROBE_IS_RISKY = 606,
+  // (): a device's memory is never written to by a probe.
+  MAPBUF_REASON_PROBE_WRITES_DEVICE = 607,
+  // (): the region's name is one of a buffer that exists already.
+  MAPBUF_REASON_REGION_NAME_TAKEN = 608,
+  // (mappings): a probe that writes must be alone with the region.
+  MAPBUF_REASON_PROBE_WHILE_MAPPED = 609,
 };
 
 // `MAPBUF_IOCTL_QUERY`: what the driver is and may.

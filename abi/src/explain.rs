@@ -154,6 +154,14 @@ impl Reason {
                 "the kernel could not make its own view of this memory {0:cache} (errno {1})",
                 "use cached; other modes need x86, and a little free memory for page tables",
             ),
+            Self::NotADmaBuf => text(
+                "descriptor {0:signed} is not that of a dma-buf",
+                "pass a descriptor that EXPORT gave",
+            ),
+            Self::ForeignDmaBuf => text(
+                "descriptor {0:signed} is a dma-buf of another driver",
+                "map that descriptor itself; only buffers of this driver can be given an id here",
+            ),
             Self::UnknownMethod => text(
                 "there is no method number {0}",
                 "QUERY gives a mask of the methods; 0 is auto",
@@ -249,6 +257,46 @@ impl Reason {
             Self::BadSeek => text(
                 "the place sought ({0:signed}, whence {1}) lies outside the file",
                 "on a named node seek within 0 and its size; on an allocator node SEEK_END has no meaning",
+            ),
+            Self::UnalignedWrite => text(
+                "a write of {1} bytes at byte {0}, to uncached memory that is written in words of {2} bits",
+                "write whole words at multiples of their size, or map the region",
+            ),
+            Self::RegionIsRam => text(
+                "a part of the {0:bytes} is System RAM that the kernel uses",
+                "keep the kernel off it at boot: memmap=SIZE$START on the kernel command line (x86), or a reserved-memory node (device tree)",
+            ),
+            Self::RegionTaken => text(
+                "a part of the {0:bytes} is claimed by somebody else",
+                "/proc/iomem shows by whom (as root); unbind that driver, or declare another range",
+            ),
+            Self::RegionUnmappable => text(
+                "the kernel could not map the {0:bytes} for itself",
+                "the kernel log says why; often the range has another cache mode already (/sys/kernel/debug/x86/pat_memtype_list)",
+            ),
+            Self::RegionUnbacked => text(
+                "there is no memory behind the region of {0:bytes}: what is written to it does not stay",
+                "look at the start address and the size that it was declared with; declare it with 'trust' to map it all the same",
+            ),
+            Self::NotARegion => text(
+                "only regions can be probed, and this buffer's kind is {0:kind}",
+                "nothing: memory that the kernel gave is there",
+            ),
+            Self::ProbeIsRisky => text(
+                "this region is a device's memory: reading it can hang the bus, or take data out of a queue",
+                "ask the device's manual first; then probe with the flag RISK (mapbuf probe --risk NAME)",
+            ),
+            Self::ProbeWritesDevice => text(
+                "this region is a device's memory, and a probe never writes to a device",
+                "probe it by reading alone",
+            ),
+            Self::ProbeWhileMapped => text(
+                "the region is mapped ({0} times), and a probe that writes and restores could undo somebody's write",
+                "probe it before it is used, or by reading alone",
+            ),
+            Self::RegionNameTaken => text(
+                "a buffer or region has this name already",
+                "give each region a name of its own",
             ),
             Self::WriteBeyondEnd => text(
                 "a write at byte {0}, and the buffer ends at byte {1}",

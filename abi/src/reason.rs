@@ -16,6 +16,8 @@ pub mod errno {
     pub const ENOENT: i32 = 2;
     /// Interrupted.
     pub const EINTR: i32 = 4;
+    /// No such device or address.
+    pub const ENXIO: i32 = 6;
     /// Out of memory.
     pub const ENOMEM: i32 = 12;
     /// Permission denied.
@@ -152,6 +154,11 @@ reasons! {
     /// (cache, errno): the kernel could not change the cache mode of its own view of the memory.
     CacheRefused = 220, ENOMEM;
 
+    /// (descriptor): not the descriptor of a dma-buf.
+    NotADmaBuf = 221, EINVAL;
+    /// (descriptor): a dma-buf of another driver.
+    ForeignDmaBuf = 222, EOPNOTSUPP;
+
     // 3xx: mapping.
 
     /// (method): no such method.
@@ -210,6 +217,29 @@ reasons! {
     BadSeek = 502, EINVAL;
     /// (offset, bytes): a write at or beyond the buffer's end.
     WriteBeyondEnd = 503, ENOSPC;
+    /// (offset, length, width in bits): a write to uncached memory that is not whole, aligned words.
+    UnalignedWrite = 504, EINVAL;
+
+    // 6xx: regions.
+
+    /// (bytes): the range overlaps System RAM that the kernel uses.
+    RegionIsRam = 601, EBUSY;
+    /// (bytes): the range, or a part of it, is claimed by somebody else.
+    RegionTaken = 602, EBUSY;
+    /// (bytes): the kernel could not make its own view of the range.
+    RegionUnmappable = 603, ENOMEM;
+    /// (bytes): writing showed that there is no memory behind the range.
+    RegionUnbacked = 604, ENXIO;
+    /// (kind): only regions can be probed.
+    NotARegion = 605, EINVAL;
+    /// (): reading a device's memory can do harm.
+    ProbeIsRisky = 606, EPERM;
+    /// (): a device's memory is never written to by a probe.
+    ProbeWritesDevice = 607, EPERM;
+    /// (): the region's name is one of a buffer that exists already.
+    RegionNameTaken = 608, EEXIST;
+    /// (mappings): a probe that writes must be alone with the region.
+    ProbeWhileMapped = 609, EBUSY;
 }
 
 /// A refusal: the reason, and the values it speaks of.

@@ -165,6 +165,48 @@ numbered! {
 }
 
 numbered! {
+    /// What a region was declared to be.
+    pub enum RegionType {
+        /// Memory: it is probed when it is registered.
+        Ram = 1, "ram";
+        /// A device: reading it may do something, so it is never touched unasked.
+        Mmio = 2, "mmio";
+    }
+}
+
+numbered! {
+    /// What is known of a region.
+    pub enum RegionState {
+        /// It was not read yet.
+        Unprobed = 0, "unprobed";
+        /// Not all that it reads is ones, or zeros.
+        Answers = 1, "answers";
+        /// Suspect: it reads nothing but ones, as most buses do where nothing answers.
+        ReadsOnes = 2, "reads only ones";
+        /// Suspect: it reads nothing but zeros, as some buses and emulators do where nothing answers.
+        ReadsZeros = 3, "reads only zeros";
+        /// What is written to it does not stay: there is no memory.
+        Unbacked = 4, "unbacked";
+        /// What is written to it stays: there is memory.
+        Backed = 5, "backed";
+        /// It could not be registered; the reason says why.
+        Refused = 6, "refused";
+        /// Its name was taken away, and nobody uses it any more: the claim was given back.
+        Released = 7, "released";
+    }
+}
+
+impl RegionState {
+    /// Whether a person should look at the region: it is suspect, has nothing behind it, or was refused.
+    pub const fn is_bad(self) -> bool {
+        matches!(
+            self,
+            Self::ReadsOnes | Self::ReadsZeros | Self::Unbacked | Self::Refused
+        )
+    }
+}
+
+numbered! {
     /// The operation that was refused, in `LastError::operation`. Below 0x100: the number of an ioctl.
     pub enum Operation {
         /// `MAPBUF_IOCTL_QUERY`
@@ -189,6 +231,12 @@ numbered! {
         Name = 9, "NAME";
         /// `MAPBUF_IOCTL_UNNAME`
         Unname = 10, "UNNAME";
+        /// `MAPBUF_IOCTL_IMPORT`
+        Import = 11, "IMPORT";
+        /// `MAPBUF_IOCTL_PROBE`
+        Probe = 12, "PROBE";
+        /// `MAPBUF_IOCTL_REGION`
+        Region = 13, "REGION";
         /// An ioctl that this driver does not know.
         UnknownIoctl = 0xff, "unknown ioctl";
         /// `open(2)`
@@ -216,6 +264,8 @@ pub mod feature {
     pub const NAME: u64 = 1 << 2;
     /// Contiguous and coherent buffers may come from a CMA area (`cma=` on the kernel command line).
     pub const CMA: u64 = 1 << 3;
+    /// `IMPORT` takes dma-buf descriptors of this driver's buffers.
+    pub const IMPORT: u64 = 1 << 5;
     /// DMA addresses of the system node are public (`expose_dma=1`).
     pub const EXPOSE_DMA: u64 = 1 << 4;
 }
@@ -408,6 +458,87 @@ pub struct Export {
     pub fd: i32,
 }
 
+/// `MAPBUF_IOCTL_IMPORT`: gives a buffer whose dma-buf descriptor the caller has an id in this session, so
+/// that `OFFSET` and the id's offset work on it too. The descriptor came from `EXPORT`, also of a named node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Import {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the descriptor; it may be closed afterwards.
+    pub fd: i32,
+    /// In: the id wanted, or 0 for any. Out: the id.
+    pub id: u32,
+    /// Out: the buffer's size in bytes.
+    pub bytes: u64,
+    /// Out: `mmap` offset in bytes, for method `auto`.
+    pub mmap_offset: u64,
+}
+
+/// Flags of [`Probe`].
+pub mod probe {
+    /// Write a pattern to every page, look whether it stays, and put back what was there. Memory only.
+    pub const WRITE: u32 = 1 << 0;
+    /// Read a device's memory, knowing that this can hang a bus or take data out of a queue.
+    pub const RISK: u32 = 1 << 1;
+}
+
+/// `MAPBUF_IOCTL_PROBE`: looks at a region. On its own node the id is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Probe {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: bits of [`probe`].
+    pub flags: u32,
+    /// In: the buffer's id.
+    pub id: u32,
+    /// Out: a [`RegionState`].
+    pub state: u32,
+    /// Out: words read that were nothing but ones.
+    pub ones: u64,
+    /// Out: words read that were nothing but zeros.
+    pub zeros: u64,
+    /// Out: other words read.
+    pub others: u64,
+}
+
+/// `MAPBUF_IOCTL_REGION`: a region that the module's parameter `regions` declared.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Region {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: its number, from 0.
+    pub index: u32,
+    /// Out: how many were declared. The rest is zero when there is none of this number.
+    pub count: u32,
+    /// Out: its size in bytes.
+    pub bytes: u64,
+    /// Out: its physical address, or [`ADDRESS_HIDDEN`]: needs CAP_SYS_ADMIN.
+    pub start: u64,
+    /// Out: its [`RegionType`].
+    pub class: u32,
+    /// Out: its [`Cache`].
+    pub cache: u32,
+    /// Out: bits in an access of the kernel's own view, where that is uncached.
+    pub width: u32,
+    /// Out: a [`RegionState`].
+    pub state: u32,
+    /// Out: when refused, a [`crate::Reason`] by number, else 0.
+    pub reason: u32,
+    /// Out: the `errno` that goes with it.
+    pub errno: i32,
+    /// Out: the values that the reason speaks of.
+    pub operands: [u64; OPERANDS],
+    /// Out: its name, padded with zeros.
+    pub name: [u8; NAME_LEN],
+}
+
 /// `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for this thread on this open file.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -483,6 +614,12 @@ pub mod ioctl {
     pub const OFFSET: u32 = iowr::<Offset>(Operation::Offset.number());
     /// [`Export`]
     pub const EXPORT: u32 = iowr::<Export>(Operation::Export.number());
+    /// [`Import`]
+    pub const IMPORT: u32 = iowr::<Import>(Operation::Import.number());
+    /// [`Probe`]
+    pub const PROBE: u32 = iowr::<Probe>(Operation::Probe.number());
+    /// [`Region`]
+    pub const REGION: u32 = iowr::<Region>(Operation::Region.number());
     /// [`LastError`]
     pub const LAST_ERROR: u32 = iowr::<LastError>(Operation::LastError.number());
     /// [`Name`]
@@ -512,6 +649,10 @@ const _: () = {
     assert!(offset_of!(Segments, rows) == 24);
     assert!(size_of::<Offset>() == 32);
     assert!(size_of::<Export>() == 16);
+    assert!(size_of::<Import>() == 32);
+    assert!(size_of::<Probe>() == 40);
+    assert!(size_of::<Region>() == 152);
+    assert!(offset_of!(Region, operands) == 56);
     assert!(size_of::<LastError>() == 64);
     assert!(offset_of!(LastError, operands) == 32);
     assert!(size_of::<Name>() == 88);

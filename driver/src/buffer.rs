@@ -110,9 +110,24 @@ impl Buffer {
         session: &Arc<Freed>,
         spec: &Spec,
     ) -> Result<BufferRef, Refusal> {
-        let no_memory = |_| Reason::OutOfMemory.with(&[spec.bytes()]);
         let charge = Charge::new(driver, spec.bytes())?;
         let memory = Memory::new(spec, &driver.device)?;
+        Self::new(session, memory, charge)
+    }
+
+    /// A buffer of a region, which costs no memory.
+    pub(crate) fn of_region(
+        driver: &Arc<Driver>,
+        session: &Arc<Freed>,
+        memory: Memory,
+    ) -> Result<BufferRef, Refusal> {
+        let charge = Charge::new(driver, 0)?;
+        Self::new(session, memory, charge)
+    }
+
+    fn new(session: &Arc<Freed>, memory: Memory, charge: Charge) -> Result<BufferRef, Refusal> {
+        let pages = memory.backing().len();
+        let no_memory = |_| Reason::OutOfMemory.with(&[(pages * PAGE_SIZE) as u64]);
         let name =
             KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         let mut buffer = Self {
@@ -129,7 +144,7 @@ impl Buffer {
             Ok(())
         })?;
         buffer.segments = segments;
-        DmaBuf::export(buffer, spec.pages * PAGE_SIZE).map_err(no_memory)
+        DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)
     }
 
     /// Its memory.

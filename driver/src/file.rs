@@ -15,6 +15,7 @@ use crate::{
             Kind,
             Method,
             Operation,
+            RegionType,
             Segment, //
         },
     },
@@ -24,6 +25,7 @@ use crate::{
         Freed,
         Visible, //
     },
+    memory::Memory,
     named,
     policy::{
         place,
@@ -44,6 +46,7 @@ use crate::{
             Access,
             OpenFile, //
         },
+        dmabuf::NotOurs,
         pages,
         user::{
             self,
@@ -116,6 +119,9 @@ impl OpenFile for MapbufFile {
             Operation::Segments => self.segments(argument),
             Operation::Offset => self.offset(argument),
             Operation::Export => self.export(access, argument),
+            Operation::Import => self.import(access, argument),
+            Operation::Probe => self.probe(access, argument),
+            Operation::Region => self.region(argument),
             Operation::LastError => self.last_error(argument),
             Operation::Name => self.name(access, argument),
             Operation::Unname => self.unname(argument),
@@ -146,6 +152,16 @@ impl OpenFile for MapbufFile {
 
     fn write(&self, from: usize, length: usize, position: u64) -> Result<usize> {
         let result = self.bytes_at(position).and_then(|(buffer, offset)| {
+            if let Some(width) = buffer.memory().backing().word() {
+                let size = u64::from(width / 8);
+                if [offset, length as u64]
+                    .iter()
+                    .any(|at| at.checked_rem(size) != Some(0))
+                {
+                    let operands = [offset, length as u64, u64::from(width)];
+                    return Err(Reason::UnalignedWrite.with(&operands));
+                }
+            }
             if offset >= buffer.bytes() && length > 0 {
                 return Err(Reason::WriteBeyondEnd.with(&[offset, buffer.bytes()]));
             }
@@ -164,10 +180,15 @@ impl OpenFile for MapbufFile {
     }
 }
 
-/// Copies a struct in, and looks at its flags: none is known yet.
+/// Copies a struct in that has no flags yet.
 fn read<T: Wire>(argument: usize) -> Result<(UserStruct, T), Refusal> {
+    read_with_flags(argument, 0)
+}
+
+/// Copies a struct in, and looks at its flags.
+fn read_with_flags<T: Wire>(argument: usize, known: u32) -> Result<(UserStruct, T), Refusal> {
     let (place, value) = UserStruct::read::<T>(argument)?;
-    request::flags(value.flags(), 0)?;
+    request::flags(value.flags(), known)?;
     Ok((place, value))
 }
 
@@ -234,7 +255,7 @@ impl MapbufFile {
         let limits = accounts::limits();
         query.abi_version = wire::ABI_VERSION;
         query.page_size = PAGE_SIZE as u32;
-        query.features = feature::OFFSET | feature::EXPORT | feature::NAME;
+        query.features = feature::OFFSET | feature::EXPORT | feature::NAME | feature::IMPORT;
         if pages::cma_exists() {
             query.features |= feature::CMA;
         }
@@ -363,6 +384,60 @@ impl MapbufFile {
         place.write(&export)?;
         buffer.install(descriptor);
         Ok(())
+    }
+
+    fn import(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        let session = self.session(Operation::Import)?;
+        writable(access, Operation::Import)?;
+        let (place, mut import) = read::<wire::Import>(argument)?;
+        let descriptor = [i64::from(import.fd) as u64];
+        let buffer = BufferRef::from_descriptor(import.fd).map_err(|error| match error {
+            NotOurs::NoDmaBuf => Reason::NotADmaBuf.with(&descriptor),
+            NotOurs::Foreign => Reason::ForeignDmaBuf.with(&descriptor),
+        })?;
+        let done = session.import(buffer, import.id)?;
+        import.id = done.id;
+        import.bytes = done.bytes;
+        import.mmap_offset = done.mmap_offset;
+        place.write(&import).inspect_err(|_| {
+            let _ = session.free(done.id);
+        })
+    }
+
+    fn probe(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        writable(access, Operation::Probe)?;
+        let (place, mut probe) =
+            read_with_flags::<wire::Probe>(argument, wire::probe::WRITE | wire::probe::RISK)?;
+        let buffer = self.buffer(probe.id)?;
+        let Memory::Region(region) = buffer.memory() else {
+            let kind = buffer.memory().kind().number();
+            return Err(Reason::NotARegion.with(&[u64::from(kind)]));
+        };
+        let has = |flag| probe.flags & flag != 0;
+        if region.class() == RegionType::Mmio {
+            if has(wire::probe::WRITE) {
+                return Err(Reason::ProbeWritesDevice.into());
+            }
+            if !has(wire::probe::RISK) {
+                return Err(Reason::ProbeIsRisky.into());
+            }
+        }
+        let mappings = buffer.mappings();
+        if has(wire::probe::WRITE) && mappings > 0 {
+            return Err(Reason::ProbeWhileMapped.with(&[u64::from(mappings)]));
+        }
+        let (state, sample) = region.probe(has(wire::probe::WRITE));
+        probe.state = state.number();
+        probe.ones = sample.ones;
+        probe.zeros = sample.zeros;
+        probe.others = sample.others;
+        place.write(&probe)
+    }
+
+    fn region(&self, argument: usize) -> Result<(), Refusal> {
+        let (place, mut region) = read::<wire::Region>(argument)?;
+        self.driver.regions.lock().tell(&mut region);
+        place.write(&region)
     }
 
     fn last_error(&self, argument: usize) -> Result<(), Refusal> {

@@ -9,9 +9,10 @@
 //! # Locks, in the order in which they are taken
 //!
 //! 1. `mm->mmap_lock` (the kernel's: `mmap`, faults);
-//! 2. `Driver::names`;
-//! 3. `Session::table`;
-//! 4. `Driver::accounts`, `Buffer::name`, `Refusals::records`: nothing else is taken under them.
+//! 2. `Driver::regions`;
+//! 3. `Driver::names`;
+//! 4. `Session::table`;
+//! 5. `Driver::accounts`, `Buffer::name`, `Refusals::records`: nothing else is taken under them.
 //!
 //! None of ours is held while user memory is copied, since a fault there takes the first.
 
@@ -22,6 +23,7 @@ mod mapping;
 mod memory;
 mod named;
 mod refusals;
+mod region;
 mod session;
 mod sys;
 
@@ -50,6 +52,7 @@ mod policy {
     pub(crate) mod limit;
     pub(crate) mod place;
     pub(crate) mod plan;
+    pub(crate) mod region;
     pub(crate) mod request;
 }
 
@@ -76,6 +79,8 @@ pub(crate) struct Driver {
     names: kernel::sync::Mutex<named::Names>,
     #[pin]
     accounts: kernel::sync::Mutex<accounts::Accounts>,
+    #[pin]
+    regions: kernel::sync::Mutex<region::Regions>,
     device: Arc<sys::dma::SystemDevice>,
     class: sys::node::Class,
     numbers: sys::chardev::Numbers,
@@ -83,6 +88,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     fn new() -> Result<Arc<Self>> {
+        let regions = region::Regions::declared()?;
         let numbers = sys::chardev::Numbers::reserve()?;
         let class = sys::node::Class::register()?;
         let device = Arc::new(sys::dma::SystemDevice::register()?, GFP_KERNEL)?;
@@ -90,6 +96,7 @@ impl Driver {
             pin_init!(Self {
                 names <- kernel::new_mutex!(named::Names::new()),
                 accounts <- kernel::new_mutex!(accounts::Accounts::new()),
+                regions <- kernel::new_mutex!(regions),
                 device,
                 class,
                 numbers,
@@ -124,6 +131,7 @@ impl kernel::Module for Mapbuf {
         )?;
         // Last: from here on files can be opened, and nothing may fail any more.
         let files = sys::chardev::CharDevices::register(&driver.numbers, driver.clone())?;
+        driver.regions.lock().register(&driver);
         Ok(Self {
             _files: files,
             _system: system,

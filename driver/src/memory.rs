@@ -5,12 +5,14 @@
 mod coherent;
 mod contiguous;
 mod pages;
+pub(crate) mod region;
 mod vmalloc;
 
 pub(crate) use self::{
     coherent::Coherent,
     contiguous::Contiguous,
     pages::Pages,
+    region::Region,
     vmalloc::Vmalloc, //
 };
 
@@ -22,7 +24,8 @@ use crate::{
         },
         wire::{
             Cache,
-            Kind, //
+            Kind,
+            RegionType, //
         },
     },
     policy::plan::{
@@ -106,6 +109,11 @@ pub(crate) trait Backing {
         None
     }
 
+    /// Bits in an access of the kernel's own view, where it must be by words.
+    fn word(&self) -> Option<u32> {
+        None
+    }
+
     /// The kernel's own view: bytes of a page from `offset` in it, at most `length`.
     fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>>;
 }
@@ -116,6 +124,7 @@ pub(crate) enum Memory {
     Pages(Pages),
     Contiguous(Contiguous),
     Coherent(Coherent),
+    Region(Region),
 }
 
 impl Memory {
@@ -139,6 +148,7 @@ impl Memory {
             Self::Pages(_) => Kind::Pages,
             Self::Contiguous(_) => Kind::Contiguous,
             Self::Coherent(_) => Kind::Coherent,
+            Self::Region(_) => Kind::Region,
         }
     }
 
@@ -154,6 +164,7 @@ impl Memory {
             Self::Pages(memory) => memory,
             Self::Contiguous(memory) => memory,
             Self::Coherent(memory) => memory,
+            Self::Region(memory) => memory,
         }
     }
 }
@@ -168,7 +179,14 @@ impl Layout for Memory {
             page_size: PAGE_SIZE as u64,
             huge_pages: 1 << phys::pmd_order(),
             paged: backing.paged(),
-            ram: true,
+            ram: match self {
+                Self::Region(region) => region.class() == RegionType::Ram,
+                _ => true,
+            },
+            unbacked: match self {
+                Self::Region(region) => region.unbacked(),
+                _ => false,
+            },
         }
     }
 

@@ -123,9 +123,34 @@ pub(crate) fn name(
     field: &Name,
     (uid, gid, mode): (u32, u32, u32),
 ) -> Result<(), Refusal> {
+    request::name(field)?;
+    let ownership = ownership(uid, gid, mode)?;
+    add(driver, id, buffer, field, ownership, param::max_names())
+}
+
+/// Gives a region its node. Regions are not counted among the names that users may have.
+pub(crate) fn name_region(
+    driver: &Driver,
+    buffer: BufferRef,
+    field: &Name,
+    ownership: Ownership,
+) -> Result<(), Refusal> {
+    add(driver, 0, buffer, field, ownership, MOST_NAMES).map_err(|refusal| match refusal.reason {
+        Reason::NameTaken => Reason::RegionNameTaken.into(),
+        _ => refusal,
+    })
+}
+
+fn add(
+    driver: &Driver,
+    id: u32,
+    buffer: BufferRef,
+    field: &Name,
+    ownership: Ownership,
+    most: u32,
+) -> Result<(), Refusal> {
     let text = request::name(field)?;
     let text = core::str::from_utf8(text).map_err(|_| Reason::NameInvalid)?;
-    let ownership = ownership(uid, gid, mode)?;
     let no_memory = |_: Error| Reason::OutOfMemory.with(&[buffer.bytes()]);
 
     let mut names = driver.names.lock();
@@ -135,7 +160,7 @@ pub(crate) fn name(
     if buffer.name() != [0; _] {
         return Err(Reason::AlreadyNamed.with(&[u64::from(id)]));
     }
-    if names.count >= param::max_names().min(MOST_NAMES) {
+    if names.count >= most.min(MOST_NAMES) {
         return Err(Reason::TooManyNames.with(&[u64::from(names.count)]));
     }
     let minor = names.free_minor();

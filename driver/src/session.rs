@@ -56,6 +56,8 @@ struct Entry {
     buffer: BufferRef,
     /// First page of the packed range for each method that has one.
     places: [Option<u64>; Method::ALL.len()],
+    /// Another session allocated it.
+    imported: bool,
 }
 
 /// A packed range of page offsets.
@@ -163,13 +165,23 @@ impl Session {
         // Before memory is gathered for nothing; `insert` looks again.
         self.table.lock().room_for(wanted.id)?;
         let buffer = Buffer::allocate(&self.driver, &self.freed, &spec)?;
-        let entry = |_| Reason::OutOfMemory.with(&[spec.bytes()]);
+        self.insert(buffer, wanted.id, false)
+    }
+
+    /// Gives a buffer an id that somebody else allocated.
+    pub(crate) fn import(&self, buffer: BufferRef, id: u32) -> Result<Allocated, Refusal> {
+        self.insert(buffer, place::wanted_id(id)?, true)
+    }
+
+    fn insert(&self, buffer: BufferRef, wanted: u32, imported: bool) -> Result<Allocated, Refusal> {
+        let bytes = buffer.bytes();
+        let entry = |_| Reason::OutOfMemory.with(&[bytes]);
         let reserve = (
             kernel::rbtree::RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
             kernel::rbtree::RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
         );
         let mut table = self.table.lock();
-        let id = table.room_for(wanted.id)?;
+        let id = table.room_for(wanted)?;
         let first = table.free_place(buffer.pages() as u64)?;
         let mut places = [None; Method::ALL.len()];
         if let Some(place) = places.get_mut(Method::Auto.number() as usize) {
@@ -178,16 +190,21 @@ impl Session {
         table.add_place(first, &buffer, Method::Auto, |last, place| {
             reserve.1.into_node(last, place)
         });
-        table
-            .ids
-            .insert(reserve.0.into_node(id, Entry { buffer, places }));
+        table.ids.insert(reserve.0.into_node(
+            id,
+            Entry {
+                buffer,
+                places,
+                imported,
+            },
+        ));
         table.buffers += 1;
-        if wanted.id == 0 {
+        if wanted == 0 {
             table.last_id = id;
         }
         Ok(Allocated {
             id,
-            bytes: spec.bytes(),
+            bytes,
             mmap_offset: first * PAGE_SIZE as u64,
         })
     }
@@ -195,7 +212,9 @@ impl Session {
     /// Takes an id away. The memory goes with its last user.
     pub(crate) fn free(&self, id: u32) -> Result<(), Refusal> {
         let entry = self.table.lock().remove(id).ok_or(no_such_id(id))?;
-        entry.buffer.id_freed();
+        if !entry.imported {
+            entry.buffer.id_freed();
+        }
         // The lock is not held any more: this may be the last reference.
         drop(entry);
         Ok(())

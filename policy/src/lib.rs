@@ -8,6 +8,7 @@
 //!
 //! * [`plan`]: the one table that decides which kernel function serves which request;
 //! * [`place`]: the two encodings of `mmap` offsets, ranges, seeking;
+//! * [`region`]: declarations of reserved physical ranges, and what a probe of one tells;
 //! * [`request`]: sizes and headers of structs, sizes of buffers, names, modes;
 //! * [`limit`]: what may be charged.
 
@@ -20,4 +21,5 @@ use mapbuf_abi as abi;
 pub mod limit;
 pub mod place;
 pub mod plan;
+pub mod region;
 pub mod request;

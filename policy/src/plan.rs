@@ -96,8 +96,10 @@ pub struct Facts {
     /// Each page has a reference count of its own, so it can be inserted, pinned and copied like a file's.
     /// Coherent memory, CMA memory and regions have not.
     pub paged: bool,
-    /// It is System RAM, so its physical address is nobody's business.
+    /// It is memory, not a device's, so its physical address is nobody's business.
     pub ram: bool,
+    /// It was found that there is nothing behind it.
+    pub unbacked: bool,
 }
 
 /// The memory of a buffer, as far as the rules look at it. Pages count from the buffer's start.
@@ -252,6 +254,9 @@ pub fn decide(memory: &impl Layout, request: &Request) -> Result<Plan, Refusal> 
         return Err(Reason::Executable.into());
     }
     let end = within(request.page, request.pages, facts.pages, facts.page_size)?;
+    if facts.unbacked {
+        return Err(Reason::RegionUnbacked.with(&[facts.pages.saturating_mul(facts.page_size)]));
+    }
     let cow = matches!(request.sharing, Sharing::PrivateWritable);
     if cow && facts.cache != Cache::Cached {
         // wp_page_copy gives the copy, an ordinary page, the protection of the VMA.
@@ -407,6 +412,7 @@ mod tests {
                 huge_pages: 512,
                 paged,
                 ram: true,
+                unbacked: false,
             },
             runs: runs.to_vec(),
         }

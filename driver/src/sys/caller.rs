@@ -3,7 +3,10 @@
 //! The calling thread, and the module's parameters.
 
 use super::helpers::*;
-use kernel::bindings;
+use kernel::{
+    bindings,
+    prelude::*, //
+};
 
 /// A thread, told apart from a later one that has the same number.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -113,6 +116,12 @@ pub(crate) mod param {
     pub(crate) fn expose_dma() -> bool {
         // SAFETY: Reads a static.
         unsafe { mapbuf_param_expose_dma() }
+    }
+
+    /// The declarations of regions.
+    pub(crate) fn regions() -> &'static CStr {
+        // SAFETY: A static buffer that ends with a zero, which nobody writes to any more.
+        unsafe { CStr::from_char_ptr(mapbuf_param_regions()) }
     }
 
     /// Bytes of memory that the machine has.

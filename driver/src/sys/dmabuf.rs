@@ -45,6 +45,14 @@ pub(crate) trait Exporter: Send + Sync + Sized + 'static {
     fn page_bytes(&self, page: Page, offset: usize, length: usize) -> Option<Bytes<'_>>;
 }
 
+/// Why a descriptor is of no use.
+pub(crate) enum NotOurs {
+    /// It is not that of a dma-buf.
+    NoDmaBuf,
+    /// Another driver made it.
+    Foreign,
+}
+
 /// A reference to a dma-buf of ours.
 ///
 /// # Invariants
@@ -94,6 +102,26 @@ impl<T: Exporter> DmaBuf<T> {
                 Err(error)
             }
         }
+    }
+
+    /// The dma-buf behind a descriptor of the caller's.
+    pub(crate) fn from_descriptor(descriptor: i32) -> Result<Self, NotOurs> {
+        // SAFETY: Any number may be asked about.
+        let buffer = from_err_ptr(unsafe { bindings::dma_buf_get(descriptor) })
+            .ok()
+            .and_then(NonNull::new)
+            .ok_or(NotOurs::NoDmaBuf)?;
+        // SAFETY: The reference on it is ours, and its owner never changes.
+        if unsafe { (*buffer.as_ptr()).owner } != crate::THIS_MODULE.as_ptr() {
+            // SAFETY: The reference is ours.
+            unsafe { bindings::dma_buf_put(buffer.as_ptr()) };
+            return Err(NotOurs::Foreign);
+        }
+        // INVARIANT: Whatever this module owns was made by `export`, for the one `T` that there is.
+        Ok(Self {
+            buffer,
+            _data: PhantomData,
+        })
     }
 
     fn file(&self) -> *mut bindings::file {

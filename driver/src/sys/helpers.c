@@ -10,6 +10,8 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-map-ops.h>
 #include <linux/fs.h>
+#include <linux/io.h>
+#include <linux/ioport.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -20,6 +22,7 @@
 #include <linux/uidgid.h>
 #include <linux/vmalloc.h>
 #ifdef CONFIG_X86
+#include <asm/cacheflush.h>
 #include <asm/set_memory.h>
 #endif
 
@@ -47,6 +50,16 @@ MODULE_PARM_DESC(max_names, "Most named buffers (default 256)");
 static bool expose_dma;
 module_param(expose_dma, bool, 0644);
 MODULE_PARM_DESC(expose_dma, "Show DMA addresses of the system node to all its users (default no)");
+
+static char regions[4096];
+module_param_string(regions, regions, sizeof(regions), 0444);
+MODULE_PARM_DESC(regions, "Reserved ranges: NAME:START:SIZE:ram|mmio[:cached|wc|uc][:8|16|32|64][:probe][:trust],...");
+
+/* Written before the module is started, and never after. */
+const char *mapbuf_param_regions(void)
+{
+	return regions;
+}
 
 u64 mapbuf_param_max_bytes(void)
 {
@@ -206,6 +219,89 @@ struct page *mapbuf_cma_alloc(unsigned long count, unsigned int align)
 void mapbuf_cma_release(struct page *pages, unsigned long count)
 {
 	cma_release(dev_get_cma_area(NULL), pages, count);
+}
+
+/* Physical ranges. */
+
+bool mapbuf_range_is_ram(u64 start, u64 size)
+{
+	return region_intersects(start, size, IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
+	       REGION_DISJOINT;
+}
+
+bool mapbuf_claim(u64 start, u64 size, const char *name)
+{
+	return request_mem_region(start, size, name);
+}
+
+void mapbuf_unclaim(u64 start, u64 size)
+{
+	release_mem_region(start, size);
+}
+
+/* The kernel's view of a range, by cache mode (as enum Cache): memory is memremapped if it is cached. */
+void *mapbuf_view(u64 start, u64 size, u32 cache)
+{
+	switch (cache) {
+	case 0:
+		return memremap(start, size, MEMREMAP_WB);
+	case 1:
+		return (__force void *)ioremap_wc(start, size);
+	default:
+		return (__force void *)ioremap(start, size);
+	}
+}
+
+void mapbuf_unview(void *view, u32 cache)
+{
+	if (cache == 0)
+		memunmap(view);
+	else
+		iounmap((__force void __iomem *)view);
+}
+
+u64 mapbuf_read_word(const void *address, u32 width)
+{
+	const void __iomem *from = (__force const void __iomem *)address;
+
+	switch (width) {
+	case 8:
+		return readb(from);
+	case 16:
+		return readw(from);
+	case 32:
+		return readl(from);
+	default:
+		return readq(from);
+	}
+}
+
+void mapbuf_write_word(void *address, u64 word, u32 width)
+{
+	void __iomem *to = (__force void __iomem *)address;
+
+	switch (width) {
+	case 8:
+		writeb(word, to);
+		break;
+	case 16:
+		writew(word, to);
+		break;
+	case 32:
+		writel(word, to);
+		break;
+	default:
+		writeq(word, to);
+	}
+}
+
+/* Takes a word out of the caches, so that the next read asks the memory. */
+void mapbuf_flush(void *address, unsigned long size)
+{
+#ifdef CONFIG_X86
+	clflush_cache_range(address, size);
+#endif
+	mb();
 }
 
 /* Virtual memory areas. */

@@ -14,6 +14,7 @@ use kernel::{
         vm_flags_t, //
     },
     ffi::{
+        c_char,
         c_int,
         c_uint,
         c_ulong,
@@ -31,6 +32,8 @@ extern "C" {
     pub(super) fn mapbuf_param_max_buffers() -> u32;
     pub(super) fn mapbuf_param_max_names() -> u32;
     pub(super) fn mapbuf_param_expose_dma() -> bool;
+
+    pub(super) fn mapbuf_param_regions() -> *const c_char;
 
     pub(super) fn mapbuf_ram_bytes() -> u64;
     pub(super) fn mapbuf_page_to_pfn(page: *const page) -> c_ulong;
@@ -54,6 +57,15 @@ extern "C" {
     pub(super) fn mapbuf_cma_exists() -> bool;
     pub(super) fn mapbuf_cma_alloc(count: c_ulong, align: c_uint) -> *mut page;
     pub(super) fn mapbuf_cma_release(pages: *mut page, count: c_ulong);
+
+    pub(super) fn mapbuf_range_is_ram(start: u64, size: u64) -> bool;
+    pub(super) fn mapbuf_claim(start: u64, size: u64, name: *const c_char) -> bool;
+    pub(super) fn mapbuf_unclaim(start: u64, size: u64);
+    pub(super) fn mapbuf_view(start: u64, size: u64, cache: u32) -> *mut c_void;
+    pub(super) fn mapbuf_unview(view: *mut c_void, cache: u32);
+    pub(super) fn mapbuf_read_word(address: *const c_void, width: u32) -> u64;
+    pub(super) fn mapbuf_write_word(address: *mut c_void, word: u64, width: u32);
+    pub(super) fn mapbuf_flush(address: *mut c_void, size: c_ulong);
 
     pub(super) fn mapbuf_remap_vmalloc_range(
         vma: *mut vm_area_struct,

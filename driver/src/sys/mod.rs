@@ -11,5 +11,6 @@ pub(crate) mod dma;
 pub(crate) mod dmabuf;
 pub(crate) mod node;
 pub(crate) mod pages;
+pub(crate) mod physical;
 pub(crate) mod user;
 pub(crate) mod vma;

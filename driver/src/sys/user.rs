@@ -4,7 +4,9 @@
 
 use super::helpers::{
     mapbuf_copy_in,
-    mapbuf_memcpy, //
+    mapbuf_memcpy,
+    mapbuf_read_word,
+    mapbuf_write_word, //
 };
 use crate::{
     abi::{
@@ -70,7 +72,7 @@ macro_rules! wire {
     };
 }
 
-wire!(Query Alloc Free Info Segments Offset Export LastError Name Unname);
+wire!(Query Alloc Free Info Segments Offset Export Import Probe Region LastError Name Unname);
 
 // SAFETY: Four 64-bit integers: no padding.
 unsafe impl AsBytes for wire::Segment {}
@@ -135,14 +137,19 @@ pub(crate) fn write_bytes(address: usize, bytes: &[u8]) -> Result<(), Refusal> {
         .map_err(|_| Reason::BadAddress.with(&[address as u64, bytes.len() as u64]))
 }
 
+/// Bytes that are moved through the stack at a time, where memory is accessed by words.
+const CHUNK: usize = 64;
+
 /// Bytes of a buffer within one page, which user space and devices may change at any time: never a slice.
 ///
 /// # Invariants
 ///
-/// `length` bytes at `address` are mapped in the kernel and lie within one page, as long as `'a`.
+/// `length` bytes at `address` are mapped in the kernel and lie within one page, as long as `'a`. If
+/// `width` is not 0, all of that page may be accessed, in aligned words of so many bits and no other way.
 pub(crate) struct Bytes<'a> {
     address: *mut u8,
     length: usize,
+    width: u32,
     _memory: core::marker::PhantomData<&'a ()>,
 }
 
@@ -155,8 +162,87 @@ impl Bytes<'_> {
         Self {
             address,
             length,
+            width: 0,
             _memory: core::marker::PhantomData,
         }
+    }
+
+    /// Bytes that are accessed in words of `width` bits: 8, 16, 32 or 64.
+    ///
+    /// # Safety
+    ///
+    /// The invariants of the type.
+    pub(super) unsafe fn by_words(address: *mut u8, length: usize, width: u32) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self {
+            address,
+            length,
+            width,
+            _memory: core::marker::PhantomData,
+        }
+    }
+
+    /// Calls `f` with pieces of at most a word: where each begins in the word, how long it is, and how
+    /// far it lies behind the start of these bytes.
+    fn words(&self, mut f: impl FnMut(*mut u8, usize, usize, usize)) {
+        let size = (self.width / 8).max(1) as usize;
+        let mut at = 0;
+        while at < self.length {
+            // SAFETY: `at` is less than the length.
+            let place = unsafe { self.address.add(at) };
+            let into = place.addr() % size;
+            let piece = (size - into).min(self.length - at);
+            f(place.wrapping_sub(into), into, piece, at);
+            at += piece;
+        }
+    }
+
+    /// Reads words into memory of the kernel's own.
+    ///
+    /// # Safety
+    ///
+    /// There is room for [`Self::len`] bytes at `to`.
+    unsafe fn read_words(&self, to: *mut u8) {
+        self.words(|word, into, piece, at| {
+            // SAFETY: By the type's invariants the word may be read; the caller has room for the piece.
+            unsafe {
+                let value = mapbuf_read_word(word.cast(), self.width).to_ne_bytes();
+                to.add(at)
+                    .copy_from_nonoverlapping(value.as_ptr().add(into), piece);
+            }
+        });
+    }
+
+    /// Writes words out of memory of the kernel's own. What is not a whole word is left out.
+    ///
+    /// # Safety
+    ///
+    /// There are [`Self::len`] bytes at `from`.
+    unsafe fn write_words(&self, from: *const u8) {
+        let size = (self.width / 8) as usize;
+        self.words(|word, _, piece, at| {
+            if piece < size {
+                return;
+            }
+            let mut value = [0; 8];
+            // SAFETY: By the type's invariants the word may be written; the caller has the piece.
+            unsafe {
+                value
+                    .as_mut_ptr()
+                    .copy_from_nonoverlapping(from.add(at), piece);
+                mapbuf_write_word(word.cast(), u64::from_ne_bytes(value), self.width);
+            }
+        });
+    }
+
+    /// The same bytes in pieces that fit a buffer on the stack.
+    fn chunks(&self) -> impl Iterator<Item = Bytes<'_>> {
+        let address = self.address;
+        let (length, width) = (self.length, self.width);
+        (0..length).step_by(CHUNK).map(move |at| {
+            // SAFETY: A part of these bytes.
+            unsafe { Bytes::by_words(address.add(at), CHUNK.min(length - at), width) }
+        })
     }
 
     /// How many there are.
@@ -166,6 +252,20 @@ impl Bytes<'_> {
 
     /// Copies them out to user memory; answers with how many were copied.
     pub(crate) fn copy_out(&self, to: usize) -> usize {
+        if self.width != 0 {
+            let mut done = 0;
+            for piece in self.chunks() {
+                let mut own = [0u8; CHUNK];
+                // SAFETY: The buffer has room for a chunk.
+                unsafe { piece.read_words(own.as_mut_ptr()) };
+                let own = own.get(..piece.len()).unwrap_or_default();
+                if write_bytes(to.wrapping_add(done), own).is_err() {
+                    break;
+                }
+                done += piece.len();
+            }
+            return done;
+        }
         // SAFETY: The source is valid by the type's invariants; `_copy_to_user` checks the destination,
         // and takes races with other writers.
         let left = unsafe {
@@ -184,6 +284,10 @@ impl Bytes<'_> {
     ///
     /// There is room for [`Self::len`] bytes at `to`, which is not this memory.
     pub(super) unsafe fn copy_to_kernel(&self, to: *mut u8) {
+        if self.width != 0 {
+            // SAFETY: By the safety requirements.
+            return unsafe { self.read_words(to) };
+        }
         // SAFETY: The source is valid by the type's invariants, the destination by the safety
         // requirements. It is C's `memcpy`, so others may change the source meanwhile.
         unsafe { mapbuf_memcpy(to.cast(), self.address.cast(), self.length) };
@@ -195,12 +299,32 @@ impl Bytes<'_> {
     ///
     /// There are [`Self::len`] bytes at `from`, which is not this memory.
     pub(super) unsafe fn copy_from_kernel(&self, from: *const u8) {
+        if self.width != 0 {
+            // SAFETY: By the safety requirements.
+            return unsafe { self.write_words(from) };
+        }
         // SAFETY: As for `copy_to_kernel`.
         unsafe { mapbuf_memcpy(self.address.cast(), from.cast(), self.length) };
     }
 
     /// Copies user memory in; answers with how many bytes were copied. The rest stays as it was.
     pub(crate) fn copy_in(&self, from: usize) -> usize {
+        if self.width != 0 {
+            let mut done = 0;
+            for piece in self.chunks() {
+                let mut own = [0u8; CHUNK];
+                let buffer = own.get_mut(..piece.len()).unwrap_or_default();
+                let user = UserPtr::from_addr(from.wrapping_add(done));
+                let mut reader = UserSlice::new(user, buffer.len()).reader();
+                if reader.read_slice(buffer).is_err() {
+                    break;
+                }
+                // SAFETY: The buffer holds the piece.
+                unsafe { piece.write_words(buffer.as_ptr()) };
+                done += piece.len();
+            }
+            return done;
+        }
         // SAFETY: The destination is valid by the type's invariants; the helper checks the source.
         let left = unsafe {
             mapbuf_copy_in(

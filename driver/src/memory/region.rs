@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `region`: a reserved physical range, claimed and viewed by the kernel as long as the buffer lives.
+//!
+//! A device's range is never touched unasked: a read can hang a bus or take data out of a queue. Memory is
+//! read when it is registered, since a range that nothing answers maps without a word and then reads ones,
+//! or zeros, for ever.
+
+use super::{
+    huge_frames,
+    Backing, //
+};
+use crate::{
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::{
+            Cache,
+            RegionState,
+            RegionType, //
+        },
+    },
+    policy::{
+        plan::Huge,
+        region::{
+            Declared,
+            Sample, //
+        },
+    },
+    sys::{
+        caller,
+        pages::PageRef,
+        physical::{
+            Claim,
+            ClaimError,
+            View, //
+        },
+        user::Bytes, //
+    },
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
+};
+
+/// What is known of a region; outlives it, for the list.
+pub(crate) struct Knowledge(Atomic<u32>);
+
+impl Knowledge {
+    pub(crate) fn new() -> Self {
+        Self(Atomic::new(RegionState::Unprobed.number()))
+    }
+
+    pub(crate) fn state(&self) -> RegionState {
+        RegionState::from_number(self.0.load(Relaxed)).unwrap_or(RegionState::Unprobed)
+    }
+
+    pub(crate) fn set(&self, state: RegionState) {
+        self.0.store(state.number(), Relaxed);
+    }
+}
+
+/// Words that are read at the start of each page behind the first.
+const WORDS_PER_PAGE: usize = 8;
+
+pub(crate) struct Region {
+    view: View,
+    declared: Declared,
+    knowledge: Arc<Knowledge>,
+}
+
+impl Region {
+    /// Claims a range and looks at it, as far as that is harmless.
+    pub(crate) fn new(
+        declared: &Declared,
+        name: &str,
+        knowledge: Arc<Knowledge>,
+    ) -> Result<Self, Refusal> {
+        let bytes = declared.bytes;
+        let unmappable = Reason::RegionUnmappable.with(&[bytes]);
+        let name = CString::try_from_fmt(fmt!("mapbuf {name}")).map_err(|_| unmappable)?;
+        let claim = Claim::new(declared.start, bytes, name).map_err(|error| match error {
+            ClaimError::IsRam => Reason::RegionIsRam.with(&[bytes]),
+            ClaimError::Taken => Reason::RegionTaken.with(&[bytes]),
+        })?;
+        let view = View::new(claim, declared.cache, declared.width).ok_or(unmappable)?;
+        let region = Self {
+            view,
+            declared: *declared,
+            knowledge,
+        };
+        if declared.class == RegionType::Ram && !declared.trust {
+            region.probe(declared.write_probe);
+        }
+        Ok(region)
+    }
+
+    /// Memory or a device.
+    pub(crate) fn class(&self) -> RegionType {
+        self.declared.class
+    }
+
+    /// It was found that there is nothing behind it, and nobody said that it does not matter.
+    pub(crate) fn unbacked(&self) -> bool {
+        !self.declared.trust && self.knowledge.state() == RegionState::Unbacked
+    }
+
+    /// Reads the first page and the start of each other one; `write`: writes to each, and restores it.
+    pub(crate) fn probe(&self, write: bool) -> (RegionState, Sample) {
+        let mut sample = Sample::default();
+        let mut kept = true;
+        for index in 0..self.len() {
+            let words = if index == 0 {
+                PAGE_SIZE
+            } else {
+                WORDS_PER_PAGE
+            };
+            self.view
+                .sample(index, words, |word, width| sample.add(word, width));
+            if write {
+                kept &= self.view.keeps(index);
+            }
+            caller::breathe();
+            if caller::dying() {
+                // What was seen so far settles nothing.
+                return (self.knowledge.state(), sample);
+            }
+        }
+        let state = match (write, kept) {
+            (true, true) => RegionState::Backed,
+            (true, false) => RegionState::Unbacked,
+            // What writing has settled, reading does not unsettle.
+            (false, _) => match self.knowledge.state() {
+                known @ (RegionState::Backed | RegionState::Unbacked) => known,
+                _ => sample.state(),
+            },
+        };
+        self.knowledge.set(state);
+        (state, sample)
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        self.knowledge.set(RegionState::Released);
+    }
+}
+
+impl Backing for Region {
+    fn len(&self) -> usize {
+        self.view.claim().pages()
+    }
+
+    fn paged(&self) -> bool {
+        false
+    }
+
+    fn page(&self, _index: usize) -> Option<PageRef> {
+        None
+    }
+
+    fn pfn(&self, index: usize) -> Option<u64> {
+        (index < self.len()).then(|| self.view.claim().pfn() + index as u64)
+    }
+
+    fn run(&self, index: usize) -> usize {
+        self.len().saturating_sub(index)
+    }
+
+    fn cache(&self) -> Cache {
+        self.declared.cache
+    }
+
+    fn huge(&self, start: usize, end: usize) -> Huge {
+        huge_frames(self.view.claim().pfn(), start, end)
+    }
+
+    fn word(&self) -> Option<u32> {
+        self.view.word()
+    }
+
+    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        self.view.bytes(index, offset, length)
+    }
+}

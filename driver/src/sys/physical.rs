@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Physical ranges that somebody reserved for us, and the kernel's own view of them.
+
+use super::{
+    helpers::*,
+    user::Bytes, //
+};
+use crate::abi::wire::Cache;
+use core::ptr::NonNull;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    str::CString, //
+};
+
+/// Why a range is not ours.
+pub(crate) enum ClaimError {
+    /// The kernel uses a part of it as System RAM.
+    IsRam,
+    /// Somebody else has a part of it.
+    Taken,
+}
+
+/// A claim on a physical range, as `/proc/iomem` shows it.
+///
+/// # Invariants
+///
+/// The range is claimed in the kernel's resource tree under `name`, by us.
+pub(crate) struct Claim {
+    start: u64,
+    bytes: u64,
+    _name: CString,
+}
+
+impl Claim {
+    /// Claims a range of whole pages.
+    pub(crate) fn new(start: u64, bytes: u64, name: CString) -> Result<Self, ClaimError> {
+        // SAFETY: Any range can be asked about.
+        if unsafe { mapbuf_range_is_ram(start, bytes) } {
+            return Err(ClaimError::IsRam);
+        }
+        // SAFETY: The name is a C string on the heap, which lives as long as the claim.
+        if !unsafe { mapbuf_claim(start, bytes, name.as_char_ptr()) } {
+            return Err(ClaimError::Taken);
+        }
+        // INVARIANT: It was just claimed.
+        Ok(Self {
+            start,
+            bytes,
+            _name: name,
+        })
+    }
+
+    /// Frame number of its first page.
+    pub(crate) fn pfn(&self) -> u64 {
+        self.start / PAGE_SIZE as u64
+    }
+
+    /// How many pages.
+    pub(crate) fn pages(&self) -> usize {
+        usize::try_from(self.bytes / PAGE_SIZE as u64).unwrap_or(0)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants.
+        unsafe { mapbuf_unclaim(self.start, self.bytes) };
+    }
+}
+
+/// The kernel's own view of a claimed range.
+///
+/// # Invariants
+///
+/// All pages of `claim` are mapped from `address` on with `cache`. The range holds no memory that Rust
+/// code has references into.
+pub(crate) struct View {
+    address: NonNull<u8>,
+    cache: Cache,
+    width: u32,
+    claim: Claim,
+}
+
+// SAFETY: Mappings belong to no thread.
+unsafe impl Send for View {}
+// SAFETY: Access is by machine instructions whose races the range's users settle among themselves.
+unsafe impl Sync for View {}
+
+impl View {
+    /// Maps a range; uncached memory is read and written in words of `width` bits.
+    pub(crate) fn new(claim: Claim, cache: Cache, width: u32) -> Option<Self> {
+        // SAFETY: The range is ours, and not System RAM.
+        let view = unsafe { mapbuf_view(claim.start, claim.bytes, cache.number()) };
+        // INVARIANT: The kernel has mapped all of it.
+        Some(Self {
+            address: NonNull::new(view.cast())?,
+            cache,
+            width,
+            claim,
+        })
+    }
+
+    /// The claim.
+    pub(crate) fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// Bits in an access, where the range must be accessed by words.
+    pub(crate) fn word(&self) -> Option<u32> {
+        match self.cache {
+            Cache::Cached => None,
+            Cache::WriteCombined | Cache::Uncached => Some(self.width),
+        }
+    }
+
+    /// Bytes of a page, from `offset` in it, at most `length`.
+    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        if index >= self.claim.pages() {
+            return None;
+        }
+        let length = length.min(PAGE_SIZE.checked_sub(offset)?);
+        // SAFETY: The page lies in the view, and the bytes stay in the page.
+        Some(unsafe {
+            let address = self.address.as_ptr().add(index * PAGE_SIZE + offset);
+            match self.word() {
+                None => Bytes::new(address, length),
+                Some(width) => Bytes::by_words(address, length, width),
+            }
+        })
+    }
+
+    /// The word at the start of a page.
+    fn word_at(&self, index: usize) -> Option<*mut u8> {
+        if index >= self.claim.pages() {
+            return None;
+        }
+        // SAFETY: The page lies in the view.
+        Some(unsafe { self.address.as_ptr().add(index * PAGE_SIZE) })
+    }
+
+    /// Reads `count` words from the start of a page.
+    pub(crate) fn sample(&self, index: usize, count: usize, mut each: impl FnMut(u64, u32)) {
+        let step = (self.width / 8).max(1) as usize;
+        let Some(first) = self.word_at(index) else {
+            return;
+        };
+        for at in (0..PAGE_SIZE).step_by(step).take(count) {
+            // SAFETY: The word lies in the page, aligned to its size.
+            let word = unsafe { mapbuf_read_word(first.add(at).cast(), self.width) };
+            each(word, self.width);
+        }
+    }
+
+    /// Whether two patterns that are written to the start of a page can be read back from the memory,
+    /// not from a cache. What was there is put back.
+    pub(crate) fn keeps(&self, index: usize) -> bool {
+        let Some(word) = self.word_at(index) else {
+            return false;
+        };
+        let mask = u64::MAX >> (64 - self.width);
+        // SAFETY: The word lies in the page, aligned to its size; the range is memory, by declaration.
+        unsafe {
+            let before = mapbuf_read_word(word.cast(), self.width);
+            let mut kept = true;
+            for pattern in [0x5555_aaaa_3333_cccc & mask, !0x5555_aaaa_3333_cccc & mask] {
+                mapbuf_write_word(word.cast(), pattern, self.width);
+                mapbuf_flush(word.cast(), 8);
+                kept &= mapbuf_read_word(word.cast(), self.width) == pattern;
+            }
+            mapbuf_write_word(word.cast(), before, self.width);
+            mapbuf_flush(word.cast(), 8);
+            kept
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants; nothing uses the view any more.
+        unsafe { mapbuf_unview(self.address.as_ptr().cast(), self.cache.number()) };
+    }
+}
