@@ -1,0 +1,315 @@
+//! The command as scripts use it: answers, JSON and exit codes.
+//!
+//! Most of it needs the driver, and root; where there is none, those tests say so and pass. In the guest:
+//!
+//! ```text
+//! cargo test -p mapbuf-cli --test command --no-run --target x86_64-unknown-linux-gnu --config \
+//!     'target.x86_64-unknown-linux-gnu.rustflags=["-C", "target-feature=+crt-static"]'
+//! cargo xtask vm --copy THAT-PROGRAM:/root/command -- /root/command
+//! ```
+
+use serde_json::Value;
+use std::{
+    env, fs,
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// The tests share one driver, which some of them unload.
+static DRIVER: Mutex<()> = Mutex::new(());
+
+/// Waits for the driver, or says that there is none.
+fn driver() -> Option<MutexGuard<'static, ()>> {
+    let guard = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
+    let usable = is_root() && Path::new("/dev/mapbuf/system").exists();
+    if !usable {
+        eprintln!("skipped: no driver here, or not root");
+    }
+    usable.then_some(guard)
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// The command that was built with the tests, or the one that is installed.
+fn program() -> PathBuf {
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_mapbuf"));
+    match env::var_os("MAPBUF_COMMAND") {
+        Some(named) => named.into(),
+        None if built.exists() => built,
+        None => "mapbuf".into(),
+    }
+}
+
+fn run(arguments: &str) -> Output {
+    Command::new(program())
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+/// Runs it and expects an exit code.
+#[track_caller]
+fn code(arguments: &str, expected: i32) -> String {
+    let output = run(arguments);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(expected),
+        "mapbuf {arguments}: {said}{complained}"
+    );
+    said
+}
+
+#[track_caller]
+fn json(arguments: &str, expected: i32) -> Value {
+    let said = code(&format!("{arguments} --json"), expected);
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// A named buffer for one test.
+struct Named(&'static str);
+
+impl Named {
+    fn new(name: &'static str, rest: &str) -> Self {
+        run(&format!("remove {name}"));
+        code(&format!("create {name} {rest}"), 0);
+        Self(name)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        run(&format!("remove {}", self.0));
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_2() {
+    for wrong in [
+        "",
+        "frobnicate",
+        "create x --kind vmalloc",
+        "create x --kind velvet --size 4K",
+        "create x --kind vmalloc --size 4Q",
+        "create x --kind vmalloc --size 4K --mode 9",
+        "create x --kind vmalloc --size 4K --fill-pages abc",
+        "fill x",
+        "fill x --byte 1 --pages 22",
+        "explain NoSuchReason",
+    ] {
+        code(wrong, 2);
+    }
+}
+
+#[test]
+fn reasons_are_explained_without_a_driver() {
+    assert!(code("explain CowNeedsContiguous", 0).contains("MAP_SHARED"));
+    assert_eq!(
+        json("explain 305", 0)["reasons"][0]["name"],
+        "CowNeedsContiguous"
+    );
+    let all = json("explain", 0);
+    assert_eq!(
+        all["reasons"].as_array().map(Vec::len),
+        Some(mapbuf::Reason::ALL.len())
+    );
+}
+
+#[test]
+fn without_a_driver_it_is_3() {
+    // Another test may be about to load it again.
+    let _driver = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
+    if Path::new("/sys/module/mapbuf").exists() {
+        return;
+    }
+    for command in [
+        "list",
+        "info",
+        "info x",
+        "dump x",
+        "fill x --byte 1",
+        "remove x",
+        "unload",
+    ] {
+        code(command, 3);
+        assert_eq!(json(command, 3)["error"]["exit_code"], 3, "{command}");
+    }
+}
+
+#[test]
+fn a_buffer_is_made_shown_and_removed() {
+    let Some(_driver) = driver() else { return };
+    run("remove made");
+    let made = json(
+        "create made --kind coherent --size 5000 --mode 0640 --gid 7",
+        0,
+    );
+    assert_eq!(
+        (&made["bytes"], &made["kind"]),
+        (&8192.into(), &"coherent".into())
+    );
+    let node = fs::metadata("/dev/mapbuf/named/made").unwrap();
+    assert_eq!(
+        (node.mode() & 0o7777, node.uid(), node.gid()),
+        (0o640, 0, 7)
+    );
+
+    let list = json("list", 0);
+    let row = list["buffers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["name"] == "made");
+    assert_eq!(row.unwrap()["mode"], "0640");
+    assert!(code("list", 0).contains("made"));
+
+    let info = json("info made", 0);
+    assert_eq!(info["segments"][0]["length"], 8192);
+    assert_eq!(info["segments"][0]["physical_address"], info["dma_address"]);
+    assert!(code("info", 0).contains("coherent"));
+
+    assert_eq!(json("remove made", 0)["removed"][0], "made");
+    code("info made", 3);
+    assert!(!Path::new("/dev/mapbuf/named/made").exists());
+}
+
+#[test]
+fn bytes_are_filled_and_dumped_as_xxd_does() {
+    let Some(_driver) = driver() else { return };
+    let _buffer = Named::new(
+        "bytes",
+        "--kind vmalloc --size 8K --fill-pages ddccbbaa --mode 0600",
+    );
+    let dump = code("dump bytes --offset 4K --length 20", 0);
+    let expected = "00001000: ddcc bbaa 0000 0000 0000 0000 0000 0000  ................\n\
+                    00001010: 0000 0000                                ....\n";
+    assert_eq!(dump, expected);
+    assert_eq!(code("dump bytes", 0).lines().count(), 512);
+    assert!(code("dump bytes -a", 0).lines().count() < 10);
+
+    code("fill bytes --byte 41 --offset 4094 --length 4", 0);
+    assert_eq!(
+        json("dump bytes --offset 4094 --length 6", 0)["hex"],
+        "41414141bbaa"
+    );
+    code("fill bytes --pages 0102", 0);
+    assert_eq!(json("dump bytes --length 4", 0)["hex"], "0102bbaa");
+    // The bounds: to the last byte, and not one further.
+    code("fill bytes --byte 0 --offset 8191 --length 1", 0);
+    code("fill bytes --byte 0 --offset 8191 --length 2", 2);
+    code("dump bytes --offset 8K --length 1", 2);
+    code("dump bytes --offset 8K", 0);
+    code("dump bytes --offset 16383P --length 1", 2);
+}
+
+#[test]
+fn refusals_say_why_and_what_next() {
+    let Some(_driver) = driver() else { return };
+    let _buffer = Named::new("taken", "--kind pages --size 4K");
+    let refused = json("create taken --kind pages --size 4K", 1);
+    assert_eq!(refused["error"]["reason"], "NameTaken");
+    assert_eq!(refused["error"]["errno"], "EEXIST");
+    assert!(refused["error"]["remedy"]
+        .as_str()
+        .unwrap()
+        .contains("another name"));
+    assert_eq!(
+        json("create a/b --kind pages --size 4K", 1)["error"]["reason"],
+        "NameInvalid"
+    );
+    assert_eq!(
+        json("create x --kind pages --size 0", 1)["error"]["reason"],
+        "ZeroBytes"
+    );
+    // Nothing stays behind of what was not named.
+    assert_eq!(json("info", 0)["buffers"], 1);
+
+    let partly = json("remove nobody taken", 3);
+    assert_eq!(partly["removed"][0], "taken");
+    assert_eq!(partly["error"]["reason"], "NameUnknown");
+}
+
+#[test]
+fn without_permission_it_is_4() {
+    let Some(_driver) = driver() else { return };
+    let _private = Named::new("private", "--kind pages --size 4K --mode 0600");
+    let as_nobody = |arguments: &str| {
+        let mut command = Command::new(program());
+        command
+            .args(arguments.split_whitespace())
+            .uid(65534)
+            .gid(65534);
+        command.output().unwrap().status.code()
+    };
+    for command in [
+        "create x --kind pages --size 4K",
+        "dump private",
+        "fill private --byte 0",
+        "remove private",
+    ] {
+        assert_eq!(as_nobody(command), Some(4), "{command}");
+    }
+    // What is public stays public.
+    assert_eq!(as_nobody("list"), Some(0));
+    assert_eq!(as_nobody("info private"), Some(0));
+}
+
+#[test]
+fn unload_names_who_holds_the_driver() {
+    let Some(_driver) = driver() else { return };
+    let _kept = Named::new("kept", "--kind pages --size 4K");
+    let node = fs::File::open("/dev/mapbuf/system").unwrap();
+    let held = json("unload", 5);
+    let holder = &held["error"]["holders"][0];
+    assert_eq!(holder["pid"], std::process::id());
+    assert!(holder["holds"][0]
+        .as_str()
+        .unwrap()
+        .starts_with("/dev/mapbuf/system open as descriptor"));
+    // All or nothing.
+    code("info kept", 0);
+
+    drop(node);
+    assert_eq!(json("unload", 0)["removed"][0], "kept");
+    assert!(!Path::new("/dev/mapbuf").exists());
+    code("unload", 3);
+    code("load max_names", 2);
+    let loaded = json("load max_bytes=8M", 0);
+    assert_eq!(loaded["already_loaded"], false);
+    assert_eq!(
+        json("create x --kind pages --size 9M", 1)["error"]["reason"],
+        "OverLimit"
+    );
+    assert_eq!(json("load", 0)["already_loaded"], true);
+    code("unload", 0);
+    code("load", 0);
+}
+
+#[test]
+fn the_demo_holds() {
+    let Some(_driver) = driver() else { return };
+    let report: Value = serde_json::from_str(&code("demo --json -", 0)).unwrap();
+    let kinds = report["kinds"].as_array().unwrap();
+    assert_eq!(kinds.len(), 4);
+    for kind in kinds {
+        for check in ["user_to_kernel", "kernel_to_user", "survives_free"] {
+            assert_eq!(kind[check], true, "{kind}");
+        }
+    }
+    let requirements = report["requirements"].as_object().unwrap();
+    assert_eq!(requirements.len(), 20);
+    for id in [
+        "A1", "A2", "A3", "A4", "A6", "A7", "A10", "A11", "B1", "B2", "B3", "B4", "B7", "B8",
+    ] {
+        assert_eq!(requirements[id], "pass", "{id}");
+    }
+    assert!(requirements.values().all(|verdict| verdict != "fail"));
+    assert!(code("demo", 0)
+        .lines()
+        .all(|line| line.chars().count() <= 80));
+}
