@@ -45,6 +45,16 @@ pub const PROFILES: &[Profile] = &[
         timeout_seconds: 120,
     },
     Profile {
+        name: "reload",
+        purpose: "the module comes and goes",
+        append: &[],
+        memory_mib: 512,
+        processors: 2,
+        module_parameters: "",
+        qemu_args: &[],
+        timeout_seconds: 120,
+    },
+    Profile {
         name: "cma",
         purpose:
             "contiguous and coherent buffers of 1 GiB, and memory that has no pages of its own",

@@ -25,6 +25,8 @@ pub const STOCK: &[&str] = &["stock"];
 pub const BOTH: &[&str] = &["stock", "cma"];
 /// Run where the kernel does not zero memory by itself.
 pub const ZEROING: &[&str] = &["zeroing"];
+/// Run where nothing else needs the module to stay.
+pub const RELOAD: &[&str] = &["reload"];
 /// Run with a CMA area only.
 pub const CMA: &[&str] = &["cma"];
 

@@ -1,4 +1,4 @@
-//! Loading and unloading. These run last: what is loaded afterwards has default parameters.
+//! Loading and unloading, in a guest of their own.
 
 use super::sharing::{numbered, shows};
 use crate::check::{fails, Failure, Outcome};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 tests! { "module":
-    STOCK, 20: [
+    RELOAD, 20: [
         unload_with_an_open_session_is_refused,
         unload_with_a_mapping_is_refused,
         unload_with_a_dma_buf_is_refused,
@@ -22,7 +22,7 @@ tests! { "module":
         load_twice_is_refused,
         load_with_parameters,
     ];
-    STOCK, 90: [ many_loads_and_unloads_leak_nothing ];
+    RELOAD, 90: [ many_loads_and_unloads_leak_nothing ];
 }
 
 /// The module's file.

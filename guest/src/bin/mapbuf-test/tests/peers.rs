@@ -398,7 +398,7 @@ fn bug_13_memory_handed_out_that_was_not_zeroed() -> Outcome {
     Ok(())
 }
 
-// The profile's last tests unload for real; here the module must stay.
+// The profile `reload` has the tests that unload for real; here the module must stay.
 fn bug_14_module_unloaded_under_an_open_file() -> Outcome {
     let session = Session::open()?;
     fails(sys::unload_module("mapbuf"), libc::EWOULDBLOCK)?;
