@@ -14,10 +14,10 @@ use std::process::Command;
 pub const SUITE: &str = "trixie";
 
 /// Changes when what is done to make a root changes, so that roots made the old way are not taken for new ones.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What the kernel's makefiles call, what unpacks its packages, and the shell of the minimal guest.
-const TOOLCHAIN: [&str; 24] = [
+const TOOLCHAIN: [&str; 25] = [
     "bc",
     "bindgen",
     "bison",
@@ -30,6 +30,7 @@ const TOOLCHAIN: [&str; 24] = [
     "gcc",
     "gcc-14",
     "kmod",
+    "libarchive13t64",
     "libc6-dev",
     "libelf-dev",
     "libssl-dev",
@@ -83,7 +84,7 @@ pub fn toolchain(cache: &Cache, ui: &Ui) -> Result<Root> {
         let log = cache.log(&format!("{SUITE}-toolchain-{RECIPE}"));
         let step = ui.step("Making a Debian userland with the compilers", 1300);
         let tar = part.join("root.tar");
-        mmdebstrap(&step, &log, &tar, "apt", &TOOLCHAIN)?;
+        mmdebstrap(&step, &log, &tar, &TOOLCHAIN, &[])?;
         unpack(&step, &log, &tar, part)?;
         step.done();
         Ok(())
@@ -91,17 +92,20 @@ pub fn toolchain(cache: &Cache, ui: &Ui) -> Result<Root> {
     Ok(Root { path })
 }
 
-/// Runs `mmdebstrap` to make `tar`, from the suite and its backports.
+/// Runs `mmdebstrap` to make `tar`, from the suite and its backports; `hooks` run when the packages are there.
 pub fn mmdebstrap(
     step: &Step,
     log: &Path,
     tar: &Path,
-    variant: &str,
     packages: &[&str],
+    hooks: &[String],
 ) -> Result<()> {
     let mut command = Command::new("mmdebstrap");
-    command.arg(format!("--variant={variant}"));
+    command.arg("--variant=apt");
     command.arg(format!("--include={}", packages.join(",")));
+    for hook in hooks {
+        command.arg(format!("--customize-hook={hook}"));
+    }
     // Documentation and translations would be a third of the whole.
     command.args([
         "--dpkgopt=path-exclude=/usr/share/doc/*",

@@ -82,7 +82,7 @@ impl Archive {
 
     fn parents(&mut self, path: &Path) -> Result<()> {
         match path.parent() {
-            Some(parent) => self.folder_with_mode(&parent.to_owned(), 0o755),
+            Some(parent) => self.folder_with_mode(parent, 0o755),
             None => Ok(()),
         }
     }

@@ -9,7 +9,7 @@
 //! - [`kernel`]: which kernel, and its tree, ready for modules;
 //! - [`module`]: an out-of-tree module, built;
 //! - [`accel`]: what QEMU can run on here;
-//! - [`initramfs`]: what the guest starts from;
+//! - [`initramfs`], [`disk`]: what the guest starts from;
 //! - [`qemu`]: the machine, and what it says;
 //! - [`splat`]: what in a kernel's log is a failure;
 //! - [`verdict`]: how a run ended.
@@ -17,6 +17,7 @@
 pub mod accel;
 pub mod cache;
 pub mod debian;
+pub mod disk;
 pub mod host;
 pub mod initramfs;
 pub mod kernel;

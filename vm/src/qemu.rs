@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// host has its pauses.
 pub const SILENCE: Duration = Duration::from_secs(90);
 
+/// How long the last words may take of a guest whose run is given up.
+const AUTOPSY: Duration = Duration::from_secs(5);
+
 /// The QEMU program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -136,6 +139,7 @@ pub fn run(
         }
     };
     listen_to_port(port.try_clone()?, sender);
+    let mut last_words = port.try_clone()?;
     match input {
         Some(input) => {
             thread::spawn(move || {
@@ -162,6 +166,9 @@ pub fn run(
     let mut watch = Watch::new(job);
     watch.begun = begun;
     watch.follow(machine, &events, output);
+    if matches!(watch.cut_short, Some(Verdict::TimedOut)) {
+        watch.autopsy(&mut last_words, &events);
+    }
     Ok(watch.finish(qemu, &events))
 }
 
@@ -402,6 +409,22 @@ impl Watch {
         }
     }
 
+    /// Lets the guest say where it hangs, if it still can.
+    fn autopsy(&mut self, port: &mut UnixStream, events: &Receiver<Event>) {
+        let _ = port.set_write_timeout(Some(Duration::from_secs(1)));
+        if Frame::Autopsy.write_to(port).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + AUTOPSY;
+        while let Ok(event) =
+            events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            if let Event::Frame(Frame::Log(line)) | Event::Console(line) = event {
+                self.take_line(line);
+            }
+        }
+    }
+
     fn take_frame(&mut self, frame: Frame, output: &mut dyn FnMut(Stream, &[u8])) {
         match frame {
             Frame::Stdout(bytes) => output(Stream::Stdout, &bytes),
@@ -424,7 +447,8 @@ impl Watch {
             | Frame::Hello
             | Frame::Heartbeat
             | Frame::Stdin(_)
-            | Frame::Resize(..) => {}
+            | Frame::Resize(..)
+            | Frame::Autopsy => {}
         }
     }
 

@@ -37,7 +37,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         ..Job::default()
     };
     kit.load(&mut guest, &mut job, &modules, "")?;
-    kit.command(&mut guest)?;
+    guest.program(&kit.command()?)?;
     job.unload.push("mapbuf".into());
     if std::io::stdout().is_terminal() {
         let (_, columns) = crate::terminal::size();

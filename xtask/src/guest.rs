@@ -11,6 +11,9 @@ use std::process::{Command, Stdio};
 /// Guest programs are static: there is no C library in the initramfs.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// Where the C examples lie in the guest.
+pub const EXAMPLES: &str = "/examples";
+
 /// Builds packages for the guest; the folder of their programs.
 pub fn build(packages: &[&str], ui: &Ui) -> Result<PathBuf> {
     let workspace = crate::workspace()?;
@@ -108,6 +111,12 @@ impl Guest {
     pub fn program(&mut self, host: &Path) -> Result<()> {
         let name = host.file_name().context("a program without a name")?;
         self.copy(host, &Path::new("/usr/local/bin").join(name))
+    }
+
+    /// Adds a C example, under its file's name.
+    pub fn example(&mut self, host: &Path) -> Result<()> {
+        let name = host.file_name().context("a program without a name")?;
+        self.copy(host, &Path::new(EXAMPLES).join(name))
     }
 
     /// Adds a kernel module that the initramfs loads; its path there.

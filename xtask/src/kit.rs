@@ -73,19 +73,19 @@ impl Kit {
                 params: parameters.to_owned(),
             });
             // For programs that load and unload it themselves.
-            job.env.insert("MAPBUF_KO".into(), path);
+            job.env.insert("MAPBUF_MODULE".into(), path);
         }
         Ok(())
     }
 
-    /// Puts the `mapbuf` command into the guest.
-    pub fn command(&self, guest: &mut Guest) -> Result<()> {
-        let programs = guest::build(&["mapbuf-cli"], &self.ui)?;
-        guest.program(&programs.join("mapbuf"))
+    /// Builds the `mapbuf` command for the guest.
+    pub fn command(&self) -> Result<PathBuf> {
+        Ok(guest::build(&["mapbuf-cli"], &self.ui)?.join("mapbuf"))
     }
 
-    /// Compiles the C examples and puts them into the guest's `/examples`.
-    pub fn examples(&self, guest: &mut Guest, job: &mut Job) -> Result<()> {
+    /// Compiles the C examples for the guest.
+    pub fn examples(&self) -> Result<Vec<PathBuf>> {
+        let step = self.ui.step("Compiling the C examples", 0);
         let workspace = crate::workspace()?;
         let out = workspace.join("target/examples");
         fs::create_dir_all(&out)?;
@@ -97,6 +97,7 @@ impl Kit {
             .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
             .collect();
         sources.sort();
+        let mut programs = Vec::new();
         for source in sources {
             let Some(name) = source.file_stem().and_then(|stem| stem.to_str()) else {
                 continue;
@@ -133,9 +134,9 @@ impl Kit {
                     String::from_utf8_lossy(&output.stderr)
                 );
             }
-            guest.copy(&program, &Path::new("/examples").join(name))?;
+            programs.push(program);
         }
-        job.env.insert("MAPBUF_EXAMPLES".into(), "/examples".into());
-        Ok(())
+        step.done();
+        Ok(programs)
     }
 }

@@ -3,9 +3,9 @@
 use crate::kit::Kit;
 use crate::terminal;
 use anyhow::{bail, Context, Result};
-use mapbuf_init::{Job, LoadModule};
+use mapbuf_init::{Job, LoadModule, RootDisk};
 use mapbuf_vm::qemu::{self, Input, Report, Stream};
-use mapbuf_vm::{splat, Ui};
+use mapbuf_vm::{disk, splat, Ui};
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,12 @@ pub struct Arguments {
     /// Bring a file back from the guest when the program has ended.
     #[arg(long, value_name = "GUESTPATH:HOSTPATH")]
     fetch: Vec<String>,
+    /// Give the guest a Debian userland as its root file system; what is written to it is thrown away.
+    #[arg(long)]
+    root: bool,
+    /// A Debian package for that userland.
+    #[arg(long, value_name = "DEBIANPACKAGE", requires = "root")]
+    install: Vec<String>,
     /// An argument for QEMU.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     qemu_arg: Vec<String>,
@@ -81,7 +87,7 @@ pub struct Arguments {
 pub fn main(arguments: Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
     let shell = arguments.command.is_empty();
-    if (shell || arguments.tty) && !terminal::is_interactive() && !shell {
+    if !shell && arguments.tty && !terminal::is_interactive() {
         bail!("--tty needs a terminal on standard input and output");
     }
     let quiet = if std::io::stderr().is_terminal() {
@@ -91,12 +97,23 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     };
     let mut kit = Kit::open(&ui)?;
     kit.ui = quiet;
-    let mut guest = kit.guest(false)?;
+    let mut guest = kit.guest(arguments.root)?;
     let mut job = Job {
         argv: arguments.command.clone(),
         ..Job::default()
     };
-    for name in &arguments.load {
+    let mut machine = kit.machine();
+    let mut first = arguments.load.clone();
+    if arguments.root {
+        let image = disk::image(&kit.cache, &ui, &kit.kernel, &arguments.install)?;
+        machine.disk = Some(image);
+        job.root = Some(RootDisk {
+            device: disk::DEVICE.into(),
+            fstype: disk::FSTYPE.into(),
+        });
+        first.insert(0, disk::DRIVER.into());
+    }
+    for name in &first {
         for file in kit.kernel.module_with_dependencies(name)? {
             let path = guest.module(&file)?;
             job.modules.push(LoadModule {
@@ -111,10 +128,11 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         kit.load(&mut guest, &mut job, &modules, &parameters)?;
     }
     // A command that does not build must not be in the way of somebody who tries something else.
-    if let Err(error) = kit.command(&mut guest) {
-        ui.note(format!(
+    match kit.command() {
+        Ok(program) => guest.program(&program)?,
+        Err(error) => ui.note(format!(
             "Warning: the guest has no mapbuf command: {error:#}"
-        ));
+        )),
     }
     for copy in &arguments.copy {
         let (from, to) = split_paths(copy);
@@ -138,7 +156,6 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
             to.context("--fetch wants GUESTPATH:HOSTPATH")?,
         ));
     }
-    let mut machine = kit.machine();
     machine.memory = arguments.memory;
     machine.processors = arguments.smp;
     machine.append = arguments.append.clone();

@@ -347,6 +347,15 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Has the kernel log which tasks are blocked, what the processors do, and where every task is.
+fn autopsy(host: &mut Host) -> io::Result<()> {
+    for key in ["w", "l", "t"] {
+        fs::write("/proc/sysrq-trigger", key)?;
+        host.flush_log()?;
+    }
+    Ok(())
+}
+
 // The program.
 
 /// The running program and PID 1's ends of what connects it.
@@ -538,7 +547,11 @@ impl Program {
         }
         if from_host {
             for frame in host.receive()? {
-                self.take(frame);
+                if frame == Frame::Autopsy {
+                    autopsy(host)?;
+                } else {
+                    self.take(frame);
+                }
             }
         }
         if to_input {

@@ -99,6 +99,8 @@ pub enum Frame {
     Stdin(Vec<u8>),
     /// Host: the terminal has a new size (rows, columns).
     Resize(u16, u16),
+    /// Host: the run is given up; have the kernel log what every task and processor is doing.
+    Autopsy,
 }
 
 /// A frame's payload is never longer than this; a longer one means that the two sides have lost each other.
@@ -112,6 +114,7 @@ impl Frame {
             Self::Hello => b'h',
             Self::Started => b's',
             Self::Heartbeat => b'b',
+            Self::Autopsy => b'a',
             Self::Stdout(bytes) => {
                 payload.extend_from_slice(bytes);
                 b'o'
@@ -220,6 +223,7 @@ impl Frame {
             b'h' => Self::Hello,
             b's' => Self::Started,
             b'b' => Self::Heartbeat,
+            b'a' => Self::Autopsy,
             b'o' => Self::Stdout(payload.to_vec()),
             b'e' => Self::Stderr(payload.to_vec()),
             b'i' => Self::Stdin(payload.to_vec()),
@@ -278,6 +282,7 @@ mod tests {
             Frame::Ended(Ending::NotRun),
             Frame::Stdin(b"in".to_vec()),
             Frame::Resize(24, 80),
+            Frame::Autopsy,
         ];
         let mut wire = Vec::new();
         for frame in &frames {

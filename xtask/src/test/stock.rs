@@ -1,7 +1,7 @@
 //! The stock rung: the integration tests in the stock kernel, one boot for each profile.
 
 use super::Tally;
-use crate::guest;
+use crate::guest::{self, EXAMPLES};
 use crate::kit::Kit;
 use crate::vm;
 use anyhow::{bail, Context, Result};
@@ -42,6 +42,8 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
     }
     let modules = kit.driver(choice.driver)?;
     let tests = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-test");
+    let command = kit.command()?;
+    let examples = kit.examples()?;
     // The program is static and can say on the host which tests it has.
     let mut profiles = VecDeque::new();
     for profile in PROFILES {
@@ -65,9 +67,13 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
             job.argv.push(choice.filter.into());
         }
         kit.load(&mut guest, &mut job, &modules, profile.module_parameters)?;
-        kit.command(&mut guest)?;
-        kit.examples(&mut guest, &mut job)?;
+        guest.program(&command)?;
         guest.program(&tests)?;
+        for example in &examples {
+            guest.example(example)?;
+        }
+        job.env
+            .insert("MAPBUF_EXAMPLES".into(), EXAMPLES.to_string());
         job.unload.push("mapbuf".into());
         let mut machine = kit.machine();
         machine.memory = profile.memory_mib;
@@ -92,7 +98,7 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
             },
         )?;
         let log = logs.join(format!("stock-{}.log", profile.name));
-        Ok(results.conclude(profile, &report, begun.elapsed(), &log)?)
+        results.conclude(profile, &report, begun.elapsed(), &log)
     };
 
     let slots = Slots::new(choice.jobs);
