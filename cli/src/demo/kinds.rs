@@ -264,9 +264,14 @@ pub fn alloc_scattered(device: &Device, bytes: u64) -> mapbuf::Result<Buffer> {
     let page = u64::from(device.query()?.page_size);
     let (mut holes, mut kept) = (Vec::new(), Vec::new());
     for _ in 0..HOLES {
-        holes.push(device.alloc(Kind::Vmalloc, page)?);
+        holes.push(Some(device.alloc(Kind::Vmalloc, page)?));
         kept.push(device.alloc(Kind::Vmalloc, page)?);
     }
-    drop(holes);
+    // Pages that were freed last are taken first: freed in no order, they come in none.
+    for number in 0..HOLES {
+        if let Some(hole) = holes.get_mut(number * 77 % HOLES) {
+            drop(hole.take());
+        }
+    }
     device.alloc(Kind::Vmalloc, bytes)
 }

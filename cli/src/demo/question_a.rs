@@ -6,7 +6,8 @@ use super::{
 };
 use mapbuf::{
     abi::{self, Alloc, ANY_NODE, MAX_IDS, SYSTEM_NODE},
-    raw, sysfs, Access, Device, Kind, LastError, MapOptions, Reason,
+    raw, sysfs, Access, AllocOptions, Buffer, Cache, Device, Kind, LastError, MapOptions, Method,
+    Reason,
 };
 use procfs::process::Process;
 use std::{
@@ -56,7 +57,11 @@ pub fn node(demo: &mut Demo) -> Result<(), Box<dyn std::error::Error>> {
 pub fn program(demo: &mut Demo) -> mapbuf::Result<()> {
     sizes(demo)?;
     arguments(demo)?;
-    whole(demo)
+    whole(demo)?;
+    demo.stage
+        .line("   (the same in C: examples/c/question-a.c)");
+    by_dma(demo)?;
+    uncached(demo)
 }
 
 fn sizes(demo: &mut Demo) -> mapbuf::Result<()> {
@@ -256,9 +261,59 @@ fn whole(demo: &mut Demo) -> mapbuf::Result<()> {
     demo.check(&["A11"], held, &text);
 
     frees(demo, &device)?;
-    demo.stage
-        .line("   (the same in C: examples/c/question-a.c)");
     Ok(())
+}
+
+/// Coherent memory, mapped by `dma_mmap_coherent` itself.
+fn by_dma(demo: &mut Demo) -> mapbuf::Result<()> {
+    let device = Device::open()?;
+    if device.query()?.methods.contains(&Method::Dma) {
+        let buffer = device.alloc(Kind::Coherent, 64 << 10)?;
+        let held = both_views(&buffer, Method::Dma)?;
+        demo.check(
+            &["A6"],
+            held,
+            "coherent memory by dma_mmap_coherent: both views agree",
+        );
+    }
+    Ok(())
+}
+
+/// Uncached memory, mapped by `remap_pfn_range`.
+fn uncached(demo: &mut Demo) -> mapbuf::Result<()> {
+    let device = Device::open()?;
+    let options = AllocOptions::new(Kind::Contiguous, 64 << 10).cache(Cache::Uncached);
+    let held = options
+        .alloc(&device)
+        .and_then(|buffer| both_views(&buffer, Method::Remap));
+    match held {
+        Ok(held) => {
+            let text = "uncached memory by remap_pfn_range: both views agree";
+            demo.check(&["A5"], held, text);
+            demo.not_yet(
+                "A5",
+                "which cache bits its entries have is seen from outside alone",
+            );
+        }
+        Err(error) => demo.not_yet("A5", &error.to_string()),
+    }
+    Ok(())
+}
+
+/// Whether a mapping by this method shows what the kernel sees, both ways, in every page.
+fn both_views(buffer: &Buffer, method: Method) -> mapbuf::Result<bool> {
+    let page = rustix::param::page_size();
+    let mapping = MapOptions::new().method(method).map(buffer)?;
+    let mut held = true;
+    for number in 0..mapping.len() / page {
+        let (at, mut bytes) = (number * page, [0; 4]);
+        mapping.write(at, word(0xd3a, number))?;
+        buffer.read_at(at as u64, &mut bytes)?;
+        held &= u32::from_ne_bytes(bytes) == word(0xd3a, number);
+        buffer.write_at(at as u64, &word(0xa3d, number).to_ne_bytes())?;
+        held &= mapping.read::<u32>(at)? == word(0xa3d, number);
+    }
+    Ok(held)
 }
 
 /// Freeing twice, freeing what is exported, freeing by closing.
