@@ -5,7 +5,11 @@
 //! The kernel crate's `MiscDevice` leaves `file_operations.owner` empty in 7.2, so `rmmod` would succeed
 //! under an open file there; and one range of devices serves any number of names.
 
-use super::vma::NewVma;
+use super::{
+    helpers::mapbuf_aligned_area,
+    pages,
+    vma::NewVma, //
+};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -20,6 +24,7 @@ use kernel::{
         c_ulong,
         c_void, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         atomic::{
@@ -174,6 +179,11 @@ const fn operations<F: OpenFile>() -> bindings::file_operations {
     }
 }
 
+/// Whether an address stands for an error (`IS_ERR_VALUE` of `linux/err.h`).
+fn is_error(address: usize) -> bool {
+    address > usize::MAX - bindings::MAX_ERRNO as usize
+}
+
 /// The data of an open file.
 ///
 /// # Safety
@@ -262,6 +272,14 @@ unsafe extern "C" fn get_unmapped_area<F: OpenFile>(
     // SAFETY: Called by the core for an open file of ours.
     let data = unsafe { data::<F>(file) };
     let page = data.page_in_buffer(page_offset as u64) as usize;
+    let giant = PAGE_SIZE << pages::pud_order();
+    if pages::pud_order() > 0 && length >= giant && address == 0 {
+        // SAFETY: Any values are allowed.
+        let found = unsafe { mapbuf_aligned_area(file, length, page, flags, giant) };
+        if !is_error(found) {
+            return found;
+        }
+    }
     // SAFETY: Any values are allowed; the address found is one where huge entries fit the buffer.
     unsafe { bindings::thp_get_unmapped_area(file, address, length, page, flags) }
 }

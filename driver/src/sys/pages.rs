@@ -22,6 +22,12 @@ pub(crate) fn pmd_order() -> u32 {
     unsafe { mapbuf_pmd_order() }
 }
 
+/// Pages in a PUD entry, as a power of two; 0 where the kernel has no such entries for us.
+pub(crate) fn pud_order() -> u32 {
+    // SAFETY: Answers with a constant.
+    unsafe { mapbuf_pud_order() }
+}
+
 /// The largest order of the page allocator (`MAX_PAGE_ORDER`).
 pub(crate) const MAX_ORDER: u32 = bindings::MAX_PAGE_ORDER;
 

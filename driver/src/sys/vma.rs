@@ -10,6 +10,7 @@ use super::{
     },
     helpers::*,
     pages::{
+        self,
         PageRef,
         Vmap, //
     },
@@ -277,6 +278,13 @@ impl Fault<'_> {
         self.page_offset().checked_sub(into)
     }
 
+    /// Whether the answer must be a private copy, which the core makes of a small page.
+    pub(crate) fn copies(&self) -> bool {
+        // SAFETY: The VMA of a fault is locked against changes.
+        let flags = unsafe { VmaRef::from_raw(self.fault.__bindgen_anon_1.vma) }.flags();
+        self.write() && flags & flags::SHARED == 0
+    }
+
     fn write(&self) -> bool {
         self.fault.flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0
     }
@@ -317,8 +325,13 @@ impl Fault<'_> {
     /// Maps the page frames from `pfn` on by a huge entry.
     pub(crate) fn insert_huge_pfn(self, pfn: u64) -> Outcome {
         let write = self.write();
-        // SAFETY: The VMA has `VM_PFNMAP` and is not copy-on-write; the frames are the buffer's.
-        Outcome(unsafe { bindings::vmf_insert_pfn_pmd(self.fault, pfn as usize, write) })
+        if self.order == pages::pmd_order() {
+            // SAFETY: The VMA has `VM_PFNMAP` and is not copy-on-write; the frames are the buffer's.
+            Outcome(unsafe { bindings::vmf_insert_pfn_pmd(self.fault, pfn as usize, write) })
+        } else {
+            // SAFETY: As above; the core asks for these two orders only.
+            Outcome(unsafe { bindings::vmf_insert_pfn_pud(self.fault, pfn as usize, write) })
+        }
     }
 }
 
