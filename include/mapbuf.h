@@ -175,138 +175,205 @@ enum mapbuf_operation {
 // Why a request was refused. The operands are named first.
 enum mapbuf_reason {
   // (given, least): the struct is shorter than its first version.
+  // Comes with EINVAL.
   MAPBUF_REASON_STRUCT_TOO_SHORT = 101,
   // (given, known): bytes beyond what this driver knows are not zero.
+  // Comes with E2BIG.
   MAPBUF_REASON_STRUCT_TOO_NEW = 102,
   // (given, most): the struct claims to be larger than any struct may be.
+  // Comes with E2BIG.
   MAPBUF_REASON_STRUCT_TOO_LONG = 103,
   // (flags, known): flag bits that this driver does not know.
+  // Comes with EINVAL.
   MAPBUF_REASON_UNKNOWN_FLAGS = 104,
   // (byte offset in the struct): a reserved field is not zero.
+  // Comes with EINVAL.
   MAPBUF_REASON_RESERVED_NOT_ZERO = 105,
   // (number): no such ioctl.
+  // Comes with ENOTTY.
   MAPBUF_REASON_UNKNOWN_IOCTL = 106,
   // (address, bytes): user memory that cannot be read or written.
+  // Comes with EFAULT.
   MAPBUF_REASON_BAD_ADDRESS = 107,
   // (operation): only an allocator node can do this, not the node of a named buffer.
+  // Comes with EOPNOTSUPP.
   MAPBUF_REASON_NEEDS_SESSION = 108,
   // (id): on the node of a named buffer the id must be 0.
+  // Comes with EINVAL.
   MAPBUF_REASON_ID_ON_NAMED_NODE = 109,
   // (operation): the file was not opened for writing.
+  // Comes with EACCES.
   MAPBUF_REASON_READ_ONLY_OPEN = 110,
   // (): a buffer of no bytes.
+  // Comes with EINVAL.
   MAPBUF_REASON_ZERO_BYTES = 201,
   // (bytes, most): more than a buffer can ever have.
+  // Comes with EINVAL.
   MAPBUF_REASON_TOO_MANY_BYTES = 202,
   // (kind): no such kind of memory.
+  // Comes with EINVAL.
   MAPBUF_REASON_UNKNOWN_KIND = 203,
   // (kind): this node does not give memory of this kind.
+  // Comes with EINVAL.
   MAPBUF_REASON_KIND_NOT_HERE = 204,
   // (cache): no such cache mode.
+  // Comes with EINVAL.
   MAPBUF_REASON_UNKNOWN_CACHE = 205,
   // (kind, cache): this machine's DMA is cache-coherent, so its coherent memory is cached.
+  // Comes with EINVAL.
   MAPBUF_REASON_COHERENT_IS_CACHED = 206,
   // (node): no memory on such a NUMA node.
+  // Comes with EINVAL.
   MAPBUF_REASON_NO_SUCH_NODE = 207,
   // (id, end): ids lie below `end`.
+  // Comes with EINVAL.
   MAPBUF_REASON_ID_TOO_LARGE = 208,
   // (id): a buffer has this id already.
+  // Comes with EEXIST.
   MAPBUF_REASON_ID_IN_USE = 209,
   // (id): no buffer has this id in this session.
+  // Comes with ENOENT.
   MAPBUF_REASON_NO_SUCH_ID = 210,
   // (most): this session has as many buffers as it may.
+  // Comes with ENOSPC.
   MAPBUF_REASON_TOO_MANY_BUFFERS = 211,
   // (bytes, used, limit): the limit for all users together.
+  // Comes with ENOMEM.
   MAPBUF_REASON_OVER_LIMIT = 212,
   // (bytes, used, limit, uid): the limit for this user.
+  // Comes with EDQUOT.
   MAPBUF_REASON_OVER_USER_LIMIT = 213,
   // (bytes): the machine has not enough free memory.
+  // Comes with ENOMEM.
   MAPBUF_REASON_OUT_OF_MEMORY = 214,
   // (bytes, most): no free physically contiguous run of this size; `most` is what needs no CMA area.
+  // Comes with ENOMEM.
   MAPBUF_REASON_NO_CONTIGUOUS_MEMORY = 215,
   // (bytes, most): no DMA-coherent run of this size; `most` is what needs no CMA area.
+  // Comes with ENOMEM.
   MAPBUF_REASON_NO_COHERENT_MEMORY = 216,
   // (bytes, done): a fatal signal came while memory was being gathered.
+  // Comes with EINTR.
   MAPBUF_REASON_INTERRUPTED = 217,
   // (node): coherent memory comes from the NUMA node of the device, not from one that the caller names.
+  // Comes with EINVAL.
   MAPBUF_REASON_NODE_OF_DEVICE = 218,
   // (): the process has as many descriptors as it may.
+  // Comes with EMFILE.
   MAPBUF_REASON_NO_DESCRIPTOR = 219,
   // (cache, errno): the kernel could not change the cache mode of its own view of the memory.
+  // Comes with ENOMEM.
   MAPBUF_REASON_CACHE_REFUSED = 220,
   // (descriptor): not the descriptor of a dma-buf.
+  // Comes with EINVAL.
   MAPBUF_REASON_NOT_A_DMA_BUF = 221,
   // (descriptor): a dma-buf of another driver.
+  // Comes with EOPNOTSUPP.
   MAPBUF_REASON_FOREIGN_DMA_BUF = 222,
   // (method): no such method.
+  // Comes with EINVAL.
   MAPBUF_REASON_UNKNOWN_METHOD = 301,
   // (offset): no buffer at this `mmap` offset.
+  // Comes with EINVAL.
   MAPBUF_REASON_NOTHING_AT_OFFSET = 302,
   // (offset in the buffer, length, bytes of the buffer): the mapping would pass the buffer's end.
+  // Comes with EINVAL.
   MAPBUF_REASON_BEYOND_END = 303,
   // (): buffers are never executable.
+  // Comes with EACCES.
   MAPBUF_REASON_EXECUTABLE = 304,
   // (offset, length, runs): private and writable over memory without pages that is not one run.
+  // Comes with EINVAL.
   MAPBUF_REASON_COW_NEEDS_CONTIGUOUS = 305,
   // (): a private writable mapping of memory without pages would show its physical address.
+  // Comes with EPERM.
   MAPBUF_REASON_COW_SHOWS_ADDRESS = 306,
   // (cache): private copies are cached pages, the buffer is not cached.
+  // Comes with EINVAL.
   MAPBUF_REASON_COW_NEEDS_CACHED = 307,
   // (method): this method inserts PFNs at fault time, which cannot be private and writable.
+  // Comes with EINVAL.
   MAPBUF_REASON_COW_AT_FAULT = 308,
   // (method, offset, length, run): the method needs one run of memory; here it ends after `run` bytes.
+  // Comes with EINVAL.
   MAPBUF_REASON_NEEDS_ONE_RUN = 309,
   // (method, kind): the method needs memory with pages of its own.
+  // Comes with EINVAL.
   MAPBUF_REASON_NEEDS_PAGES = 310,
   // (kind): `remap_vmalloc_range` maps vmalloc'd memory only.
+  // Comes with EINVAL.
   MAPBUF_REASON_NEEDS_VMALLOC = 311,
   // (kind): `dma_mmap_coherent` maps coherent memory only.
+  // Comes with EINVAL.
   MAPBUF_REASON_NEEDS_COHERENT = 312,
   // (bytes, huge): no part of the mapping can have an entry of `huge` bytes.
+  // Comes with EINVAL.
   MAPBUF_REASON_NOTHING_HUGE = 313,
   // (method, errno): the kernel function refused for a reason of its own.
+  // Comes with EINVAL.
   MAPBUF_REASON_KERNEL_REFUSED = 314,
   // (position, byte): a name may not have this byte at this place; position 64: it is too long or empty.
+  // Comes with EINVAL.
   MAPBUF_REASON_NAME_INVALID = 401,
   // (): a buffer has this name already.
+  // Comes with EEXIST.
   MAPBUF_REASON_NAME_TAKEN = 402,
   // (): no buffer has this name.
+  // Comes with ENOENT.
   MAPBUF_REASON_NAME_UNKNOWN = 403,
   // (owner): only the owner may take the name away.
+  // Comes with EPERM.
   MAPBUF_REASON_NOT_OWNER = 404,
   // (id): this buffer has a name already.
+  // Comes with EBUSY.
   MAPBUF_REASON_ALREADY_NAMED = 405,
   // (mode): not a mode within 0666.
+  // Comes with EINVAL.
   MAPBUF_REASON_MODE_INVALID = 406,
   // (uid, gid): a node may not be given to somebody else without CAP_CHOWN.
+  // Comes with EPERM.
   MAPBUF_REASON_OWNER_NOT_PERMITTED = 407,
   // (most): as many names as there may be.
+  // Comes with ENOSPC.
   MAPBUF_REASON_TOO_MANY_NAMES = 408,
   // (offset): this offset is a buffer's id, which has no room for bytes.
+  // Comes with EINVAL.
   MAPBUF_REASON_OFFSET_IS_ID = 501,
   // (offset, whence): the place sought lies outside the file.
+  // Comes with EINVAL.
   MAPBUF_REASON_BAD_SEEK = 502,
   // (offset, bytes): a write at or beyond the buffer's end.
+  // Comes with ENOSPC.
   MAPBUF_REASON_WRITE_BEYOND_END = 503,
   // (offset, length, width in bits): a write to uncached memory that is not whole, aligned words.
+  // Comes with EINVAL.
   MAPBUF_REASON_UNALIGNED_WRITE = 504,
   // (bytes): the range overlaps System RAM that the kernel uses.
+  // Comes with EBUSY.
   MAPBUF_REASON_REGION_IS_RAM = 601,
   // (bytes): the range, or a part of it, is claimed by somebody else.
+  // Comes with EBUSY.
   MAPBUF_REASON_REGION_TAKEN = 602,
   // (bytes): the kernel could not make its own view of the range.
+  // Comes with ENOMEM.
   MAPBUF_REASON_REGION_UNMAPPABLE = 603,
   // (bytes): writing showed that there is no memory behind the range.
+  // Comes with ENXIO.
   MAPBUF_REASON_REGION_UNBACKED = 604,
   // (kind): only regions can be probed.
+  // Comes with EINVAL.
   MAPBUF_REASON_NOT_A_REGION = 605,
   // (): reading a device's memory can do harm.
+  // Comes with EPERM.
   MAPBUF_REASON_PROBE_IS_RISKY = 606,
   // (): a device's memory is never written to by a probe.
+  // Comes with EPERM.
   MAPBUF_REASON_PROBE_WRITES_DEVICE = 607,
   // (): the region's name is one of a buffer that exists already.
+  // Comes with EEXIST.
   MAPBUF_REASON_REGION_NAME_TAKEN = 608,
   // (mappings): a probe that writes must be alone with the region.
+  // Comes with EBUSY.
   MAPBUF_REASON_PROBE_WHILE_MAPPED = 609,
 };
 

@@ -38,7 +38,9 @@ pub fn parameters() -> Vec<String> {
         .flatten()
         .filter_map(|item| {
             let value = fs::read_to_string(item.path()).ok()?;
-            Some(format!("{}={}", item.file_name().to_str()?, value.trim()))
+            let value = value.trim();
+            // A string that was not given: some parameters do not take the empty one.
+            (!value.is_empty()).then_some(format!("{}={value}", item.file_name().to_str()?))
         })
         .collect();
     parameters.sort();

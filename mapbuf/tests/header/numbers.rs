@@ -197,7 +197,12 @@ fn enumeration(out: &mut String, body: &[&str]) {
             writeln!(out, "{line}").unwrap();
         } else {
             let (variant, rest) = line.split_once(" = ").unwrap();
-            let (number, _) = rest.split_once(',').unwrap();
+            let (number, rest) = rest.split_once(',').unwrap();
+            // A reason's errno; the other enumerations have a string there.
+            let errno = rest.trim().trim_end_matches(';');
+            if errno.starts_with('E') {
+                writeln!(out, "/// Comes with {errno}.").unwrap();
+            }
             let qualified = format!("MAPBUF_{}_{}", snake(&name), snake(variant)).to_uppercase();
             writeln!(out, "{qualified} = {number},").unwrap();
         }
