@@ -14,6 +14,7 @@
 #include <linux/ioport.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/mman.h>
 #include <linux/module.h>
 #include <linux/nodemask.h>
 #include <linux/sched.h>
