@@ -12,7 +12,7 @@ use crate::{
     raw,
 };
 use mapbuf_abi::{Alloc, Cache, Free, Kind, Method, Offset, Operation, Segment};
-use rustix::io::Errno;
+use rustix::io::{retry_on_intr, Errno};
 use std::os::fd::AsFd;
 
 /// A buffer, by its id in a session. Dropping it gives the id back; the memory goes with its last user, be that this
@@ -235,7 +235,7 @@ pub(crate) fn segments(file: &NodeFile, id: u32) -> Result<Vec<Segment>> {
 pub(crate) fn read_exact(file: &NodeFile, mut offset: u64, mut to: &mut [u8]) -> Result<()> {
     while !to.is_empty() {
         let done = file.attempt(Operation::Read, |fd| {
-            match rustix::io::pread(fd, &mut *to, offset) {
+            match retry_on_intr(|| rustix::io::pread(fd, &mut *to, offset)) {
                 // The bounds were checked: an end of file here is a buffer that is gone.
                 Ok(0) => Err(Errno::IO),
                 other => other,
@@ -250,7 +250,7 @@ pub(crate) fn read_exact(file: &NodeFile, mut offset: u64, mut to: &mut [u8]) ->
 pub(crate) fn write_all(file: &NodeFile, mut offset: u64, mut from: &[u8]) -> Result<()> {
     while !from.is_empty() {
         let done = file.attempt(Operation::Write, |fd| {
-            match rustix::io::pwrite(fd, from, offset) {
+            match retry_on_intr(|| rustix::io::pwrite(fd, from, offset)) {
                 Ok(0) => Err(Errno::IO),
                 other => other,
             }

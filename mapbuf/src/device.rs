@@ -40,7 +40,8 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`](crate::Error::Open), as for [`open`](Self::open).
+    /// [`Error::Open`](crate::Error::Open), as for [`open`](Self::open);
+    /// [`Error::NotANode`](crate::Error::NotANode) for anything else that lies there.
     pub fn open_path(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, Access::ReadWrite)
     }
@@ -50,7 +51,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`](crate::Error::Open), as for [`open`](Self::open).
+    /// As for [`open_path`](Self::open_path).
     pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Self> {
         Ok(Self {
             file: Arc::new(NodeFile::open(path.as_ref(), access)?),

@@ -22,6 +22,12 @@ pub enum Error {
         /// The `errno` of `open(2)`.
         errno: i32,
     },
+    /// What was opened is no node of the driver.
+    #[error("{} is no node of the mapbuf driver; its nodes are in {}", .path.display(), mapbuf_abi::DEV_DIR)]
+    NotANode {
+        /// What was opened.
+        path: PathBuf,
+    },
     /// The driver refused, and said why.
     #[error("{} was refused: {refusal}; {} ({}, {})", .operation.name(), .refusal.reason.text().remedy,
             Shown(.refusal.reason.errno()), .refusal.reason.name())]
@@ -107,7 +113,8 @@ impl Error {
             | Self::Core { errno, .. }
             | Self::System { errno, .. } => Some(*errno),
             Self::Sysfs { source, .. } => source.raw_os_error(),
-            Self::OutOfBounds(_)
+            Self::NotANode { .. }
+            | Self::OutOfBounds(_)
             | Self::Misaligned { .. }
             | Self::ReadOnlyMapping
             | Self::UnknownNumber { .. } => None,

@@ -4,9 +4,9 @@ use crate::{
     error::{Error, Result},
     raw::{self, Request},
 };
-use mapbuf_abi::{LastError, Operation, Reason};
+use mapbuf_abi::{LastError, Operation, Reason, SYSFS_CLASS};
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{FileType, Mode, OFlags},
     io::Errno,
 };
 use std::{
@@ -63,6 +63,11 @@ impl NodeFile {
             path: path.to_owned(),
             errno: errno.raw_os_error(),
         })?;
+        if !is_ours(&fd) {
+            return Err(Error::NotANode {
+                path: path.to_owned(),
+            });
+        }
         Ok(Self {
             fd,
             path: path.to_owned(),
@@ -132,6 +137,26 @@ impl NodeFile {
 impl AsFd for NodeFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// Whether this is a node of the driver, and its ioctls may be made on it: to another driver the same numbers might mean
+/// something else. Where there is no sysfs to ask, a char device is taken at its word.
+fn is_ours(fd: &OwnedFd) -> bool {
+    let Ok(stat) = rustix::fs::fstat(fd) else {
+        return false;
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
+        return false;
+    }
+    let number = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
+    let subsystem = format!("/sys/dev/char/{}:{}/subsystem", number.0, number.1);
+    match std::fs::read_link(subsystem) {
+        Ok(class) => class.file_name() == Path::new(SYSFS_CLASS).file_name(),
+        Err(_) => true,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The rest of the library is made of these.
 
-use crate::bounds::wide;
+use crate::{bounds::wide, device::Device, named::Named};
 use mapbuf_abi::{
     ioctl, Alloc, Export, Free, Info, LastError, Name, Offset, Operation, Query, Segment, Segments,
     Unname,
@@ -23,7 +23,19 @@ pub trait Request: sealed::Layout {
     const OPERATION: Operation;
 }
 
+/// An open node of the driver: a [`Device`], or a [`Named`] buffer. Not any descriptor: to another driver the same
+/// numbers might mean something else.
+pub trait Node: AsFd + sealed::Node {}
+
+impl Node for Device {}
+impl Node for Named {}
+
 mod sealed {
+    pub trait Node {}
+
+    impl Node for super::Device {}
+    impl Node for super::Named {}
+
     /// A struct that an ioctl reads and writes.
     ///
     /// # Safety
@@ -73,11 +85,11 @@ requests! {
 ///
 /// The system call's `errno`; `EINVAL` without asking the driver where `size` is more than the struct has, as the
 /// driver would then write behind it.
-pub fn call<R: Request>(fd: impl AsFd, request: &mut R) -> io::Result<()> {
+pub fn call<R: Request>(node: &impl Node, request: &mut R) -> io::Result<()> {
     if usize::try_from(*request.size()).map_or(true, |size| size > size_of::<R>()) {
         return Err(Errno::INVAL.into());
     }
-    Ok(invoke(fd.as_fd(), request)?)
+    Ok(invoke(node.as_fd(), request)?)
 }
 
 /// Makes the `SEGMENTS` ioctl for the buffer with this id, from run number `first` on. Writes as many rows as there
@@ -87,12 +99,12 @@ pub fn call<R: Request>(fd: impl AsFd, request: &mut R) -> io::Result<()> {
 ///
 /// The system call's `errno`.
 pub fn segments(
-    fd: impl AsFd,
+    node: &impl Node,
     id: u32,
     first: u32,
     rows: &mut [Segment],
 ) -> io::Result<(usize, u32)> {
-    Ok(segments_of(fd.as_fd(), id, first, rows)?)
+    Ok(segments_of(node.as_fd(), id, first, rows)?)
 }
 
 /// Sets the struct's size and makes the ioctl.
@@ -128,9 +140,8 @@ fn struct_size<T>() -> u32 {
 }
 
 fn invoke<R: Request>(fd: BorrowedFd<'_>, request: &mut R) -> Result<(), Errno> {
-    // SAFETY: `Layout` says that the driver touches the first `size` bytes of this struct alone, and both callers
-    // have made sure that it has as many. Should the descriptor be another file's: `OPCODE` carries our type and the
-    // struct's size, and a driver that gives the same number another meaning is told from ours by nobody.
+    // SAFETY: the descriptor is that of a node of the driver (`NodeFile::open` has seen to that). `Layout` says that the
+    // driver touches the first `size` bytes of this struct alone, and both callers have made sure that it has as many.
     unsafe { rustix::ioctl::ioctl(fd, Call(request, R::OPCODE)) }
 }
 
