@@ -4,6 +4,7 @@ mod demo;
 mod guest;
 mod kit;
 mod module;
+mod mutants;
 mod terminal;
 mod test;
 mod vm;
@@ -24,6 +25,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Arguments),
     Module(module::Arguments),
+    Mutants(mutants::Arguments),
     Test(test::Arguments),
     Vm(vm::Arguments),
 }
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Module(arguments) => module::main(&arguments),
+        Command::Mutants(arguments) => mutants::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),
     };
