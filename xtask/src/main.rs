@@ -5,6 +5,7 @@ mod guest;
 mod kit;
 mod module;
 mod mutants;
+mod outputs;
 mod terminal;
 mod test;
 mod vm;
@@ -26,6 +27,7 @@ enum Command {
     Demo(demo::Arguments),
     Module(module::Arguments),
     Mutants(mutants::Arguments),
+    Outputs(outputs::Arguments),
     Test(test::Arguments),
     Vm(vm::Arguments),
 }
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Module(arguments) => module::main(&arguments),
         Command::Mutants(arguments) => mutants::main(&arguments),
+        Command::Outputs(arguments) => outputs::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),
     };
