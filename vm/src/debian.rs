@@ -78,10 +78,21 @@ impl Root {
 const SANDBOX_HINT: &str = "bubblewrap needs user namespaces. Where AppArmor restricts them (Ubuntu 24.04 and later), \
      `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` allows them until the next boot; running as root works too.";
 
+/// The root with the compilers, if it has been made.
+pub fn toolchain_if_made(cache: &Cache) -> Option<Root> {
+    let path = cache.root().join("roots").join(toolchain_name());
+    path.exists().then_some(Root { path })
+}
+
+fn toolchain_name() -> String {
+    format!("{SUITE}-toolchain-{RECIPE}")
+}
+
 /// The root with the compilers.
 pub fn toolchain(cache: &Cache, ui: &Ui) -> Result<Root> {
-    let path = cache.entry("roots", &format!("{SUITE}-toolchain-{RECIPE}"), |part| {
-        let log = cache.log(&format!("{SUITE}-toolchain-{RECIPE}"));
+    let name = toolchain_name();
+    let path = cache.entry("roots", &name, |part| {
+        let log = cache.log(&name);
         let step = ui.step("Making a Debian userland with the compilers", 1300);
         let tar = part.join("root.tar");
         mmdebstrap(&step, &log, &tar, &TOOLCHAIN, &[])?;

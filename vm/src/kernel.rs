@@ -64,6 +64,22 @@ impl Kernel {
         Self::cached(cache, &root, wanted).context("the kernel was made and is not there")
     }
 
+    /// The kernel of the cache whose tree lies at `path`, if that is one of its own.
+    pub fn with_tree(cache: &Cache, path: &Path) -> Option<Self> {
+        let root = debian::toolchain_if_made(cache)?;
+        let folder = path.parent()?;
+        let kernels = cache.root().join("kernels").canonicalize().ok()?;
+        if folder.parent() != Some(&kernels) || path.file_name()? != "build" {
+            return None;
+        }
+        let identity = fs::read(folder.join("identity.json")).ok()?;
+        Some(Self {
+            folder: folder.to_owned(),
+            identity: serde_json::from_slice(&identity).ok()?,
+            root,
+        })
+    }
+
     fn cached(cache: &Cache, root: &Root, wanted: Option<&str>) -> Option<Self> {
         let suffix = format!(".{RECIPE}");
         let folder = cache.root().join("kernels");

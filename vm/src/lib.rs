@@ -8,6 +8,7 @@
 //! - [`sandbox`]: how a program runs inside such a userland;
 //! - [`kernel`]: which kernel, and its tree, ready for modules;
 //! - [`module`]: an out-of-tree module, built;
+//! - [`tree`]: a kernel tree that somebody names, and what it lacks;
 //! - [`accel`]: what QEMU can run on here;
 //! - [`initramfs`], [`disk`]: what the guest starts from;
 //! - [`qemu`]: the machine, and what it says;
@@ -25,6 +26,7 @@ pub mod module;
 pub mod qemu;
 pub mod sandbox;
 pub mod splat;
+pub mod tree;
 pub mod ui;
 pub mod verdict;
 

@@ -2,14 +2,21 @@
 
 use anyhow::{Context, Result};
 use mapbuf_vm::module::Module;
-use mapbuf_vm::{host, Cache, Kernel, Ui};
+use mapbuf_vm::tree::Tree;
+use mapbuf_vm::{debian, host, Cache, Kernel, Ui};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Build the kernel module, or any out-of-tree module.
+/// Build the kernel module, or any out-of-tree module, in C or Rust.
+///
+/// Prints the paths of the modules. Where a module cannot be built against the kernel that is named, what is missing is
+/// listed, with what to do about each.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// A kernel tree to build against, or `running` for the running kernel's [default: the kit's kernel].
+    #[arg(long, value_name = "KERNELDIR")]
+    build: Option<PathBuf>,
     /// The module's folder; nothing is written there [default: the driver's].
     #[arg(long, value_name = "MODULEDIR")]
     dir: Option<PathBuf>,
@@ -24,9 +31,6 @@ pub struct Arguments {
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
-    host::ensure(&ui)?;
-    let cache = Cache::open(&ui)?;
-    let kernel = Kernel::get(&cache, &ui)?;
     let source = match &arguments.dir {
         Some(dir) => dir.clone(),
         None => default_dir()?,
@@ -40,7 +44,28 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         out,
         clippy: arguments.clippy,
     };
-    for file in module.build(&kernel, &ui)? {
+    let cache = Cache::open(&ui)?;
+    let files = match &arguments.build {
+        None => {
+            host::ensure(&ui)?;
+            module.build(&Kernel::get(&cache, &ui)?, &ui)?
+        }
+        Some(name) => {
+            let tree = if name == Path::new("running") {
+                Tree::of_running_kernel()?
+            } else {
+                Tree::open(name)?
+            };
+            match Kernel::with_tree(&cache, &tree.path) {
+                Some(kernel) => module.build(&kernel, &ui)?,
+                None => {
+                    let kit = debian::toolchain_if_made(&cache);
+                    module.build_against(&tree, kit.as_ref(), &ui)?
+                }
+            }
+        }
+    };
+    for file in files {
         println!("{}", file.display());
     }
     Ok(ExitCode::SUCCESS)
