@@ -125,7 +125,7 @@ impl From<Info> for SessionInfo {
 }
 
 /// A name padded with zeros, as text; `None` when it is empty.
-fn text_of(name: &[u8; NAME_LEN]) -> Option<String> {
+pub(crate) fn text_of(name: &[u8; NAME_LEN]) -> Option<String> {
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(NAME_LEN);
     let name = name.get(..end).unwrap_or_default();
     (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())

@@ -61,6 +61,7 @@ mod map;
 mod mapping;
 mod named;
 pub mod raw;
+mod region;
 mod size;
 pub mod sysfs;
 mod volatile;
@@ -78,8 +79,12 @@ pub use info::{BufferInfo, DriverInfo, SessionInfo};
 pub use map::{MapOptions, Mappable, Sharing};
 pub use mapping::{Mapping, Value};
 pub use named::{NameOptions, Named};
+pub use region::{ProbeOptions, Probeable, Probed, RegionInfo};
 pub use size::{parse_size, ParseSizeError};
 
 /// The driver's binary interface, as numbers and structs.
 pub use mapbuf_abi as abi;
-pub use mapbuf_abi::{reason::Refusal, Cache, Kind, LastError, Method, Operation, Reason, Segment};
+pub use mapbuf_abi::{
+    reason::Refusal, Cache, Kind, LastError, Method, Operation, Reason, RegionState, RegionType,
+    Segment,
+};

@@ -200,6 +200,10 @@ impl Named {
         Export::of(&self.file, 0)
     }
 
+    pub(crate) fn file(&self) -> &NodeFile {
+        &self.file
+    }
+
     /// Takes the name away. This file and mappings of it keep the memory.
     ///
     /// # Errors

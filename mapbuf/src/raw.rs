@@ -4,8 +4,8 @@
 
 use crate::{bounds::wide, device::Device, named::Named};
 use mapbuf_abi::{
-    ioctl, Alloc, Export, Free, Info, LastError, Name, Offset, Operation, Query, Segment, Segments,
-    Unname,
+    ioctl, Alloc, Export, Free, Import, Info, LastError, Name, Offset, Operation, Probe, Query,
+    Region, Segment, Segments, Unname,
 };
 use rustix::{
     io::Errno,
@@ -74,6 +74,9 @@ requests! {
     Info = INFO;
     Offset = OFFSET;
     Export = EXPORT;
+    Import = IMPORT;
+    Probe = PROBE;
+    Region = REGION;
     LastError = LAST_ERROR;
     Name = NAME;
     Unname = UNNAME;
