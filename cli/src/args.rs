@@ -3,7 +3,7 @@
 use crate::hex::Bytes;
 use clap::{ArgGroup, Args as Group, Parser, Subcommand, ValueEnum};
 use mapbuf::{Cache, Kind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const ABOUT: &str = "\
 Kernel memory of every kind in user space.
@@ -72,7 +72,7 @@ impl Command {
             | Self::Load(LoadArgs { output, .. })
             | Self::Unload(UnloadArgs { output })
             | Self::Explain(ExplainArgs { output, .. }) => output.json,
-            Self::Demo(_) => false,
+            Self::Demo(args) => args.json.as_deref() == Some(Path::new("-")),
         }
     }
 }
@@ -93,7 +93,7 @@ pub struct OutputArgs {
 #[command(after_long_help = "Examples:
   mapbuf create ring --kind vmalloc --size 64K --fill-pages ddccbbaa
   mapbuf create frame --kind contiguous --size 2M --mode 0640
-  mapbuf create dma0 --kind coherent --size 1M --numa-node 0 --json")]
+  mapbuf create near --kind pages --size 8M --numa-node 0 --json")]
 pub struct CreateArgs {
     /// Its name: 1 to 64 letters, digits, '_', '.', '-', the first no '.' or '-'
     pub name: String,
@@ -244,8 +244,9 @@ pub struct UnloadArgs {
 /// Run it as root: physical addresses are not shown to others.
 #[derive(Debug, Group)]
 pub struct DemoArgs {
-    /// Write the results of all checks to this file, as JSON ('-': to standard output, in place of the text)
-    #[arg(long, value_name = "FILE")]
+    /// Write the results of all checks to this file, as JSON; without a file, or with '-', to standard output in place
+    /// of the text
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
     /// The module's file, to load it again in the end
     #[arg(long, value_name = "FILE")]

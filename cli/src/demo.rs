@@ -76,7 +76,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         requirements: &demo.ledger,
     };
     match args.json.as_deref() {
-        Some(_) if to_stdout => output::print_json(&report),
+        Some(_) if to_stdout => output::print_json(&report)?,
         Some(path) => write(path, &report)?,
         None => {}
     }

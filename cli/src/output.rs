@@ -2,22 +2,40 @@
 
 use crate::{args::OutputArgs, failure::Failure};
 use serde::Serialize;
-use std::fmt::Display;
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
 
 /// Answers with `value`: as JSON where that was asked for, else as the text that it is shown as.
 pub fn answer<T: Serialize + Display>(output: OutputArgs, value: &T) -> Result<(), Failure> {
     if output.json {
-        print_json(value);
+        print_json(value)
     } else {
-        anstream::print!("{value}");
+        print(value).map(drop)
     }
-    Ok(())
 }
 
 /// Prints a value as JSON.
-pub fn print_json<T: Serialize>(value: &T) {
-    // What this program serializes are structs with string keys, which cannot fail.
-    let text = serde_json::to_string_pretty(value)
-        .unwrap_or_else(|error| format!("{{\"error\": {{\"message\": \"{error}\"}}}}"));
-    anstream::println!("{text}");
+pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| failed(error.into()))?;
+    print(&format!("{text}\n")).map(drop)
+}
+
+/// Prints a text, without its colours where standard output is no terminal. Says whether anybody still reads:
+/// `mapbuf dump ring | head` has seen enough, which is no failure.
+pub fn print(text: &impl Display) -> Result<bool, Failure> {
+    let mut out = anstream::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn failed(source: io::Error) -> Failure {
+    Failure::File {
+        path: "standard output".into(),
+        source,
+    }
 }

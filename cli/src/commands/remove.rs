@@ -33,12 +33,9 @@ pub fn run(args: &RemoveArgs) -> Result<(), Failure> {
         None => output::answer(args.output, &Removed { removed }),
         Some(source) => {
             if !args.output.json {
-                anstream::print!(
-                    "{}",
-                    Removed {
-                        removed: removed.clone()
-                    }
-                );
+                output::print(&Removed {
+                    removed: removed.clone(),
+                })?;
             }
             let done = ("removed", removed);
             Err(Failure::Partly { done, source })

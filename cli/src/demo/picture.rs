@@ -100,7 +100,11 @@ impl Picture {
     pub fn axis(&self) -> (String, String, String) {
         let width = self.columns() * self.cell_width();
         let last = (self.pages - 1).to_string();
-        let first = "page 0";
+        let first = if width > "page 0".len() {
+            "page 0"
+        } else {
+            "0"
+        };
         let axis = match width.checked_sub(first.len() + last.len()) {
             Some(room) if room > 0 => format!("{first}{:room$}{last}", ""),
             _ => format!("{first:width$}"),
@@ -278,6 +282,19 @@ mod tests {
             rows[0].cells
         );
         assert_eq!(picture.summary().1, "mostly one run");
+    }
+
+    #[test]
+    fn few_pages_have_room_for_their_numbers() {
+        let axis = |pages| {
+            Picture::new(&[segment(0, pages, 1)], PAGE)
+                .unwrap()
+                .axis()
+                .1
+        };
+        assert_eq!(axis(1), "0 ");
+        assert_eq!(axis(2), "0  1");
+        assert_eq!(axis(4), "page 0 3");
     }
 
     #[test]

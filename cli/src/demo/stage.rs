@@ -5,6 +5,7 @@ use super::{
     ledger::{Row, Verdict},
     picture::Picture,
 };
+use crate::output;
 use anstyle::{AnsiColor, Style};
 
 const WIDTH: usize = 80;
@@ -165,7 +166,8 @@ impl Stage {
 
     fn print(&self, text: &str) {
         if !self.silent {
-            anstream::println!("{}", text.trim_end());
+            // Nobody has to watch for the checks to be made.
+            let _ = output::print(&format!("{}\n", text.trim_end()));
         }
     }
 }
