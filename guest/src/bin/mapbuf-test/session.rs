@@ -3,8 +3,9 @@
 use crate::sys::{self, Errno, Map, RW, SHARED};
 use mapbuf_abi::reason::Refusal;
 use mapbuf_abi::{
-    ioctl, Alloc, Cache, Export, Free, Info, Kind, LastError, Method, Name, Offset, Operation,
-    Query, Reason, Segment, Segments, Unname, ANY_NODE, CALLER, NAMED_DIR, NAME_LEN, SYSTEM_NODE,
+    ioctl, Alloc, Cache, Export, Free, Import, Info, Kind, LastError, Method, Name, Offset,
+    Operation, Query, Reason, Segment, Segments, Unname, ANY_NODE, CALLER, NAMED_DIR, NAME_LEN,
+    SYSTEM_NODE,
 };
 use std::cell::Cell;
 use std::fmt;
@@ -191,6 +192,16 @@ impl Session {
             ..Default::default()
         };
         Ok(sys::own(self.ioctl(ioctl::EXPORT, export)?.fd))
+    }
+
+    pub fn import(&self, fd: i32, id: u32) -> Result<Import> {
+        let request = Import {
+            size: size_of::<Import>() as u32,
+            fd,
+            id,
+            ..Default::default()
+        };
+        self.ioctl(ioctl::IMPORT, request)
     }
 
     pub fn name(&self, id: u32, name: &str, mode: u32) -> Result<()> {

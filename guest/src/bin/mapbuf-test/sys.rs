@@ -80,7 +80,7 @@ macro_rules! plain {
     )* };
 }
 
-plain!(Query Alloc Free Info Segment Segments Offset Export LastError Name Unname);
+plain!(Query Alloc Free Info Segment Segments Offset Export LastError Name Unname Import Region);
 
 /// The bytes of a struct.
 pub fn bytes_of<T: Plain>(value: &T) -> Vec<u8> {

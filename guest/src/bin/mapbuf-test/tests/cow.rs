@@ -6,6 +6,8 @@ use crate::session::{id_offset, Session, KINDS};
 use crate::sys::{become_user, fork, Map, PAGE, PRIVATE, READ, RW, SHARED};
 use crate::{check, check_eq};
 use mapbuf_abi::{Kind, Operation, Reason};
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 
 tests! { "cow":
     BOTH, 30: [
@@ -16,6 +18,7 @@ tests! { "cow":
         private_copies_are_each_process_own,
         private_coherent_shows_its_address_to_administrators_only,
         private_hole_and_move,
+        debugger_sees_the_private_copy,
     ];
     STOCK, 30: [
         private_copy_outlives_the_buffer,
@@ -264,6 +267,41 @@ fn kernel_view_shows_the_buffer_not_the_copy() -> Outcome {
             "{kind:?}, the kernel's view"
         );
         check!(private.u64(0) == 0x77, "{kind:?}, the private view");
+    }
+    Ok(())
+}
+
+// mm/gup.c refuses all of a PFN map, also the pages in it that were copied; `vm_ops->access` is asked for those too.
+fn debugger_sees_the_private_copy() -> Outcome {
+    let memory = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/proc/self/mem")?;
+    for kind in KINDS {
+        let session = Session::open()?;
+        let (buffer, shared) = numbered(&session, kind, 4)?;
+        let private = session.map(4 * PAGE, RW, PRIVATE, buffer.mmap_offset)?;
+        private.set_u64(PAGE, 0x77);
+        let mut word = [0; 8];
+        // Told nothing is better than told something wrong.
+        if memory
+            .read_exact_at(&mut word, (private.start + PAGE) as u64)
+            .is_ok()
+        {
+            let word = u64::from_ne_bytes(word);
+            check_eq!(word, 0x77, "{kind:?}, a copied page as a debugger sees it");
+        }
+        for page in [1, 2] {
+            let at = (private.start + page * PAGE) as u64;
+            let written = memory.write_all_at(&0x88_u64.to_ne_bytes(), at).is_ok();
+            check_eq!(
+                shared.u64(page * PAGE),
+                tag(page),
+                "{kind:?}, page {page} of the buffer after a debugger's write"
+            );
+            let found = private.u64(page * PAGE) == 0x88;
+            check_eq!(found, written, "{kind:?}, page {page}: it was written");
+        }
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 use super::lifetime::comes_to;
 use super::sharing::{numbered, shows};
 use crate::check::{elsewhere, fails, refused, Outcome};
-use crate::session::{Session, KINDS};
+use crate::session::{id_offset, Session, KINDS};
 use crate::sys::{self, Map, EXEC, PAGE, PRIVATE, READ, RW, SHARED};
 use crate::{check, check_eq};
 use mapbuf_abi::{Kind, Operation, Reason};
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
 tests! { "export":
@@ -26,6 +26,8 @@ tests! { "export":
         dma_buf_of_a_freed_buffer_stays_charged,
         dma_buf_is_never_executable,
         child_uses_an_inherited_dma_buf,
+        imported_buffer_is_the_same_buffer,
+        import_refuses_what_is_not_ours,
     ];
 }
 
@@ -259,4 +261,79 @@ fn child_uses_an_inherited_dma_buf() -> Outcome {
         );
     }
     Ok(())
+}
+
+fn imported_buffer_is_the_same_buffer() -> Outcome {
+    for kind in KINDS {
+        let (one, two) = (Session::open()?, Session::open()?);
+        let (buffer, map) = numbered(&one, kind, 4)?;
+        let dma_buf = one.export(buffer.id)?;
+        let taken = two.import(dma_buf.as_raw_fd(), 0)?;
+        check_eq!(taken.bytes as usize, 4 * PAGE, "{kind:?}, bytes");
+        let other = two.map(4 * PAGE, RW, SHARED, taken.mmap_offset)?;
+        shows(&other, 0, 4, 0)?;
+        let by_id = two.map(PAGE, RW, SHARED, id_offset(taken.id))?;
+        shows(&by_id, 0, 1, 0)?;
+        other.set_u64(8, 1);
+        check_eq!(map.u64(8), 1, "{kind:?}, a word of the other session's");
+        check_eq!(one.query()?.buffers, 1, "{kind:?}, buffers");
+        check_eq!(two.info(taken.id)?.mappings, 3, "{kind:?}, mappings");
+        // The wanted id, and one that is taken.
+        check_eq!(two.import(dma_buf.as_raw_fd(), 77)?.id, 77, "wanted id");
+        let again = two.import(dma_buf.as_raw_fd(), 77);
+        refused(again, Operation::Import, Reason::IdInUse, &[77])?;
+        // Gone here, it is still there.
+        two.free(taken.id)?;
+        two.free(77)?;
+        drop((dma_buf, other, by_id));
+        shows(&map, 1, 3, 1)?;
+        check_eq!(one.info(buffer.id)?.mappings, 1, "{kind:?}, mappings");
+        // The other way round: the importer keeps it.
+        let dma_buf = one.export(buffer.id)?;
+        let taken = two.import(dma_buf.as_raw_fd(), 0)?;
+        drop((dma_buf, map, one));
+        let map = two.map(4 * PAGE, RW, SHARED, taken.mmap_offset)?;
+        shows(&map, 1, 3, 1)?;
+        drop(map);
+        two.free(taken.id)?;
+        comes_to(&two, 0, 0)?;
+    }
+    Ok(())
+}
+
+fn import_refuses_what_is_not_ours() -> Outcome {
+    let session = Session::open()?;
+    let (pipe, _other_end) = sys::pipe()?;
+    for fd in [-1, 9999, pipe.as_raw_fd(), session.file().as_raw_fd()] {
+        let operands = [i64::from(fd) as u64];
+        refused(
+            session.import(fd, 0),
+            Operation::Import,
+            Reason::NotADmaBuf,
+            &operands,
+        )?;
+    }
+    let reader = Session::open_read_only()?;
+    let buffer = session.alloc(Kind::Pages, PAGE)?;
+    let dma_buf = session.export(buffer.id)?;
+    let result = reader.import(dma_buf.as_raw_fd(), 0);
+    refused(result, Operation::Import, Reason::ReadOnlyOpen, &[])?;
+    // The kernel's own dma-heap, where there is one.
+    let Ok(heap) = File::open("/dev/dma_heap/system") else {
+        return Ok(());
+    };
+    // DMA_HEAP_IOCTL_ALLOC: u64 len, u32 fd, u32 fd_flags, u64 heap_flags.
+    let mut request = [0_u8; 24];
+    request[..8].copy_from_slice(&(PAGE as u64).to_ne_bytes());
+    request[12..16].copy_from_slice(&(libc::O_RDWR as u32).to_ne_bytes());
+    sys::ioctl_bytes(
+        &heap,
+        3 << 30 | 24 << 16 | u32::from(b'H') << 8,
+        &mut request,
+    )?;
+    let fd = i32::from_ne_bytes([request[8], request[9], request[10], request[11]]);
+    let foreign = sys::own(fd);
+    let operands = [fd as u64];
+    let result = session.import(foreign.as_raw_fd(), 0);
+    refused(result, Operation::Import, Reason::ForeignDmaBuf, &operands)
 }

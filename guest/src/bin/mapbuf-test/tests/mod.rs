@@ -54,6 +54,7 @@ mod info;
 mod last_error;
 mod lifetime;
 mod limits;
+mod methods;
 pub mod module;
 mod names;
 mod nodes;
@@ -75,6 +76,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         sharing::TESTS,
         protection::TESTS,
         cow::TESTS,
+        methods::TESTS,
         lifetime::TESTS,
         bytes::TESTS,
         info::TESTS,

@@ -6,10 +6,11 @@ use crate::session::{alloc_request, name_request, padded, Session};
 use crate::sys::{self, bytes_of, Map, PAGE, READ, RW};
 use crate::{check, check_eq};
 use mapbuf_abi::{
-    ioctl, Alloc, Export, Free, Info, Kind, LastError, Method, Offset, Operation, Query, Reason,
-    Segments, Unname, MAGIC, MAX_STRUCT_SIZE,
+    ioctl, Alloc, Export, Free, Import, Info, Kind, LastError, Method, Offset, Operation, Query,
+    Reason, Region, Segments, Unname, MAGIC, MAX_STRUCT_SIZE,
 };
 use std::collections::BTreeSet;
+use std::os::fd::IntoRawFd;
 
 tests! { "structs":
     STOCK, 20: [
@@ -157,6 +158,35 @@ const CASES: &[Case] = &[
         after: nothing,
         reserved: &[],
         output: &[(12, 4)],
+    },
+    Case {
+        operation: Operation::Import,
+        number: ioctl::IMPORT,
+        valid: |session| {
+            let dma_buf = session.export(buffer(session)?)?;
+            let request = Import {
+                size: size_of::<Import>() as u32,
+                // It stays open until the process ends.
+                fd: dma_buf.into_raw_fd(),
+                ..Default::default()
+            };
+            Ok(bytes_of(&request))
+        },
+        after: nothing,
+        reserved: &[],
+        output: &[(16, 16)],
+    },
+    Case {
+        operation: Operation::Region,
+        number: ioctl::REGION,
+        valid: |_| {
+            let mut bytes = vec![0; size_of::<Region>()];
+            set_size(&mut bytes, size_of::<Region>() as u32);
+            Ok(bytes)
+        },
+        after: nothing,
+        reserved: &[],
+        output: &[(12, size_of::<Region>() - 12)],
     },
     Case {
         operation: Operation::LastError,
