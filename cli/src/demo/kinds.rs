@@ -264,8 +264,15 @@ pub fn alloc_scattered(device: &Device, bytes: u64) -> mapbuf::Result<Buffer> {
     let page = u64::from(device.query()?.page_size);
     let (mut holes, mut kept) = (Vec::new(), Vec::new());
     for _ in 0..HOLES {
-        holes.push(Some(device.alloc(Kind::Vmalloc, page)?));
-        kept.push(device.alloc(Kind::Vmalloc, page)?);
+        // A limit that is reached makes fewer holes, and no failure.
+        let (Ok(hole), Ok(keep)) = (
+            device.alloc(Kind::Vmalloc, page),
+            device.alloc(Kind::Vmalloc, page),
+        ) else {
+            break;
+        };
+        holes.push(Some(hole));
+        kept.push(keep);
     }
     // Pages that were freed last are taken first: freed in no order, they come in none.
     for number in 0..HOLES {
@@ -273,5 +280,6 @@ pub fn alloc_scattered(device: &Device, bytes: u64) -> mapbuf::Result<Buffer> {
             drop(hole.take());
         }
     }
+    // By now there is room again for what a limit kept from us.
     device.alloc(Kind::Vmalloc, bytes)
 }
