@@ -6,10 +6,12 @@
 use crate::{
     abi::{
         reason::{
+            errno,
             Reason,
             Refusal, //
         },
         wire::{
+            Kind,
             Method,
             Segment,
             ADDRESS_HIDDEN,
@@ -37,6 +39,7 @@ use crate::{
             DmaBuf,
             Exporter, //
         },
+        pages::KernelMap,
         user::Bytes,
         vma::{
             Fault,
@@ -47,6 +50,7 @@ use crate::{
     },
     Driver,
 };
+use core::ptr::NonNull;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
@@ -55,7 +59,8 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        Arc, //
+        Arc,
+        Mutex, //
     },
 };
 
@@ -97,7 +102,9 @@ pub(crate) struct Buffer {
     session: Arc<Freed>,
     id_freed: Atomic<bool>,
     /// Written under the lock of the driver's names.
-    name: Pin<KBox<kernel::sync::Mutex<Option<Name>>>>,
+    name: Pin<KBox<Mutex<Option<Name>>>>,
+    /// For an importer that sees scattered pages through the kernel's address space.
+    kernel_map: Pin<KBox<Mutex<Option<KernelMap>>>>,
 }
 
 /// A reference to a buffer.
@@ -130,6 +137,8 @@ impl Buffer {
         let no_memory = |_| Reason::OutOfMemory.with(&[(pages * PAGE_SIZE) as u64]);
         let name =
             KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
+        let kernel_map =
+            KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         let mut buffer = Self {
             memory,
             _charge: charge,
@@ -137,6 +146,7 @@ impl Buffer {
             session: session.clone(),
             id_freed: Atomic::new(false),
             name,
+            kernel_map,
         };
         let mut segments = 0;
         buffer.each_segment(|_, _| {
@@ -322,6 +332,42 @@ impl Exporter for Buffer {
 
     fn fault(&self, fault: Fault<'_>) -> Outcome {
         mapping::fault::answer(self.memory.backing(), fault)
+    }
+
+    fn frames(&self, each: &mut dyn FnMut(u64, usize)) -> Result {
+        let memory = self.memory.backing();
+        if self.memory.kind() == Kind::Region {
+            // The frames of a reserved range have no `struct page`.
+            return Err(refusals::error_code(errno::EOPNOTSUPP));
+        }
+        let mut at = 0;
+        while at < memory.len() {
+            let run = memory.run(at).max(1);
+            each(memory.pfn(at).ok_or(EINVAL)?, run);
+            at += run;
+            caller::breathe();
+        }
+        Ok(())
+    }
+
+    fn kernel_address(&self) -> Result<NonNull<u8>> {
+        let memory = self.memory.backing();
+        if let Some(address) = memory.address() {
+            return Ok(address);
+        }
+        if !memory.paged() {
+            return Err(refusals::error_code(errno::EOPNOTSUPP));
+        }
+        let pages = (0..memory.len()).filter_map(|index| memory.page(index));
+        let map = KernelMap::new(memory.len(), memory.cache(), pages)?;
+        let address = map.address();
+        *self.kernel_map.lock() = Some(map);
+        Ok(address)
+    }
+
+    fn kernel_address_done(&self) {
+        let map = self.kernel_map.lock().take();
+        drop(map);
     }
 
     fn page_bytes(&self, page: Page, offset: usize, length: usize) -> Option<Bytes<'_>> {

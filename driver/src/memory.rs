@@ -44,6 +44,7 @@ use crate::{
         user::Bytes, //
     },
 };
+use core::ptr::NonNull;
 use kernel::{
     page::PAGE_SIZE,
     sync::Arc, //
@@ -113,6 +114,9 @@ pub(crate) trait Backing {
     fn word(&self) -> Option<u32> {
         None
     }
+
+    /// An address at which the kernel sees all of it at all times, if there is one.
+    fn address(&self) -> Option<NonNull<u8>>;
 
     /// The kernel's own view: bytes of a page from `offset` in it, at most `length`.
     fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>>;

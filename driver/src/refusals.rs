@@ -104,5 +104,10 @@ impl Refusals {
 
 /// The error code of a reason.
 pub(crate) fn error(reason: Reason) -> Error {
-    Error::from_errno(-reason.errno())
+    error_code(reason.errno())
+}
+
+/// An `errno` as the kernel crate's error.
+pub(crate) fn error_code(errno: i32) -> Error {
+    Error::from_errno(-errno)
 }

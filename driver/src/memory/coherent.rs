@@ -33,6 +33,7 @@ use crate::{
         user::Bytes, //
     },
 };
+use core::ptr::NonNull;
 use kernel::{
     page::PAGE_SIZE,
     sync::Arc, //
@@ -97,6 +98,10 @@ impl Backing for Coherent {
 
     fn dma_address(&self, index: usize) -> Option<u64> {
         (index < self.len()).then(|| self.block.dma_address(index))
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        Some(self.block.address())
     }
 
     fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {

@@ -35,6 +35,7 @@ use crate::{
         user::Bytes, //
     },
 };
+use core::ptr::NonNull;
 use kernel::page::PAGE_SIZE;
 
 pub(crate) struct Contiguous {
@@ -106,6 +107,10 @@ impl Backing for Contiguous {
         } else {
             huge_frames(self.run.pfn(), start, end)
         }
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        self.run.address()
     }
 
     fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {

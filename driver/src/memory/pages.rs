@@ -29,6 +29,7 @@ use crate::{
         user::Bytes, //
     },
 };
+use core::ptr::NonNull;
 use kernel::prelude::*;
 
 /// One folio, and where it begins in the buffer.
@@ -153,6 +154,10 @@ impl Backing for Pages {
         } else {
             Huge::No
         }
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        None
     }
 
     fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {

@@ -40,6 +40,7 @@ use crate::{
         user::Bytes, //
     },
 };
+use core::ptr::NonNull;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
@@ -187,6 +188,10 @@ impl Backing for Region {
 
     fn word(&self) -> Option<u32> {
         self.view.word()
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        None
     }
 
     fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {

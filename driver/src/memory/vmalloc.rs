@@ -29,6 +29,8 @@ use crate::{
     },
 };
 
+use core::ptr::NonNull;
+
 pub(crate) struct Vmalloc {
     area: Vmap,
     cache: Cache,
@@ -78,6 +80,10 @@ impl Backing for Vmalloc {
 
     fn huge(&self, _start: usize, _end: usize) -> Huge {
         Huge::No
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        Some(self.area.address())
     }
 
     fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {

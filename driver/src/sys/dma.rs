@@ -92,6 +92,11 @@ impl CoherentBlock {
         })
     }
 
+    /// The kernel's address of it all.
+    pub(crate) fn address(&self) -> NonNull<u8> {
+        self.address
+    }
+
     /// How many pages.
     pub(crate) fn len(&self) -> usize {
         self.size / PAGE_SIZE

@@ -3,6 +3,7 @@
 //! A dma-buf with operations of our own: the object that descriptors, ids, names and mappings refer to.
 
 use super::{
+    attach::Import,
     helpers::*,
     user::Bytes,
     vma::{
@@ -41,6 +42,20 @@ pub(crate) trait Exporter: Send + Sync + Sized + 'static {
     /// Answers a fault in such a VMA.
     fn fault(&self, fault: Fault<'_>) -> Outcome;
 
+    /// Calls `each` for every physically contiguous run, with its first frame number and its pages.
+    ///
+    /// # Errors
+    ///
+    /// When there are no `struct page`s behind the frames, which importers need.
+    fn frames(&self, each: &mut dyn FnMut(u64, usize)) -> Result;
+
+    /// An address at which the kernel sees all of it, until [`Self::kernel_address_done`]. The core asks
+    /// again only after that.
+    fn kernel_address(&self) -> Result<NonNull<u8>>;
+
+    /// That address is not used any more.
+    fn kernel_address_done(&self);
+
     /// The kernel's own view of a page, from `offset` in it, at most `length` bytes.
     fn page_bytes(&self, page: Page, offset: usize, length: usize) -> Option<Bytes<'_>>;
 }
@@ -70,8 +85,14 @@ unsafe impl<T: Exporter> Sync for DmaBuf<T> {}
 
 impl<T: Exporter> DmaBuf<T> {
     const OPERATIONS: bindings::dma_buf_ops = bindings::dma_buf_ops {
-        map_dma_buf: Some(Self::map_attachment),
-        unmap_dma_buf: Some(Self::unmap_attachment),
+        attach: Some(Import::<T>::attach),
+        detach: Some(Import::<T>::detach),
+        map_dma_buf: Some(Import::<T>::map),
+        unmap_dma_buf: Some(Import::<T>::unmap),
+        begin_cpu_access: Some(Import::<T>::begin_cpu_access),
+        end_cpu_access: Some(Import::<T>::end_cpu_access),
+        vmap: Some(Import::<T>::vmap),
+        vunmap: Some(Import::<T>::vunmap),
         release: Some(Self::release),
         mmap: Some(Self::mmap_callback),
         ..pin_init::zeroed()
@@ -186,26 +207,6 @@ impl<T: Exporter> DmaBuf<T> {
     unsafe extern "C" fn release(buffer: *mut bindings::dma_buf) {
         // SAFETY: The last reference is gone, so the data is ours again; it came from `export`.
         drop(unsafe { KBox::from_raw((*buffer).priv_.cast::<T>()) });
-    }
-
-    /// # Safety
-    ///
-    /// The core calls this for an attachment to a dma-buf made by [`Self::export`].
-    unsafe extern "C" fn map_attachment(
-        _attachment: *mut bindings::dma_buf_attachment,
-        _direction: bindings::dma_data_direction,
-    ) -> *mut bindings::sg_table {
-        Error::from_errno(-crate::abi::reason::errno::EOPNOTSUPP).to_ptr()
-    }
-
-    /// # Safety
-    ///
-    /// The core calls this for an attachment to a dma-buf made by [`Self::export`].
-    unsafe extern "C" fn unmap_attachment(
-        _attachment: *mut bindings::dma_buf_attachment,
-        _table: *mut bindings::sg_table,
-        _direction: bindings::dma_data_direction,
-    ) {
     }
 }
 

@@ -9,14 +9,17 @@
 #include <linux/cred.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/io.h>
+#include <linux/iosys-map.h>
 #include <linux/ioport.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/module.h>
 #include <linux/nodemask.h>
+#include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
@@ -248,6 +251,34 @@ struct page *mapbuf_cma_alloc(unsigned long count, unsigned int align)
 void mapbuf_cma_release(struct page *pages, unsigned long count)
 {
 	cma_release(dev_get_cma_area(NULL), pages, count);
+}
+
+/* Importers of our dma-bufs. */
+
+unsigned int mapbuf_max_segment(struct device *dev)
+{
+	return dma_get_max_seg_size(dev);
+}
+
+/* Fills an entry of a scatter list; the next one. */
+struct scatterlist *mapbuf_sg_set(struct scatterlist *sg, unsigned long pfn, unsigned int size)
+{
+	sg_set_page(sg, pfn_to_page(pfn), size, 0);
+	return sg_next(sg);
+}
+
+void mapbuf_sync_table(struct device *dev, struct sg_table *table, enum dma_data_direction direction,
+		       bool for_cpu)
+{
+	if (for_cpu)
+		dma_sync_sgtable_for_cpu(dev, table, direction);
+	else
+		dma_sync_sgtable_for_device(dev, table, direction);
+}
+
+void mapbuf_iosys_set(struct iosys_map *map, void *address)
+{
+	iosys_map_set_vaddr(map, address);
 }
 
 /* Physical ranges. */

@@ -4,12 +4,17 @@
 
 use kernel::{
     bindings::{
+        device,
+        dma_data_direction,
         file,
         folio,
         gfp_t,
+        iosys_map,
         kgid_t,
         kuid_t,
         page,
+        scatterlist,
+        sg_table,
         vm_area_struct,
         vm_flags_t, //
     },
@@ -65,6 +70,20 @@ extern "C" {
     pub(super) fn mapbuf_cma_exists() -> bool;
     pub(super) fn mapbuf_cma_alloc(count: c_ulong, align: c_uint) -> *mut page;
     pub(super) fn mapbuf_cma_release(pages: *mut page, count: c_ulong);
+
+    pub(super) fn mapbuf_max_segment(dev: *mut device) -> c_uint;
+    pub(super) fn mapbuf_sg_set(
+        entry: *mut scatterlist,
+        pfn: c_ulong,
+        size: c_uint,
+    ) -> *mut scatterlist;
+    pub(super) fn mapbuf_sync_table(
+        dev: *mut device,
+        table: *mut sg_table,
+        direction: dma_data_direction,
+        for_cpu: bool,
+    );
+    pub(super) fn mapbuf_iosys_set(map: *mut iosys_map, address: *mut c_void);
 
     pub(super) fn mapbuf_range_is_ram(start: u64, size: u64) -> bool;
     pub(super) fn mapbuf_claim(start: u64, size: u64, name: *const c_char) -> bool;

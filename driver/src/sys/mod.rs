@@ -3,6 +3,7 @@
 //! The only place for `unsafe` and for the kernel's C functions. Each file wraps one part of the kernel
 //! into types that can be used without care; what cannot be wrapped is an `unsafe fn` with its contract.
 
+mod attach;
 mod helpers;
 
 pub(crate) mod caller;

@@ -263,6 +263,11 @@ impl Run {
         self.first.pfn()
     }
 
+    /// The kernel's address of it all.
+    pub(crate) fn address(&self) -> Option<NonNull<u8>> {
+        NonNull::new(self.first.address())
+    }
+
     /// The page with this index.
     pub(crate) fn page(&self, index: usize) -> Option<PageRef> {
         if index >= self.count {
@@ -407,6 +412,48 @@ impl Drop for Loose {
     }
 }
 
+/// Pages mapped one behind the other for the kernel.
+///
+/// # Invariants
+///
+/// `0` is what `vmap` gave.
+pub(crate) struct KernelMap(NonNull<u8>);
+
+// SAFETY: Mappings belong to no thread.
+unsafe impl Send for KernelMap {}
+
+impl KernelMap {
+    /// Maps these pages, which must outlive the mapping.
+    pub(crate) fn new(
+        count: usize,
+        cache: Cache,
+        pages: impl Iterator<Item = PageRef>,
+    ) -> Result<Self> {
+        let flags = GFP_KERNEL | __GFP_NOWARN;
+        let mut list = KVVec::with_capacity(count, flags)?;
+        for page in pages {
+            list.push(page, flags)?;
+        }
+        let count = u32::try_from(list.len())?;
+        // SAFETY: `PageRef` is transparent over a pointer to a page, so this is an array of `count`.
+        let area = unsafe { mapbuf_vmap(list.as_mut_ptr().cast(), count, cache.number()) };
+        // INVARIANT: `vmap` succeeded.
+        Ok(Self(NonNull::new(area.cast()).ok_or(ENOMEM)?))
+    }
+
+    /// Where they are.
+    pub(crate) fn address(&self) -> NonNull<u8> {
+        self.0
+    }
+}
+
+impl Drop for KernelMap {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants.
+        unsafe { mapbuf_vunmap(self.0.as_ptr().cast()) };
+    }
+}
+
 /// Why a [`Vmap`] could not be had.
 pub(crate) enum VmapError {
     /// No memory.
@@ -460,6 +507,11 @@ impl Vmap {
     /// The page with this index.
     pub(crate) fn page(&self, index: usize) -> Option<PageRef> {
         self.pages.get(index).copied()
+    }
+
+    /// The kernel's address of it all.
+    pub(crate) fn address(&self) -> NonNull<u8> {
+        self.area
     }
 
     /// The area, for `remap_vmalloc_range`.

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices that import a buffer: the scatter list of its pages, mapped for each of them.
+//!
+//! The core calls `attach` and `detach` without the dma-buf's reservation lock, `map` and `unmap` with it, and
+//! `begin` and `end` of CPU access without (`DOC: locking convention` of `drivers/dma-buf/dma-buf.c`); so whether
+//! an attachment is mapped, and for which direction, is protected by that lock.
+
+use super::{
+    dmabuf::Exporter,
+    helpers::*, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    error::to_result,
+    page::PAGE_SIZE,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// What hangs on an attachment.
+pub(super) struct Attachment {
+    table: Opaque<bindings::sg_table>,
+    /// The direction that it is mapped for.
+    mapped: Option<bindings::dma_data_direction>,
+}
+
+impl Attachment {
+    /// A scatter list of all pages of a buffer, in pieces that the device takes.
+    ///
+    /// # Safety
+    ///
+    /// `device` is the one that attaches.
+    unsafe fn new<T: Exporter>(data: &T, device: *mut bindings::device) -> Result<KBox<Self>> {
+        // SAFETY: By the safety requirements.
+        let most = unsafe { mapbuf_max_segment(device) } as usize;
+        let most = (most / PAGE_SIZE).clamp(1, (1 << 30) / PAGE_SIZE);
+
+        let mut pieces = 0u32;
+        data.frames(&mut |_, pages| pieces = pieces.saturating_add(pages.div_ceil(most) as u32))?;
+        let this = KBox::new(
+            Self {
+                table: Opaque::zeroed(),
+                mapped: None,
+            },
+            GFP_KERNEL,
+        )?;
+        let flags = bindings::GFP_KERNEL | bindings::__GFP_NOWARN;
+        // SAFETY: The table is zeroed memory of ours; dropping `this` frees what it was given.
+        to_result(unsafe { bindings::sg_alloc_table(this.table.get(), pieces, flags) })?;
+        // SAFETY: The table has a list.
+        let mut entry = unsafe { (*this.table.get()).sgl };
+        data.frames(&mut |pfn, pages| {
+            let mut done = 0;
+            while done < pages && !entry.is_null() {
+                let length = most.min(pages - done);
+                // SAFETY: The entry is one of the list's, which has one for each piece; the frames have pages.
+                entry = unsafe {
+                    mapbuf_sg_set(entry, pfn as usize + done, (length * PAGE_SIZE) as u32)
+                };
+                done += length;
+            }
+        })?;
+        Ok(this)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // SAFETY: The table is ours; one that was given nothing has nothing to free.
+        unsafe { bindings::sg_free_table(self.table.get()) };
+    }
+}
+
+/// Operations that a dma-buf of `T` has for importers.
+pub(super) struct Import<T>(core::marker::PhantomData<T>);
+
+impl<T: Exporter> Import<T> {
+    /// # Safety
+    ///
+    /// The attachment is one that [`Self::attach`] accepted, and the reservation lock is held.
+    unsafe fn of<'a>(attachment: *mut bindings::dma_buf_attachment) -> &'a mut Attachment {
+        // SAFETY: `attach` stored a box, which `detach` takes back; the lock makes us the only user.
+        unsafe { &mut *(*attachment).priv_.cast::<Attachment>() }
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a dma-buf of `T` and a new attachment to it.
+    pub(super) unsafe extern "C" fn attach(
+        buffer: *mut bindings::dma_buf,
+        attachment: *mut bindings::dma_buf_attachment,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: By the safety requirements.
+        let (data, device) = unsafe { (&*(*buffer).priv_.cast::<T>(), (*attachment).dev) };
+        // SAFETY: It is the device that attaches.
+        match unsafe { Attachment::new(data, device) } {
+            Ok(ours) => {
+                // SAFETY: The attachment's private field is ours.
+                unsafe { (*attachment).priv_ = KBox::into_raw(ours).cast() };
+                0
+            }
+            Err(error) => error.to_errno(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for an attachment that [`Self::attach`] accepted, once, when it is unmapped.
+    pub(super) unsafe extern "C" fn detach(
+        _buffer: *mut bindings::dma_buf,
+        attachment: *mut bindings::dma_buf_attachment,
+    ) {
+        // SAFETY: `attach` stored a box.
+        drop(unsafe { KBox::from_raw((*attachment).priv_.cast::<Attachment>()) });
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for an attachment that [`Self::attach`] accepted, with the reservation lock.
+    pub(super) unsafe extern "C" fn map(
+        attachment: *mut bindings::dma_buf_attachment,
+        direction: bindings::dma_data_direction,
+    ) -> *mut bindings::sg_table {
+        // SAFETY: By the safety requirements.
+        let (ours, device) = unsafe { (Self::of(attachment), (*attachment).dev) };
+        // SAFETY: The table describes pages of the buffer, which the attachment keeps alive.
+        let mapped = unsafe { bindings::dma_map_sgtable(device, ours.table.get(), direction, 0) };
+        let mapped = to_result(mapped);
+        match mapped {
+            Ok(()) => {
+                ours.mapped = Some(direction);
+                ours.table.get()
+            }
+            Err(error) => error.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a table that [`Self::map`] gave, with the reservation lock.
+    pub(super) unsafe extern "C" fn unmap(
+        attachment: *mut bindings::dma_buf_attachment,
+        table: *mut bindings::sg_table,
+        direction: bindings::dma_data_direction,
+    ) {
+        // SAFETY: By the safety requirements.
+        unsafe {
+            Self::of(attachment).mapped = None;
+            let (list, entries) = ((*table).sgl, (*table).orig_nents as kernel::ffi::c_int);
+            bindings::dma_unmap_sg_attrs((*attachment).dev, list, entries, direction, 0);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a dma-buf of `T`, without the reservation lock.
+    pub(super) unsafe extern "C" fn begin_cpu_access(
+        buffer: *mut bindings::dma_buf,
+        _direction: bindings::dma_data_direction,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: By the safety requirements.
+        unsafe { Self::sync(buffer, true) };
+        0
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a dma-buf of `T`, without the reservation lock.
+    pub(super) unsafe extern "C" fn end_cpu_access(
+        buffer: *mut bindings::dma_buf,
+        _direction: bindings::dma_data_direction,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: By the safety requirements.
+        unsafe { Self::sync(buffer, false) };
+        0
+    }
+
+    /// Gives the buffer to the CPU, or to the devices that have it mapped.
+    ///
+    /// # Safety
+    ///
+    /// `buffer` is a dma-buf of `T`, whose reservation lock the caller does not hold.
+    unsafe fn sync(buffer: *mut bindings::dma_buf, for_cpu: bool) {
+        // SAFETY: By the safety requirements; under the lock the list of attachments stays as it is.
+        unsafe {
+            bindings::dma_resv_lock((*buffer).resv, core::ptr::null_mut());
+            let head = &raw mut (*buffer).attachments;
+            let mut link = (*head).next;
+            while link != head {
+                let attachment = kernel::container_of!(link, bindings::dma_buf_attachment, node);
+                let device = (*attachment).dev;
+                // An attachment is on the list only when `attach` has accepted it.
+                let ours = NonNull::new((*attachment).priv_.cast::<Attachment>());
+                if let Some(ours) = ours.map(|ours| &*ours.as_ptr()) {
+                    if let Some(direction) = ours.mapped {
+                        mapbuf_sync_table(device, ours.table.get(), direction, for_cpu);
+                    }
+                }
+                link = (*link).next;
+            }
+            bindings::dma_resv_unlock((*buffer).resv);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a dma-buf of `T`, with the reservation lock, and a place for the address.
+    pub(super) unsafe extern "C" fn vmap(
+        buffer: *mut bindings::dma_buf,
+        map: *mut bindings::iosys_map,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: By the safety requirements.
+        let data = unsafe { &*(*buffer).priv_.cast::<T>() };
+        match data.kernel_address() {
+            Ok(address) => {
+                // SAFETY: By the safety requirements; the address is of ordinary memory.
+                unsafe { mapbuf_iosys_set(map, address.as_ptr().cast()) };
+                0
+            }
+            Err(error) => error.to_errno(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for an address that [`Self::vmap`] gave, with the reservation lock.
+    pub(super) unsafe extern "C" fn vunmap(
+        buffer: *mut bindings::dma_buf,
+        _map: *mut bindings::iosys_map,
+    ) {
+        // SAFETY: By the safety requirements.
+        let data = unsafe { &*(*buffer).priv_.cast::<T>() };
+        data.kernel_address_done();
+    }
+}
