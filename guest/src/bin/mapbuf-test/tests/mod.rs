@@ -50,6 +50,7 @@ mod concurrent;
 mod cow;
 mod encoding;
 mod export;
+mod fuzz;
 mod info;
 mod last_error;
 mod lifetime;
@@ -86,6 +87,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         zeroing::TESTS,
         sizes::TESTS,
         concurrent::TESTS,
+        fuzz::TESTS,
         questions::TESTS,
         peers::TESTS,
         module::TESTS,

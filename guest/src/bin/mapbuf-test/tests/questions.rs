@@ -16,6 +16,7 @@ tests! { "questions":
         a7_ordinary_contiguous_memory_maps,
         a10_buffer_is_freed_at_any_time,
         a11_small_c_program,
+        c_program_of_32_bits,
         b2_sixteen_pages_of_vmalloc,
         b3_b4_private_read_only_outlives_close,
         b4_c_program_that_knows_only_the_name,
@@ -95,6 +96,11 @@ fn run(mut command: Command) -> Outcome<String> {
 
 fn a11_small_c_program() -> Outcome {
     run(example("question-a")?)?;
+    Ok(())
+}
+
+fn c_program_of_32_bits() -> Outcome {
+    run(example("mmap2_i386")?)?;
     Ok(())
 }
 
