@@ -12,6 +12,7 @@
 //! - [`accel`]: what QEMU can run on here;
 //! - [`initramfs`], [`disk`]: what the guest starts from;
 //! - [`qemu`]: the machine, and what it says;
+//! - [`monitor`], [`shared`], [`pagetable`]: a look at the machine from outside;
 //! - [`splat`]: what in a kernel's log is a failure;
 //! - [`verdict`]: how a run ended.
 
@@ -23,8 +24,11 @@ pub mod host;
 pub mod initramfs;
 pub mod kernel;
 pub mod module;
+pub mod monitor;
+pub mod pagetable;
 pub mod qemu;
 pub mod sandbox;
+pub mod shared;
 pub mod splat;
 pub mod tree;
 pub mod ui;
