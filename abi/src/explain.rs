@@ -24,10 +24,23 @@ pub struct Text {
     pub sentence: &'static str,
     /// What to do next.
     pub remedy: &'static str,
+    /// For a refusal that has to do with the memory itself: the place in the kernel (7.2) that forces it, as `file,
+    /// function: what it does there`; what would happen otherwise, where the kernel itself checks nothing. Else empty.
+    pub kernel: &'static str,
 }
 
 const fn text(sentence: &'static str, remedy: &'static str) -> Text {
-    Text { sentence, remedy }
+    Text {
+        sentence,
+        remedy,
+        kernel: "",
+    }
+}
+
+impl Text {
+    const fn since(self, kernel: &'static str) -> Self {
+        Self { kernel, ..self }
+    }
 }
 
 impl Reason {
@@ -97,6 +110,9 @@ impl Reason {
             Self::CoherentIsCached => text(
                 "{0:kind} memory cannot be {1:cache} here: DMA on this machine is cache-coherent, and the kernel's own view stays cached",
                 "use cached, or a contiguous buffer, whose kernel view can be changed",
+            )
+            .since(
+                "kernel/dma/mapping.c, dma_pgprot: where dev_is_dma_coherent(), the protection stays as it is; kernel/dma/direct.c, dma_direct_alloc: such memory keeps its ordinary place in the linear map, where it is cached",
             ),
             Self::NoSuchNode => text(
                 "there is no memory on a NUMA node {0:signed}",
@@ -153,6 +169,9 @@ impl Reason {
             Self::CacheRefused => text(
                 "the kernel could not make its own view of this memory {0:cache} (errno {1})",
                 "use cached; other modes need x86, and a little free memory for page tables",
+            )
+            .since(
+                "arch/x86/mm/pat/set_memory.c, _set_pages_array: memtype_reserve() of a page, or splitting a huge entry of the linear map, failed; other architectures have no such function",
             ),
             Self::NotADmaBuf => text(
                 "descriptor {0:signed} is not that of a dma-buf",
@@ -173,46 +192,79 @@ impl Reason {
             Self::BeyondEnd => text(
                 "{1} bytes from byte {0} of the buffer would pass its end at {2}",
                 "map at most what lies between the offset and the buffer's end",
+            )
+            .since(
+                "drivers/dma-buf/dma-buf.c, dma_buf_mmap and dma_buf_mmap_internal: EINVAL where vm_pgoff + vma_pages() passes the dma-buf's size",
             ),
             Self::Executable => text(
                 "PROT_EXEC was asked for; buffers are never executable",
                 "leave PROT_EXEC out (READ_IMPLIES_EXEC of the process's personality adds it silently)",
+            )
+            .since(
+                "no check there: mm/mmap.c, do_mmap leaves VM_MAYEXEC set on every file system that is not mounted noexec, so a buffer that others write could be run",
             ),
             Self::CowNeedsContiguous => text(
                 "MAP_PRIVATE with PROT_WRITE is copy-on-write; this memory has no pages that could be copied, and {1} bytes from byte {0} are {2} physical runs, where the kernel wants one",
                 "use MAP_SHARED; or PROT_READ alone; or map each run by itself; or use the kind pages or vmalloc",
+            )
+            .since(
+                "mm/memory.c, get_remap_pgoff (called by remap_pfn_range): EINVAL where the mapping is copy-on-write and the call does not cover it from vm_start to vm_end",
             ),
             Self::CowShowsAddress => text(
                 "MAP_PRIVATE with PROT_WRITE of memory without pages puts its physical address into /proc/PID/maps, which needs CAP_SYS_ADMIN",
                 "use MAP_SHARED, or PROT_READ alone, or the kind pages or vmalloc, or run with CAP_SYS_ADMIN",
+            )
+            .since(
+                "mm/memory.c, get_remap_pgoff: writes the frame number into vm_pgoff where the mapping is copy-on-write; fs/proc/task_mmu.c, show_map_vma: prints that as the offset",
             ),
             Self::CowNeedsCached => text(
                 "MAP_PRIVATE with PROT_WRITE makes private copies, which are cached memory, and this buffer is {0:cache}",
                 "use MAP_SHARED, or PROT_READ alone, or a cached buffer",
+            )
+            .since(
+                "mm/memory.c, wp_page_copy: the copy, an ordinary page whose other views are cached, gets an entry with the mapping's vm_page_prot, which is not",
             ),
             Self::CowAtFault => text(
                 "{0:method} puts page frames in at fault time, which the kernel does not allow for MAP_PRIVATE with PROT_WRITE",
                 "use MAP_SHARED, or PROT_READ alone, or the method auto",
+            )
+            .since(
+                "mm/memory.c, vmf_insert_pfn_prot, and mm/huge_memory.c, vmf_insert_pfn_pmd: BUG_ON((vma->vm_flags & VM_PFNMAP) && is_cow_mapping(vma->vm_flags))",
             ),
             Self::NeedsOneRun => text(
                 "{0:method} maps one physically contiguous run; of the {2} bytes from byte {1} only the first {3} are",
                 "use the method auto or remap-each, map each run by itself, or use the kind contiguous",
+            )
+            .since(
+                "no check there: mm/memory.c, remap_pte_range counts on from the first frame number, and would map whatever lies behind the run",
             ),
             Self::NeedsPages => text(
                 "{0:method} needs memory that has pages of its own, and this buffer of the kind {1:kind} has none",
                 "use the method auto, or the kind pages or vmalloc",
+            )
+            .since(
+                "mm/memory.c, validate_page_before_insert: EINVAL for a page whose folio has no reference, as most of a DMA-coherent block; include/linux/mm.h, folio_is_longterm_pinnable: a page of a CMA area must never be pinned for long; a region has no pages",
             ),
             Self::NeedsVmalloc => text(
                 "vmalloc (remap_vmalloc_range) maps vmalloc'd memory only, and this buffer's kind is {0:kind}",
                 "use the method auto, or the kind vmalloc",
+            )
+            .since(
+                "mm/vmalloc.c, remap_vmalloc_range_partial: EINVAL unless find_vm_area() finds an area that has VM_USERMAP or VM_DMA_COHERENT",
             ),
             Self::NeedsCoherent => text(
                 "dma (dma_mmap_coherent) maps DMA-coherent memory only, and this buffer's kind is {0:kind}",
                 "use the method auto, or the kind coherent",
+            )
+            .since(
+                "no check there: kernel/dma/direct.c, dma_direct_mmap makes the frame number of the DMA address, and maps whatever that is",
             ),
             Self::NothingHuge => text(
                 "no part of these {0:bytes} can be mapped by an entry of {1:bytes}",
                 "use at least that much memory of the kind pages or contiguous, at an offset and address that are multiples of it, or the method auto",
+            )
+            .since(
+                "mm/memory.c, do_set_pmd: VM_FAULT_FALLBACK unless the place suits (thp_vma_suitable_order) and the folio has just that size (is_pmd_order); mm/huge_memory.c, vmf_insert_folio_pmd: SIGBUS and a warning for another size",
             ),
             Self::KernelRefused => text(
                 "the kernel function behind {0:method} returned errno {1}",
@@ -265,18 +317,30 @@ impl Reason {
             Self::RegionIsRam => text(
                 "a part of the {0:bytes} is System RAM that the kernel uses",
                 "keep the kernel off it at boot: memmap=SIZE$START on the kernel command line (x86), or a reserved-memory node (device tree)",
+            )
+            .since(
+                "kernel/resource.c, region_intersects: the range touches IORESOURCE_SYSTEM_RAM; arch/x86/mm/ioremap.c, __ioremap_check_ram refuses to map it for the same reason",
             ),
             Self::RegionTaken => text(
                 "a part of the {0:bytes} is claimed by somebody else",
                 "/proc/iomem shows by whom (as root); unbind that driver, or declare another range",
+            )
+            .since(
+                "kernel/resource.c, __request_region_locked: EBUSY where the range conflicts with a busy resource",
             ),
             Self::RegionUnmappable => text(
                 "the kernel could not map the {0:bytes} for itself",
                 "the kernel log says why; often the range has another cache mode already (/sys/kernel/debug/x86/pat_memtype_list)",
+            )
+            .since(
+                "arch/x86/mm/ioremap.c, __ioremap_caller, by ioremap() or memremap(): memtype_reserve() finds another cache mode, or there is no address space",
             ),
             Self::RegionUnbacked => text(
                 "there is no memory behind the region of {0:bytes}: what is written to it does not stay",
                 "look at the start address and the size that it was declared with; declare it with 'trust' to map it all the same",
+            )
+            .since(
+                "no check there: mm/memory.c, remap_pfn_range maps any frame number, whether anything answers at it or not",
             ),
             Self::NotARegion => text(
                 "only regions can be probed, and this buffer's kind is {0:kind}",
@@ -380,6 +444,21 @@ mod tests {
             assert!(!shown.contains(['{', '}']), "{reason:?}: {shown}");
             assert!(!reason.text().remedy.is_empty(), "{reason:?}");
             assert!(!reason.text().remedy.contains('{'), "{reason:?}");
+        }
+    }
+
+    /// What `policy` refuses a mapping for, it refuses because of the kernel.
+    #[test]
+    fn refused_mappings_name_the_kernels_place() {
+        for &reason in Reason::ALL {
+            let kernel = reason.text().kernel;
+            // The first two are about the caller's numbers, the last one about what nobody foresaw.
+            let expected = (303..314).contains(&reason.number());
+            assert!(!expected || kernel.contains(".c, "), "{reason:?}: {kernel}");
+            assert!(
+                !kernel.contains('{') && !kernel.ends_with('.'),
+                "{reason:?}"
+            );
         }
     }
 

@@ -18,6 +18,8 @@ struct Entry {
     errno: Option<&'static str>,
     sentence: String,
     remedy: &'static str,
+    /// Where the kernel forces it; empty where it does not.
+    kernel: &'static str,
 }
 
 impl fmt::Display for Explained {
@@ -29,6 +31,7 @@ impl fmt::Display for Explained {
                 name,
                 sentence,
                 remedy,
+                kernel,
                 ..
             } = entry;
             writeln!(
@@ -38,6 +41,9 @@ impl fmt::Display for Explained {
             )?;
             writeln!(f, "  what  {sentence}")?;
             writeln!(f, "  next  {remedy}")?;
+            if !kernel.is_empty() {
+                writeln!(f, "  kernel  {kernel}")?;
+            }
         }
         Ok(())
     }
@@ -53,6 +59,7 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
             errno: errno_name(reason.errno()),
             sentence: without_forms(reason.text().sentence),
             remedy: reason.text().remedy,
+            kernel: reason.text().kernel,
         })
         .collect();
     if reasons.is_empty() {
