@@ -15,6 +15,22 @@ pub trait PhysicalMemory {
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()>;
 }
 
+/// A physically contiguous piece of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frames {
+    /// Where it begins.
+    pub start: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+impl Frames {
+    /// The first address behind it.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.bytes)
+    }
+}
+
 /// What an entry covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Size {
@@ -255,14 +271,14 @@ impl<'a, M: PhysicalMemory> Tables<'a, M> {
         Ok(found)
     }
 
-    /// Every entry of the kernel's half that shows one of these frames, given by physical ranges in rising order.
+    /// Every entry of the kernel's half that shows one of these frames, which are given in rising order.
     ///
     /// A table that is used at several places is looked at once (the kernel does that with the stacks of `espfix`).
-    pub fn kernel_views(&self, frames: &[Range<u64>]) -> Result<Vec<Leaf>> {
+    pub fn kernel_views(&self, frames: &[Frames]) -> Result<Vec<Leaf>> {
         let shows = |leaf: &Leaf| {
             let end = leaf.frame + leaf.size.bytes();
-            let after = frames.partition_point(|range| range.end <= leaf.frame);
-            frames.get(after).is_some_and(|range| range.start < end)
+            let after = frames.partition_point(|frames| frames.end() <= leaf.frame);
+            frames.get(after).is_some_and(|frames| frames.start < end)
         };
         let half = self.sign_extended(1 << (self.covered(self.levels) - 1));
         let mut found = Vec::new();
@@ -398,6 +414,10 @@ mod tests {
         }
     }
 
+    fn frames(start: u64, bytes: u64) -> Frames {
+        Frames { start, bytes }
+    }
+
     const TABLE: u64 = bit::PRESENT | bit::WRITE | bit::USER;
     const PAGE: u64 = TABLE | bit::NO_EXECUTE;
 
@@ -482,15 +502,16 @@ mod tests {
         let image = image();
         let tables = Tables::new(&image, 0x1000, 0);
         assert_eq!(tables.linear_map(), 0xffff_8880_0000_0000);
-        let views = tables.kernel_views(&[0x7_7000..0x7_8000]).unwrap();
+        let views = tables.kernel_views(&[frames(0x7_7000, 4096)]).unwrap();
         assert_eq!(views.len(), 1);
         let view = views[0];
         assert_eq!((view.address, view.frame), (tables.linear_map(), 0));
         assert_eq!((view.size, view.user), (Size::Giant, false));
         assert_eq!(view.translate(tables.linear_map() + 0x7_7000), 0x7_7000);
-        let ranges = [0..1, (1 << 30) - 4096..(1 << 30) + 4096, 1 << 33..1 << 34];
-        assert_eq!(tables.kernel_views(&ranges).unwrap().len(), 2);
-        assert_eq!(tables.kernel_views(&[1 << 33..1 << 34]).unwrap(), []);
+        let far = frames(1 << 33, 1 << 33);
+        let list = [frames(0, 1), frames((1 << 30) - 4096, 8192), far];
+        assert_eq!(tables.kernel_views(&list).unwrap().len(), 2);
+        assert_eq!(tables.kernel_views(&[far]).unwrap(), []);
     }
 
     #[test]
@@ -498,7 +519,7 @@ mod tests {
         let mut image = image();
         image.set(0x1000, 511, 0x5000 | TABLE);
         let tables = Tables::new(&image, 0x1000, 0);
-        assert_eq!(tables.kernel_views(&[0..4096]).unwrap().len(), 1);
+        assert_eq!(tables.kernel_views(&[frames(0, 4096)]).unwrap().len(), 1);
     }
 
     #[test]
