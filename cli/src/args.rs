@@ -1,6 +1,6 @@
 //! The command line, and the help that teaches it.
 
-use crate::hex::Bytes;
+use crate::{commands::probe::ProbeArgs, hex::Bytes, matrix::MatrixArgs};
 use clap::{ArgGroup, Args as Group, Parser, Subcommand, ValueEnum};
 use mapbuf::{Cache, Kind};
 use std::path::{Path, PathBuf};
@@ -57,6 +57,8 @@ pub enum Command {
     Unload(UnloadArgs),
     Demo(DemoArgs),
     Explain(ExplainArgs),
+    Matrix(MatrixArgs),
+    Probe(ProbeArgs),
 }
 
 impl Command {
@@ -71,7 +73,9 @@ impl Command {
             | Self::Fill(FillArgs { output, .. })
             | Self::Load(LoadArgs { output, .. })
             | Self::Unload(UnloadArgs { output })
-            | Self::Explain(ExplainArgs { output, .. }) => output.json,
+            | Self::Explain(ExplainArgs { output, .. })
+            | Self::Matrix(MatrixArgs { output, .. })
+            | Self::Probe(ProbeArgs { output, .. }) => output.json,
             Self::Demo(args) => args.json.as_deref() == Some(Path::new("-")),
         }
     }

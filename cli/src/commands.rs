@@ -7,5 +7,6 @@ pub mod fill;
 pub mod info;
 pub mod list;
 pub mod load;
+pub mod probe;
 pub mod remove;
 pub mod unload;

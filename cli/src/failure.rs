@@ -55,6 +55,9 @@ pub enum Failure {
     /// Named buffers of the demo, or checks of it.
     #[error("{} of the demo's checks failed: {}; the lines above say what was seen", .0.len(), .0.join(", "))]
     Checks(Vec<String>),
+    /// Cells of the matrix.
+    #[error("{0} cells of the matrix differ from the table; they are listed above")]
+    Differs(usize),
     /// A file.
     #[error("{}: {source}", .path.display())]
     File {
@@ -71,7 +74,7 @@ impl Failure {
         let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
         anstream::eprintln!("{style}mapbuf:{style:#} {self}");
         // The demo's report has its failed checks in it already.
-        if json && !matches!(self, Self::Checks(_)) {
+        if json && !matches!(self, Self::Checks(_) | Self::Differs(_)) {
             // Where that cannot be printed either, the exit code is what is left.
             let _ = output::print_json(&self.to_json());
         }
@@ -88,7 +91,7 @@ impl Failure {
                 _ => REFUSED,
             },
             Self::Held(_) => HELD,
-            Self::Checks(_) => REFUSED,
+            Self::Checks(_) | Self::Differs(_) => REFUSED,
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 PERMISSION
             }

@@ -6,6 +6,7 @@ mod demo;
 mod failure;
 mod hex;
 mod holders;
+mod matrix;
 mod module;
 mod output;
 
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         Command::Unload(args) => commands::unload::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
+        Command::Matrix(args) => matrix::run(&args),
+        Command::Probe(args) => commands::probe::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

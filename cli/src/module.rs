@@ -47,6 +47,12 @@ pub fn parameters() -> Vec<String> {
     parameters
 }
 
+/// One of its parameters as it is now.
+pub fn parameter(name: &str) -> Option<String> {
+    let value = fs::read_to_string(sysfs("parameters").join(name)).ok()?;
+    Some(value.trim().to_owned())
+}
+
 /// How many references to it there are: one for each buffer that lives, a name's too, and two for each open node.
 pub fn references() -> Option<usize> {
     let text = fs::read_to_string(sysfs("refcnt")).ok()?;

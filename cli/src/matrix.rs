@@ -1,0 +1,134 @@
+//! `mapbuf matrix`: every way to map every kind of memory, tried in the driver that is loaded, beside what the table of
+//! rules says.
+//!
+//! The table is the one that the driver has (`policy/src/plan.rs`), asked here about what can be seen of the memory from
+//! outside: `INFO`, `SEGMENTS`, `/proc/kpageflags`. So a cell differs when the driver does not do what its rules say, and
+//! also when it tells its rules something about the memory that is not so.
+
+mod memory;
+mod report;
+mod rights;
+mod subjects;
+mod table;
+mod trial;
+
+use crate::{args::OutputArgs, failure::Failure, output};
+use clap::Args as Group;
+use mapbuf::{Cache, Device, Kind, Method};
+use mapbuf_policy::plan::{decide, Request, Sharing};
+use report::{Answer, Cell, Report};
+use rights::Rights;
+use subjects::{Part, Subject};
+
+/// Try every way to map, and hold it against the table of rules
+///
+/// For every kind of memory, cache mode, method, sharing and several parts of a buffer, with and without CAP_SYS_ADMIN: the
+/// table says that it maps, or why not, and the driver is asked to do it. What maps must show the right bytes in both
+/// directions (or, private, keep its own to itself); what is refused must be refused for exactly the table's reason, with
+/// its numbers. Run it as root. The exit code is 1 if any cell differs.
+///
+/// Regions that were declared with 'probe' may be written to, so they are tried too; others when they are named. What was
+/// in them is put back. A device's memory is mapped at most, never touched.
+#[derive(Debug, Group)]
+#[command(after_long_help = "Examples:
+  mapbuf matrix
+  mapbuf matrix --region ring
+  mapbuf matrix --json | grep '\"agrees\":false'")]
+pub struct MatrixArgs {
+    /// Try this region too, and write to it if it is memory (may be given several times)
+    #[arg(long, value_name = "NAME")]
+    pub region: Vec<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+pub fn run(args: &MatrixArgs) -> Result<(), Failure> {
+    let rights = Rights::of_administrator()?;
+    let device = Device::open()?;
+    let mut report = Report::default();
+    for kind in [Kind::Vmalloc, Kind::Pages, Kind::Contiguous, Kind::Coherent] {
+        for &cache in Cache::ALL {
+            for shape in subjects::shapes(kind, cache) {
+                match subjects::allocate(&device, kind, cache, shape)? {
+                    Ok(subject) => try_subject(&rights, &subject, &mut report)?,
+                    Err(refused) => refused_at_once(&rights, &device, &refused, &mut report)?,
+                }
+            }
+        }
+    }
+    for subject in subjects::regions(&device, &args.region)? {
+        try_subject(&rights, &subject, &mut report)?;
+        subject.restore()?;
+    }
+    if args.output.json {
+        output::print(&report.json()?)?;
+    } else {
+        output::print(&table::Table(&report))?;
+    }
+    match report.differ() {
+        0 => Ok(()),
+        differ => Err(Failure::Differs(differ)),
+    }
+}
+
+/// Every request for a part of a buffer: method × sharing × with and without CAP_SYS_ADMIN.
+fn requests(part: Part) -> impl Iterator<Item = Request> {
+    [true, false].into_iter().flat_map(move |admin| {
+        Sharing::ALL.iter().flat_map(move |&sharing| {
+            Method::ALL.iter().map(move |&method| Request {
+                method,
+                page: part.page,
+                pages: part.pages,
+                sharing,
+                exec: false,
+                admin,
+            })
+        })
+    })
+}
+
+fn try_subject(rights: &Rights, subject: &Subject, report: &mut Report) -> Result<(), Failure> {
+    for &part in &subject.parts {
+        for request in requests(part) {
+            let table = Answer::from(decide(&subject.memory, &request));
+            let driver = rights.with(request.admin, || trial::map(subject, &request))??;
+            report.enter(Cell {
+                kind: subject.memory.kind(),
+                region: subject.region.clone(),
+                cache: subject.memory.cache(),
+                bytes: subject.buffer.len(),
+                runs: subject.memory.runs(),
+                part,
+                request,
+                table,
+                driver,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Memory that cannot be had has no mapping either: each cell is refused by ALLOC already.
+fn refused_at_once(
+    rights: &Rights,
+    device: &Device,
+    refused: &subjects::Refused,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let part = Part::whole(refused.pages());
+    for request in requests(part) {
+        let driver = rights.with(request.admin, || refused.try_again(device))?;
+        report.enter(Cell {
+            kind: refused.kind,
+            region: None,
+            cache: refused.cache,
+            bytes: refused.bytes,
+            runs: 0,
+            part,
+            request,
+            table: Answer::Refused(refused.expected()),
+            driver,
+        });
+    }
+    Ok(())
+}
