@@ -372,6 +372,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use proptest::prelude::*;
     use std::vec::Vec;
 
     /// Memory given by the lengths of its runs.
@@ -500,5 +501,393 @@ mod tests {
         );
         assert_eq!(ask(9, 8).unwrap_err().reason, Reason::BeyondEnd);
         assert_eq!(runs(&memory, 2, 16), 3);
+    }
+
+    /// Memory of any sort, as long as it is one that there can be.
+    #[derive(Clone, Debug)]
+    struct Any {
+        facts: Facts,
+        runs: Vec<u64>,
+        huge: Huge,
+    }
+
+    impl Layout for Any {
+        fn facts(&self) -> Facts {
+            self.facts
+        }
+
+        fn run(&self, page: u64) -> u64 {
+            let mut start = 0;
+            for run in &self.runs {
+                if page < start + run {
+                    return start + run - page;
+                }
+                start += run;
+            }
+            0
+        }
+
+        fn huge(&self, page: u64, end: u64) -> Huge {
+            if page.saturating_add(self.facts.huge_pages) <= end {
+                self.huge
+            } else {
+                Huge::No
+            }
+        }
+    }
+
+    prop_compose! {
+        fn any_memory()(
+            kind in prop::sample::select(Kind::ALL),
+            cache in prop::sample::select(Cache::ALL),
+            lengths in prop::collection::vec(1u64..6, 1..6),
+            cma: bool, device: bool, unbacked: bool, huge: bool, large: bool, one_run: bool,
+        ) -> Any {
+            let paged = match kind {
+                Kind::Vmalloc | Kind::Pages => true,
+                Kind::Contiguous => !cma,
+                Kind::Coherent | Kind::Region => false,
+            };
+            let mut runs = match kind {
+                Kind::Contiguous | Kind::Region => std::vec![lengths.iter().sum()],
+                // Behind an IOMMU it need not be one run.
+                Kind::Coherent if one_run => std::vec![lengths.iter().sum()],
+                _ => lengths,
+            };
+            if large {
+                runs[0] += 2048;
+            }
+            let huge = match kind {
+                _ if !huge => Huge::No,
+                Kind::Vmalloc => Huge::No,
+                Kind::Pages => Huge::Folio,
+                Kind::Contiguous if paged && runs[0] % 2 == 0 => Huge::Folio,
+                _ => Huge::Pfn,
+            };
+            let region = kind == Kind::Region;
+            Any {
+                facts: Facts {
+                    kind,
+                    cache,
+                    pages: runs.iter().sum(),
+                    page_size: 4096,
+                    huge_pages: 512,
+                    paged,
+                    ram: !(region && device),
+                    unbacked: region && unbacked,
+                },
+                runs,
+                huge,
+            }
+        }
+    }
+
+    prop_compose! {
+        /// Mostly within the buffer, often at its edges, sometimes anywhere.
+        fn any_range(size: u64)(
+            choice in 0..4,
+            page in 0..size,
+            length in 1..=size,
+            far: (u64, u64),
+        ) -> (u64, u64) {
+            match choice {
+                0 => (page, length.min(size - page)),
+                1 => (page, size - page),
+                2 => (page, length),
+                _ => (far.0, far.1.max(1)),
+            }
+        }
+    }
+
+    fn asked() -> impl Strategy<Value = (Any, Request)> {
+        any_memory().prop_flat_map(|memory| {
+            let range = any_range(memory.facts.pages);
+            let methods = prop::sample::select(Method::ALL);
+            let sharings = prop::sample::select(Sharing::ALL);
+            let rest = (
+                range,
+                methods,
+                sharings,
+                prop::bool::weighted(0.05),
+                any::<bool>(),
+            );
+            (Just(memory), rest).prop_map(|(memory, (range, method, sharing, exec, admin))| {
+                let request = Request {
+                    method,
+                    page: range.0,
+                    pages: range.1,
+                    sharing,
+                    exec,
+                    admin,
+                };
+                (memory, request)
+            })
+        })
+    }
+
+    /// The ways that put page frames in when a page is touched.
+    fn at_fault_by_frame(way: Way) -> bool {
+        matches!(way, Way::FaultPfn | Way::FaultHugePfn)
+    }
+
+    /// The ways that need `struct page`s: `vm_insert_pages` and its like, and faults that give a page.
+    fn by_page(way: Way) -> bool {
+        use Way::*;
+        matches!(
+            way,
+            Insert | MapPages | Vmalloc | FaultPage | FaultHugeFolio
+        )
+    }
+
+    /// The ways that are one call over one physical run.
+    fn in_one_call(way: Way) -> bool {
+        use Way::*;
+        matches!(way, Remap | IoRemap | Iomap)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// What a plan promises, whatever was asked for.
+        #[test]
+        fn every_plan_is_one_that_the_kernel_carries_out((memory, request) in asked()) {
+            let Ok(plan) = decide(&memory, &request) else {
+                return Ok(());
+            };
+            let facts = memory.facts;
+            let cow = request.sharing == Sharing::PrivateWritable;
+            // Never executable, never beyond the end, never into the void.
+            prop_assert!(!request.exec && !facts.unbacked);
+            let end = request.page.checked_add(request.pages);
+            prop_assert!(end.is_some_and(|end| end <= facts.pages));
+            // Sealed just where nobody may ever write.
+            prop_assert_eq!(plan.seal, request.sharing == Sharing::PrivateReadOnly);
+            // BUG_ON in vmf_insert_pfn_prot and vmf_insert_pfn_pmd.
+            prop_assert!(!(cow && at_fault_by_frame(plan.way)));
+            // validate_page_before_insert, and pins of CMA memory.
+            prop_assert!(facts.paged || !by_page(plan.way));
+            // The area must have VM_USERMAP; the address must be the DMA API's.
+            prop_assert!(plan.way != Way::Vmalloc || facts.kind == Kind::Vmalloc);
+            prop_assert!(plan.way != Way::Dma || facts.kind == Kind::Coherent);
+            // One call counts frame numbers on from the first one.
+            let covered = memory.run(request.page) >= request.pages;
+            prop_assert!(!in_one_call(plan.way) || covered);
+            if cow {
+                // A copy is cached memory.
+                prop_assert_eq!(facts.cache, Cache::Cached);
+                // get_remap_pgoff: by frame only the whole at once, and that shows an address.
+                if !by_page(plan.way) {
+                    prop_assert!(covered);
+                    prop_assert!(plan.way != Way::RemapEach || request.pages == 1);
+                    prop_assert!(request.admin || !facts.ram);
+                }
+            }
+            // What is asked for is what is done.
+            match request.method {
+                Method::Auto => prop_assert!(plan.method() != Method::Auto),
+                method => prop_assert_eq!(plan.method(), method),
+            }
+            // A folio in a mapping with VM_MIXEDMAP must never get a huge entry, so there are two ways.
+            match plan.way {
+                Way::FaultHugeFolio => prop_assert!(memory.huge == Huge::Folio && facts.paged),
+                Way::FaultHugePfn => prop_assert_eq!(memory.huge, Huge::Pfn),
+                _ => {}
+            }
+        }
+
+        /// What a refusal says is so.
+        #[test]
+        fn every_refusal_is_true((memory, request) in asked()) {
+            let Err(refusal) = decide(&memory, &request) else {
+                return Ok(());
+            };
+            let facts = memory.facts;
+            let cow = request.sharing == Sharing::PrivateWritable;
+            let bytes = |pages: u64| pages.saturating_mul(4096);
+            let number = u64::from(request.method.number());
+            let kind = u64::from(facts.kind.number());
+            let [first, second, third, fourth] = refusal.operands;
+            match refusal.reason {
+                Reason::Executable => prop_assert!(request.exec),
+                Reason::BeyondEnd => {
+                    prop_assert!(request.page.checked_add(request.pages).is_none_or(|end| end > facts.pages));
+                    prop_assert_eq!(
+                        (first, second, third),
+                        (bytes(request.page), bytes(request.pages), bytes(facts.pages))
+                    );
+                }
+                Reason::RegionUnbacked => {
+                    prop_assert!(facts.unbacked);
+                    prop_assert_eq!(first, bytes(facts.pages));
+                }
+                Reason::CowNeedsCached => {
+                    prop_assert!(cow && facts.cache != Cache::Cached);
+                    prop_assert_eq!(first, u64::from(facts.cache.number()));
+                }
+                Reason::CowNeedsContiguous => {
+                    prop_assert!(cow && request.pages > 1);
+                    prop_assert_eq!((first, second), (bytes(request.page), bytes(request.pages)));
+                    prop_assert!(third > 1 && third <= request.pages);
+                }
+                Reason::CowShowsAddress => prop_assert!(cow && facts.ram && !request.admin),
+                Reason::CowAtFault => {
+                    prop_assert!(cow);
+                    prop_assert_eq!(first, number);
+                }
+                Reason::NeedsOneRun => {
+                    prop_assert!(second + third <= bytes(facts.pages) && fourth < third);
+                    prop_assert_eq!(first, number);
+                    prop_assert_eq!(fourth, bytes(memory.run(second / 4096)));
+                }
+                Reason::NeedsPages => {
+                    prop_assert!(!facts.paged);
+                    prop_assert_eq!((first, second), (number, kind));
+                }
+                Reason::NeedsVmalloc => {
+                    prop_assert!(facts.kind != Kind::Vmalloc);
+                    prop_assert_eq!(first, kind);
+                }
+                Reason::NeedsCoherent => {
+                    prop_assert!(facts.kind != Kind::Coherent);
+                    prop_assert_eq!(first, kind);
+                }
+                Reason::NothingHuge => {
+                    let end = request.page + request.pages;
+                    prop_assert_eq!(memory.huge(request.page, end), Huge::No);
+                    prop_assert_eq!((first, second), (bytes(request.pages), 2 << 20));
+                }
+                other => prop_assert!(false, "{other:?} is no reason of the table"),
+            }
+        }
+
+        /// The end is looked at before anything else about the memory, for any numbers.
+        #[test]
+        fn beyond_the_end_is_said_first((memory, request) in asked(), page: u64, pages in 1..u64::MAX) {
+            let request = Request { page, pages, exec: false, ..request };
+            let outside = page.checked_add(pages).is_none_or(|end| end > memory.facts.pages);
+            let said = decide(&memory, &request)
+                .is_err_and(|refusal| refusal.reason == Reason::BeyondEnd);
+            prop_assert_eq!(said, outside);
+        }
+
+        /// `auto` never fails where a method would do, except where every one would show an address or
+        /// the memory is in pieces.
+        #[test]
+        fn auto_takes_what_there_is((memory, request) in asked()) {
+            let by = |method| decide(&memory, &Request { method, ..request });
+            let Err(refusal) = by(Method::Auto) else {
+                return Ok(());
+            };
+            for &method in Method::ALL {
+                let other = by(method);
+                // A device or CMA memory behind an IOMMU in pieces would need a way by frame of its own.
+                prop_assert!(
+                    other.is_err() || refusal.reason == Reason::NeedsOneRun,
+                    "{method:?}: {other:?}, auto: {refusal:?}"
+                );
+            }
+        }
+    }
+
+    /// Every cell of the table once, by hand: memory of each kind in its usual shape, whole.
+    #[test]
+    fn every_cell() {
+        use Reason::*;
+        let usual = |kind, cache| {
+            let runs = match kind {
+                Kind::Vmalloc => std::vec![1; 16],
+                Kind::Pages => std::vec![8, 8],
+                _ => std::vec![16],
+            };
+            let mut memory = memory(kind, &runs);
+            memory.facts.cache = cache;
+            memory
+        };
+        // Shared; in the order of the methods, from `auto` on. None: it maps.
+        let scattered = [None, Some(NeedsOneRun), None, None, None];
+        let expected: [(Kind, [Option<Reason>; 12]); 5] = {
+            let [auto, remap, each, insert, map_pages] = scattered;
+            let (vmalloc, dma, huge) = (Some(NeedsVmalloc), Some(NeedsCoherent), Some(NothingHuge));
+            let pages = Some(NeedsPages);
+            [
+                (
+                    Kind::Vmalloc,
+                    [
+                        auto, remap, each, insert, map_pages, None, dma, remap, remap, None, None,
+                        huge,
+                    ],
+                ),
+                (
+                    Kind::Pages,
+                    [
+                        auto, remap, each, insert, map_pages, vmalloc, dma, remap, remap, None,
+                        None, huge,
+                    ],
+                ),
+                (
+                    Kind::Contiguous,
+                    [
+                        None, None, None, None, None, vmalloc, dma, None, None, None, None, huge,
+                    ],
+                ),
+                (
+                    Kind::Coherent,
+                    [
+                        None, None, None, pages, pages, vmalloc, None, None, None, pages, None,
+                        huge,
+                    ],
+                ),
+                (
+                    Kind::Region,
+                    [
+                        None, None, None, pages, pages, vmalloc, dma, None, None, pages, None, huge,
+                    ],
+                ),
+            ]
+        };
+        for (kind, reasons) in expected {
+            for &cache in Cache::ALL {
+                let memory = usual(kind, cache);
+                for (&method, reason) in Method::ALL.iter().zip(reasons) {
+                    let ask = |sharing, admin| {
+                        let request = request(method, sharing, 0, 16);
+                        decide(&memory, &Request { admin, ..request })
+                            .map_err(|refusal| refusal.reason)
+                    };
+                    for sharing in [Sharing::Shared, Sharing::PrivateReadOnly] {
+                        let seen = ask(sharing, false);
+                        assert_eq!(
+                            seen.err(),
+                            reason,
+                            "{kind:?} {cache:?} {method:?} {sharing:?}"
+                        );
+                    }
+                    let private = |admin| ask(Sharing::PrivateWritable, admin).err();
+                    let what = std::format!("{kind:?} {cache:?} {method:?}, private and writable");
+                    if cache != Cache::Cached {
+                        assert_eq!(private(true), Some(CowNeedsCached), "{what}");
+                        continue;
+                    }
+                    let paged = matches!(kind, Kind::Vmalloc | Kind::Pages | Kind::Contiguous);
+                    let copied = match method {
+                        _ if reason.is_some() => reason,
+                        Method::RemapEach => Some(CowNeedsContiguous),
+                        Method::FaultPfn => Some(CowAtFault),
+                        _ => None,
+                    };
+                    assert_eq!(private(true), copied, "{what}, as an administrator");
+                    let by_frame = match method {
+                        Method::Auto => !paged,
+                        Method::Remap | Method::Dma | Method::Iomap | Method::IoRemap => true,
+                        _ => false,
+                    };
+                    let hidden = match copied {
+                        None if by_frame => Some(CowShowsAddress),
+                        other => other,
+                    };
+                    assert_eq!(private(false), hidden, "{what}, as somebody else");
+                }
+            }
+        }
     }
 }
