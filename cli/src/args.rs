@@ -141,7 +141,10 @@ pub struct RemoveArgs {
     pub output: OutputArgs,
 }
 
-/// List the named buffers
+/// List the named buffers and the regions
+///
+/// Regions are declared when the module is loaded (regions=...). Those that were refused are listed with the reason, and
+/// those that answer with nothing but ones or zeros, or that have nothing behind them, with that state.
 #[derive(Debug, Group)]
 pub struct ListArgs {
     #[command(flatten)]
@@ -216,6 +219,8 @@ pub struct FillArgs {
   max_buffers=N          buffers of one session
   max_names=N            named buffers
   expose_dma=1           show DMA addresses of /dev/mapbuf/system to everyone
+  regions=NAME:START:SIZE:ram|mmio[:cached|wc|uc][:8|16|32|64][:probe][:trust],...
+                         reserved physical ranges, each a named buffer; probe: write and restore a pattern
 
 Example:
   mapbuf load --module ./mapbuf.ko max_bytes=256M")]

@@ -1,9 +1,11 @@
 //! `mapbuf list`
 
 use crate::{args::ListArgs, failure::Failure, output};
+use anstyle::{AnsiColor, Style};
 use mapbuf::{
     abi::explain::Bytes,
     sysfs::{self, Entry},
+    Access, Device, RegionInfo,
 };
 use serde::Serialize;
 use std::fmt;
@@ -65,18 +67,91 @@ impl Row {
     }
 }
 
+/// A region that was declared, in the names of JSON.
+#[derive(Serialize)]
+struct Region {
+    name: String,
+    bytes: u64,
+    start: Option<String>,
+    class: &'static str,
+    cache: &'static str,
+    width: u32,
+    state: &'static str,
+    bad: bool,
+    reason: Option<&'static str>,
+    why: Option<String>,
+}
+
+impl From<RegionInfo> for Region {
+    fn from(region: RegionInfo) -> Self {
+        Self {
+            bytes: region.bytes,
+            start: region.start.map(|start| format!("{start:#x}")),
+            class: region.class.name(),
+            cache: region.cache.name(),
+            width: region.width,
+            state: region.state.name(),
+            bad: region.state.is_bad(),
+            reason: region.refusal.map(|refusal| refusal.reason.name()),
+            why: region
+                .refusal
+                .map(|refusal| format!("{refusal}; {}", refusal.reason.text().remedy)),
+            name: region.name,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct List {
     buffers: Vec<Row>,
+    /// Absent where the allocator node may not be opened.
+    regions: Option<Vec<Region>>,
+}
+
+impl List {
+    fn regions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let regions = self.regions.as_deref().unwrap_or_default();
+        if regions.is_empty() {
+            return Ok(());
+        }
+        let width = regions.iter().map(|region| region.name.len()).max();
+        let width = width.unwrap_or(0).max(6);
+        writeln!(
+            f,
+            "\n{:width$}  {:>12}  {:>12}  {:4}  {:14}  STATE",
+            "REGION", "START", "SIZE", "TYPE", "CACHE"
+        )?;
+        for region in regions {
+            let style = match region.bad {
+                true => AnsiColor::Red.on_default(),
+                false => Style::new(),
+            };
+            writeln!(
+                f,
+                "{:width$}  {:>12}  {:>12}  {:4}  {:14}  {style}{}{style:#}",
+                region.name,
+                region.start.as_deref().unwrap_or("hidden"),
+                Bytes(region.bytes).to_string(),
+                region.class,
+                region.cache,
+                region.state,
+            )?;
+            if let Some(why) = &region.why {
+                writeln!(f, "{:width$}  {why}", "")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.buffers.is_empty() {
-            return writeln!(
+            writeln!(
                 f,
                 "no named buffers; make one: mapbuf create NAME --kind vmalloc --size 64K"
-            );
+            )?;
+            return self.regions(f);
         }
         let width = self
             .buffers
@@ -108,11 +183,16 @@ impl fmt::Display for List {
                 row.dma_address.as_deref().unwrap_or("-"),
             )?;
         }
-        Ok(())
+        self.regions(f)
     }
 }
 
 pub fn run(args: &ListArgs) -> Result<(), Failure> {
     let buffers = sysfs::list()?.into_iter().map(Row::from).collect();
-    output::answer(args.output, &List { buffers })
+    let regions = match Device::open_with(mapbuf::abi::SYSTEM_NODE, Access::ReadOnly) {
+        Ok(device) => Some(device.regions()?.into_iter().map(Region::from).collect()),
+        // Names are for everybody, regions for those who may use the driver.
+        Err(_) => None,
+    };
+    output::answer(args.output, &List { buffers, regions })
 }
