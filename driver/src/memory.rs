@@ -134,6 +134,11 @@ pub(crate) enum Memory {
 impl Memory {
     /// Gathers zeroed memory.
     pub(crate) fn new(spec: &Spec, device: &Arc<SystemDevice>) -> Result<Self, Refusal> {
+        // What cannot be had is not gathered first: on the way there every cache would be dropped, and
+        // everybody's memory swapped out.
+        if spec.bytes() > phys::available() {
+            return Err(Reason::OutOfMemory.with(&[spec.bytes()]));
+        }
         Ok(match spec.kind {
             Kind::Vmalloc => Self::Vmalloc(Vmalloc::new(spec)?),
             Kind::Pages => Self::Pages(Pages::new(spec)?),

@@ -187,6 +187,8 @@ impl Qemu {
             "panic=-1",
             "oops=panic",
             "audit=0",
+            // Where the kernel lies decides whether a large `cma=` finds room: the same at every boot.
+            "nokaslr",
             "rdinit=/init",
         ];
         append.extend(machine.append.iter().map(String::as_str));

@@ -97,9 +97,20 @@ u64 mapbuf_ram_bytes(void)
 	return (u64)totalram_pages() << PAGE_SHIFT;
 }
 
+/* What could be had without driving others into swap, by the kernel's own estimate. */
+u64 mapbuf_available_bytes(void)
+{
+	return (u64)max(si_mem_available(), 0L) << PAGE_SHIFT;
+}
+
 unsigned long mapbuf_page_to_pfn(const struct page *page)
 {
 	return page_to_pfn(page);
+}
+
+struct page *mapbuf_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
 }
 
 struct page *mapbuf_page_at(struct page *page, unsigned long index)

@@ -41,7 +41,9 @@ extern "C" {
     pub(super) fn mapbuf_param_regions() -> *const c_char;
 
     pub(super) fn mapbuf_ram_bytes() -> u64;
+    pub(super) fn mapbuf_available_bytes() -> u64;
     pub(super) fn mapbuf_page_to_pfn(page: *const page) -> c_ulong;
+    pub(super) fn mapbuf_pfn_to_page(pfn: c_ulong) -> *mut page;
     pub(super) fn mapbuf_page_at(page: *mut page, index: c_ulong) -> *mut page;
     pub(super) fn mapbuf_page_address(page: *const page) -> *mut c_void;
     pub(super) fn mapbuf_get_page(page: *mut page);

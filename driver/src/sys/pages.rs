@@ -28,6 +28,12 @@ pub(crate) fn pud_order() -> u32 {
     unsafe { mapbuf_pud_order() }
 }
 
+/// Bytes of memory that could be had without driving others into swap, as the kernel estimates them.
+pub(crate) fn available() -> u64 {
+    // SAFETY: Reads counters.
+    unsafe { mapbuf_available_bytes() }
+}
+
 /// The largest order of the page allocator (`MAX_PAGE_ORDER`).
 pub(crate) const MAX_ORDER: u32 = bindings::MAX_PAGE_ORDER;
 

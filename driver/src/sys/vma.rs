@@ -335,6 +335,16 @@ impl Fault<'_> {
     }
 }
 
+/// What became of an access to a private mapping.
+enum Copied {
+    /// There was a private copy, and it was read or written.
+    Done,
+    /// The page is the buffer's own.
+    Shared,
+    /// There is a private copy that may not be written to.
+    Refused,
+}
+
 /// The operations of mapped VMAs. None has `open` or `close`: the VMA's file keeps the buffer, so forks,
 /// splits and merges need no counting of ours.
 struct Operations<T>(core::marker::PhantomData<T>);
@@ -398,15 +408,25 @@ impl<T: Exporter> Operations<T> {
             return EFAULT.to_errno();
         }
         let into = address.saturating_sub(vma.start());
+        let length = usize::try_from(length)
+            .unwrap_or(0)
+            .min(PAGE_SIZE - into % PAGE_SIZE);
+        let at = offset.saturating_add(into / PAGE_SIZE);
         // `remap_pfn_range` has put the frame number there when the mapping is copy-on-write.
         let by_frame = flags::PFNMAP | flags::SHARED | flags::MAYWRITE;
-        let copy_on_write = flags & by_frame == flags::PFNMAP | flags::MAYWRITE;
-        let page = if copy_on_write {
-            Page::Frame((offset + into / PAGE_SIZE) as u64)
+        let page = if flags & by_frame == flags::PFNMAP | flags::MAYWRITE {
+            // SAFETY: The address space is locked, and there are so many bytes of the core's.
+            let copied =
+                unsafe { Self::access_copy(vma, address, at, bytes.cast(), length, write != 0) };
+            match copied {
+                Copied::Done => return length as c_int,
+                Copied::Shared if write == 0 => Page::Frame(at as u64),
+                // A write must make a copy first, which only the process itself can.
+                Copied::Shared | Copied::Refused => return EFAULT.to_errno(),
+            }
         } else {
-            Page::Index(offset + into / PAGE_SIZE)
+            Page::Index(at)
         };
-        let length = usize::try_from(length).unwrap_or(0);
         match data.page_bytes(page, into % PAGE_SIZE, length) {
             // SAFETY: The core passes so many bytes of its own.
             Some(ours) => unsafe {
@@ -419,6 +439,55 @@ impl<T: Exporter> Operations<T> {
             },
             None => EFAULT.to_errno(),
         }
+    }
+
+    /// A debugger's access to a private copy in a mapping of page frames: the core finds no page there,
+    /// because it does not look for one in a VMA of page frames. `expected` is the frame of the buffer.
+    ///
+    /// # Safety
+    ///
+    /// The lock of the address space is held; `length` bytes lie at `bytes`, and from `address` on in one
+    /// page of the VMA.
+    unsafe fn access_copy(
+        vma: &VmaRef,
+        address: usize,
+        expected: usize,
+        bytes: *mut u8,
+        length: usize,
+        write: bool,
+    ) -> Copied {
+        let mut entry = bindings::follow_pfnmap_args {
+            vma: vma.as_ptr(),
+            address,
+            ..pin_init::zeroed()
+        };
+        // SAFETY: The lock of the address space is held.
+        if unsafe { bindings::follow_pfnmap_start(&mut entry) } != 0 {
+            // Not there yet: it would be the buffer's.
+            return Copied::Shared;
+        }
+        let copied = if entry.pfn == expected {
+            Copied::Shared
+        } else if write && !entry.writable {
+            Copied::Refused
+        } else {
+            // SAFETY: Until `follow_pfnmap_end` the entry stays, and with it the page of the process, an
+            // ordinary one, which the kernel has mapped.
+            unsafe {
+                let page = mapbuf_page_address(mapbuf_pfn_to_page(entry.pfn)).cast::<u8>();
+                let there = page.add(address % PAGE_SIZE);
+                let (to, from) = if write {
+                    (there, bytes)
+                } else {
+                    (bytes, there)
+                };
+                mapbuf_memcpy(to.cast(), from.cast(), length);
+            }
+            Copied::Done
+        };
+        // SAFETY: `follow_pfnmap_start` succeeded.
+        unsafe { bindings::follow_pfnmap_end(&mut entry) };
+        copied
     }
 
     /// # Safety
