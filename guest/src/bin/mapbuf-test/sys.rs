@@ -145,6 +145,53 @@ impl Map {
         Self::from_mmap(len, prot, flags, file.as_fd().as_raw_fd(), offset)
     }
 
+    /// Maps a part of a file at this address if nothing is there, else where the kernel likes it.
+    pub fn near(
+        address: usize,
+        file: &impl AsFd,
+        len: usize,
+        prot: i32,
+        flags: i32,
+        offset: u64,
+    ) -> Result<Self> {
+        assert!(flags & libc::MAP_FIXED == 0 && offset % PAGE as u64 == 0);
+        let fd = file.as_fd().as_raw_fd();
+        let address = address as *mut libc::c_void;
+        // SAFETY: without MAP_FIXED nothing that is mapped is replaced.
+        let start = unsafe { libc::mmap(address, len, prot, flags, fd, offset as i64) };
+        let start = check(start as libc::c_long)? as usize;
+        Ok(Self {
+            start,
+            len: len.next_multiple_of(PAGE),
+            whole: true,
+        })
+    }
+
+    /// Shows another page of the file in place of one (`remap_file_pages`).
+    pub fn show_elsewhere(&self, at: usize, len: usize, page: usize) -> Result<()> {
+        assert!(at + len <= self.len);
+        let start = self.start + at;
+        // SAFETY: the range is this mapping's own, to which there are no references.
+        let result = unsafe { libc::syscall(libc::SYS_remap_file_pages, start, len, 0, page, 0) };
+        check(result).map(drop)
+    }
+
+    /// Writes back what is to be written back.
+    pub fn sync(&self) -> Result<()> {
+        // SAFETY: the range is this mapping's own.
+        let result = unsafe { libc::msync(self.start as *mut _, self.len, libc::MS_SYNC) };
+        check(result.into()).map(drop)
+    }
+
+    /// Which pages are in memory.
+    pub fn resident(&self) -> Result<Vec<bool>> {
+        let mut pages = vec![0_u8; self.len / PAGE];
+        let start = self.start as *mut libc::c_void;
+        // SAFETY: there is a byte for each page.
+        check(unsafe { libc::mincore(start, self.len, pages.as_mut_ptr()) }.into())?;
+        Ok(pages.iter().map(|page| page & 1 != 0).collect())
+    }
+
     /// Anonymous memory.
     pub fn anonymous(len: usize) -> Result<Self> {
         Self::from_mmap(len, RW, PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
@@ -430,6 +477,22 @@ pub fn become_user(uid: u32, gid: u32) -> Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::setresuid(uid, uid, uid) }.into())?;
     Ok(())
+}
+
+/// Becomes root of a new user namespace, who is nobody outside of it.
+pub fn enter_user_namespace() -> Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into()).map(drop)
+}
+
+/// Sets how much this process may map, in bytes.
+pub fn limit_address_space(bytes: u64) -> Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the limit is valid for the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }.into()).map(drop)
 }
 
 /// The number of this thread.

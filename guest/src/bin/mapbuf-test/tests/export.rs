@@ -124,6 +124,10 @@ fn dma_buf_closes_on_exec() -> Outcome {
         .trim();
     let flags = i32::from_str_radix(flags, 8).unwrap_or(0);
     check!(flags & libc::O_CLOEXEC != 0, "flags {flags:#o}");
+    let exporter = info.lines().find_map(|line| line.strip_prefix("exp_name:"));
+    check_eq!(exporter.map(str::trim), Some("mapbuf"), "exporter");
+    let size = info.lines().find_map(|line| line.strip_prefix("size:"));
+    check_eq!(size.map(str::trim), Some("4096"), "size");
     check_eq!(flags & libc::O_ACCMODE, libc::O_RDWR, "access mode");
     Ok(())
 }

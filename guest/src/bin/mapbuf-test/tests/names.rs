@@ -5,7 +5,7 @@ use super::sharing::{numbered, shows};
 use crate::check::{core_refused, elsewhere, fails, refused, Outcome};
 use crate::proc::Parameter;
 use crate::session::{name_request, named_path, padded, Session, KINDS};
-use crate::sys::{become_user, PAGE, PRIVATE, READ, RW, SHARED};
+use crate::sys::{become_user, enter_user_namespace, PAGE, PRIVATE, READ, RW, SHARED};
 use crate::{check, check_eq};
 use mapbuf_abi::{ioctl, Kind, Method, Name, Operation, Reason, Unname, NAME_LEN, SYSTEM_NODE};
 use std::fs;
@@ -28,6 +28,8 @@ tests! { "names":
         named_node_serves_its_buffer_alone,
         unnamed_by_another_session,
         name_can_be_used_again,
+        open_node_keeps_its_buffer_when_the_name_moves_on,
+        root_of_a_user_namespace_is_a_stranger,
         freed_buffer_with_a_name_stays,
         mode_is_enforced_at_open,
     ];
@@ -523,4 +525,75 @@ fn mode_is_enforced_at_open() -> Outcome {
         result?;
     }
     Ok(())
+}
+
+fn open_node_keeps_its_buffer_when_the_name_moves_on() -> Outcome {
+    let session = Session::open()?;
+    let mut nodes = Vec::new();
+    for round in 0..8_u64 {
+        let (buffer, map) = session.mapped(KINDS[round as usize % 4], PAGE)?;
+        map.set_u64(0, round);
+        session.name(buffer.id, "moves", 0o600)?;
+        let node = Session::open_named("moves", true);
+        session.unname("moves")?;
+        nodes.push(node?);
+        drop(map);
+        session.free(buffer.id)?;
+    }
+    for (round, node) in nodes.iter().enumerate() {
+        let mut word = [0; 8];
+        node.pread(&mut word, 0)?;
+        check_eq!(
+            u64::from_ne_bytes(word),
+            round as u64,
+            "word of an old node"
+        );
+        check_eq!(
+            node.map(PAGE, READ, SHARED, 0)?.u64(0),
+            round as u64,
+            "mapped word of an old node"
+        );
+    }
+    check_eq!(session.query()?.buffers, 8, "buffers");
+    drop(nodes);
+    comes_to(&session, 0, 0)
+}
+
+// Rights in a namespace of one's own are no rights over the machine's memory.
+fn root_of_a_user_namespace_is_a_stranger() -> Outcome {
+    let _open = OpenToAll::new()?;
+    let session = Session::open()?;
+    let (coherent, pages) = (
+        session.alloc(Kind::Coherent, PAGE)?,
+        session.alloc(Kind::Pages, PAGE)?,
+    );
+    session.name(pages.id, "not-yours", 0o666)?;
+    let result = elsewhere(|| {
+        become_user(1000, 1000)?;
+        if enter_user_namespace().is_err() {
+            // Not every kernel lets users do so; then there is nothing to fear.
+            return Ok(());
+        }
+        for row in session.segments(coherent.id)? {
+            let hidden = mapbuf_abi::ADDRESS_HIDDEN;
+            check_eq!(
+                (row.physical_address, row.dma_address),
+                (hidden, hidden),
+                "addresses"
+            );
+        }
+        let copy = session.map(PAGE, RW, PRIVATE, coherent.mmap_offset);
+        refused(copy, Operation::Mmap, Reason::CowShowsAddress, &[])?;
+        let unnamed = session.unname("not-yours");
+        refused(unnamed, Operation::Unname, Reason::NotOwner, &[])?;
+        let mine = session.alloc(Kind::Pages, PAGE)?;
+        let request = Name {
+            uid: 0,
+            ..name_request(mine.id, b"gift", 0o600)
+        };
+        let given = session.ioctl(ioctl::NAME, request);
+        refused(given, Operation::Name, Reason::OwnerNotPermitted, &[])
+    });
+    session.unname("not-yours")?;
+    result
 }

@@ -1,6 +1,6 @@
 //! Mappings that are shared, split, moved and shrunk: everything that the memory manager may do with one.
 
-use crate::check::{dies_of, elsewhere, fails, Failure, Outcome};
+use crate::check::{core_refused, dies_of, elsewhere, fails, Failure, Outcome};
 use crate::proc::{frames, vma_at};
 use crate::session::{Session, KINDS};
 use crate::sys::{self, Map, PAGE, READ, RW, SHARED};
@@ -34,6 +34,10 @@ tests! { "sharing":
         populate_fills_at_once,
         huge_pages_are_mapped_by_huge_entries,
         hole_in_a_huge_entry_leaves_the_rest,
+        hint_and_fixed_addresses_are_honoured,
+        limit_of_the_address_space_is_honoured,
+        other_ways_into_a_mapping,
+        child_gets_none_of_what_is_not_to_be_forked,
         part_of_huge_pages_is_mapped_by_huge_entries,
     ];
 }
@@ -556,4 +560,93 @@ fn part_of_huge_pages_is_mapped_by_huge_entries() -> Outcome {
         );
     }
     Ok(())
+}
+
+// The session's own `get_unmapped_area` must not know better than the caller.
+fn hint_and_fixed_addresses_are_honoured() -> Outcome {
+    let session = Session::open()?;
+    for kind in KINDS {
+        let size = if kind == Kind::Pages { 2 * HUGE } else { HUGE };
+        let pages = size / PAGE;
+        let (buffer, _map) = numbered(&session, kind, pages)?;
+        // A hole with an address that fits to nothing huge. `__thp_get_unmapped_area` (mm/huge_memory.c) takes the hint
+        // if there is room behind it for 2 MiB more.
+        let room = Map::anonymous(size + 4 * HUGE)?;
+        let hint = room.start.next_multiple_of(HUGE) + 3 * PAGE;
+        drop(room);
+        let map = Map::near(hint, &session, size, RW, SHARED, buffer.mmap_offset)?;
+        check_eq!(map.start, hint, "{kind:?}, address");
+        shows(&map, 0, pages, 0)?;
+        // Something is there now.
+        let other = Map::near(hint, &session, PAGE, RW, SHARED, buffer.mmap_offset)?;
+        check!(other.start != hint, "{kind:?}: mapped over another mapping");
+        let taken = Map::near(
+            hint,
+            &session,
+            PAGE,
+            RW,
+            SHARED | libc::MAP_FIXED_NOREPLACE,
+            buffer.mmap_offset,
+        );
+        fails(taken, libc::EEXIST)?;
+        let mut room = Map::anonymous(size + HUGE)?;
+        room.map_over(5 * PAGE, size, &session, RW, SHARED, buffer.mmap_offset)?;
+        shows(&room, 5, pages, 0)?;
+        // Low addresses, as old programs want them.
+        let flags = SHARED | libc::MAP_32BIT;
+        let low = session.map(size, RW, flags, buffer.mmap_offset)?;
+        check!(
+            low.start < 1 << 31,
+            "{kind:?}: MAP_32BIT gave {:#x}",
+            low.start
+        );
+        shows(&low, 0, pages, 0)?;
+    }
+    Ok(())
+}
+
+fn limit_of_the_address_space_is_honoured() -> Outcome {
+    let session = Session::open()?;
+    let buffer = session.alloc(Kind::Pages, 64 << 20)?;
+    elsewhere(|| {
+        sys::limit_address_space(32 << 20)?;
+        let result = session.map(64 << 20, RW, SHARED, buffer.mmap_offset);
+        core_refused(result, libc::ENOMEM)
+    })?;
+    check_eq!(session.info(buffer.id)?.mappings, 0, "mappings");
+    Ok(())
+}
+
+// mm/mmap.c `remap_file_pages` maps the VMA's own file anew, which is the dma-buf: offsets are those in the buffer.
+fn other_ways_into_a_mapping() -> Outcome {
+    each(|session, kind| {
+        let (buffer, map) = numbered(session, kind, 8)?;
+        // fs/sync.c `vfs_fsync_range`: a file without `fsync` has nothing to write back to.
+        fails(map.sync(), libc::EINVAL)?;
+        check_eq!(map.resident()?.len(), 8, "pages that mincore tells of");
+        map.show_elsewhere(2 * PAGE, PAGE, 6)?;
+        check_eq!(map.u64(2 * PAGE), tag(6), "page 2, which shows page 6 now");
+        shows(&map, 0, 2, 0)?;
+        shows(&map, 3, 5, 3)?;
+        for page in [8, 9, 1 << 20] {
+            fails(map.show_elsewhere(PAGE, PAGE, page), libc::EINVAL)?;
+        }
+        map.set_u64(2 * PAGE + 8, 1);
+        check_eq!(map.u64(6 * PAGE + 8), 1, "a word written through page 2");
+        check!(session.info(buffer.id)?.mappings >= 2, "no second mapping");
+        Ok(())
+    })
+}
+
+fn child_gets_none_of_what_is_not_to_be_forked() -> Outcome {
+    each(|session, kind| {
+        let (buffer, map) = numbered(session, kind, 4)?;
+        map.advise(0, map.len, libc::MADV_DONTFORK)?;
+        elsewhere(|| {
+            check_eq!(session.info(buffer.id)?.mappings, 1, "mappings");
+            check!(vma_at(map.start).is_none(), "it is there");
+            Ok(())
+        })?;
+        shows(&map, 0, 4, 0)
+    })
 }
