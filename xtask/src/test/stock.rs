@@ -351,6 +351,7 @@ mod tests {
             files: Vec::new(),
             qemu: String::new(),
             boot_time: None,
+            reached_init: true,
         }
     }
 
