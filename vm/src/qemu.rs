@@ -131,15 +131,38 @@ pub fn run(
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<Report> {
     archive.file(JOB_PATH, 0o644, &serde_json::to_vec(job)?)?;
-    // Neither the archive nor the port has a name in the file system: nothing is left behind, however this ends.
+    // It has no name in the file system, and neither has the port: nothing is left behind, however this ends.
     let mut initramfs = tempfile::tempfile().context("no temporary file can be made")?;
     initramfs
         .write_all(&archive.finish()?)
         .context("the initramfs cannot be written")?;
+    let mut boots = 1;
+    loop {
+        let again = input.is_none() && boots < BOOTS;
+        let report = run_once(machine, kernel, &initramfs, job, input.take(), output)?;
+        let failed = matches!(report.verdict, Verdict::Panic | Verdict::Silent);
+        if !(again && failed && !report.reached_init) {
+            return Ok(report);
+        }
+        boots += 1;
+        eprintln!(
+            "The kernel did not reach PID 1 (emulation does that now and then); booting again."
+        );
+    }
+}
+
+fn run_once(
+    machine: &Machine,
+    kernel: &Kernel,
+    initramfs: &File,
+    job: &Job,
+    input: Option<Receiver<Input>>,
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<Report> {
     let (mut port, theirs) = UnixStream::pair()?;
     let begun = Instant::now();
-    let mut qemu = Qemu::start(machine, &kernel.image(), &initramfs, &theirs)?;
-    drop((initramfs, theirs));
+    let mut qemu = Qemu::start(machine, &kernel.image(), initramfs, &theirs)?;
+    drop(theirs);
     let (sender, events) = mpsc::channel();
     qemu.listen(&sender)?;
     listen_to_port(port.try_clone()?, sender);
