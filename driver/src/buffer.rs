@@ -27,7 +27,8 @@ use crate::{
     policy::plan::{
         decide,
         Plan,
-        Request, //
+        Request,
+        Sharing, //
     },
     refusals,
     sys::{
@@ -154,7 +155,10 @@ impl Buffer {
             Ok(())
         })?;
         buffer.segments = segments;
-        DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)
+        let kind = buffer.memory.kind().name();
+        let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)?;
+        buffer.describe(fmt!("mapbuf {kind}")).map_err(no_memory)?;
+        Ok(buffer)
     }
 
     /// Its memory.
@@ -201,13 +205,15 @@ impl Buffer {
         page: u64,
         method: Method,
     ) -> Result<Plan, Refusal> {
+        let sharing = vma.sharing();
         let request = Request {
             method,
             page,
             pages: vma.pages() as u64,
-            sharing: vma.sharing(),
+            sharing,
             exec: vma.executable(),
-            admin: caller::capable(Capability::SysAdmin),
+            // Nothing else asks for it.
+            admin: sharing == Sharing::PrivateWritable && caller::may_see(Capability::SysAdmin),
         };
         decide(&self.memory, &request)
     }
@@ -315,8 +321,8 @@ impl Visible {
     /// For the caller, on the `system` node: without an IOMMU its DMA addresses are physical ones.
     pub(crate) fn to_caller() -> Self {
         Self {
-            dma: caller::param::expose_dma() || caller::capable(Capability::SysRawio),
-            physical: caller::capable(Capability::SysAdmin),
+            dma: caller::param::expose_dma() || caller::may_see(Capability::SysRawio),
+            physical: caller::may_see(Capability::SysAdmin),
         }
     }
 }

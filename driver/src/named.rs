@@ -175,6 +175,7 @@ fn add(
         Some(BufferAttributes(buffer.clone())),
     )
     .map_err(no_memory)?;
+    buffer.describe(fmt!("mapbuf {text}")).map_err(no_memory)?;
     buffer.set_name(Some(*field));
     names.by_minor.insert(reserved.into_node(
         minor,

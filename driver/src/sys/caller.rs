@@ -5,6 +5,7 @@
 use super::helpers::*;
 use kernel::{
     bindings,
+    ffi::c_int,
     prelude::*, //
 };
 
@@ -36,15 +37,27 @@ pub(crate) enum Capability {
     SysAdmin,
 }
 
-/// Whether the caller has a capability.
+impl Capability {
+    fn number(self) -> c_int {
+        let number = match self {
+            Self::Chown => bindings::CAP_CHOWN,
+            Self::SysRawio => bindings::CAP_SYS_RAWIO,
+            Self::SysAdmin => bindings::CAP_SYS_ADMIN,
+        };
+        number as c_int
+    }
+}
+
+/// Whether the caller has a capability; a denial is for the audit log.
 pub(crate) fn capable(capability: Capability) -> bool {
-    let number = match capability {
-        Capability::Chown => bindings::CAP_CHOWN,
-        Capability::SysRawio => bindings::CAP_SYS_RAWIO,
-        Capability::SysAdmin => bindings::CAP_SYS_ADMIN,
-    };
     // SAFETY: `capable` takes any valid capability number, and we are in process context.
-    unsafe { bindings::capable(number as kernel::ffi::c_int) }
+    unsafe { bindings::capable(capability.number()) }
+}
+
+/// Whether the caller has a capability that shows more; without it nothing is denied.
+pub(crate) fn may_see(capability: Capability) -> bool {
+    // SAFETY: As above.
+    unsafe { mapbuf_may_see(capability.number()) }
 }
 
 /// The caller's file-system uid, in the initial user namespace.

@@ -25,13 +25,18 @@ use kernel::{
         from_result,
         to_result, //
     },
+    fmt,
     fs::{
         file::FileDescriptorReservation,
         File, //
     },
     prelude::*,
+    str::CString,
     sync::aref::ARef, //
 };
+
+/// Longest name of a dma-buf (`DMA_BUF_NAME_LEN` of `uapi/linux/dma-buf.h`, which counts the zero).
+const NAME_LEN: usize = 31;
 
 /// What lies behind a dma-buf.
 pub(crate) trait Exporter: Send + Sync + Sized + 'static {
@@ -159,6 +164,20 @@ impl<T: Exporter> DmaBuf<T> {
         to_result(unsafe {
             bindings::dma_buf_mmap(self.buffer.as_ptr(), vma.as_ptr(), page as usize)
         })
+    }
+
+    /// What `/proc/PID/maps` and `bufinfo` show of it; at most [`NAME_LEN`] bytes of it.
+    pub(crate) fn describe(&self, text: fmt::Arguments<'_>) -> Result {
+        let text = CString::try_from_fmt(text)?;
+        // SAFETY: The text is a C string; the copy is handed over.
+        unsafe {
+            let copy = bindings::kstrndup(text.as_char_ptr(), NAME_LEN, bindings::GFP_KERNEL);
+            if copy.is_null() {
+                return Err(ENOMEM);
+            }
+            mapbuf_name_dmabuf(self.buffer.as_ptr(), copy);
+        }
+        Ok(())
     }
 
     /// A method as it travels in `vm_private_data`, which is null for everybody else.

@@ -264,6 +264,18 @@ void mapbuf_cma_release(struct page *pages, unsigned long count)
 	cma_release(dev_get_cma_area(NULL), pages, count);
 }
 
+/* dma-bufs: what /proc/PID/maps and bufinfo show. Takes the string over. */
+void mapbuf_name_dmabuf(struct dma_buf *buffer, const char *name)
+{
+	const char *old;
+
+	spin_lock(&buffer->name_lock);
+	old = buffer->name;
+	buffer->name = name;
+	spin_unlock(&buffer->name_lock);
+	kfree(old);
+}
+
 /* Importers of our dma-bufs. */
 
 unsigned int mapbuf_max_segment(struct device *dev)
@@ -478,6 +490,12 @@ u32 mapbuf_gid_from_caller(u32 gid)
 bool mapbuf_in_group(u32 gid)
 {
 	return in_group_p(make_kgid(&init_user_ns, gid));
+}
+
+/* Whether the caller may see something that is otherwise left out: no denial for the audit log. */
+bool mapbuf_may_see(int capability)
+{
+	return ns_capable_noaudit(&init_user_ns, capability);
 }
 
 void mapbuf_set_owner(u32 uid, u32 gid, kuid_t *kuid, kgid_t *kgid)

@@ -5,6 +5,7 @@
 use kernel::{
     bindings::{
         device,
+        dma_buf,
         dma_data_direction,
         file,
         folio,
@@ -73,6 +74,7 @@ extern "C" {
     pub(super) fn mapbuf_cma_alloc(count: c_ulong, align: c_uint) -> *mut page;
     pub(super) fn mapbuf_cma_release(pages: *mut page, count: c_ulong);
 
+    pub(super) fn mapbuf_name_dmabuf(buffer: *mut dma_buf, name: *const c_char);
     pub(super) fn mapbuf_max_segment(dev: *mut device) -> c_uint;
     pub(super) fn mapbuf_sg_set(
         entry: *mut scatterlist,
@@ -123,5 +125,6 @@ extern "C" {
     pub(super) fn mapbuf_uid_from_caller(uid: u32) -> u32;
     pub(super) fn mapbuf_gid_from_caller(gid: u32) -> u32;
     pub(super) fn mapbuf_in_group(gid: u32) -> bool;
+    pub(super) fn mapbuf_may_see(capability: c_int) -> bool;
     pub(super) fn mapbuf_set_owner(uid: u32, gid: u32, kuid: *mut kuid_t, kgid: *mut kgid_t);
 }

@@ -190,7 +190,8 @@ impl Bytes<'_> {
         while at < self.length {
             // SAFETY: `at` is less than the length.
             let place = unsafe { self.address.add(at) };
-            let into = place.addr() % size;
+            // The size is a power of two.
+            let into = place.addr() & (size - 1);
             let piece = (size - into).min(self.length - at);
             f(place.wrapping_sub(into), into, piece, at);
             at += piece;
