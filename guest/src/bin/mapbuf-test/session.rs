@@ -4,8 +4,8 @@ use crate::sys::{self, Errno, Map, RW, SHARED};
 use mapbuf_abi::reason::Refusal;
 use mapbuf_abi::{
     ioctl, Alloc, Cache, Export, Free, Import, Info, Kind, LastError, Method, Name, Offset,
-    Operation, Query, Reason, Segment, Segments, Unname, ANY_NODE, CALLER, NAMED_DIR, NAME_LEN,
-    SYSTEM_NODE,
+    Operation, Probe, Query, Reason, Region, Segment, Segments, Unname, ANY_NODE, CALLER,
+    NAMED_DIR, NAME_LEN, OPERANDS, SYSTEM_NODE,
 };
 use std::cell::Cell;
 use std::fmt;
@@ -202,6 +202,38 @@ impl Session {
             ..Default::default()
         };
         self.ioctl(ioctl::IMPORT, request)
+    }
+
+    /// Looks at a region.
+    pub fn probe(&self, id: u32, flags: u32) -> Result<Probe> {
+        let request = Probe {
+            size: size_of::<Probe>() as u32,
+            flags,
+            id,
+            ..Default::default()
+        };
+        self.ioctl(ioctl::PROBE, request)
+    }
+
+    /// What is known of the region with this number.
+    pub fn region(&self, index: u32) -> Result<Region> {
+        let request = Region {
+            size: size_of::<Region>() as u32,
+            flags: 0,
+            index,
+            count: 0,
+            bytes: 0,
+            start: 0,
+            class: 0,
+            cache: 0,
+            width: 0,
+            state: 0,
+            reason: 0,
+            errno: 0,
+            operands: [0; OPERANDS],
+            name: [0; NAME_LEN],
+        };
+        self.ioctl(ioctl::REGION, request)
     }
 
     pub fn name(&self, id: u32, name: &str, mode: u32) -> Result<()> {

@@ -80,7 +80,7 @@ macro_rules! plain {
     )* };
 }
 
-plain!(Query Alloc Free Info Segment Segments Offset Export LastError Name Unname Import Region);
+plain!(Query Alloc Free Info Segment Segments Offset Export LastError Name Unname Import Region Probe);
 
 /// The bytes of a struct.
 pub fn bytes_of<T: Plain>(value: &T) -> Vec<u8> {
@@ -589,6 +589,60 @@ pub fn vm_read(map: &Map, at: usize, len: usize) -> Result<Vec<u8>> {
     let count = unsafe { libc::process_vm_readv(pid, &local, 1, &remote, 1, 0) };
     bytes.truncate(check(count as libc::c_long)? as usize);
     Ok(bytes)
+}
+
+/// `vmsplice` of a part of a mapping into a pipe, which pins its pages.
+pub fn vmsplice(pipe: &impl AsFd, map: &Map, at: usize, len: usize) -> Result<usize> {
+    assert!(at + len <= map.len);
+    let part = libc::iovec {
+        iov_base: (map.start + at) as *mut _,
+        iov_len: len,
+    };
+    // SAFETY: the vector names a part of a mapping, which the kernel only reads.
+    let count = unsafe { libc::vmsplice(pipe.as_fd().as_raw_fd(), &part, 1, 0) };
+    check(count as libc::c_long).map(|count| count as usize)
+}
+
+/// Registers a mapping as a fixed buffer of `io_uring`, which pins its pages for long. `None` where there is no
+/// `io_uring`.
+pub fn register_fixed_buffer(map: &Map) -> Option<Result<()>> {
+    // `struct io_uring_params` of include/uapi/linux/io_uring.h has 120 bytes.
+    let mut parameters = [0_u64; 15];
+    // SAFETY: the parameters have the size that the kernel writes back.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+    let ring = own(check(ring).ok()? as i32);
+    let buffer = libc::iovec {
+        iov_base: map.start as *mut _,
+        iov_len: map.len,
+    };
+    const REGISTER_BUFFERS: libc::c_uint = 0;
+    // SAFETY: the vector names a mapping, which outlives the ring.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring.as_raw_fd(),
+            REGISTER_BUFFERS,
+            &buffer,
+            1,
+        )
+    };
+    Some(check(result).map(drop))
+}
+
+/// Faults in all that this process has mapped, so that it takes no faults of its own later.
+pub fn lock_memory() -> Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT) }.into()).map(drop)
+}
+
+/// Allows so many descriptors.
+pub fn limit_descriptors(most: u64) -> Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: the limit is valid for the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }.into()).map(drop)
 }
 
 /// Mounts a file system that needs no device.

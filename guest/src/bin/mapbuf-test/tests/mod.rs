@@ -55,6 +55,7 @@ mod info;
 mod last_error;
 mod lifetime;
 mod limits;
+mod matrix;
 mod methods;
 pub mod module;
 mod names;
@@ -65,6 +66,7 @@ mod questions;
 mod sharing;
 mod sizes;
 mod structs;
+mod traced;
 mod zeroing;
 
 /// Every test, in the order in which they are run.
@@ -89,6 +91,8 @@ pub fn all() -> impl Iterator<Item = Test> {
         concurrent::TESTS,
         fuzz::TESTS,
         questions::TESTS,
+        matrix::TESTS,
+        traced::TESTS,
         peers::TESTS,
         module::TESTS,
     ]
