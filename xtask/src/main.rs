@@ -2,6 +2,7 @@
 
 mod demo;
 mod guest;
+mod inventory;
 mod kit;
 mod module;
 mod mutants;
@@ -29,6 +30,7 @@ enum Command {
     Mutants(mutants::Arguments),
     Outputs(outputs::Arguments),
     Test(test::Arguments),
+    Unsafe(inventory::Arguments),
     Vm(vm::Arguments),
 }
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Mutants(arguments) => mutants::main(&arguments),
         Command::Outputs(arguments) => outputs::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),
+        Command::Unsafe(arguments) => inventory::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,0 +1,195 @@
+//! `cargo xtask unsafe`: lists every `unsafe` of the driver with its reason, in `docs/unsafe.md`.
+
+use crate::workspace;
+use anyhow::{bail, Context, Result};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// List every unsafe block of the driver with its reason, in docs/unsafe.md
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Do not write: fail when the list is not what it would be
+    #[arg(long)]
+    check: bool,
+}
+
+/// The only folder with unsafe code.
+const ROOM: &str = "driver/src/sys";
+
+/// One place that is unsafe.
+#[derive(Debug, Eq, PartialEq)]
+struct Place {
+    what: &'static str,
+    /// The line of code, for a reader to search for; line numbers change too often.
+    code: String,
+    reason: String,
+}
+
+/// The places in a file, in their order.
+fn places(source: &str) -> Vec<Place> {
+    let lines: Vec<&str> = source.lines().collect();
+    let mut places = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let code = line.trim();
+        if code.starts_with("//") {
+            continue;
+        }
+        let (what, marker) = if code.contains("unsafe impl") {
+            ("impl", "// SAFETY:")
+        } else if code.contains("unsafe {") {
+            ("block", "// SAFETY:")
+        } else if code.contains("unsafe fn") || code.contains("unsafe extern \"C\" fn") {
+            ("fn", "/// # Safety")
+        } else if code.contains("unsafe trait") {
+            ("trait", "/// # Safety")
+        } else {
+            continue;
+        };
+        if code.ends_with(',') && what == "fn" {
+            // The type of a function that is passed, not a function.
+            continue;
+        }
+        places.push(Place {
+            what,
+            code: code.trim_end_matches('{').trim_end().to_owned(),
+            reason: reason(&lines[..at], marker),
+        });
+    }
+    places
+}
+
+/// The comment above a place, from its marker on; empty when there is none.
+fn reason(before: &[&str], marker: &str) -> String {
+    // A statement may have begun some lines above.
+    let near = before.len().saturating_sub(14);
+    let Some(start) = (near..before.len())
+        .rev()
+        .find(|at| before[*at].trim().starts_with(marker))
+    else {
+        return String::new();
+    };
+    let comment = marker
+        .trim_end_matches("# Safety")
+        .trim_end_matches(" SAFETY:");
+    before[start..]
+        .iter()
+        .map(|line| line.trim())
+        .take_while(|line| line.starts_with(comment.trim_end()))
+        .map(|line| {
+            line.trim_start_matches('/')
+                .trim()
+                .trim_start_matches("SAFETY:")
+                .trim_start_matches("# Safety")
+                .trim()
+        })
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The whole list.
+fn inventory(workspace: &Path) -> Result<String> {
+    let mut text = String::from(
+        "# Unsafe code in the driver\n\n\
+         Made by `cargo xtask unsafe`. All of it lies in `driver/src/sys/`; each block and implementation has its\n\
+         proof, each function its contract.\n",
+    );
+    let mut count = 0;
+    for path in rust_files(&workspace.join("driver/src"))? {
+        let source = fs::read_to_string(&path)?;
+        let name = path.strip_prefix(workspace)?.display().to_string();
+        let places = places(&source);
+        if places.is_empty() {
+            continue;
+        }
+        if !name.starts_with(ROOM) {
+            bail!(
+                "{name} has unsafe code: '{}'; it belongs into {ROOM}",
+                places[0].code
+            );
+        }
+        write!(
+            text,
+            "\n## {name}\n\n| what | code | why |\n| --- | --- | --- |\n"
+        )?;
+        for place in places {
+            if place.reason.is_empty() {
+                bail!("{name}: no reason above '{}'", place.code);
+            }
+            let cell = |text: &str| text.replace('|', "\\|");
+            writeln!(
+                text,
+                "| {} | `{}` | {} |",
+                place.what,
+                cell(&place.code),
+                cell(&place.reason)
+            )?;
+            count += 1;
+        }
+    }
+    writeln!(text, "\n{count} places.")?;
+    Ok(text)
+}
+
+/// Carries the command out.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let workspace = workspace()?;
+    let path = workspace.join("docs/unsafe.md");
+    let text = inventory(&workspace)?;
+    if arguments.check {
+        if fs::read_to_string(&path).unwrap_or_default() != text {
+            bail!("docs/unsafe.md is stale: cargo xtask unsafe makes it again");
+        }
+    } else {
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_come_with_their_reason() {
+        let source =
+            "/// # Safety\n///\n/// The pointer is good.\nunsafe fn f(p: *const u8) {\n    \
+                      // SAFETY: It is good,\n    // as was said.\n    let x = unsafe { *p };\n}\n";
+        let places = places(source);
+        assert_eq!(places.len(), 2);
+        assert_eq!(
+            (places[0].what, places[0].reason.as_str()),
+            ("fn", "The pointer is good.")
+        );
+        assert_eq!(places[1].reason, "It is good, as was said.");
+    }
+
+    #[test]
+    fn the_list_is_fresh_and_the_driver_keeps_its_rule() {
+        let workspace = workspace().unwrap();
+        let listed = fs::read_to_string(workspace.join("docs/unsafe.md")).unwrap();
+        assert_eq!(
+            listed,
+            inventory(&workspace).unwrap(),
+            "cargo xtask unsafe makes it again"
+        );
+    }
+}
