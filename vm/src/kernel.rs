@@ -4,7 +4,7 @@
 //! (`rust/*.rmeta`). It is made again here from the source package with the kernel's own configuration and compiler;
 //! a module built against it loads into the stock kernel.
 
-use crate::cache::Cache;
+use crate::cache::{remove_tree, Cache};
 use crate::debian::{self, Apt, Root};
 use crate::sandbox::Sandbox;
 use crate::ui::{Step, Ui};
@@ -103,6 +103,12 @@ impl Kernel {
     }
 
     fn fetch(cache: &Cache, ui: &Ui, root: &Root, wanted: Option<&str>) -> Result<()> {
+        // Left by a run that was interrupted; the lock says that none is at it now.
+        for entry in fs::read_dir(cache.root())?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".apt-") {
+                remove_tree(&entry.path())?;
+            }
+        }
         let work = tempfile::Builder::new()
             .prefix(".apt-")
             .tempdir_in(cache.root())?;

@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// host has its pauses.
 pub const SILENCE: Duration = Duration::from_secs(90);
 
+/// The same before PID 1 runs: the console is for warnings only, and a boot takes seconds.
+pub const BOOT_SILENCE: Duration = Duration::from_secs(60);
+
 /// How long the last words may take of a guest whose run is given up.
 const AUTOPSY: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,8 @@ pub struct Machine {
     pub timeout: Option<Duration>,
     /// How long the guest may say nothing.
     pub silence: Duration,
+    /// The same, before PID 1 runs.
+    pub boot_silence: Duration,
 }
 
 impl Machine {
@@ -62,6 +67,7 @@ impl Machine {
             disk: None,
             timeout: None,
             silence: SILENCE,
+            boot_silence: BOOT_SILENCE,
         }
     }
 }
@@ -138,10 +144,9 @@ pub fn run(
         .context("the initramfs cannot be written")?;
     let mut boots = 1;
     loop {
-        let again = input.is_none() && boots < BOOTS;
-        let report = run_once(machine, kernel, &initramfs, job, input.take(), output)?;
+        let report = run_once(machine, kernel, &initramfs, job, &mut input, output)?;
         let failed = matches!(report.verdict, Verdict::Panic | Verdict::Silent);
-        if !(again && failed && !report.reached_init) {
+        if report.reached_init || !failed || boots == BOOTS {
             return Ok(report);
         }
         boots += 1;
@@ -156,10 +161,10 @@ fn run_once(
     kernel: &Kernel,
     initramfs: &File,
     job: &Job,
-    input: Option<Receiver<Input>>,
+    input: &mut Option<Receiver<Input>>,
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<Report> {
-    let (mut port, theirs) = UnixStream::pair()?;
+    let (port, theirs) = UnixStream::pair()?;
     let begun = Instant::now();
     let mut qemu = Qemu::start(machine, &kernel.image(), initramfs, &theirs)?;
     drop(theirs);
@@ -167,36 +172,35 @@ fn run_once(
     qemu.listen(&sender)?;
     listen_to_port(port.try_clone()?, sender);
     let mut last_words = port.try_clone()?;
-    match input {
-        Some(input) => {
-            thread::spawn(move || {
-                for item in input {
-                    let frame = match item {
-                        Input::Bytes(bytes) => Frame::Stdin(bytes),
-                        Input::Resize(rows, columns) => Frame::Resize(rows, columns),
-                    };
-                    if frame.write_to(&mut port).is_err() {
-                        return;
-                    }
-                }
-                // The sender is gone, and with it any further input.
-                let _ = Frame::Stdin(Vec::new()).write_to(&mut port);
-                // The port itself must stay open until QEMU is gone.
-                let _ = port.read(&mut [0; 0]);
-                std::mem::forget(port);
-            });
-        }
-        None => {
-            Frame::Stdin(Vec::new()).write_to(&mut port)?;
-        }
-    }
     let mut watch = Watch::new(job);
     watch.begun = begun;
-    watch.follow(machine, &events, output);
+    watch.follow(machine, &events, output, &mut || {
+        // Not before: a machine that has to be booted again must find its input whole.
+        if let Ok(port) = port.try_clone() {
+            forward(input.take(), port);
+        }
+    });
     if matches!(watch.cut_short, Some(Verdict::TimedOut)) {
         watch.autopsy(&mut last_words, &events);
     }
     Ok(watch.finish(qemu, &events))
+}
+
+/// Sends the program's input to the guest, in a thread of its own: a program that does not read holds it up.
+fn forward(input: Option<Receiver<Input>>, mut port: UnixStream) {
+    thread::spawn(move || {
+        for item in input.into_iter().flatten() {
+            let frame = match item {
+                Input::Bytes(bytes) => Frame::Stdin(bytes),
+                Input::Resize(rows, columns) => Frame::Resize(rows, columns),
+            };
+            if frame.write_to(&mut port).is_err() {
+                return;
+            }
+        }
+        // The sender is gone, and with it any further input; a guest that is gone too needs no telling.
+        let _ = Frame::Stdin(Vec::new()).write_to(&mut port);
+    });
 }
 
 /// The running QEMU; ended when dropped.
@@ -386,6 +390,7 @@ impl Watch {
         machine: &Machine,
         events: &Receiver<Event>,
         output: &mut dyn FnMut(Stream, &[u8]),
+        begin_input: &mut dyn FnMut(),
     ) {
         let deadline = machine.timeout.map(|timeout| self.begun + timeout);
         let mut last_word = Instant::now();
@@ -395,6 +400,9 @@ impl Watch {
             match events.recv_timeout(Duration::from_millis(200)) {
                 Ok(Event::Frame(frame)) => {
                     last_word = Instant::now();
+                    if frame == Frame::Hello {
+                        begin_input();
+                    }
                     self.take_frame(frame, output);
                     if self.ended.is_some() {
                         return;
@@ -423,7 +431,12 @@ impl Watch {
                 self.cut_short = Some(Verdict::TimedOut);
                 return;
             }
-            if now.duration_since(last_word) > machine.silence {
+            let silence = if self.reached_init {
+                machine.silence
+            } else {
+                machine.boot_silence
+            };
+            if now.duration_since(last_word) > silence {
                 self.cut_short = Some(Verdict::Silent);
                 return;
             }

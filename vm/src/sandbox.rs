@@ -5,8 +5,27 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Folders of a userland that a program gets anew.
-const OWN: [&str; 5] = ["dev", "proc", "sys", "tmp", "run"];
+/// Folders of a userland that a program gets anew, and those that are empty there and may hold the caller's.
+const OWN: [&str; 14] = [
+    "dev",
+    "proc",
+    "sys",
+    "tmp",
+    "run",
+    "home",
+    "root",
+    "mnt",
+    "media",
+    "opt",
+    "srv",
+    "usr/local",
+    "var/tmp",
+    "var/www",
+];
+
+/// Folders that are shown one part at a time: among the parts, but not in what is mounted read-only, there can be a
+/// place for the caller's.
+const PARTS: [&str; 4] = ["usr", "usr/src", "var", "var/lib"];
 
 /// A view of a userland.
 #[derive(Clone, Debug)]
@@ -64,10 +83,9 @@ impl Sandbox {
         self
     }
 
-    /// The command that runs `program` there.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("bwrap");
-        let mut names: Vec<_> = std::fs::read_dir(&self.root)
+    /// Shows what lies in a folder of the userland.
+    fn userland(&self, command: &mut Command, folder: &Path) {
+        let mut names: Vec<_> = std::fs::read_dir(self.root.join(folder))
             .into_iter()
             .flatten()
             .flatten()
@@ -75,16 +93,25 @@ impl Sandbox {
             .collect();
         names.sort();
         for name in names {
-            if OWN.iter().any(|own| name == *own) {
+            let path = folder.join(name);
+            if OWN.iter().any(|own| path == Path::new(own)) {
                 continue;
             }
-            let (host, inside) = (self.root.join(&name), Path::new("/").join(&name));
+            let (host, inside) = (self.root.join(&path), Path::new("/").join(&path));
             if let Ok(target) = std::fs::read_link(&host) {
                 command.arg("--symlink").arg(target).arg(inside);
+            } else if PARTS.iter().any(|parts| path == Path::new(parts)) {
+                self.userland(command, &path);
             } else if host.is_dir() {
                 command.arg("--ro-bind").arg(host).arg(inside);
             }
         }
+    }
+
+    /// The command that runs `program` there.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("bwrap");
+        self.userland(&mut command, Path::new(""));
         command.args([
             "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--dir", "/run",
         ]);
