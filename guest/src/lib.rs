@@ -3,5 +3,6 @@
 //! The tests themselves are the binary `mapbuf-test`; one run of it is one boot of one [`Profile`].
 
 pub mod profile;
+pub mod witness;
 
 pub use profile::{Profile, PROFILES};

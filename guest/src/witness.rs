@@ -104,6 +104,13 @@ const fn buffer(name: &'static str, kind: Kind, bytes: u64) -> Memory {
     }
 }
 
+const fn cached(name: &'static str, kind: Kind, bytes: u64) -> Memory {
+    Memory {
+        caches: &[Cache::Cached],
+        ..buffer(name, kind, bytes)
+    }
+}
+
 const fn region(
     name: &'static str,
     bytes: u64,
@@ -139,8 +146,8 @@ pub const MEMORIES: &[Memory] = &[
     buffer("contiguous-3M", Kind::Contiguous, 3 * MIB),
     // More than the page allocator gives in one block.
     buffer("contiguous-8M", Kind::Contiguous, 8 * MIB),
-    buffer("coherent-64K", Kind::Coherent, 64 * KIB),
-    buffer("coherent-4M", Kind::Coherent, 4 * MIB),
+    cached("coherent-64K", Kind::Coherent, 64 * KIB),
+    cached("coherent-4M", Kind::Coherent, 4 * MIB),
     region(
         "reserved",
         4 * MIB,
@@ -277,11 +284,22 @@ pub fn freed_name(memory: &Memory, cache: Cache) -> String {
     format!("witness::{}/{}/freed", memory.name, cache.name())
 }
 
-/// What the program finds out by itself: what the driver says of memory that answers with ones.
-pub const ONES_TESTS: [&str; 3] = [
-    "witness::ones/suspect",
-    "witness::ones/unbacked",
-    "witness::ones/trusted",
+/// What there is to know of memory that answers with ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ones {
+    /// It was read when it was registered.
+    Suspect,
+    /// It was written to as well.
+    Unbacked,
+    /// It is to be mapped all the same.
+    Trusted,
+}
+
+/// What the program finds out by itself.
+pub const ONES_TESTS: [(&str, Ones); 3] = [
+    ("witness::ones/suspect", Ones::Suspect),
+    ("witness::ones/unbacked", Ones::Unbacked),
+    ("witness::ones/trusted", Ones::Trusted),
 ];
 
 /// The names of all results, in their order.
@@ -293,7 +311,7 @@ pub fn names() -> Vec<String> {
             names.push(freed_name(memory, cache));
         }
     }
-    names.extend(ONES_TESTS.map(str::to_owned));
+    names.extend(ONES_TESTS.map(|(name, _)| name.to_owned()));
     names
 }
 

@@ -1,0 +1,405 @@
+//! Maps every kind of memory in every way, one after the other, and has the host look at each from outside.
+//!
+//! `mapbuf-witness [FILTER[,FILTER]...]` loads the module that `MAPBUF_MODULE` names, with regions in reserved memory
+//! and in the memory of PCI devices. `mapbuf_guest::witness` says what it tells the host; on a terminal it is of no
+//! use, since it waits for the host's look. `--list` prints the names of all results.
+
+mod beacon;
+mod devices;
+mod report;
+
+use beacon::Beacon;
+use devices::Devices;
+use mapbuf::{
+    AllocOptions, Buffer, Device, Error as Refused, Export, MapOptions, Mapping, Named,
+    ProbeOptions, Reason, RegionState,
+};
+use mapbuf_guest::witness::{
+    answer, cells, chosen, copy_tag, freed_name, is_copied, names, tag, Cell, Memory, Message,
+    Ones, Piece, Sharing, Sight, Touched, MEMORIES, ONES_TESTS, PAGE,
+};
+use report::send;
+use std::error::Error;
+use std::process::ExitCode;
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let filter = match arguments.as_slice() {
+        [] => "",
+        [list] if list == "--list" => {
+            for name in names() {
+                println!("{name}");
+            }
+            return ExitCode::SUCCESS;
+        }
+        [filter] if !filter.starts_with('-') => filter,
+        _ => {
+            eprintln!("usage: mapbuf-witness [--list | FILTER[,FILTER]...]");
+            return ExitCode::from(2);
+        }
+    };
+    match run(filter) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mapbuf-witness: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(filter: &str) -> Result<()> {
+    let devices = Devices::find()?;
+    devices.load_module()?;
+    let mut witness = Witness {
+        beacon: Beacon::new(),
+        device: Device::open()?,
+        filter,
+    };
+    send(&Message::Ready {
+        beacon: witness.beacon.address(),
+        nonce: witness.beacon.nonce(),
+        device: devices.shared,
+    })?;
+    for memory in MEMORIES {
+        for &cache in memory.caches {
+            let cells: Vec<_> = cells(memory, cache)
+                .filter(|cell| chosen(&cell.name(), filter))
+                .collect();
+            let freed = freed_name(memory, cache);
+            if !cells.is_empty() || chosen(&freed, filter) {
+                witness.buffer(memory, &cells, &freed)?;
+            }
+        }
+    }
+    witness.ones()?;
+    Ok(send(&Message::Done)?)
+}
+
+struct Witness<'a> {
+    beacon: Beacon,
+    device: Device,
+    filter: &'a str,
+}
+
+/// A buffer, and what holds it beside its id.
+struct Held {
+    buffer: Buffer,
+    region: Option<(Named, Export)>,
+}
+
+impl Witness<'_> {
+    fn get(&self, memory: &Memory, cells: &[Cell]) -> Result<Held, Refused> {
+        if memory.region.is_some() {
+            let named = Named::open(memory.name)?;
+            let export = named.export()?;
+            return Ok(Held {
+                buffer: self.device.import(&export)?,
+                region: Some((named, export)),
+            });
+        }
+        let cache = cells.first().map_or(memory.caches[0], |cell| cell.cache);
+        let buffer = AllocOptions::new(memory.kind, memory.pages * PAGE)
+            .cache(cache)
+            .alloc(&self.device)?;
+        Ok(Held {
+            buffer,
+            region: None,
+        })
+    }
+
+    /// Everything with one buffer.
+    fn buffer(&mut self, memory: &'static Memory, cells: &[Cell], freed: &str) -> Result<()> {
+        let held = self
+            .get(memory, cells)
+            .map_err(|error| format!("{}: {error}", memory.name))?;
+        let mut pieces = Vec::new();
+        for segment in held.buffer.segments()? {
+            pieces.push(Piece {
+                offset: segment.offset,
+                bytes: segment.length,
+                physical: segment.physical_address,
+            });
+        }
+        send(&Message::Buffer { pieces })?;
+        for cell in cells {
+            self.cell(cell, &held.buffer)?;
+        }
+        drop(held.buffer);
+        if let Some((named, _export)) = held.region {
+            named.unname()?;
+        }
+        if chosen(freed, self.filter) {
+            self.look(freed, Sight::Freed)?;
+            finish(freed, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// Has the host look; the number of the look.
+    fn look(&mut self, test: &str, sight: Sight) -> Result<u64> {
+        let look = self.beacon.ask();
+        send(&Message::Look {
+            test: test.to_owned(),
+            look,
+            sight,
+        })?;
+        self.beacon.wait()?;
+        Ok(look)
+    }
+
+    fn cell(&mut self, cell: &Cell, buffer: &Buffer) -> Result<()> {
+        let test = cell.name();
+        let options = MapOptions::new().method(cell.method);
+        let options = match cell.sharing {
+            Sharing::Shared => options,
+            Sharing::PrivateReadOnly => options.private().read_only(),
+            Sharing::PrivateWritable => options.private(),
+        };
+        let view = match options.map(buffer) {
+            Ok(mapping) => View {
+                mapping,
+                buffer,
+                memory: cell.memory,
+            },
+            Err(error) => {
+                let reason = error.reason().map_or(0, Reason::number);
+                let text = error.to_string();
+                return Ok(send(&Message::Refused { test, reason, text })?);
+            }
+        };
+        let wrong = match cell.sharing {
+            Sharing::Shared => self.shared(&test, &view),
+            Sharing::PrivateReadOnly => self.private(&test, &view, false),
+            Sharing::PrivateWritable => self.private(&test, &view, true),
+        };
+        finish(&test, wrong?)
+    }
+
+    fn shared(&mut self, test: &str, view: &View) -> Result<Vec<String>> {
+        let look = self.beacon.next();
+        for page in view.pages() {
+            view.mapping
+                .write((page * PAGE) as usize, tag(look, page))?;
+        }
+        let mut wrong = Vec::new();
+        for page in view.pages() {
+            view.kernel_shows(page, 0, tag(look, page), &mut wrong)?;
+        }
+        self.look(test, view.sight(Touched::Written))?;
+        view.answered(look, false, &mut wrong)?;
+        Ok(wrong)
+    }
+
+    fn private(&mut self, test: &str, view: &View, write: bool) -> Result<Vec<String>> {
+        let look = self.beacon.next();
+        let mut wrong = Vec::new();
+        for page in view.pages() {
+            view.buffer
+                .write_at(page * PAGE, &tag(look, page).to_ne_bytes())?;
+        }
+        for page in view.pages() {
+            view.shows(page, 0, tag(look, page), &mut wrong)?;
+        }
+        self.look(test, view.sight(Touched::Read))?;
+        view.answered(look, false, &mut wrong)?;
+        if !write {
+            return Ok(wrong);
+        }
+        let first = look;
+        let look = self.beacon.next();
+        for page in view.pages() {
+            // The buffer's own word, in pages that are not copied yet.
+            view.buffer
+                .write_at(page * PAGE, &tag(look, page).to_ne_bytes())?;
+        }
+        for page in view.pages().filter(|&page| view.copied(page)) {
+            view.mapping
+                .write((page * PAGE) as usize, copy_tag(look, page))?;
+        }
+        for page in view.pages() {
+            let expected = match view.copied(page) {
+                true => copy_tag(look, page),
+                false => tag(look, page),
+            };
+            view.shows(page, 0, expected, &mut wrong)?;
+            view.kernel_shows(page, 0, tag(look, page), &mut wrong)?;
+        }
+        self.look(test, view.sight(Touched::Copied))?;
+        view.answered(look, true, &mut wrong)?;
+        // A copy keeps what stood in the page when it was made.
+        for page in view.pages().filter(|&page| view.copied(page)) {
+            view.shows(page, 8, answer(first, page), &mut wrong)?;
+        }
+        Ok(wrong)
+    }
+
+    /// The question's case: a range that maps without a word and then reads ones for ever.
+    fn ones(&self) -> Result<()> {
+        for (test, state) in ONES_TESTS {
+            if !chosen(test, self.filter) {
+                continue;
+            }
+            let wrong = match state {
+                Ones::Suspect => self.suspect(),
+                Ones::Unbacked => self.unbacked(),
+                Ones::Trusted => self.trusted(),
+            };
+            let wrong = wrong.unwrap_or_else(|error| vec![error.to_string()]);
+            finish(test, wrong)?;
+        }
+        Ok(())
+    }
+
+    fn state(&self, name: &str) -> Result<RegionState> {
+        let regions = self.device.regions()?;
+        let region = regions.iter().find(|region| region.name == name);
+        Ok(region.ok_or(format!("there is no region {name}"))?.state)
+    }
+
+    /// Read when it was registered, and suspect; it maps, and reads ones. A probe by writing settles it.
+    fn suspect(&self) -> Result<Vec<String>> {
+        let mut wrong = Vec::new();
+        let mut expect = |what: &str, state, expected| {
+            if state != expected {
+                wrong.push(format!("{what} it {state:?}, not {expected:?}"));
+            }
+        };
+        expect(
+            "when loaded",
+            self.state(devices::SUSPECT)?,
+            RegionState::ReadsOnes,
+        );
+        let named = Named::open(devices::SUSPECT)?;
+        let mapping = named.map()?;
+        let word: u64 = mapping.read(0)?;
+        mapping.write(0, 0_u64)?;
+        let kept: u64 = mapping.read(0)?;
+        drop(mapping);
+        let probed = ProbeOptions::new().probe(&named)?;
+        expect("when read", probed.state, RegionState::ReadsOnes);
+        let counted = (probed.ones > 0, probed.zeros, probed.others);
+        let probed = ProbeOptions::new().write().probe(&named)?;
+        expect("when written", probed.state, RegionState::Unbacked);
+        expect(
+            "in the list",
+            self.state(devices::SUSPECT)?,
+            RegionState::Unbacked,
+        );
+        if (word, kept) != (u64::MAX, u64::MAX) {
+            wrong.push(format!(
+                "it reads {word:#x}, and {kept:#x} after a write of 0"
+            ));
+        }
+        if counted != (true, 0, 0) {
+            wrong.push(format!("a probe counts {probed:?}"));
+        }
+        refused_as_unbacked(&named, &mut wrong);
+        Ok(wrong)
+    }
+
+    /// Probed by writing when it was registered: nothing maps it.
+    fn unbacked(&self) -> Result<Vec<String>> {
+        let mut wrong = Vec::new();
+        let state = self.state(devices::UNBACKED)?;
+        if state != RegionState::Unbacked {
+            wrong.push(format!("when loaded it is {state:?}"));
+        }
+        refused_as_unbacked(&Named::open(devices::UNBACKED)?, &mut wrong);
+        Ok(wrong)
+    }
+
+    /// Declared to be mapped all the same.
+    fn trusted(&self) -> Result<Vec<String>> {
+        let mapping = Named::open(devices::TRUSTED)?.map()?;
+        let word: u64 = mapping.read(0)?;
+        Ok(match word {
+            u64::MAX => Vec::new(),
+            _ => vec![format!("it reads {word:#x}")],
+        })
+    }
+}
+
+fn refused_as_unbacked(named: &Named, wrong: &mut Vec<String>) {
+    match named.map() {
+        Ok(_) => wrong.push("it maps, though there is nothing behind it".into()),
+        Err(error) if error.reason() == Some(Reason::RegionUnbacked) => {}
+        Err(error) => wrong.push(error.to_string()),
+    }
+}
+
+fn finish(test: &str, wrong: Vec<String>) -> Result<()> {
+    Ok(send(&Message::Result {
+        test: test.to_owned(),
+        wrong,
+    })?)
+}
+
+/// A mapping, with the memory that it shows.
+struct View<'a> {
+    mapping: Mapping,
+    buffer: &'a Buffer,
+    memory: &'static Memory,
+}
+
+impl View<'_> {
+    fn sight(&self, touched: Touched) -> Sight {
+        Sight::Mapped {
+            start: self.mapping.as_ptr() as u64,
+            bytes: self.mapping.len() as u64,
+            touched,
+        }
+    }
+
+    /// The pages that are touched.
+    fn pages(&self) -> impl Iterator<Item = u64> {
+        (0..self.memory.pages).step_by(self.memory.step as usize)
+    }
+
+    fn copied(&self, page: u64) -> bool {
+        is_copied(page, self.memory.pages)
+    }
+
+    /// That a word of a page is this one, in the mapping.
+    fn shows(&self, page: u64, at: u64, expected: u64, wrong: &mut Vec<String>) -> Result<()> {
+        let word: u64 = self.mapping.read((page * PAGE + at) as usize)?;
+        compare("the mapping", page, at, word, expected, wrong);
+        Ok(())
+    }
+
+    /// That a word of a page is this one, in the kernel's view.
+    fn kernel_shows(
+        &self,
+        page: u64,
+        at: u64,
+        expected: u64,
+        wrong: &mut Vec<String>,
+    ) -> Result<()> {
+        let mut word = [0; 8];
+        self.buffer.read_at(page * PAGE + at, &mut word)?;
+        let word = u64::from_ne_bytes(word);
+        compare("the kernel's view", page, at, word, expected, wrong);
+        Ok(())
+    }
+
+    /// That what the host wrote is there.
+    fn answered(&self, look: u64, copied: bool, wrong: &mut Vec<String>) -> Result<()> {
+        for page in self.pages() {
+            if !(copied && self.copied(page)) {
+                self.shows(page, 8, answer(look, page), wrong)?;
+            }
+            self.kernel_shows(page, 8, answer(look, page), wrong)?;
+        }
+        Ok(())
+    }
+}
+
+/// One complaint is enough for a whole buffer.
+fn compare(who: &str, page: u64, at: u64, word: u64, expected: u64, wrong: &mut Vec<String>) {
+    if word != expected && wrong.len() < 4 {
+        wrong.push(format!(
+            "{who} has {word:#x} at byte {at} of page {page}, not {expected:#x}"
+        ));
+    }
+}
