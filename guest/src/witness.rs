@@ -279,6 +279,14 @@ pub fn cells(memory: &'static Memory, cache: Cache) -> impl Iterator<Item = Cell
     })
 }
 
+/// All ways to map all buffers.
+pub fn all_cells() -> impl Iterator<Item = Cell> {
+    let buffers = MEMORIES
+        .iter()
+        .flat_map(|memory| memory.caches.iter().map(move |&cache| (memory, cache)));
+    buffers.flat_map(|(memory, cache)| cells(memory, cache))
+}
+
 /// The name of the look at memory that was given back.
 pub fn freed_name(memory: &Memory, cache: Cache) -> String {
     format!("witness::{}/{}/freed", memory.name, cache.name())
