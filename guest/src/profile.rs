@@ -66,6 +66,23 @@ pub const PROFILES: &[Profile] = &[
         qemu_args: &[],
         timeout_seconds: 180,
     },
+    Profile {
+        name: "regions",
+        purpose:
+            "reserved physical ranges: real ones, holes, devices, and some that are somebody else's",
+        append: &["memmap=16M$0x30000000"],
+        memory_mib: 1024,
+        processors: 2,
+        // At 0x90000000 and beyond there is nothing in this machine.
+        module_parameters: "regions=ring:0x30000000:1M:ram,\
+            uc:0x30100000:1M:ram:uc:probe,wc:0x30200000:1M:ram:wc:probe,\
+            big:0x30800000:8M:ram:probe,plain:0x30400000:64K:ram,\
+            hole:0x90000000:64K:ram:probe,trusted:0x90100000:64K:ram:trust,\
+            isram:0x10000000:64K:ram,twice:0x30000000:4K:ram,ring:0x30500000:4K:ram,\
+            dev:0xa0000000:4K:mmio",
+        qemu_args: &[],
+        timeout_seconds: 180,
+    },
 ];
 
 /// The profile with this name.

@@ -74,7 +74,10 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         }
         job.env
             .insert("MAPBUF_EXAMPLES".into(), EXAMPLES.to_string());
-        job.unload.push("mapbuf".into());
+        // The names of regions hold the module.
+        if !profile.module_parameters.contains("regions=") {
+            job.unload.push("mapbuf".into());
+        }
         let mut machine = kit.machine();
         machine.memory = profile.memory_mib;
         machine.processors = profile.processors;

@@ -2,6 +2,7 @@
 
 use crate::session::Refused;
 use crate::sys::{Ending, Errno};
+use crate::tests::reasons;
 use mapbuf_abi::{Operation, Reason};
 use std::fmt;
 use std::panic::Location;
@@ -110,6 +111,7 @@ pub fn refused<T>(
             "{refused}, must be refused as {reason:?}"
         )));
     }
+    reasons::met(reason);
     if refused.errno.0 != reason.errno() || said.errno != reason.errno() {
         return Err(Failure::new(format!(
             "{reason:?} with {} (LAST_ERROR says errno {}), must be {:?}",

@@ -29,6 +29,10 @@ pub const ZEROING: &[&str] = &["zeroing"];
 pub const RELOAD: &[&str] = &["reload"];
 /// Run with a CMA area only.
 pub const CMA: &[&str] = &["cma"];
+/// Run where the module was loaded with regions.
+pub const REGIONS: &[&str] = &["regions"];
+/// Run where any reason may be met.
+pub const REASONS: &[&str] = &["stock", "regions"];
 
 /// The table of a file's tests: profiles, seconds, then the functions.
 macro_rules! tests {
@@ -63,6 +67,8 @@ mod nodes;
 mod peers;
 mod protection;
 mod questions;
+pub mod reasons;
+mod regions;
 mod sharing;
 mod sizes;
 mod structs;
@@ -94,6 +100,9 @@ pub fn all() -> impl Iterator<Item = Test> {
         matrix::TESTS,
         traced::TESTS,
         peers::TESTS,
+        regions::TESTS,
+        // Last: they look at what the others have met, or take the module away.
+        reasons::TESTS,
         module::TESTS,
     ]
     .into_iter()

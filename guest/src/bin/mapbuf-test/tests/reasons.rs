@@ -1,0 +1,93 @@
+//! Every reason that exists is produced by a test.
+
+use crate::check::{elsewhere, refused, Failure, Outcome};
+use crate::session::Session;
+use crate::sys::{limit_descriptors, PAGE};
+use crate::{check, skip};
+use mapbuf_abi::{Kind, Operation, Reason};
+use std::fs;
+use std::path::Path;
+
+tests! { "reasons":
+    STOCK, 20: [ export_without_a_free_descriptor, ordinary_buffers_are_not_probed ];
+    REASONS, 10: [ every_reason_is_produced_by_a_test ];
+}
+
+/// Set when only some tests are run.
+pub const NOT_ALL: &str = "MAPBUF_TEST_NOT_ALL";
+
+/// A file for each reason that was met; tests are processes of their own.
+const MET: &str = "/tmp/mapbuf-reasons";
+
+/// Notes that a test has produced this reason.
+pub fn met(reason: Reason) {
+    let path = Path::new(MET).join(reason.name());
+    if path.exists() {
+        return;
+    }
+    // Users make notes too. What cannot be noted is missed in the end.
+    let _ = fs::create_dir(MET).and_then(|()| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(MET, PermissionsExt::from_mode(0o777))
+    });
+    let _ = fs::write(path, "");
+}
+
+/// Reasons that take a machine with regions.
+const BY_REGIONS: &[Reason] = &[
+    Reason::UnalignedWrite,
+    Reason::RegionIsRam,
+    Reason::RegionTaken,
+    Reason::RegionUnbacked,
+    Reason::ProbeIsRisky,
+    Reason::ProbeWritesDevice,
+    Reason::RegionNameTaken,
+    Reason::ProbeWhileMapped,
+];
+
+/// Reasons that take a kernel function which fails although nothing is wrong: see the fault injection of the debug rung.
+const BY_FAULT_INJECTION: &[Reason] = &[
+    Reason::CacheRefused,
+    Reason::KernelRefused,
+    Reason::RegionUnmappable,
+];
+
+fn every_reason_is_produced_by_a_test() -> Outcome {
+    if std::env::var_os(NOT_ALL).is_some() {
+        skip!("only some of the tests are run");
+    }
+    let with_regions = Session::open()?.region(0)?.count > 0;
+    let missing: Vec<_> = Reason::ALL
+        .iter()
+        .filter(|reason| BY_REGIONS.contains(reason) == with_regions)
+        .filter(|reason| !BY_FAULT_INJECTION.contains(reason))
+        .filter(|reason| !Path::new(MET).join(reason.name()).exists())
+        .collect();
+    check!(missing.is_empty(), "no test produces {missing:?}");
+    Ok(())
+}
+
+fn export_without_a_free_descriptor() -> Outcome {
+    let session = Session::open()?;
+    let buffer = session.alloc(Kind::Pages, PAGE)?;
+    elsewhere(|| {
+        limit_descriptors(3)?;
+        let result = session.export(buffer.id);
+        refused(result, Operation::Export, Reason::NoDescriptor, &[])
+    })
+}
+
+fn ordinary_buffers_are_not_probed() -> Outcome {
+    let session = Session::open()?;
+    for kind in crate::session::KINDS {
+        let buffer = session.alloc(kind, PAGE)?;
+        let operands = [u64::from(kind.number())];
+        for flags in [0, mapbuf_abi::probe::WRITE, mapbuf_abi::probe::RISK] {
+            let result = session.probe(buffer.id, flags);
+            refused(result, Operation::Probe, Reason::NotARegion, &operands)?;
+        }
+    }
+    let result = session.probe(99, 0);
+    refused(result, Operation::Probe, Reason::NoSuchId, &[99])
+        .map_err(|_| Failure::new("an id that nobody has was probed"))
+}
