@@ -35,6 +35,9 @@ use subjects::{Part, Subject};
   mapbuf matrix --region ring
   mapbuf matrix --json | grep '\"agrees\":false'")]
 pub struct MatrixArgs {
+    /// Try this kind of memory only (may be given several times)
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    pub kind: Vec<Kind>,
     /// Try this region too, and write to it if it is memory (may be given several times)
     #[arg(long, value_name = "NAME")]
     pub region: Vec<String>,
@@ -42,11 +45,20 @@ pub struct MatrixArgs {
     pub output: OutputArgs,
 }
 
+fn kind(name: &str) -> Result<Kind, String> {
+    Kind::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("one of {}", names.join(", "))
+    })
+}
+
 pub fn run(args: &MatrixArgs) -> Result<(), Failure> {
     let rights = Rights::of_administrator()?;
     let device = Device::open()?;
     let mut report = Report::default();
-    for kind in [Kind::Vmalloc, Kind::Pages, Kind::Contiguous, Kind::Coherent] {
+    let wanted = |kind: &Kind| args.kind.is_empty() || args.kind.contains(kind);
+    let allocated = [Kind::Vmalloc, Kind::Pages, Kind::Contiguous, Kind::Coherent];
+    for kind in allocated.into_iter().filter(wanted) {
         for &cache in Cache::ALL {
             for shape in subjects::shapes(kind, cache) {
                 match subjects::allocate(&device, kind, cache, shape)? {
@@ -56,7 +68,11 @@ pub fn run(args: &MatrixArgs) -> Result<(), Failure> {
             }
         }
     }
-    for subject in subjects::regions(&device, &args.region)? {
+    let regions = match wanted(&Kind::Region) {
+        true => subjects::regions(&device, &args.region)?,
+        false => Vec::new(),
+    };
+    for subject in regions {
         try_subject(&rights, &subject, &mut report)?;
         subject.restore()?;
     }
