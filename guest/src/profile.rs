@@ -58,9 +58,9 @@ pub const PROFILES: &[Profile] = &[
         name: "cma",
         purpose:
             "contiguous and coherent buffers of 1 GiB, and memory that has no pages of its own",
-        // A driver that forgets to zero what it takes from there is seen.
-        append: &["cma=1200M", "init_on_alloc=0", "init_on_free=0"],
-        memory_mib: 3072,
+        // A driver that forgets to zero what it takes from there is seen. Where it lies, a gibibyte fits one entry.
+        append: &["cma=1200M@4G", "init_on_alloc=0", "init_on_free=0"],
+        memory_mib: 4096,
         processors: 2,
         module_parameters: "",
         qemu_args: &[],

@@ -17,6 +17,7 @@ tests! { "traced":
         what_advice_drops_comes_back_by_a_page,
         huge_entries_are_made_by_the_functions_for_them,
     ];
+    BOTH, 90: [ frames_line_up_with_addresses ];
     CMA, 60: [ entry_of_a_gibibyte ];
 }
 
@@ -251,6 +252,46 @@ fn huge_entries_are_made_by_the_functions_for_them() -> Outcome {
     for (kind, method, bytes, expected) in cases {
         let calls = calls_for(&tracer, kind, method, bytes)?;
         check_eq!(calls, expected, "calls of {method:?} for {kind:?}");
+    }
+    Ok(())
+}
+
+// A run of frames may begin anywhere; the address must fit to the frames, not to the offset in the buffer.
+fn frames_line_up_with_addresses() -> Outcome {
+    const PAGES_OF_HUGE: u64 = (HUGE / PAGE) as u64;
+    let tracer = Tracer::new()?;
+    // More than the page allocator gives at once, and no power of two.
+    for (bytes, part) in [
+        (5 * HUGE + 3 * PAGE, 0),
+        (7 * HUGE + PAGE, 5),
+        (6 * HUGE, 300),
+    ] {
+        let session = Session::open()?;
+        let buffer = session.alloc(Kind::Contiguous, bytes)?;
+        let runs = session.segments(buffer.id)?;
+        let frame = runs[0].physical_address / PAGE as u64 + part;
+        let first = frame.next_multiple_of(PAGES_OF_HUGE);
+        let end = runs[0].physical_address / PAGE as u64 + (bytes / PAGE) as u64;
+        let entries = ((end - first) / PAGES_OF_HUGE) as usize;
+        let offset = session.offset(buffer.id, Method::FaultHuge)? + part * PAGE as u64;
+        let len = bytes - part as usize * PAGE;
+        let (map, calls) = tracer.watch(|| {
+            let map = session.map(len, RW, SHARED, offset)?;
+            for page in 0..len / PAGE {
+                map.set_u64(page * PAGE, tag(page));
+            }
+            Ok(map)
+        })?;
+        let found = calls.get("vmf_insert_pfn_pmd").copied().unwrap_or(0);
+        check_eq!(found, entries, "huge entries for frames from {frame:#x}");
+        let small = calls.get("vmf_insert_pfn").copied().unwrap_or(0);
+        check_eq!(small, len / PAGE - entries * HUGE / PAGE, "small entries");
+        for page in (0..len / PAGE).step_by(7) {
+            let mut word = [0; 8];
+            let at = buffer.mmap_offset + (part as usize + page) as u64 * PAGE as u64;
+            session.pread(&mut word, at)?;
+            check_eq!(u64::from_ne_bytes(word), tag(page), "page {page}");
+        }
     }
     Ok(())
 }
