@@ -86,28 +86,105 @@ pub struct Memory {
     pub caches: &'static [Cache],
     /// The methods that are tried.
     pub methods: &'static [Method],
+    /// The methods that must map it, shared and private read-only, whatever the table says.
+    pub must: &'static [Method],
     /// Each page of this number is touched.
     pub step: u64,
     /// What it is made from, if it is a region.
     pub region: Option<Region>,
 }
 
-const fn buffer(name: &'static str, kind: Kind, bytes: u64) -> Memory {
+/// What scattered pages allow.
+const SCATTERED: &[Method] = &[
+    Method::Auto,
+    Method::RemapEach,
+    Method::Insert,
+    Method::MapPages,
+    Method::FaultPage,
+    Method::FaultPfn,
+];
+
+/// What they allow in a `vmalloc` area.
+const IN_AN_AREA: &[Method] = &[
+    Method::Auto,
+    Method::RemapEach,
+    Method::Insert,
+    Method::MapPages,
+    Method::Vmalloc,
+    Method::FaultPage,
+    Method::FaultPfn,
+];
+
+/// What folios of the size of a huge entry allow.
+const FOLIOS: &[Method] = &[
+    Method::Auto,
+    Method::RemapEach,
+    Method::Insert,
+    Method::MapPages,
+    Method::FaultPage,
+    Method::FaultPfn,
+    Method::FaultHuge,
+];
+
+/// What one run of pages allows.
+const ONE_RUN: &[Method] = &[
+    Method::Auto,
+    Method::Remap,
+    Method::RemapEach,
+    Method::Insert,
+    Method::MapPages,
+    Method::Iomap,
+    Method::IoRemap,
+    Method::FaultPage,
+    Method::FaultPfn,
+];
+
+/// What one run allows that has the size of a huge entry at least.
+const LARGE_RUN: &[Method] = &[
+    Method::Auto,
+    Method::Remap,
+    Method::RemapEach,
+    Method::Insert,
+    Method::MapPages,
+    Method::Iomap,
+    Method::IoRemap,
+    Method::FaultPage,
+    Method::FaultPfn,
+    Method::FaultHuge,
+];
+
+/// What memory of the DMA API's allows.
+const COHERENT: &[Method] = &[
+    Method::Auto,
+    Method::Remap,
+    Method::RemapEach,
+    Method::Dma,
+    Method::Iomap,
+    Method::IoRemap,
+    Method::FaultPfn,
+];
+
+/// What frames without pages allow, in a large run.
+const FRAMES: &[Method] = &[
+    Method::Auto,
+    Method::Remap,
+    Method::RemapEach,
+    Method::Iomap,
+    Method::IoRemap,
+    Method::FaultPfn,
+    Method::FaultHuge,
+];
+
+const fn buffer(name: &'static str, kind: Kind, bytes: u64, must: &'static [Method]) -> Memory {
     Memory {
         name,
         kind,
         pages: bytes / PAGE,
         caches: Cache::ALL,
         methods: Method::ALL,
+        must,
         step: 1,
         region: None,
-    }
-}
-
-const fn cached(name: &'static str, kind: Kind, bytes: u64) -> Memory {
-    Memory {
-        caches: &[Cache::Cached],
-        ..buffer(name, kind, bytes)
     }
 }
 
@@ -127,7 +204,7 @@ const fn region(
     Memory {
         caches,
         region: Some(region),
-        ..buffer(name, Kind::Region, bytes)
+        ..buffer(name, Kind::Region, bytes, FRAMES)
     }
 }
 
@@ -136,18 +213,26 @@ const MIB: u64 = 1 << 20;
 
 /// All of it. Regions come in the order in which they are declared.
 pub const MEMORIES: &[Memory] = &[
-    buffer("vmalloc-256K", Kind::Vmalloc, 256 * KIB),
-    buffer("pages-256K", Kind::Pages, 256 * KIB),
-    buffer("pages-4M", Kind::Pages, 4 * MIB),
-    buffer("contiguous-64K", Kind::Contiguous, 64 * KIB),
+    buffer("vmalloc-256K", Kind::Vmalloc, 256 * KIB, IN_AN_AREA),
+    buffer("pages-256K", Kind::Pages, 256 * KIB, SCATTERED),
+    buffer("pages-4M", Kind::Pages, 4 * MIB, FOLIOS),
+    buffer("contiguous-64K", Kind::Contiguous, 64 * KIB, ONE_RUN),
     // One folio of the size of a huge entry.
-    buffer("contiguous-2M", Kind::Contiguous, 2 * MIB),
+    buffer("contiguous-2M", Kind::Contiguous, 2 * MIB, LARGE_RUN),
     // A block of the page allocator's, split.
-    buffer("contiguous-3M", Kind::Contiguous, 3 * MIB),
+    buffer("contiguous-3M", Kind::Contiguous, 3 * MIB, LARGE_RUN),
     // More than the page allocator gives in one block.
-    buffer("contiguous-8M", Kind::Contiguous, 8 * MIB),
-    cached("coherent-64K", Kind::Coherent, 64 * KIB),
-    cached("coherent-4M", Kind::Coherent, 4 * MIB),
+    buffer("contiguous-8M", Kind::Contiguous, 8 * MIB, LARGE_RUN),
+    // Coherent memory has one cache mode on x86.
+    Memory {
+        caches: &[Cache::Cached],
+        ..buffer("coherent-64K", Kind::Coherent, 64 * KIB, COHERENT)
+    },
+    // The same frames as those of a region, and `dma` on top.
+    Memory {
+        caches: &[Cache::Cached],
+        ..buffer("coherent-4M", Kind::Coherent, 4 * MIB, FRAMES)
+    },
     region(
         "reserved",
         4 * MIB,
@@ -175,6 +260,7 @@ pub const MEMORIES: &[Memory] = &[
     // `trust`: a probe would touch all of it, and the host's memory with it.
     Memory {
         methods: &[Method::FaultHuge],
+        must: &[Method::FaultHuge],
         step: 1 << 17,
         ..region(
             "reserved-1G",
@@ -287,6 +373,25 @@ pub fn all_cells() -> impl Iterator<Item = Cell> {
     buffers.flat_map(|(memory, cache)| cells(memory, cache))
 }
 
+/// A mapping that holds its buffer after the id, or the name, is gone.
+pub fn held(memory: &'static Memory, cache: Cache) -> Cell {
+    Cell {
+        memory,
+        cache,
+        method: memory.methods[0],
+        sharing: Sharing::Shared,
+    }
+}
+
+/// The name of the look at such a mapping.
+pub fn held_name(memory: &Memory, cache: Cache) -> String {
+    format!(
+        "witness::{}/{}/held-by-a-mapping",
+        memory.name,
+        cache.name()
+    )
+}
+
 /// The name of the look at memory that was given back.
 pub fn freed_name(memory: &Memory, cache: Cache) -> String {
     format!("witness::{}/{}/freed", memory.name, cache.name())
@@ -303,7 +408,15 @@ pub enum Ones {
     Trusted,
 }
 
-/// What the program finds out by itself.
+/// A range among a device's addresses that is declared to be cached: the processor's range registers forbid it there,
+/// and the kernel makes it uncached without a word.
+pub const CACHED_TEST: &str = "witness::device-cached/refused";
+/// Where it lies in the device's memory.
+pub const CACHED_OFFSET: u64 = 12 * MIB;
+/// How long it is.
+pub const CACHED_BYTES: u64 = 64 * KIB;
+
+/// What the program finds out about it by itself.
 pub const ONES_TESTS: [(&str, Ones); 3] = [
     ("witness::ones/suspect", Ones::Suspect),
     ("witness::ones/unbacked", Ones::Unbacked),
@@ -316,9 +429,11 @@ pub fn names() -> Vec<String> {
     for memory in MEMORIES {
         for &cache in memory.caches {
             names.extend(cells(memory, cache).map(|cell| cell.name()));
+            names.push(held_name(memory, cache));
             names.push(freed_name(memory, cache));
         }
     }
+    names.push(CACHED_TEST.to_owned());
     names.extend(ONES_TESTS.map(|(name, _)| name.to_owned()));
     names
 }
@@ -460,6 +575,14 @@ mod tests {
                 );
             }
             taken.push((device, start, start + bytes));
+        }
+    }
+
+    #[test]
+    fn what_must_map_is_tried() {
+        for memory in MEMORIES {
+            let tried = |method| memory.methods.contains(method);
+            assert!(memory.must.iter().all(tried), "{}", memory.name);
         }
     }
 

@@ -13,8 +13,8 @@ use crate::vm;
 use anyhow::{bail, Context, Result};
 use look::World;
 use mapbuf_guest::witness::{
-    beacon, chosen, names, Cell, Message, Piece, Sight, DEVICE_BYTES, MACHINE_BYTES, MARK,
-    ONES_BYTES, RESERVED, RESERVED_BYTES,
+    all_cells, beacon, chosen, held, held_name, names, Cell, Message, Piece, Sharing, Sight,
+    DEVICE_BYTES, MACHINE_BYTES, MARK, MEMORIES, ONES_BYTES, RESERVED, RESERVED_BYTES,
 };
 use mapbuf_init::{Ending, Job};
 use mapbuf_policy::plan::decide;
@@ -152,14 +152,19 @@ struct Witness {
 
 impl Witness {
     fn new(world: World, socket: PathBuf) -> Self {
-        let cells = mapbuf_guest::witness::all_cells();
+        let mut cells: BTreeMap<_, _> = all_cells().map(|cell| (cell.name(), cell)).collect();
+        for memory in MEMORIES {
+            for &cache in memory.caches {
+                cells.insert(held_name(memory, cache), held(memory, cache));
+            }
+        }
         Self {
             world,
             socket,
             monitor: None,
             program: None,
             pieces: Vec::new(),
-            cells: cells.map(|cell| (cell.name(), cell)).collect(),
+            cells,
             findings: BTreeMap::new(),
             partial: Vec::new(),
             text: String::new(),
@@ -223,6 +228,10 @@ impl Witness {
     /// What is wrong with a refusal: the table has another answer.
     fn refusal(&self, test: &str, reason: u32, text: &str) -> Result<Option<String>> {
         let cell = self.cells.get(test).context("a cell that nobody knows")?;
+        let must = cell.sharing != Sharing::PrivateWritable;
+        if must && cell.memory.must.contains(&cell.method) {
+            return Ok(Some(format!("it must map; but {text}")));
+        }
         let buffer = Buffer::new(cell.memory, cell.cache, &self.pieces);
         Ok(match decide(&buffer, &buffer.request(cell)) {
             Ok(plan) => Some(format!("the table says {:?}; but {text}", plan.way)),

@@ -1,7 +1,9 @@
 //! The PCI devices whose memory the host shares, and the regions that are declared in it.
 
 use super::Result;
-use mapbuf_guest::witness::{Place, Window, DEVICE_BYTES, MEMORIES, ONES_BYTES, PAGE, RESERVED};
+use mapbuf_guest::witness::{
+    Place, Window, CACHED_BYTES, CACHED_OFFSET, DEVICE_BYTES, MEMORIES, ONES_BYTES, PAGE, RESERVED,
+};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,6 +13,9 @@ use std::path::Path;
 pub const SUSPECT: &str = "suspect";
 pub const UNBACKED: &str = "unbacked";
 pub const TRUSTED: &str = "trusted";
+/// A region that cannot be cached, as it is declared to be.
+pub const CACHED: &str = "cached";
+pub const ONES: [&str; 3] = [SUSPECT, UNBACKED, TRUSTED];
 
 /// QEMU's `ivshmem-plain`, as vendor and device, and which of its address ranges is the memory.
 const IVSHMEM: [&str; 2] = ["0x1af4", "0x1110"];
@@ -60,6 +65,8 @@ impl Devices {
                 region.words
             ));
         }
+        let start = self.shared.start + CACHED_OFFSET;
+        declared.push(format!("{CACHED}:{start:#x}:{CACHED_BYTES}:ram:cached"));
         let part = self.ones.bytes / 4;
         for (index, (name, words)) in (0..).zip([
             (SUSPECT, "ram:uc"),

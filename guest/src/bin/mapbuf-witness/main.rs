@@ -11,15 +11,16 @@ mod report;
 use beacon::Beacon;
 use devices::Devices;
 use mapbuf::{
-    AllocOptions, Buffer, Device, Error as Refused, Export, MapOptions, Mapping, Named,
+    AllocOptions, Buffer, Cache, Device, Error as Refused, Export, MapOptions, Mapping, Named,
     ProbeOptions, Reason, RegionState,
 };
 use mapbuf_guest::witness::{
-    answer, cells, chosen, copy_tag, freed_name, is_copied, names, tag, Cell, Memory, Message,
-    Ones, Piece, Sharing, Sight, Touched, MEMORIES, ONES_TESTS, PAGE,
+    self, answer, cells, chosen, copy_tag, freed_name, held_name, is_copied, names, tag, Cell,
+    Memory, Message, Ones, Piece, Sharing, Sight, Touched, CACHED_TEST, MEMORIES, ONES_TESTS, PAGE,
 };
 use report::send;
 use std::error::Error;
+use std::fs;
 use std::process::ExitCode;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -52,6 +53,8 @@ fn main() -> ExitCode {
 fn run(filter: &str) -> Result<()> {
     let devices = Devices::find()?;
     devices.load_module()?;
+    // A private mapping counts as memory that is in use, and one is as large as this machine.
+    fs::write("/proc/sys/vm/overcommit_memory", "1")?;
     let mut witness = Witness {
         beacon: Beacon::new(),
         device: Device::open()?,
@@ -67,11 +70,14 @@ fn run(filter: &str) -> Result<()> {
             let cells: Vec<_> = cells(memory, cache)
                 .filter(|cell| chosen(&cell.name(), filter))
                 .collect();
-            let freed = freed_name(memory, cache);
-            if !cells.is_empty() || chosen(&freed, filter) {
-                witness.buffer(memory, &cells, &freed)?;
+            let last = [held_name(memory, cache), freed_name(memory, cache)];
+            if !cells.is_empty() || last.iter().any(|name| chosen(name, filter)) {
+                witness.buffer(memory, cache, &cells)?;
             }
         }
+    }
+    if chosen(CACHED_TEST, filter) {
+        finish(CACHED_TEST, witness.cached()?)?;
     }
     witness.ones()?;
     Ok(send(&Message::Done)?)
@@ -90,7 +96,7 @@ struct Held {
 }
 
 impl Witness<'_> {
-    fn get(&self, memory: &Memory, cells: &[Cell]) -> Result<Held, Refused> {
+    fn get(&self, memory: &Memory, cache: Cache) -> Result<Held, Refused> {
         if memory.region.is_some() {
             let named = Named::open(memory.name)?;
             let export = named.export()?;
@@ -99,7 +105,6 @@ impl Witness<'_> {
                 region: Some((named, export)),
             });
         }
-        let cache = cells.first().map_or(memory.caches[0], |cell| cell.cache);
         let buffer = AllocOptions::new(memory.kind, memory.pages * PAGE)
             .cache(cache)
             .alloc(&self.device)?;
@@ -110,10 +115,9 @@ impl Witness<'_> {
     }
 
     /// Everything with one buffer.
-    fn buffer(&mut self, memory: &'static Memory, cells: &[Cell], freed: &str) -> Result<()> {
-        let held = self
-            .get(memory, cells)
-            .map_err(|error| format!("{}: {error}", memory.name))?;
+    fn buffer(&mut self, memory: &'static Memory, cache: Cache, cells: &[Cell]) -> Result<()> {
+        let named = |error| format!("{} {}: {error}", cache.name(), memory.name);
+        let held = self.get(memory, cache).map_err(named)?;
         let mut pieces = Vec::new();
         for segment in held.buffer.segments()? {
             pieces.push(Piece {
@@ -126,15 +130,51 @@ impl Witness<'_> {
         for cell in cells {
             self.cell(cell, &held.buffer)?;
         }
-        drop(held.buffer);
+        self.held(memory, cache, held)?;
+        let freed = freed_name(memory, cache);
+        if chosen(&freed, self.filter) {
+            self.look(&freed, Sight::Freed)?;
+            finish(&freed, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    /// Gives the buffer back while a mapping still holds it.
+    fn held(&mut self, memory: &'static Memory, cache: Cache, held: Held) -> Result<()> {
+        let test = held_name(memory, cache);
+        let look = chosen(&test, self.filter);
+        let mapping = match look {
+            true => {
+                let method = witness::held(memory, cache).method;
+                Some(MapOptions::new().method(method).map(&held.buffer)?)
+            }
+            false => None,
+        };
+        held.buffer.free()?;
         if let Some((named, _export)) = held.region {
             named.unname()?;
         }
-        if chosen(freed, self.filter) {
-            self.look(freed, Sight::Freed)?;
-            finish(freed, Vec::new())?;
+        let Some(mapping) = mapping else {
+            return Ok(());
+        };
+        let look = self.beacon.next();
+        let pages = || (0..memory.pages).step_by(memory.step as usize);
+        for page in pages() {
+            mapping.write((page * PAGE) as usize, tag(look, page))?;
         }
-        Ok(())
+        let sight = Sight::Mapped {
+            start: mapping.as_ptr() as u64,
+            bytes: mapping.len() as u64,
+            touched: Touched::Written,
+        };
+        self.look(&test, sight)?;
+        let mut wrong = Vec::new();
+        for page in pages() {
+            let word: u64 = mapping.read((page * PAGE + 8) as usize)?;
+            compare("the mapping", page, 8, word, answer(look, page), &mut wrong);
+        }
+        mapping.unmap()?;
+        finish(&test, wrong)
     }
 
     /// Has the host look; the number of the look.
@@ -235,6 +275,17 @@ impl Witness<'_> {
         Ok(wrong)
     }
 
+    /// What the memory cannot have is refused, never dropped without a word.
+    fn cached(&self) -> Result<Vec<String>> {
+        let state = self.state(devices::CACHED)?;
+        if state == RegionState::Refused {
+            return Ok(Vec::new());
+        }
+        self.device.unname(devices::CACHED)?;
+        let complaint = "memory that the range registers make uncached passes for cached";
+        Ok(vec![format!("{complaint}: {}", state.name())])
+    }
+
     /// The question's case: a range that maps without a word and then reads ones for ever.
     fn ones(&self) -> Result<()> {
         for (test, state) in ONES_TESTS {
@@ -248,6 +299,10 @@ impl Witness<'_> {
             };
             let wrong = wrong.unwrap_or_else(|error| vec![error.to_string()]);
             finish(test, wrong)?;
+        }
+        // Named buffers keep the module.
+        for name in devices::ONES {
+            self.device.unname(name)?;
         }
         Ok(())
     }
