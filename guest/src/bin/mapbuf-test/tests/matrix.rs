@@ -20,6 +20,7 @@ tests! { "matrix":
         huge_private_writes_are_copies,
         huge_entries_are_seen_in_smaps,
         three_ways_out_by_each_method,
+        scattered_memory_is_not_one_run,
     ];
 }
 
@@ -319,6 +320,48 @@ fn three_ways_out_by_each_method() -> Outcome {
                 whole.fill(9);
                 shows(&by_faults, 0, 16, 0)?;
             }
+        }
+    }
+    Ok(())
+}
+
+// remap_pte_range (mm/memory.c) counts on from the first frame: only a run can be mapped by one call.
+fn scattered_memory_is_not_one_run() -> Outcome {
+    let session = Session::open()?;
+    // Pages that are taken one after the other lie side by side on a fresh machine; holes make them lie apart.
+    const HOLES: usize = 128;
+    let mut holes = Vec::new();
+    for _ in 0..HOLES {
+        holes.push(session.alloc(Kind::Vmalloc, PAGE)?);
+        session.alloc(Kind::Vmalloc, PAGE)?;
+    }
+    for number in 0..HOLES {
+        session.free(holes[number * 77 % HOLES].id)?;
+    }
+    let buffer = session.alloc(Kind::Vmalloc, 64 * PAGE)?;
+    let runs = session.segments(buffer.id)?;
+    check!(runs.len() > 1, "it is one run: the test says nothing");
+    let first = runs[0].length as usize;
+    for method in [Method::Remap, Method::Iomap, Method::IoRemap] {
+        let offset = session.offset(buffer.id, method)?;
+        let number = u64::from(method.number());
+        let all = 64 * PAGE as u64;
+        refused(
+            session.map(64 * PAGE, RW, SHARED, offset),
+            Operation::Mmap,
+            Reason::NeedsOneRun,
+            &[number, 0, all, first as u64],
+        )?;
+        // vm_iomap_memory is given the whole, whatever part is mapped.
+        let part = session.map(first, RW, SHARED, offset);
+        match method {
+            Method::Iomap => refused(
+                part,
+                Operation::Mmap,
+                Reason::NeedsOneRun,
+                &[number, 0, all, first as u64],
+            )?,
+            _ => part?.fill(1),
         }
     }
     Ok(())

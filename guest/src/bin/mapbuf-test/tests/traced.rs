@@ -275,7 +275,7 @@ fn frames_line_up_with_addresses() -> Outcome {
         let entries = ((end - first) / PAGES_OF_HUGE) as usize;
         let offset = session.offset(buffer.id, Method::FaultHuge)? + part * PAGE as u64;
         let len = bytes - part as usize * PAGE;
-        let (map, calls) = tracer.watch(|| {
+        let (_map, calls) = tracer.watch(|| {
             let map = session.map(len, RW, SHARED, offset)?;
             for page in 0..len / PAGE {
                 map.set_u64(page * PAGE, tag(page));
