@@ -16,14 +16,52 @@ pub const EXAMPLES: &str = "/examples";
 
 /// Builds packages for the guest; the folder of their programs.
 pub fn build(packages: &[&str], ui: &Ui) -> Result<PathBuf> {
-    let workspace = crate::workspace()?;
-    let target = workspace.join("target/guest");
     let step = ui.step("Building the guest's programs", 0);
+    let mut command = cargo("build")?;
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    run(&mut command, &packages.join(" and "))?;
+    step.done();
+    Ok(target_folder()?.join(TARGET).join("release"))
+}
+
+/// Builds the library's tour and the command's own tests; their names in the guest, and where they are.
+pub fn build_checks(ui: &Ui) -> Result<[(&'static str, PathBuf); 2]> {
+    let step = ui.step("Building the library's and the command's tests", 0);
+    let mut command = cargo("build")?;
+    command.args(["--package", "mapbuf", "--example", "tour"]);
+    run(&mut command, "the library's tour")?;
+    let release = target_folder()?.join(TARGET).join("release");
+    let mut command = cargo("test")?;
+    command.args(["--no-run", "--message-format=json"]);
+    command.args(["--package", "mapbuf-cli", "--test", "command"]);
+    let said = run(&mut command, "the command's tests")?;
+    // Its file's name has a hash in it.
+    let tests = said.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_test = message["target"]["kind"][0] == "test";
+        let program = message["executable"].as_str()?;
+        is_test.then(|| PathBuf::from(program))
+    });
+    let tests = tests.context("cargo has built no tests of the command")?;
+    step.done();
+    // `command` is a word of the shell's.
+    let tour = release.join("examples/tour");
+    Ok([("tour", tour), ("command-tests", tests)])
+}
+
+fn target_folder() -> Result<PathBuf> {
+    Ok(crate::workspace()?.join("target/guest"))
+}
+
+/// Cargo, for static programs.
+fn cargo(subcommand: &str) -> Result<Command> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
-        .current_dir(&workspace)
-        .args(["build", "--release", "--target", TARGET, "--target-dir"])
-        .arg(&target)
+        .current_dir(crate::workspace()?)
+        .args([subcommand, "--release", "--target", TARGET, "--target-dir"])
+        .arg(target_folder()?)
         .arg("--config")
         .arg(format!(
             "target.{TARGET}.rustflags=[\"-C\",\"target-feature=+crt-static\"]"
@@ -32,19 +70,19 @@ pub fn build(packages: &[&str], ui: &Ui) -> Result<PathBuf> {
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null());
-    for package in packages {
-        command.args(["--package", package]);
-    }
+    Ok(command)
+}
+
+/// Runs it; what it printed.
+fn run(command: &mut Command, what: &str) -> Result<String> {
     let output = command.output().context("cargo could not be started")?;
     if !output.status.success() {
         bail!(
-            "{} did not build:\n{}",
-            packages.join(" and "),
+            "{what} did not build:\n{}",
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    step.done();
-    Ok(target.join(TARGET).join("release"))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The guest's files.

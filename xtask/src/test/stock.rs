@@ -44,6 +44,7 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
     let tests = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-test");
     let command = kit.command()?;
     let examples = kit.examples()?;
+    let checks = guest::build_checks(&kit.ui)?;
     // The program is static and can say on the host which tests it has.
     let mut profiles = VecDeque::new();
     for profile in PROFILES {
@@ -71,6 +72,9 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         guest.program(&tests)?;
         for example in &examples {
             guest.example(example)?;
+        }
+        for (name, check) in &checks {
+            guest.copy(check, &Path::new(EXAMPLES).join(name))?;
         }
         job.env
             .insert("MAPBUF_EXAMPLES".into(), EXAMPLES.to_string());

@@ -34,6 +34,9 @@ pub const REGIONS: &[&str] = &["regions"];
 /// Run where any reason may be met.
 pub const REASONS: &[&str] = &["stock", "regions"];
 
+/// Run where allocations can be made to fail.
+pub const FAULTS: &[&str] = &["faults"];
+
 /// The table of a file's tests: profiles, seconds, then the functions.
 macro_rules! tests {
     ($module:literal: $( $profiles:ident, $seconds:literal: [ $($function:ident),* $(,)? ] );* $(;)?) => {
@@ -54,6 +57,7 @@ mod concurrent;
 mod cow;
 mod encoding;
 mod export;
+mod faults;
 mod fuzz;
 mod info;
 mod last_error;
@@ -65,6 +69,7 @@ pub mod module;
 mod names;
 mod nodes;
 mod peers;
+mod programs;
 mod protection;
 mod questions;
 pub mod reasons;
@@ -91,6 +96,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         info::TESTS,
         names::TESTS,
         export::TESTS,
+        faults::TESTS,
         limits::TESTS,
         zeroing::TESTS,
         sizes::TESTS,
@@ -100,6 +106,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         matrix::TESTS,
         traced::TESTS,
         peers::TESTS,
+        programs::TESTS,
         regions::TESTS,
         // Last: they look at what the others have met, or take the module away.
         reasons::TESTS,

@@ -73,7 +73,7 @@ fn a10_buffer_is_freed_at_any_time() -> Outcome {
 }
 
 /// Where the runner puts a C example.
-fn example(name: &str) -> Outcome<Command> {
+pub fn example(name: &str) -> Outcome<Command> {
     let folder = std::env::var("MAPBUF_EXAMPLES").unwrap_or_else(|_| "/examples".into());
     let path = Path::new(&folder).join(name);
     if !path.exists() {
@@ -82,7 +82,7 @@ fn example(name: &str) -> Outcome<Command> {
     Ok(Command::new(path))
 }
 
-fn run(mut command: Command) -> Outcome<String> {
+pub fn run(mut command: Command) -> Outcome<String> {
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complained = String::from_utf8_lossy(&output.stderr);
