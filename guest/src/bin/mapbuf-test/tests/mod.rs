@@ -34,8 +34,6 @@ pub const REGIONS: &[&str] = &["regions"];
 /// Run where any reason may be met.
 pub const REASONS: &[&str] = &["stock", "regions"];
 
-/// Run where allocations can be made to fail.
-pub const FAULTS: &[&str] = &["faults"];
 
 /// The table of a file's tests: profiles, seconds, then the functions.
 macro_rules! tests {
@@ -57,7 +55,6 @@ mod concurrent;
 mod cow;
 mod encoding;
 mod export;
-mod faults;
 mod fuzz;
 mod info;
 mod last_error;
@@ -96,7 +93,6 @@ pub fn all() -> impl Iterator<Item = Test> {
         info::TESTS,
         names::TESTS,
         export::TESTS,
-        faults::TESTS,
         limits::TESTS,
         zeroing::TESTS,
         sizes::TESTS,
