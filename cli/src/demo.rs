@@ -11,6 +11,7 @@ mod picture;
 mod question_a;
 mod question_b;
 mod refusals;
+mod regions;
 mod stage;
 mod unload;
 
@@ -62,6 +63,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         &["B5", "B6"],
         question_b::ways_out,
     );
+    demo.scene("Reserved physical ranges", &["A8", "A9"], regions::scene);
     demo.scene("Refusals, and what they say", &["B7"], refusals::scene);
     demo.scene("Everything is released", &["B8"], |demo| {
         unload::scene(demo, &before, args.module.as_deref())

@@ -13,6 +13,11 @@ use std::time::Duration;
 
 /// Where the demo writes its results in the guest.
 const RESULTS: &str = "/tmp/demo.json";
+/// A range of memory that the guest's kernel leaves alone, and what the module is told of it, and of a place where this
+/// machine has nothing.
+const RESERVED: &str = "memmap=2M$0x30000000";
+const REGIONS: &str = "regions=ring:0x30000000:1M:ram:probe,uncached:0x30100000:1M:ram:uc:probe,\
+                       hole:0x90000000:64K:ram:probe";
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Show what the driver does: get a kernel, build the module, boot, load it, run the demo.
@@ -36,9 +41,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         argv: vec!["mapbuf".into(), "demo".into()],
         ..Job::default()
     };
-    kit.load(&mut guest, &mut job, &modules, "")?;
+    kit.load(&mut guest, &mut job, &modules, REGIONS)?;
     guest.program(&kit.command()?)?;
-    job.unload.push("mapbuf".into());
     if std::io::stdout().is_terminal() {
         let (_, columns) = crate::terminal::size();
         job.env.insert("COLUMNS".into(), columns.to_string());
@@ -49,6 +53,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         job.fetch.push(RESULTS.into());
     }
     let mut machine = kit.machine();
+    machine.append.push(RESERVED.into());
     machine.timeout = Some(TIMEOUT);
     let step = ui.step("Booting", 0);
     let mut step = Some(step);

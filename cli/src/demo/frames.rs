@@ -1,7 +1,8 @@
 //! What the kernel's own page tables say: `/proc/self/pagemap` and `/proc/self/maps`.
 
-use mapbuf::{abi::ADDRESS_HIDDEN, Mapping, Segment};
+use mapbuf::{abi::ADDRESS_HIDDEN, Cache, Mapping, Segment};
 use procfs::process::{MMapPath, MemoryPageFlags, PageInfo, Process};
+use std::{fs::File, os::unix::fs::FileExt};
 
 /// A virtual page of a mapping, as the page tables have it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,4 +82,34 @@ pub fn mapped_ranges() -> Vec<(u64, u64)> {
         })
         .map(|map| map.address)
         .collect()
+}
+
+/// The first frame of a buffer, if frames are shown to us.
+pub fn first(segments: &[Segment]) -> Option<u64> {
+    let address = segments.first()?.physical_address;
+    (address != ADDRESS_HIDDEN).then(|| address / rustix::param::page_size() as u64)
+}
+
+/// The cache mode that the kernel has noted of a frame of RAM: on x86 in two bits of the page (`get_page_memtype` of
+/// `arch/x86/mm/pat/memtype.c`), which `/proc/kpageflags` shows as `KPF_ARCH` and `KPF_ARCH_2`.
+pub fn cache_of(frame: u64) -> Option<Cache> {
+    const ARCH: u64 = 1 << 38;
+    const ARCH_2: u64 = 1 << 41;
+    if !cfg!(target_arch = "x86_64") {
+        return None;
+    }
+    let mut bytes = [0; 8];
+    let file = File::open("/proc/kpageflags").ok()?;
+    file.read_exact_at(&mut bytes, frame * 8).ok()?;
+    match u64::from_ne_bytes(bytes) & (ARCH | ARCH_2) {
+        0 => Some(Cache::Cached),
+        ARCH => Some(Cache::WriteCombined),
+        ARCH_2 => Some(Cache::Uncached),
+        _ => None,
+    }
+}
+
+/// The name of a cache mode that may not be known.
+pub fn shown(cache: Option<Cache>) -> &'static str {
+    cache.map_or("something that it does not show", Cache::name)
 }

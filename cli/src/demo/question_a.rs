@@ -1,6 +1,7 @@
 //! Question A: a node that makes itself, a size that the user asks for, a buffer found by its id.
 
 use super::{
+    frames,
     kinds::{is_nobody, reason_of, shown, word},
     Demo,
 };
@@ -283,20 +284,44 @@ fn by_dma(demo: &mut Demo) -> mapbuf::Result<()> {
 fn uncached(demo: &mut Demo) -> mapbuf::Result<()> {
     let device = Device::open()?;
     let options = AllocOptions::new(Kind::Contiguous, 64 << 10).cache(Cache::Uncached);
-    let held = options
-        .alloc(&device)
-        .and_then(|buffer| both_views(&buffer, Method::Remap));
-    match held {
-        Ok(held) => {
-            let text = "uncached memory by remap_pfn_range: both views agree";
-            demo.check(&["A5"], held, text);
-            demo.not_yet(
-                "A5",
-                "which cache bits its entries have is seen from outside alone",
-            );
+    let buffer = match options.alloc(&device) {
+        Ok(buffer) => buffer,
+        Err(error) if error.reason() == Some(Reason::CacheRefused) => {
+            demo.not_yet("A5", &error.to_string());
+            return Ok(());
         }
-        Err(error) => demo.not_yet("A5", &error.to_string()),
-    }
+        Err(error) => return Err(error),
+    };
+    let text = "uncached memory by remap_pfn_range: both views agree";
+    let held = both_views(&buffer, Method::Remap)?;
+    demo.check(&["A5"], held, text);
+    let Some(frame) = frames::first(&buffer.segments()?) else {
+        demo.not_yet(
+            "A5",
+            "its frames are shown to root alone: see what the kernel calls them",
+        );
+        return Ok(());
+    };
+    // The entries of a mapping take over what the kernel has noted of the frame (`pfnmap_setup_cachemode`).
+    let noted = frames::cache_of(frame);
+    let text = format!(
+        "the kernel itself has the frame as {}",
+        frames::shown(noted)
+    );
+    demo.check(&["A5"], noted == Some(Cache::Uncached), &text);
+    let private = MapOptions::new()
+        .private()
+        .method(Method::Remap)
+        .map(&buffer);
+    demo.check(
+        &["A5"],
+        reason_of(private) == Some(Reason::CowNeedsCached),
+        "a private copy would be cached, and is refused: CowNeedsCached",
+    );
+    buffer.free()?;
+    let noted = frames::cache_of(frame);
+    let text = format!("and after it was freed, as {}", frames::shown(noted));
+    demo.check(&["A5"], noted == Some(Cache::Cached), &text);
     Ok(())
 }
 
