@@ -6,7 +6,7 @@
 //! with its holder.
 
 use crate::ui::Ui;
-use anyhow::{anyhow, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use rustix::fs::{flock, FlockOperation};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -94,7 +94,10 @@ impl Cache {
         let _ = fs::remove_file(self.log(name));
         if let Err(error) = make(&part) {
             let free = free_space(&folder);
-            let error = if free < NEARLY_FULL {
+            // Who could not write may have removed its part of a file by now.
+            let full =
+                free < NEARLY_FULL || format!("{error:#}").contains("No space left on device");
+            let error = if full {
                 anyhow!(
                     "the disk that holds {} is full ({} MiB left; the kit takes about 6 GiB in all; \
                      XDG_CACHE_HOME can name another place)\n{error:#}",
@@ -116,6 +119,18 @@ impl Cache {
         fs::rename(&part, &whole)
             .with_context(|| format!("{} cannot be renamed", part.display()))?;
         Ok(whole)
+    }
+
+    /// Fails when less than so many MiB can be written, before minutes are spent on it.
+    pub fn require(&self, mebibytes: u64) -> Result<()> {
+        let free = free_space(&self.root) >> 20;
+        if free < mebibytes {
+            bail!(
+                "{mebibytes} MiB are needed for this, and {free} MiB are free; XDG_CACHE_HOME can name another place than {}",
+                self.root.display()
+            );
+        }
+        Ok(())
     }
 
     /// Takes a lock by name, waiting for the run that has it.

@@ -7,6 +7,7 @@ use crate::ui::{Step, Ui};
 use anyhow::{bail, Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -93,6 +94,7 @@ pub fn toolchain(cache: &Cache, ui: &Ui) -> Result<Root> {
     let name = toolchain_name();
     let path = cache.entry("roots", &name, |part| {
         let log = cache.log(&name);
+        cache.require(3500)?;
         let step = ui.step("Making a Debian userland with the compilers", 1300);
         let tar = part.join("root.tar");
         mmdebstrap(&step, &log, &tar, &TOOLCHAIN, &[])?;
@@ -111,7 +113,11 @@ pub fn mmdebstrap(
     packages: &[&str],
     hooks: &[String],
 ) -> Result<()> {
-    let mut command = Command::new("mmdebstrap");
+    // When it fails it hangs up its whole process group, which must not be the caller's; then an interrupt from the
+    // terminal does not reach it either, so it is told when the caller dies.
+    let mut command = Command::new("setpriv");
+    command.process_group(0);
+    command.args(["--pdeathsig", "TERM", "mmdebstrap"]);
     command.arg("--variant=apt");
     command.arg(format!("--include={}", packages.join(",")));
     for hook in hooks {
@@ -141,8 +147,9 @@ pub fn mmdebstrap(
             ));
         }
     }
-    // A caller's private temporary folder may be closed to the users that apt and mmdebstrap become.
-    command.env_remove("TMPDIR");
+    // A caller's private temporary folder may be closed to the users that apt and mmdebstrap become, and /tmp may be
+    // in memory.
+    command.env("TMPDIR", "/var/tmp");
     step.run(&mut command, log)?;
     Ok(())
 }

@@ -81,6 +81,56 @@ pub fn ensure(ui: &Ui) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    install(ui, &missing)?;
+    let missing = self::missing();
+    if !missing.is_empty() {
+        bail!(
+            "these packages were installed, and yet what they should bring is not found: {}",
+            missing.join(" ")
+        );
+    }
+    Ok(())
+}
+
+/// Has `cargo fmt` and `cargo clippy`, which a distribution's `cargo` comes without.
+pub fn ensure_lints(ui: &Ui) -> Result<()> {
+    let lints = [
+        ("fmt", "rustfmt", "rustfmt"),
+        ("clippy", "clippy", "rust-clippy"),
+    ];
+    let missing: Vec<_> = lints
+        .into_iter()
+        .filter(|(command, ..)| !works(cargo().args([command, "--version"])))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if find("rustup").is_some() {
+        let components: Vec<_> = missing.iter().map(|(_, component, _)| *component).collect();
+        ui.note(format!("+ rustup component add {}", components.join(" ")));
+        if works(
+            Command::new("rustup")
+                .args(["component", "add"])
+                .args(components),
+        ) {
+            return Ok(());
+        }
+    }
+    let packages: Vec<_> = missing.iter().map(|(.., package)| *package).collect();
+    install(ui, &packages)
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn works(command: &mut Command) -> bool {
+    let output = command.stdin(Stdio::null()).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// Installs packages, after saying so.
+fn install(ui: &Ui, missing: &[&str]) -> Result<()> {
     let packages = missing.join(" ");
     let by_hand = format!("apt-get install --no-install-recommends {packages}");
     if find("apt-get").is_none() {
@@ -100,18 +150,11 @@ pub fn ensure(ui: &Ui) -> Result<()> {
     ));
     // Lists may be old or not there; a failure to update shows itself when the packages are not found.
     let _ = apt(ui, prefix, &["update", "-q"]);
-    let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
-    install.extend(&missing);
-    if !apt(ui, prefix, &install)? {
+    let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
+    arguments.extend(missing);
+    if !apt(ui, prefix, &arguments)? {
         bail!(
             "these packages are missing and could not be installed: {packages}\nAs root: {by_hand}"
-        );
-    }
-    let missing = self::missing();
-    if !missing.is_empty() {
-        bail!(
-            "these packages were installed, and yet what they should bring is not found: {}",
-            missing.join(" ")
         );
     }
     Ok(())

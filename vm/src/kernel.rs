@@ -123,6 +123,7 @@ impl Kernel {
         let name = format!("{}.{RECIPE}", identity.release);
         cache.entry("kernels", &name, |part| {
             let log = cache.log(&name);
+            cache.require(3000)?;
             let step = ui.step("Downloading its packages", 0);
             let debs = apt.download(&identity.packages(), &step, &log)?;
             step.done();

@@ -74,6 +74,9 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let kit = Kit::open(&ui)?;
     let filter = arguments.filter.as_deref();
     if !arguments.stock && arguments.profile.is_empty() {
+        if filter.is_none() {
+            mapbuf_vm::host::ensure_lints(&ui)?;
+        }
         tally.add(host::run(&kit, filter, arguments.driver.as_deref(), &logs)?);
     }
     let mut profiles = arguments.profile.clone();
