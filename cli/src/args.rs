@@ -1,6 +1,11 @@
 //! The command line, and the help that teaches it.
 
-use crate::{commands::probe::ProbeArgs, hex::Bytes, matrix::MatrixArgs};
+use crate::{
+    commands::probe::ProbeArgs,
+    diagnose::{DiagnoseArgs, StubArgs, STUB},
+    hex::Bytes,
+    matrix::MatrixArgs,
+};
 use clap::{ArgGroup, Args as Group, Parser, Subcommand, ValueEnum};
 use mapbuf::{Cache, Kind};
 use std::path::{Path, PathBuf};
@@ -59,6 +64,9 @@ pub enum Command {
     Explain(ExplainArgs),
     Matrix(MatrixArgs),
     Probe(ProbeArgs),
+    Diagnose(DiagnoseArgs),
+    #[command(name = STUB, hide = true)]
+    DiagnosedProgram(StubArgs),
 }
 
 impl Command {
@@ -76,6 +84,7 @@ impl Command {
             | Self::Explain(ExplainArgs { output, .. })
             | Self::Matrix(MatrixArgs { output, .. })
             | Self::Probe(ProbeArgs { output, .. }) => output.json,
+            Self::Diagnose(_) | Self::DiagnosedProgram(_) => false,
             Self::Demo(args) => args.json.as_deref() == Some(Path::new("-")),
         }
     }

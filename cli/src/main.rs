@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod demo;
+mod diagnose;
 mod failure;
 mod hex;
 mod holders;
@@ -18,6 +19,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.command.json();
     let result = match args.command {
+        Command::Diagnose(args) => {
+            return diagnose::run(&args).unwrap_or_else(|failure| failure.report(false));
+        }
+        Command::DiagnosedProgram(args) => return diagnose::become_program(&args),
         Command::Create(args) => commands::create::run(&args),
         Command::Remove(args) => commands::remove::run(&args),
         Command::List(args) => commands::list::run(&args),

@@ -1,0 +1,154 @@
+//! `mapbuf diagnose`: runs any program against any driver, watches what the kernel does underneath, and says what
+//! went wrong.
+//!
+//! Probes record what the mapping functions return ([`tracefs`]), the program is traced so that its memory map can be
+//! seen when a signal comes ([`tracee`]); both are put together ([`history`]) and compared with what is known to go
+//! wrong ([`causes`]).
+
+mod causes;
+mod history;
+mod iomem;
+mod report;
+mod trace;
+mod tracee;
+mod tracefs;
+
+use crate::failure::Failure;
+use clap::Args as Group;
+use history::History;
+use iomem::Iomem;
+use report::Report;
+use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
+
+/// The subcommand that becomes the program.
+pub const STUB: &str = "diagnosed-program";
+/// The status of a run that could not be watched, as `env` and `timeout` have it.
+const NOT_WATCHED: u8 = 125;
+
+/// Run a program, watch what the kernel does for its mmaps, and say what went wrong
+///
+/// Works with any driver. It needs root (probes of kernel functions, in an instance of tracefs of its own that is
+/// removed again). The program's output and exit status stay its own (a signal N is 128 + N); the diagnosis goes to
+/// standard error. 125: it could not be watched; 126: not executable; 127: not found.
+#[derive(Debug, Group)]
+#[command(after_long_help = "Examples:
+  mapbuf diagnose -- ./my-program /dev/maps0
+  mapbuf diagnose --json --output why.json -- ./my-program
+  mapbuf diagnose --trace events.txt -- ./my-program     (the raw events, too)")]
+pub struct DiagnoseArgs {
+    /// Say it in JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write the diagnosis to this file instead of standard error
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Keep what the probes recorded
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "PROGRAM"
+    )]
+    command: Vec<OsString>,
+}
+
+/// The program that is diagnosed, before it is executed.
+#[derive(Debug, Group)]
+pub struct StubArgs {
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// Why a program cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Not root, or not root of everything.
+    #[error("watching the kernel needs root (CAP_SYS_ADMIN, and CAP_SYS_PTRACE for the program): sudo mapbuf diagnose -- …")]
+    Privilege,
+    /// The kernel is locked down.
+    #[error("kernel lockdown (secure boot) forbids probes of kernel functions, to root too; boot without secure boot, or \
+             run the program in a virtual machine (cargo xtask vm) to have it diagnosed")]
+    Lockdown,
+    /// Not mounted, or not built.
+    #[error("there is no tracefs with dynamic_events at /sys/kernel/tracing; mount it (mount -t tracefs tracefs \
+             /sys/kernel/tracing); the kernel needs CONFIG_FPROBE_EVENTS or CONFIG_KPROBE_EVENTS")]
+    NoTracefs,
+    /// tracefs says no.
+    #[error("tracefs refused {what}: {error}; see /sys/kernel/tracing/error_log")]
+    Tracefs {
+        /// What was tried.
+        what: String,
+        /// What it answered.
+        error: String,
+    },
+    /// The program.
+    #[error("the program could not be started: {0}")]
+    Start(String),
+}
+
+/// Runs the command; the exit status is the program's.
+pub fn run(args: &DiagnoseArgs) -> Result<ExitCode, Failure> {
+    match watch(args) {
+        Ok(status) => Ok(ExitCode::from(status)),
+        Err(Stopped::Problem(problem)) => {
+            anstream::eprintln!("mapbuf: {problem}");
+            Ok(ExitCode::from(NOT_WATCHED))
+        }
+        Err(Stopped::Failure(failure)) => Err(failure),
+    }
+}
+
+/// Becomes the program.
+pub fn become_program(args: &StubArgs) -> ExitCode {
+    ExitCode::from(tracee::become_program(&args.command))
+}
+
+enum Stopped {
+    Problem(Problem),
+    Failure(Failure),
+}
+
+impl From<Problem> for Stopped {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
+    let signals = tracee::hold_signals()?;
+    let tracer = tracefs::Tracer::new()?;
+    let tracee = tracee::Tracee::new(&args.command, STUB, signals)?;
+    let recording = tracer.watch(tracee.id())?;
+    let life = tracee.run()?;
+    let text = recording.finish();
+    let lost = tracer.lost();
+    drop(tracer);
+    let keep = |path: &PathBuf, text: &str| {
+        fs::write(path, text).map_err(|source| {
+            Stopped::Failure(Failure::File {
+                path: path.clone(),
+                source,
+            })
+        })
+    };
+    if let Some(path) = &args.trace {
+        keep(path, &text)?;
+    }
+    let history = History::of(&trace::parse(&text));
+    let iomem = Iomem::read();
+    let findings = causes::find(&history, &life, &iomem);
+    let report = Report::new(&args.command, &life, &history, &iomem, findings, lost);
+    let text = if args.json {
+        report.to_json()
+    } else {
+        report.to_string()
+    };
+    match &args.output {
+        Some(path) => keep(path, &anstream::adapter::strip_str(&text).to_string())?,
+        None => anstream::eprint!("{text}"),
+    }
+    Ok(life.status)
+}

@@ -1,0 +1,239 @@
+//! Lines of `trace_pipe`, read.
+
+use std::collections::BTreeMap;
+
+/// An event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The thread.
+    pub thread: i32,
+    /// When, in microseconds.
+    pub time: u64,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A system call begins.
+    Enter {
+        /// Its number.
+        number: u64,
+        /// Its arguments.
+        arguments: Vec<u64>,
+    },
+    /// A system call ends.
+    Exit {
+        /// Its number.
+        number: u64,
+        /// Its result.
+        result: i64,
+    },
+    /// A function that is watched returned, or, for those whose event's name says so, began.
+    Call(Call),
+    /// A run of pages went back to the page allocator.
+    Free {
+        /// Its first frame.
+        pfn: u64,
+        /// How many frames there are.
+        pages: u64,
+    },
+    /// A thread ends, and still has its memory.
+    End,
+}
+
+/// A call of a watched function.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Call {
+    /// The event's name: the function's.
+    pub function: String,
+    /// Where it was called from: `symbol+offset [module]`.
+    pub caller: String,
+    /// What was recorded.
+    pub fields: BTreeMap<String, String>,
+}
+
+impl Call {
+    /// A number that was recorded; a result is negative as the kernel has it.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        number(self.fields.get(name)?)
+    }
+
+    /// The same, 0 where it is missing.
+    pub fn get(&self, name: &str) -> u64 {
+        self.number(name).unwrap_or(0)
+    }
+
+    /// What the function returned.
+    pub fn result(&self) -> i64 {
+        self.fields
+            .get("ret")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| i64::from_ne_bytes(self.get("ret").to_ne_bytes()))
+    }
+
+    /// A symbol or text that was recorded; `None` where the kernel could not read it.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let text = self.fields.get(name)?.trim_matches('"');
+        (!text.is_empty() && text != "(fault)").then_some(text)
+    }
+
+    /// The function that called, if it is a module's.
+    pub fn module_function(&self) -> Option<String> {
+        self.caller.contains('[').then(|| symbol(&self.caller))
+    }
+}
+
+/// `my_mmap+0x45/0x90 [maps]` without the offset.
+pub fn symbol(text: &str) -> String {
+    let (name, rest) = text.split_once('+').unwrap_or((text, ""));
+    match rest.split_once('[') {
+        Some((_, module)) => format!("{name} [{}", module.trim()),
+        None => name.to_owned(),
+    }
+}
+
+/// All events, in the order of their time.
+pub fn parse(text: &str) -> Vec<Event> {
+    let mut events: Vec<_> = text.lines().filter_map(line).collect();
+    // Buffers of several processors are read one after the other. What has the same time stays as it is.
+    events.sort_by_key(|event| event.time);
+    events
+}
+
+/// `  name-123   [001]   12.345678: event: text`; the name may have anything in it.
+fn line(line: &str) -> Option<Event> {
+    let bracket = line
+        .match_indices(" [")
+        .map(|(at, _)| at)
+        .find(|&at| line.get(at + 5..at + 6) == Some("]"))?;
+    let (task, rest) = line.split_at(bracket);
+    let thread = task.trim_end().rsplit_once('-')?.1.parse().ok()?;
+    let rest = rest.get(6..)?;
+    let (time, rest) = rest.split_once(": ")?;
+    let time = time.split_whitespace().last()?;
+    let (seconds, micros) = time.split_once('.')?;
+    let time = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
+    let (name, text) = rest.split_once(": ")?;
+    let what = match name {
+        "sys_enter" => {
+            let (number, arguments) = text.strip_prefix("NR ")?.split_once(" (")?;
+            What::Enter {
+                number: number.parse().ok()?,
+                arguments: arguments
+                    .trim_end()
+                    .trim_end_matches(')')
+                    .split(", ")
+                    .filter_map(|word| u64::from_str_radix(word, 16).ok())
+                    .collect(),
+            }
+        }
+        "sys_exit" => {
+            let (number, result) = text.strip_prefix("NR ")?.split_once(" = ")?;
+            What::Exit {
+                number: number.parse().ok()?,
+                result: result.trim().parse().ok()?,
+            }
+        }
+        "mm_page_free" => {
+            let fields = fields(text);
+            let order = fields.get("order").and_then(|text| number(text))?;
+            What::Free {
+                pfn: number(fields.get("pfn")?)?,
+                pages: 1_u64.checked_shl(u32::try_from(order).ok()?)?,
+            }
+        }
+        "sched_process_exit" => What::End,
+        function => {
+            let (place, rest) = text.strip_prefix('(')?.split_once(')')?;
+            What::Call(Call {
+                function: function.to_owned(),
+                caller: place.split(" <- ").next()?.to_owned(),
+                fields: fields(rest),
+            })
+        }
+    };
+    Some(Event { thread, time, what })
+}
+
+/// `a=1 b=symbol+0x0/0x5 [module] c="two words"`
+fn fields(text: &str) -> BTreeMap<String, String> {
+    let mut fields = BTreeMap::new();
+    let mut last: Option<String> = None;
+    for word in text.split(' ') {
+        match word.split_once('=') {
+            Some((name, value)) if !name.is_empty() => {
+                fields.insert(name.to_owned(), value.to_owned());
+                last = Some(name.to_owned());
+            }
+            _ => {
+                if let Some(value) = last.as_ref().and_then(|name| fields.get_mut(name)) {
+                    value.push(' ');
+                    value.push_str(word);
+                }
+            }
+        }
+    }
+    for value in fields.values_mut() {
+        value.truncate(value.trim_end().len());
+    }
+    fields
+}
+
+fn number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text
+            .parse()
+            .ok()
+            .or_else(|| Some(u64::from_ne_bytes(text.parse::<i64>().ok()?.to_ne_bytes()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_kernel_are_read() {
+        let text = "        my-prog [a]-110   [001]    12.934903: sys_enter: NR 9 (0, 10000, 3, 1, 3, 100100000)\n\
+            x-110  [000] ...1.  12.9: bad\n\
+            prog-110     [001] ...1.    12.983938: remap_pfn_range: (my_mmap+0x48a/0x670 [maps] <- remap_pfn_range) \
+            addr=0x7000 pfn=0x10 size=0x1000 ret=-22 flags=0xfb\n\
+            prog-110     [001]    12.984009: sys_exit: NR 9 = -2\n\
+            prog-110     [001]    12.99: mm_page_free: page=000000007c pfn=0x4027 order=2\n\
+            prog-110     [001]    12.983000: mmap_region: (do_mmap+0x1/0x2 <- mmap_region) ret=0x7fff mmap=f+0x0/0x2 [m] name=\"a b\"\n";
+        let events = parse(text);
+        assert_eq!(events.len(), 5);
+        assert_eq!(
+            events[0].what,
+            What::Free {
+                pfn: 0x4027,
+                pages: 4
+            },
+            "99 microseconds"
+        );
+        let What::Call(region) = &events[2].what else {
+            panic!("{events:?}")
+        };
+        assert_eq!(region.text("name"), Some("a b"));
+        assert_eq!(region.text("mmap").map(symbol).as_deref(), Some("f [m]"));
+        let What::Call(call) = &events[3].what else {
+            panic!("{events:?}")
+        };
+        assert_eq!(call.module_function().as_deref(), Some("my_mmap [maps]"));
+        assert_eq!((call.result(), call.get("flags")), (-22, 0xfb));
+        assert!(
+            matches!(&events[1].what, What::Enter { number: 9, arguments } if arguments.len() == 6)
+        );
+        assert_eq!(
+            events[4].what,
+            What::Exit {
+                number: 9,
+                result: -2
+            }
+        );
+    }
+}

@@ -1,0 +1,318 @@
+//! The program, from its first instruction to its end: it is traced so that the memory map can be seen at the moment
+//! of a signal.
+
+use super::Problem;
+use nix::{
+    sys::{
+        ptrace::{self, Options},
+        signal::{self, SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::Pid,
+};
+use serde::Serialize;
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::process::CommandExt,
+    process::{Child, Command},
+};
+
+/// `SI_KERNEL`: the terminal sent it, to the program as well.
+const SI_KERNEL: i32 = 0x80;
+/// `PTRACE_EVENT_STOP`, `include/uapi/linux/ptrace.h`.
+const EVENT_STOP: i32 = 128;
+/// What the stub exits with when there is no such program, as a shell does.
+pub const NOT_FOUND: u8 = 127;
+/// The same, when it cannot be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+
+/// A mapping as `/proc/PID/smaps` shows it.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Vma {
+    /// Its first byte.
+    pub start: u64,
+    /// The byte behind its last.
+    pub end: u64,
+    /// `rw-p` and the like.
+    pub permissions: String,
+    /// The file's path, or what stands in its place.
+    pub path: String,
+    /// The two-letter flags.
+    pub flags: Vec<String>,
+}
+
+/// A SIGSEGV or SIGBUS that the kernel sent.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fault {
+    /// Whose.
+    pub pid: i32,
+    /// Its name.
+    pub signal: &'static str,
+    /// Why, as in `siginfo_t`.
+    pub code: i32,
+    /// Where.
+    pub address: u64,
+    /// The mapping that this address is in.
+    pub vma: Option<Vma>,
+}
+
+/// How the program went.
+#[derive(Debug, Default)]
+pub struct Life {
+    /// What a shell would say.
+    pub status: u8,
+    /// The signal that ended it.
+    pub killed_by: Option<i32>,
+    /// In their order.
+    pub faults: Vec<Fault>,
+}
+
+/// The program, stopped before it is executed.
+pub struct Tracee {
+    child: Child,
+    pid: Pid,
+    signals: SignalFd,
+}
+
+/// Becomes the program, after a stop in which the tracer takes hold of it.
+pub fn become_program(command: &[OsString]) -> u8 {
+    let failed = signal::raise(Signal::SIGSTOP).and_then(|()| SigSet::empty().thread_set_mask());
+    let Some((program, arguments)) = command.split_first() else {
+        return NOT_FOUND;
+    };
+    let error = match failed {
+        Ok(()) => Command::new(program).args(arguments).exec(),
+        Err(errno) => errno.into(),
+    };
+    anstream::eprintln!("mapbuf: {}: {error}", program.to_string_lossy());
+    match error.kind() {
+        std::io::ErrorKind::NotFound => NOT_FOUND,
+        _ => NOT_EXECUTABLE,
+    }
+}
+
+/// From here on no signal ends this process before it has cleaned up. To be called before there are other threads:
+/// they inherit it.
+pub fn hold_signals() -> Result<SignalFd, Problem> {
+    let mut set = SigSet::empty();
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
+        set.add(signal);
+    }
+    set.thread_block().map_err(problem)?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).map_err(problem)
+}
+
+impl Tracee {
+    /// Starts the stub, and takes hold of it.
+    pub fn new(command: &[OsString], stub: &str, signals: SignalFd) -> Result<Self, Problem> {
+        let child = Command::new("/proc/self/exe")
+            .arg(stub)
+            .arg("--")
+            .args(command)
+            .spawn()
+            .map_err(|error| Problem::Start(error.to_string()))?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+        let tracee = Self {
+            child,
+            pid,
+            signals,
+        };
+        tracee.seize()?;
+        Ok(tracee)
+    }
+
+    fn seize(&self) -> Result<(), Problem> {
+        let stopped =
+            nix::sys::wait::waitpid(self.pid, Some(nix::sys::wait::WaitPidFlag::WUNTRACED));
+        stopped.map_err(problem)?;
+        ptrace::seize(
+            self.pid,
+            Options::PTRACE_O_TRACEFORK
+                | Options::PTRACE_O_TRACEVFORK
+                | Options::PTRACE_O_TRACECLONE
+                | Options::PTRACE_O_TRACEEXEC
+                | Options::PTRACE_O_EXITKILL,
+        )
+        .map_err(|errno| match errno {
+            nix::errno::Errno::EPERM if !rustix::process::geteuid().is_root() => Problem::Privilege,
+            errno => Problem::Start(format!("it cannot be traced (PTRACE_SEIZE): {errno}")),
+        })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs it to its end. A signal that somebody sends to us is the program's.
+    pub fn run(self) -> Result<Life, Problem> {
+        let mut life = Life::default();
+        signal::kill(self.pid, Signal::SIGCONT).map_err(problem)?;
+        loop {
+            if self.collect(&mut life) {
+                return Ok(life);
+            }
+            let Ok(Some(info)) = self.signals.read_signal() else {
+                continue;
+            };
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            if number != Signal::SIGCHLD as i32 && info.ssi_code != SI_KERNEL {
+                if let Ok(signal) = Signal::try_from(number) {
+                    // It may have ended this moment.
+                    let _ = signal::kill(self.pid, signal);
+                }
+            }
+        }
+    }
+
+    /// Handles every change of state that there is; whether the program has ended.
+    fn collect(&self, life: &mut Life) -> bool {
+        while let Some((pid, status)) = raw::wait_any() {
+            if raw::exited(status).is_some() || raw::signaled(status).is_some() {
+                if pid == self.pid.as_raw() {
+                    life.killed_by = raw::signaled(status);
+                    let code = raw::exited(status).or(life.killed_by.map(|signal| 128 + signal));
+                    life.status = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255);
+                    return true;
+                }
+                continue;
+            }
+            let (signal, event) = (raw::stop_signal(status), raw::event(status));
+            let deliver = match event {
+                0 => {
+                    self.look(pid, signal, life);
+                    signal
+                }
+                // A group stop is not kept up: the program goes on.
+                EVENT_STOP => 0,
+                _ => 0,
+            };
+            raw::go_on(pid, deliver);
+        }
+        false
+    }
+
+    fn look(&self, pid: i32, signal: i32, life: &mut Life) {
+        let name = match Signal::try_from(signal) {
+            Ok(signal @ (Signal::SIGSEGV | Signal::SIGBUS)) => signal.as_str(),
+            _ => return,
+        };
+        let Ok(info) = ptrace::getsiginfo(Pid::from_raw(pid)) else {
+            return;
+        };
+        // Sent by a process, not by a fault.
+        if info.si_code <= 0 || info.si_code == SI_KERNEL {
+            return;
+        }
+        let address = raw::fault_address(&info);
+        life.faults.push(Fault {
+            pid,
+            signal: name,
+            code: info.si_code,
+            address,
+            vma: vma_at(pid, address),
+        });
+    }
+}
+
+/// The mapping of a process that an address is in.
+fn vma_at(pid: i32, address: u64) -> Option<Vma> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
+    let mut found = None;
+    for line in text.lines() {
+        if let Some(vma) = header(line) {
+            if found.is_some() {
+                break;
+            }
+            found = (vma.start <= address && address < vma.end).then_some(vma);
+        } else if let (Some(vma), Some(flags)) = (&mut found, line.strip_prefix("VmFlags:")) {
+            vma.flags = flags.split_whitespace().map(str::to_owned).collect();
+        }
+    }
+    found
+}
+
+/// The first line of a mapping in `smaps`.
+fn header(line: &str) -> Option<Vma> {
+    let (range, rest) = line.split_once(' ')?;
+    let (start, end) = range.split_once('-')?;
+    let mut words = rest.splitn(5, ' ');
+    Some(Vma {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        permissions: words.next()?.to_owned(),
+        path: words.nth(3).unwrap_or_default().trim().to_owned(),
+        flags: Vec::new(),
+    })
+}
+
+fn problem(errno: nix::errno::Errno) -> Problem {
+    Problem::Start(errno.to_string())
+}
+
+/// What nix leaves out: real-time signals, which its types cannot hold, and a field of a union.
+mod raw {
+    use nix::libc;
+
+    /// A change of state of any process or thread that we trace, if there is one.
+    pub fn wait_any() -> Option<(i32, i32)> {
+        let mut status = 0;
+        // SAFETY: `status` is a valid place for the result for as long as the call takes.
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG | libc::__WALL) };
+        (pid > 0).then_some((pid, status))
+    }
+
+    /// Lets a stopped thread go on, with a signal or without (0). One that was killed meanwhile is gone: no failure.
+    pub fn go_on(pid: i32, signal: i32) {
+        let no_address = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: PTRACE_CONT reads and writes no memory of ours.
+        unsafe { libc::ptrace(libc::PTRACE_CONT, pid, no_address, i64::from(signal)) };
+    }
+
+    /// Where a fault was.
+    pub fn fault_address(info: &libc::siginfo_t) -> u64 {
+        // SAFETY: the caller looked at the signal and its code: for a fault the kernel fills in this part of the union,
+        // and any bytes are a valid pointer value.
+        let address = unsafe { info.si_addr() };
+        address as u64
+    }
+
+    pub fn exited(status: i32) -> Option<i32> {
+        libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
+    }
+
+    pub fn signaled(status: i32) -> Option<i32> {
+        libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status))
+    }
+
+    pub fn stop_signal(status: i32) -> i32 {
+        libc::WSTOPSIG(status)
+    }
+
+    pub fn event(status: i32) -> i32 {
+        (status >> 16) & 0xff
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_of_a_mapping_is_read() {
+        let vma = header("7f00-8000 rw-s 00001000 00:06 12     /dev/my node").unwrap();
+        assert_eq!((vma.start, vma.end), (0x7f00, 0x8000));
+        assert_eq!(
+            (vma.permissions.as_str(), vma.path.as_str()),
+            ("rw-s", "/dev/my node")
+        );
+        assert_eq!(header("Rss:   4 kB"), None);
+    }
+}
