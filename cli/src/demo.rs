@@ -7,6 +7,7 @@ mod charset;
 mod frames;
 mod kinds;
 mod ledger;
+mod overview;
 mod picture;
 mod question_a;
 mod question_b;
@@ -64,6 +65,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         question_b::ways_out,
     );
     demo.scene("Reserved physical ranges", &["A8", "A9"], regions::scene);
+    demo.scene("Every way to map", &["A12"], overview::scene);
     demo.scene("Refusals, and what they say", &["B7"], refusals::scene);
     demo.scene("Everything is released", &["B8"], |demo| {
         unload::scene(demo, &before, args.module.as_deref())

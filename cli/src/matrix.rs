@@ -14,7 +14,7 @@ mod trial;
 
 use crate::{args::OutputArgs, failure::Failure, output};
 use clap::Args as Group;
-use mapbuf::{Cache, Device, Kind, Method};
+use mapbuf::{Cache, Device, Kind, Method, Reason};
 use mapbuf_policy::plan::{decide, Request, Sharing};
 use report::{Answer, Cell, Report};
 use rights::Rights;
@@ -44,6 +44,9 @@ pub struct MatrixArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 }
+
+/// The kinds that are had by asking for them.
+const ALLOCATED: [Kind; 4] = [Kind::Vmalloc, Kind::Pages, Kind::Contiguous, Kind::Coherent];
 
 fn kind(name: &str) -> Result<Kind, String> {
     Kind::from_name(name).ok_or_else(|| {
@@ -85,6 +88,76 @@ pub fn run(args: &MatrixArgs) -> Result<(), Failure> {
         0 => Ok(()),
         differ => Err(Failure::Differs(differ)),
     }
+}
+
+/// What came of one way, for an overview.
+pub struct Outcome {
+    pub kind: Kind,
+    pub method: Method,
+    pub maps: bool,
+    pub reason: Option<Reason>,
+}
+
+/// What came of all ways with cached memory.
+pub struct Overview {
+    pub outcomes: Vec<Outcome>,
+    pub differ: usize,
+    /// Why some memory could not be tried.
+    pub left_out: Option<mapbuf::Error>,
+}
+
+/// Whether there was too little memory, which is nobody's fault.
+fn is_shortage(error: &mapbuf::Error) -> bool {
+    use Reason::*;
+    let short = [
+        OverLimit,
+        OverUserLimit,
+        OutOfMemory,
+        NoContiguousMemory,
+        NoCoherentMemory,
+    ];
+    error.reason().is_some_and(|reason| short.contains(&reason))
+}
+
+/// Tries every way to map cached memory; `None` for somebody who may not see where memory lies.
+pub fn overview() -> Result<Option<Overview>, Failure> {
+    let Ok(rights) = Rights::of_administrator() else {
+        return Ok(None);
+    };
+    let device = Device::open()?;
+    let mut report = Report::default();
+    let mut left_out = None;
+    for kind in ALLOCATED {
+        for shape in subjects::shapes(kind, Cache::Cached) {
+            match subjects::allocate(&device, kind, Cache::Cached, shape) {
+                Ok(Ok(subject)) => try_subject(&rights, &subject, &mut report)?,
+                Ok(Err(_)) => {}
+                Err(Failure::Driver(error)) if is_shortage(&error) => left_out = Some(error),
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+    for subject in subjects::regions(&device, &[])? {
+        try_subject(&rights, &subject, &mut report)?;
+        subject.restore()?;
+    }
+    Ok(Some(Overview {
+        left_out,
+        differ: report.differ(),
+        outcomes: report
+            .cells
+            .iter()
+            .map(|cell| Outcome {
+                kind: cell.kind,
+                method: cell.method(),
+                maps: matches!(cell.driver, Answer::Maps { .. }),
+                reason: match &cell.driver {
+                    Answer::Refused(refusal) => Some(refusal.reason),
+                    _ => None,
+                },
+            })
+            .collect(),
+    }))
 }
 
 /// Every request for a part of a buffer: method × sharing × with and without CAP_SYS_ADMIN.
