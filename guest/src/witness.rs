@@ -338,30 +338,64 @@ pub struct Cell {
     pub method: Method,
     /// Shared or private.
     pub sharing: Sharing,
+    /// The first page of the part that is mapped; the last one is the buffer's.
+    pub first: u64,
 }
+
+/// Where a part begins that is mapped beside the whole: at no place where a huge entry could.
+const PART: u64 = 5;
 
 impl Cell {
     /// Its name in the results.
     pub fn name(&self) -> String {
+        let part = match self.first {
+            0 => String::new(),
+            first => format!("/from-page-{first}"),
+        };
         format!(
-            "witness::{}/{}/{}/{}",
+            "witness::{}/{}/{}/{}{part}",
             self.memory.name,
             self.cache.name(),
             self.method.name(),
             self.sharing.name()
         )
     }
+
+    /// Whether it must map, whatever the table says.
+    pub fn must_map(&self) -> bool {
+        /// Pages that a huge entry shows.
+        const HUGE: u64 = 512;
+        // A part that begins at no huge entry's place needs another one behind it.
+        let huge = self.method != Method::FaultHuge
+            || self.first.next_multiple_of(HUGE) + HUGE <= self.memory.pages;
+        self.sharing != Sharing::PrivateWritable && self.memory.must.contains(&self.method) && huge
+    }
+
+    /// The pages that are touched, as they are counted in the buffer.
+    pub fn touched(&self) -> impl Iterator<Item = u64> {
+        (self.first..self.memory.pages).step_by(self.memory.step as usize)
+    }
+
+    /// How many pages are mapped.
+    pub fn pages(&self) -> u64 {
+        self.memory.pages - self.first
+    }
 }
 
 /// The ways to map one buffer.
 pub fn cells(memory: &'static Memory, cache: Cache) -> impl Iterator<Item = Cell> {
+    let cell = move |method, sharing, first| Cell {
+        memory,
+        cache,
+        method,
+        sharing,
+        first,
+    };
     memory.methods.iter().flat_map(move |&method| {
-        Sharing::ALL.into_iter().map(move |sharing| Cell {
-            memory,
-            cache,
-            method,
-            sharing,
-        })
+        let whole = Sharing::ALL.map(|sharing| cell(method, sharing, 0));
+        // A part has the frames that belong there, and huge entries where its address allows them.
+        let part = (memory.step == 1).then(|| cell(method, Sharing::Shared, PART));
+        whole.into_iter().chain(part)
     })
 }
 
@@ -380,6 +414,7 @@ pub fn held(memory: &'static Memory, cache: Cache) -> Cell {
         cache,
         method: memory.methods[0],
         sharing: Sharing::Shared,
+        first: 0,
     }
 }
 
@@ -481,7 +516,7 @@ pub enum Touched {
     Copied,
 }
 
-/// Whether the program writes to this page of a private mapping.
+/// Whether the program writes to this page of a private mapping of the whole buffer.
 pub fn is_copied(page: u64, pages: u64) -> bool {
     page == 0 || page == pages / 2 || page + 1 == pages
 }

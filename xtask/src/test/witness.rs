@@ -13,8 +13,8 @@ use crate::vm;
 use anyhow::{bail, Context, Result};
 use look::World;
 use mapbuf_guest::witness::{
-    all_cells, beacon, chosen, held, held_name, names, Cell, Message, Piece, Sharing, Sight,
-    DEVICE_BYTES, MACHINE_BYTES, MARK, MEMORIES, ONES_BYTES, RESERVED, RESERVED_BYTES,
+    all_cells, beacon, chosen, held, held_name, names, Cell, Message, Piece, Sight, DEVICE_BYTES,
+    MACHINE_BYTES, MARK, MEMORIES, ONES_BYTES, RESERVED, RESERVED_BYTES,
 };
 use mapbuf_init::{Ending, Job};
 use mapbuf_policy::plan::decide;
@@ -228,8 +228,7 @@ impl Witness {
     /// What is wrong with a refusal: the table has another answer.
     fn refusal(&self, test: &str, reason: u32, text: &str) -> Result<Option<String>> {
         let cell = self.cells.get(test).context("a cell that nobody knows")?;
-        let must = cell.sharing != Sharing::PrivateWritable;
-        if must && cell.memory.must.contains(&cell.method) {
+        if cell.must_map() {
             return Ok(Some(format!("it must map; but {text}")));
         }
         let buffer = Buffer::new(cell.memory, cell.cache, &self.pieces);

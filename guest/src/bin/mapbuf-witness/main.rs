@@ -143,11 +143,9 @@ impl Witness<'_> {
     fn held(&mut self, memory: &'static Memory, cache: Cache, held: Held) -> Result<()> {
         let test = held_name(memory, cache);
         let look = chosen(&test, self.filter);
+        let cell = witness::held(memory, cache);
         let mapping = match look {
-            true => {
-                let method = witness::held(memory, cache).method;
-                Some(MapOptions::new().method(method).map(&held.buffer)?)
-            }
+            true => Some(MapOptions::new().method(cell.method).map(&held.buffer)?),
             false => None,
         };
         held.buffer.free()?;
@@ -158,8 +156,7 @@ impl Witness<'_> {
             return Ok(());
         };
         let look = self.beacon.next();
-        let pages = || (0..memory.pages).step_by(memory.step as usize);
-        for page in pages() {
+        for page in cell.touched() {
             mapping.write((page * PAGE) as usize, tag(look, page))?;
         }
         let sight = Sight::Mapped {
@@ -169,7 +166,7 @@ impl Witness<'_> {
         };
         self.look(&test, sight)?;
         let mut wrong = Vec::new();
-        for page in pages() {
+        for page in cell.touched() {
             let word: u64 = mapping.read((page * PAGE + 8) as usize)?;
             compare("the mapping", page, 8, word, answer(look, page), &mut wrong);
         }
@@ -191,7 +188,9 @@ impl Witness<'_> {
 
     fn cell(&mut self, cell: &Cell, buffer: &Buffer) -> Result<()> {
         let test = cell.name();
-        let options = MapOptions::new().method(cell.method);
+        let options = MapOptions::new()
+            .method(cell.method)
+            .offset(cell.first * PAGE);
         let options = match cell.sharing {
             Sharing::Shared => options,
             Sharing::PrivateReadOnly => options.private().read_only(),
@@ -201,7 +200,7 @@ impl Witness<'_> {
             Ok(mapping) => View {
                 mapping,
                 buffer,
-                memory: cell.memory,
+                cell: *cell,
             },
             Err(error) => {
                 let reason = error.reason().map_or(0, Reason::number);
@@ -219,12 +218,11 @@ impl Witness<'_> {
 
     fn shared(&mut self, test: &str, view: &View) -> Result<Vec<String>> {
         let look = self.beacon.next();
-        for page in view.pages() {
-            view.mapping
-                .write((page * PAGE) as usize, tag(look, page))?;
+        for page in view.cell.touched() {
+            view.mapping.write(view.place(page), tag(look, page))?;
         }
         let mut wrong = Vec::new();
-        for page in view.pages() {
+        for page in view.cell.touched() {
             view.kernel_shows(page, 0, tag(look, page), &mut wrong)?;
         }
         self.look(test, view.sight(Touched::Written))?;
@@ -235,11 +233,11 @@ impl Witness<'_> {
     fn private(&mut self, test: &str, view: &View, write: bool) -> Result<Vec<String>> {
         let look = self.beacon.next();
         let mut wrong = Vec::new();
-        for page in view.pages() {
+        for page in view.cell.touched() {
             view.buffer
                 .write_at(page * PAGE, &tag(look, page).to_ne_bytes())?;
         }
-        for page in view.pages() {
+        for page in view.cell.touched() {
             view.shows(page, 0, tag(look, page), &mut wrong)?;
         }
         self.look(test, view.sight(Touched::Read))?;
@@ -249,16 +247,15 @@ impl Witness<'_> {
         }
         let first = look;
         let look = self.beacon.next();
-        for page in view.pages() {
+        for page in view.cell.touched() {
             // The buffer's own word, in pages that are not copied yet.
             view.buffer
                 .write_at(page * PAGE, &tag(look, page).to_ne_bytes())?;
         }
-        for page in view.pages().filter(|&page| view.copied(page)) {
-            view.mapping
-                .write((page * PAGE) as usize, copy_tag(look, page))?;
+        for page in view.cell.touched().filter(|&page| view.copied(page)) {
+            view.mapping.write(view.place(page), copy_tag(look, page))?;
         }
-        for page in view.pages() {
+        for page in view.cell.touched() {
             let expected = match view.copied(page) {
                 true => copy_tag(look, page),
                 false => tag(look, page),
@@ -269,7 +266,7 @@ impl Witness<'_> {
         self.look(test, view.sight(Touched::Copied))?;
         view.answered(look, true, &mut wrong)?;
         // A copy keeps what stood in the page when it was made.
-        for page in view.pages().filter(|&page| view.copied(page)) {
+        for page in view.cell.touched().filter(|&page| view.copied(page)) {
             view.shows(page, 8, answer(first, page), &mut wrong)?;
         }
         Ok(wrong)
@@ -395,7 +392,7 @@ fn finish(test: &str, wrong: Vec<String>) -> Result<()> {
 struct View<'a> {
     mapping: Mapping,
     buffer: &'a Buffer,
-    memory: &'static Memory,
+    cell: Cell,
 }
 
 impl View<'_> {
@@ -407,18 +404,18 @@ impl View<'_> {
         }
     }
 
-    /// The pages that are touched.
-    fn pages(&self) -> impl Iterator<Item = u64> {
-        (0..self.memory.pages).step_by(self.memory.step as usize)
+    /// Where a page of the buffer begins in the mapping.
+    fn place(&self, page: u64) -> usize {
+        ((page - self.cell.first) * PAGE) as usize
     }
 
     fn copied(&self, page: u64) -> bool {
-        is_copied(page, self.memory.pages)
+        is_copied(page, self.cell.memory.pages)
     }
 
     /// That a word of a page is this one, in the mapping.
     fn shows(&self, page: u64, at: u64, expected: u64, wrong: &mut Vec<String>) -> Result<()> {
-        let word: u64 = self.mapping.read((page * PAGE + at) as usize)?;
+        let word: u64 = self.mapping.read(self.place(page) + at as usize)?;
         compare("the mapping", page, at, word, expected, wrong);
         Ok(())
     }
@@ -440,7 +437,7 @@ impl View<'_> {
 
     /// That what the host wrote is there.
     fn answered(&self, look: u64, copied: bool, wrong: &mut Vec<String>) -> Result<()> {
-        for page in self.pages() {
+        for page in self.cell.touched() {
             if !(copied && self.copied(page)) {
                 self.shows(page, 8, answer(look, page), wrong)?;
             }

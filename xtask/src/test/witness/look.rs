@@ -116,7 +116,7 @@ pub fn look(
         } => {
             let cell = cell.context("a cell that nobody knows")?;
             let buffer = Buffer::new(cell.memory, cell.cache, pieces);
-            seen.check(bytes == cell.memory.pages * PAGE, || {
+            seen.check(bytes == cell.pages() * PAGE, || {
                 format!("{bytes} bytes are mapped")
             });
             match decide(&buffer, &buffer.request(cell)) {
@@ -175,7 +175,7 @@ impl UserView<'_> {
                 format!("nothing is mapped from {at:#x} to {:#x}", leaf.address)
             });
             at = leaf.last() + 1;
-            let page = leaf.address.saturating_sub(self.start) / PAGE;
+            let page = self.page_at(leaf.address);
             if self.touched == Touched::Copied && self.is_copied(page, leaf) {
                 self.check_copy(world, leaf, page, look, seen)?;
             } else {
@@ -193,6 +193,11 @@ impl UserView<'_> {
             || format!("no entry has {possible}, though the memory is large enough"),
         );
         Ok(())
+    }
+
+    /// The buffer's page at an address.
+    fn page_at(&self, address: u64) -> u64 {
+        self.cell.first + address.saturating_sub(self.start) / PAGE
     }
 
     fn is_copied(&self, page: u64, leaf: &Leaf) -> bool {
@@ -261,7 +266,7 @@ impl UserView<'_> {
             *size <= largest
                 && block >= self.start
                 && block + size.bytes() <= self.end
-                && self.buffer.holds((block - self.start) / PAGE, *size)
+                && self.buffer.holds(self.page_at(block), *size)
         };
         let huge = [Size::Giant, Size::Large].into_iter().find(fits);
         huge.unwrap_or(Size::Small)
@@ -274,7 +279,8 @@ impl UserView<'_> {
         let fits = |size: &Size| {
             let step = size.bytes() / PAGE;
             // The address is chosen by the offset in the buffer.
-            let mut starts = (0..pages).step_by(step as usize);
+            let first = self.cell.first.next_multiple_of(step);
+            let mut starts = (first..pages).step_by(step as usize);
             *size <= largest && starts.any(|page| self.buffer.holds(page, *size))
         };
         let huge = [Size::Giant, Size::Large].into_iter().find(fits);
@@ -416,7 +422,7 @@ fn exchange_words(
     look: u64,
     seen: &mut Seen,
 ) -> Result<()> {
-    for page in (0..cell.memory.pages).step_by(cell.memory.step as usize) {
+    for page in cell.touched() {
         let Some(frame) = buffer.frame(page) else {
             seen.complain(format!("page {page} lies nowhere"));
             continue;

@@ -26,8 +26,8 @@ impl<'a> Buffer<'a> {
     pub fn request(&self, cell: &Cell) -> Request {
         Request {
             method: cell.method,
-            page: 0,
-            pages: self.memory.pages,
+            page: cell.first,
+            pages: cell.pages(),
             sharing: match cell.sharing {
                 Sharing::Shared => plan::Sharing::Shared,
                 Sharing::PrivateReadOnly => plan::Sharing::PrivateReadOnly,
