@@ -154,3 +154,76 @@ fn folios(runs: &[Run], huge: u64) -> Vec<u64> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Memory of a kind whose runs have these lengths and first frames.
+    fn memory(kind: Kind, runs: &[(u64, u64)], folios: &[u64]) -> Memory {
+        let mut start = 0;
+        let runs: Vec<_> = runs
+            .iter()
+            .map(|&(pages, frame)| {
+                let run = Run {
+                    start,
+                    pages,
+                    frame,
+                };
+                start += pages;
+                run
+            })
+            .collect();
+        Memory {
+            facts: Facts {
+                kind,
+                cache: Cache::Cached,
+                pages: start,
+                page_size: 4096,
+                huge_pages: 512,
+                paged: true,
+                ram: true,
+                unbacked: false,
+            },
+            runs,
+            folios: folios.to_vec(),
+        }
+    }
+
+    #[test]
+    fn folios_must_lie_in_the_part() {
+        let pages = memory(Kind::Pages, &[(1024, 0x800)], &[0, 512]);
+        assert_eq!(pages.huge(0, 1024), Huge::Folio);
+        assert_eq!(pages.huge(512, 1024), Huge::Folio);
+        assert_eq!(pages.huge(1, 1023), Huge::No);
+        assert_eq!(pages.huge(256, 1024), Huge::Folio);
+    }
+
+    #[test]
+    fn frames_must_be_aligned() {
+        let contiguous = memory(Kind::Contiguous, &[(1024, 0x801)], &[]);
+        // The first aligned frame is 0xa00, which is page 511.
+        assert_eq!(contiguous.huge(0, 1024), Huge::Pfn);
+        assert_eq!(contiguous.huge(511, 1023), Huge::Pfn);
+        assert_eq!(contiguous.huge(512, 1024), Huge::No);
+        assert_eq!(contiguous.huge(0, 1022), Huge::No);
+        // Scattered pages that happen to lie side by side are none.
+        let vmalloc = memory(Kind::Vmalloc, &[(1024, 0x800)], &[]);
+        assert_eq!(vmalloc.huge(0, 1024), Huge::No);
+    }
+
+    proptest! {
+        #[test]
+        fn runs_reach_to_their_end(lengths in prop::collection::vec(1_u64..9, 1..9), page in 0_u64..99) {
+            let runs: Vec<_> = lengths.iter().map(|length| (*length, 7)).collect();
+            let memory = memory(Kind::Vmalloc, &runs, &[]);
+            let run = memory.run(page);
+            let all: u64 = lengths.iter().sum();
+            prop_assert_eq!(run == 0, page >= all);
+            if page + 1 < all && run > 1 {
+                prop_assert_eq!(memory.run(page + 1), run - 1);
+            }
+        }
+    }
+}

@@ -263,3 +263,34 @@ fn words(buffer: &Buffer, pages: u64, page: u64) -> mapbuf::Result<Vec<u64>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_part_alone_passes_the_end() {
+        for page in [4096, 16384, 65536] {
+            for shape in [Shape::Small, Shape::Huge, Shape::TwoHuge] {
+                let pages = shape.bytes(page) / page;
+                let parts = shape.parts(page);
+                let beyond = parts
+                    .iter()
+                    .filter(|part| part.page + part.pages > pages)
+                    .count();
+                assert_eq!(beyond, 1, "{shape:?}, pages of {page}");
+                // The library looks at the offset by itself.
+                assert!(parts.iter().all(|part| part.page < pages && part.pages > 0));
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_and_cache_mode_is_tried() {
+        for &kind in Kind::ALL {
+            for &cache in Cache::ALL {
+                assert!(shapes(kind, cache).contains(&Shape::Small));
+            }
+        }
+    }
+}
