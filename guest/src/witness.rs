@@ -295,6 +295,15 @@ pub const MEMORIES: &[Memory] = &[
         RegionType::Ram,
         "uc:64:probe",
     ),
+    // Its first frame is no place for a huge entry; one that lies in it is.
+    region(
+        "device-odd",
+        4 * MIB - CACHED_BYTES,
+        &[Cache::WriteCombined],
+        Place::Device(CACHED_OFFSET + CACHED_BYTES),
+        RegionType::Mmio,
+        "wc",
+    ),
 ];
 
 /// The memory with this name.

@@ -15,7 +15,6 @@ pub const UNBACKED: &str = "unbacked";
 pub const TRUSTED: &str = "trusted";
 /// A region that cannot be cached, as it is declared to be.
 pub const CACHED: &str = "cached";
-pub const ONES: [&str; 3] = [SUSPECT, UNBACKED, TRUSTED];
 
 /// QEMU's `ivshmem-plain`, as vendor and device, and which of its address ranges is the memory.
 const IVSHMEM: [&str; 2] = ["0x1af4", "0x1110"];

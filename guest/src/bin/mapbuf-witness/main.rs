@@ -80,6 +80,7 @@ fn run(filter: &str) -> Result<()> {
         finish(CACHED_TEST, witness.cached()?)?;
     }
     witness.ones()?;
+    witness.release()?;
     Ok(send(&Message::Done)?)
 }
 
@@ -278,7 +279,6 @@ impl Witness<'_> {
         if state == RegionState::Refused {
             return Ok(Vec::new());
         }
-        self.device.unname(devices::CACHED)?;
         let complaint = "memory that the range registers make uncached passes for cached";
         Ok(vec![format!("{complaint}: {}", state.name())])
     }
@@ -297,9 +297,14 @@ impl Witness<'_> {
             let wrong = wrong.unwrap_or_else(|error| vec![error.to_string()]);
             finish(test, wrong)?;
         }
-        // Named buffers keep the module.
-        for name in devices::ONES {
-            self.device.unname(name)?;
+        Ok(())
+    }
+
+    /// Takes the names of all regions: named buffers keep the module.
+    fn release(&self) -> Result<()> {
+        for region in self.device.regions()? {
+            // Most are gone already.
+            let _ = self.device.unname(&region.name);
         }
         Ok(())
     }

@@ -272,16 +272,18 @@ impl UserView<'_> {
         huge.unwrap_or(Size::Small)
     }
 
-    /// The largest entry that is possible at an address that the driver may choose.
+    /// The largest entry that is possible at an address that the driver may choose: by the memory, wherever its frames
+    /// lie.
     fn possible(&self) -> Size {
         let largest = self.buffer.largest(self.way);
         let pages = self.cell.memory.pages;
         let fits = |size: &Size| {
             let step = size.bytes() / PAGE;
-            // The address is chosen by the offset in the buffer.
-            let first = self.cell.first.next_multiple_of(step);
-            let mut starts = (first..pages).step_by(step as usize);
-            *size <= largest && starts.any(|page| self.buffer.holds(page, *size))
+            let starts = self.cell.first..(pages + 1).saturating_sub(step);
+            *size <= largest
+                && starts
+                    .into_iter()
+                    .any(|page| self.buffer.holds(page, *size))
         };
         let huge = [Size::Giant, Size::Large].into_iter().find(fits);
         huge.unwrap_or(Size::Small)
