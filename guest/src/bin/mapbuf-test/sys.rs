@@ -665,6 +665,53 @@ pub fn mount(fstype: &str, at: &str) -> Result<()> {
     .map(drop)
 }
 
+/// Puts the pages of a mapping into a pipe, without a copy.
+pub fn splice_memory(pipe: &File, map: &Map, at: usize, len: usize) -> Result<usize> {
+    assert!(at + len <= map.len);
+    let vector = libc::iovec {
+        iov_base: (map.start + at) as *mut _,
+        iov_len: len,
+    };
+    // SAFETY: the vector names memory of the mapping, which is only read.
+    let count = unsafe { libc::vmsplice(pipe.as_raw_fd(), &vector, 1, 0) };
+    check(count as libc::c_long).map(|count| count as usize)
+}
+
+/// An `io_uring`, for what can be registered with one.
+pub struct Ring(File);
+
+impl Ring {
+    pub fn new() -> Result<Self> {
+        // struct io_uring_params, which the kernel fills in.
+        let mut parameters = [0_u32; 30];
+        // SAFETY: the struct has 120 bytes.
+        let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+        Ok(Self(own(check(fd)? as i32)))
+    }
+
+    /// Registers a part of a mapping as a fixed buffer, which pins its pages until the ring is gone.
+    pub fn register(&self, map: &Map, at: usize, len: usize) -> Result<()> {
+        const REGISTER_BUFFERS: i32 = 0;
+        assert!(at + len <= map.len);
+        let vector = libc::iovec {
+            iov_base: (map.start + at) as *mut _,
+            iov_len: len,
+        };
+        let fd = self.0.as_raw_fd();
+        // SAFETY: the vector names memory of the mapping, which nothing is read into.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                fd,
+                REGISTER_BUFFERS,
+                &raw const vector,
+                1,
+            )
+        })
+        .map(drop)
+    }
+}
+
 /// Loads a module.
 pub fn load_module(file: &File, parameters: &str) -> Result<()> {
     let parameters = CString::new(parameters).map_err(|_| Errno(libc::EINVAL))?;

@@ -66,6 +66,7 @@ pub mod module;
 mod names;
 mod nodes;
 mod peers;
+mod pins;
 mod programs;
 mod protection;
 mod questions;
@@ -89,6 +90,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         cow::TESTS,
         methods::TESTS,
         lifetime::TESTS,
+        pins::TESTS,
         bytes::TESTS,
         info::TESTS,
         names::TESTS,
