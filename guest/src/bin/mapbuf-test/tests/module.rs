@@ -23,7 +23,7 @@ tests! { "module":
         load_twice_is_refused,
         load_with_parameters,
     ];
-    RELOAD, 90: [ many_loads_and_unloads_leak_nothing ];
+    RELOAD, 180: [ many_loads_and_unloads_leak_nothing ];
 }
 
 /// The module's file.
@@ -285,15 +285,10 @@ fn many_loads_and_unloads_leak_nothing() -> Outcome {
     let areas = vmalloc_areas();
     let start = Instant::now();
     let mut cycles = 0;
-    while cycles < 1000 && start.elapsed() < Duration::from_secs(30) {
+    while cycles < 1000 && (cycles < 100 || start.elapsed() < Duration::from_secs(30)) {
         cycle(cycles)?;
         cycles += 1;
     }
-    check!(
-        cycles >= 100,
-        "only {cycles} cycles in {:?}",
-        start.elapsed()
-    );
     // A page a cycle is `4 * cycles` KiB.
     let slack = 2 * cycles as u64;
     let mut now = 0;
