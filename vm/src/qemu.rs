@@ -519,9 +519,11 @@ impl Watch {
                     Verdict::NotRun(self.complaints.last().cloned().unwrap_or_default())
                 }
                 None if self.log.is_empty() => Verdict::QemuFailed(match self.qemu.trim() {
-                    "" => {
-                        status.map_or_else(|error| error.to_string(), |status| status.to_string())
-                    }
+                    "" => format!(
+                        "the machine ended before the kernel said anything ({}); has it memory enough?",
+                        status
+                            .map_or_else(|error| error.to_string(), |status| status.to_string())
+                    ),
                     said => said.to_owned(),
                 }),
                 // It booted, and then the machine was gone without a word.

@@ -243,6 +243,12 @@ pub fn explain(ui: &Ui, report: &Report, whole_log: bool) {
             }
         }
     }
+    // The kernel takes a misspelt parameter with a shrug.
+    for line in &report.log {
+        if line.contains(": unknown parameter '") {
+            ui.note(line);
+        }
+    }
     for line in report.qemu.lines() {
         ui.note(format!("qemu: {line}"));
     }
