@@ -52,7 +52,7 @@ pub const PROFILES: &[Profile] = &[
         processors: 2,
         module_parameters: "",
         qemu_args: &[],
-        timeout_seconds: 120,
+        timeout_seconds: 300,
     },
     Profile {
         name: "cma",
