@@ -24,7 +24,7 @@ pub struct Arguments {
     /// Only the stock rung.
     #[arg(long)]
     stock: bool,
-    /// Only these ways to boot.
+    /// Only these ways to boot; `witness` is the one that is looked at from outside.
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
     /// Take the module from this folder instead of the driver's.
@@ -33,6 +33,11 @@ pub struct Arguments {
     /// How many guests may run at once.
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
+}
+
+/// Whether there is such a way to boot.
+pub fn is_profile(name: &str) -> bool {
+    name == witness::PROFILE || mapbuf_guest::profile::find(name).is_some()
 }
 
 /// What has been counted.
