@@ -70,8 +70,9 @@ pub const PROFILES: &[Profile] = &[
         name: "regions",
         purpose:
             "reserved physical ranges: real ones, holes, devices, and some that are somebody else's",
-        append: &["memmap=16M$0x30000000"],
-        memory_mib: 1024,
+        append: &["memmap=16M$0x30000000", "memmap=1G$0x100000000"],
+        // So much that there is a gibibyte at 4 GiB to set aside.
+        memory_mib: 4096,
         processors: 2,
         // At 0x90000000 and beyond there is nothing in this machine.
         module_parameters: "regions=ring:0x30000000:1M:ram,\
@@ -79,13 +80,28 @@ pub const PROFILES: &[Profile] = &[
             big:0x30800000:8M:ram:probe,plain:0x30400000:64K:ram,\
             hole:0x90000000:64K:ram:probe,trusted:0x90100000:64K:ram:trust,\
             isram:0x10000000:64K:ram,twice:0x30000000:4K:ram,ring:0x30500000:4K:ram,\
-            dev:0xa0000000:4K:mmio",
+            dev:0xa0000000:4K:mmio,gib:0x100000000:1G:ram",
         qemu_args: &[],
         timeout_seconds: 180,
     },
 ];
 
+/// Profiles for a kernel that was built to find mistakes.
+pub const DEBUG_PROFILES: &[Profile] = &[Profile {
+    name: "faults",
+    purpose: "every allocation fails once; needs a kernel with fault injection",
+    append: &[],
+    memory_mib: 2048,
+    processors: 2,
+    module_parameters: "",
+    qemu_args: &[],
+    timeout_seconds: 900,
+}];
+
 /// The profile with this name.
 pub fn find(name: &str) -> Option<&'static Profile> {
-    PROFILES.iter().find(|profile| profile.name == name)
+    PROFILES
+        .iter()
+        .chain(DEBUG_PROFILES)
+        .find(|profile| profile.name == name)
 }

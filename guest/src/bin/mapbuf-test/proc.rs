@@ -178,8 +178,8 @@ impl Log {
         lines
     }
 
-    /// The first new line that no test may cause.
-    pub fn splat(&mut self) -> Option<String> {
+    /// The first new line that no test may cause, but for those with one of these texts in them.
+    pub fn splat(&mut self, forgiven: &[&str]) -> Option<String> {
         const BAD: &[&str] = &[
             "BUG:",
             "WARNING:",
@@ -199,8 +199,9 @@ impl Log {
             "vmap allocation",
             "vmalloc error",
         ];
-        self.lines()
-            .into_iter()
-            .find(|line| BAD.iter().any(|bad| line.contains(bad)))
+        self.lines().into_iter().find(|line| {
+            let has = |texts: &[&str]| texts.iter().any(|text| line.contains(text));
+            has(BAD) && !has(forgiven)
+        })
     }
 }

@@ -17,6 +17,21 @@ impl Test {
     pub fn name(&self) -> String {
         format!("{}::{}", self.module, self.function)
     }
+
+    /// Texts of warnings that the kernel gives for what the test does to it, not for what the driver does.
+    pub fn forgiven(&self) -> &'static [&'static str] {
+        match (self.module, self.function) {
+            // The kernel's own loader of modules asks for memory without __GFP_NOWARN.
+            ("faults", "load_with_failing_memory") => &[
+                "vmalloc error",
+                "Call Trace",
+                "page allocation failure",
+                "kmemleak: Cannot",
+            ],
+            ("faults", _) => &["kmemleak: Cannot allocate"],
+            _ => &[],
+        }
+    }
 }
 
 /// Run as a user's machine boots.
@@ -34,6 +49,8 @@ pub const REGIONS: &[&str] = &["regions"];
 /// Run where any reason may be met.
 pub const REASONS: &[&str] = &["stock", "regions"];
 
+/// Run where allocations can be made to fail.
+pub const FAULTS: &[&str] = &["faults"];
 
 /// The table of a file's tests: profiles, seconds, then the functions.
 macro_rules! tests {
@@ -55,6 +72,7 @@ mod concurrent;
 mod cow;
 mod encoding;
 mod export;
+mod faults;
 mod fuzz;
 mod info;
 mod last_error;
@@ -95,6 +113,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         info::TESTS,
         names::TESTS,
         export::TESTS,
+        faults::TESTS,
         limits::TESTS,
         zeroing::TESTS,
         sizes::TESTS,
