@@ -3,6 +3,7 @@
 use super::matrix::{agrees, mapbuf};
 use super::reasons::met;
 use super::sharing::{shows, tag};
+use super::traced::{Calls, Tracer};
 use crate::check::{elsewhere, fails, refused, Failure, Outcome};
 use crate::proc::vma_at;
 use crate::session::Session;
@@ -33,6 +34,7 @@ tests! { "regions":
         region_is_imported_and_mapped_by_frame,
         region_without_pages_is_copied_by_administrators_only,
         command_lists_and_probes,
+        gibibyte_survives_being_split,
     ];
     REGIONS, 150: [ table_and_driver_agree_for_regions ];
     REGIONS, 30: [ names_taken_away_release_the_claims ];
@@ -105,7 +107,7 @@ fn every_region_is_listed_with_what_is_known_of_it() -> Outcome {
     let regions = regions(&session)?;
     // What others have written makes it answer.
     let read = &[ReadsZeros, Answers, Backed][..];
-    let expected: [(&str, u64, &[RegionState]); 11] = [
+    let expected: [(&str, u64, &[RegionState]); 12] = [
         ("ring", 0x3000_0000, read),
         ("uc", 0x3010_0000, &[Backed]),
         ("wc", 0x3020_0000, &[Backed]),
@@ -121,6 +123,7 @@ fn every_region_is_listed_with_what_is_known_of_it() -> Outcome {
             0xa000_0000,
             &[Unprobed, ReadsOnes, ReadsZeros, Answers],
         ),
+        ("gib", 0x1_0000_0000, read),
     ];
     check_eq!(regions.len(), expected.len(), "regions");
     for (region, (name, start, states)) in regions.iter().zip(expected) {
@@ -179,7 +182,7 @@ fn every_region_is_listed_with_what_is_known_of_it() -> Outcome {
     let none = session.region(99)?;
     check_eq!(
         (none.count, none.bytes, none.name[0]),
-        (11, 0, 0),
+        (12, 0, 0),
         "number 99"
     );
     Ok(())
@@ -475,6 +478,67 @@ fn region_without_pages_is_copied_by_administrators_only() -> Outcome {
     })
 }
 
+// mm_find_pmd (mm/rmap.c), which splitting a VMA asks, does not look for entries of 1 GiB: it takes the memory that one
+// maps for a table of smaller ones. So there must be none of that size.
+fn gibibyte_survives_being_split() -> Outcome {
+    const GIB: usize = 1 << 30;
+    const STEP: usize = (2 << 20) + PAGE;
+    let (node, bytes) = open("gib")?;
+    check_eq!(bytes, GIB, "bytes");
+    let session = Session::open()?;
+    let taken = session.import(node.export(0)?.as_raw_fd(), 0)?;
+    let offset = session.offset(taken.id, Method::FaultHuge)?;
+    let tracer = Tracer::new()?;
+    let (mut map, calls) = tracer.watch(|| {
+        let map = session.map(GIB, RW, SHARED, offset)?;
+        for at in (0..GIB).step_by(STEP) {
+            map.set_u64(at, at as u64 + 1);
+        }
+        Ok(map)
+    })?;
+    check_eq!(map.start % GIB, 0, "address within a gibibyte");
+    let expected = Calls::from([("vmf_insert_pfn_pmd", GIB / (2 << 20))]);
+    check_eq!(calls, expected, "calls");
+    let right = |map: &Map, from: usize| -> Outcome {
+        for at in (0..GIB).step_by(STEP).filter(|at| *at >= from) {
+            check_eq!(map.u64(at), at as u64 + 1, "word at {at:#x}");
+        }
+        Ok(())
+    };
+    right(&map, 0)?;
+    elsewhere(|| right(&map, 0))?;
+    let mut word = [0; 8];
+    node.pread(&mut word, (7 * STEP) as u64)?;
+    check_eq!(
+        u64::from_ne_bytes(word),
+        7 * STEP as u64 + 1,
+        "the kernel's view"
+    );
+    map.protect_part(STEP, PAGE, READ)?;
+    right(&map, 0)?;
+    map.unmap_part(0, PAGE)?;
+    right(&map, STEP)?;
+    elsewhere(|| right(&map, STEP))?;
+    map.unmap_part(PAGE, GIB - PAGE)?;
+    // Private and read-only; a part of it.
+    let sealed = session.map(GIB, READ, PRIVATE, offset)?;
+    right(&sealed, 0)?;
+    drop(sealed);
+    let (part, calls) = tracer.watch(|| {
+        let part = session.map(GIB / 2, RW, SHARED, offset + (GIB / 4) as u64)?;
+        part.set_u64(0, 9);
+        part.set_u64(GIB / 2 - 8, 9);
+        Ok(part)
+    })?;
+    check_eq!(
+        calls,
+        Calls::from([("vmf_insert_pfn_pmd", 2)]),
+        "calls for a part"
+    );
+    check_eq!(part.u64(0), 9, "the first word of a part");
+    Ok(())
+}
+
 fn command_lists_and_probes() -> Outcome {
     let (well, said, complained) = mapbuf(&["list"])?;
     check!(well, "list: {complained}");
@@ -564,7 +628,7 @@ fn names_taken_away_release_the_claims() -> Outcome {
     );
     let released = state(&find(&session, "plain")?);
     check_eq!(released, Some(RegionState::Released), "state");
-    for name in ["ring", "uc", "wc", "big", "hole", "trusted", "dev"] {
+    for name in ["ring", "uc", "wc", "big", "hole", "trusted", "dev", "gib"] {
         session.unname(name)?;
     }
     check!(
@@ -599,7 +663,7 @@ fn names_taken_away_release_the_claims() -> Outcome {
         iomem()?
     );
     sys::load_module(&module_file()?, &parameters)?;
-    check_eq!(regions(&Session::open()?)?.len(), 11, "regions");
+    check_eq!(regions(&Session::open()?)?.len(), 12, "regions");
     check!(iomem()?.contains("mapbuf plain"), "no claim after loading");
     Ok(())
 }
