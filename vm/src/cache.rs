@@ -34,7 +34,11 @@ impl Cache {
                     .map(|home| Path::new(&home).join(".cache"))
             })
             .context("there is no home folder to keep the cache in; set XDG_CACHE_HOME")?;
-        let root = base.join("mapbuf");
+        Self::at(base.join("mapbuf"), ui)
+    }
+
+    /// In a certain folder.
+    pub fn at(root: PathBuf, ui: &Ui) -> Result<Self> {
         for folder in ["locks", "logs"] {
             fs::create_dir_all(root.join(folder))
                 .with_context(|| format!("the cache folder {} cannot be made", root.display()))?;
@@ -53,6 +57,18 @@ impl Cache {
     /// Where the programs' output goes while an entry of this name is made.
     pub fn log(&self, name: &str) -> PathBuf {
         self.root.join("logs").join(format!("{name}.log"))
+    }
+
+    /// Removes an entry, whole or not; the lock keeps off whoever would be making it.
+    pub fn remove(&self, kind: &str, name: &str) -> Result<()> {
+        let _lock = self.lock(&format!("{kind}-{name}"))?;
+        let whole = self.root.join(kind).join(name);
+        // Renamed first: what is half removed must not have the name of what is whole.
+        let part = self.root.join(kind).join(format!(".{name}.part-removed"));
+        if whole.exists() {
+            fs::rename(&whole, &part)?;
+        }
+        remove_tree(&part)
     }
 
     /// The names of the whole entries of a kind.
@@ -199,4 +215,83 @@ pub fn free_space(path: &Path) -> u64 {
     rustix::fs::statvfs(path)
         .map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
         .unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("mapbuf"), &Ui::default()).unwrap();
+        (folder, cache)
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_failed_leaves_nothing() {
+        let (_folder, cache) = cache();
+        let failed = cache.entry("things", "a", |part| {
+            fs::write(part.join("half"), "x")?;
+            bail!("lost connection")
+        });
+        assert!(format!("{:#}", failed.unwrap_err()).contains("lost connection"));
+        assert!(names(&cache.root().join("things")).is_empty());
+        assert!(cache.entries("things").is_empty());
+    }
+
+    #[test]
+    fn what_was_interrupted_is_made_anew() {
+        let (_folder, cache) = cache();
+        // What a killed run leaves.
+        let stale = cache.root().join("things/.a.part-1/sub");
+        fs::create_dir_all(&stale).unwrap();
+        fs::write(stale.join("half"), "x").unwrap();
+        fs::set_permissions(&stale, std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
+        let path = cache
+            .entry("things", "a", |part| {
+                Ok(fs::write(part.join("whole"), "y")?)
+            })
+            .unwrap();
+        assert_eq!(names(&path), ["whole"]);
+        assert_eq!(names(&cache.root().join("things")), ["a"]);
+        assert_eq!(cache.entries("things"), ["a"]);
+    }
+
+    #[test]
+    fn two_at_once_make_it_once() {
+        let (_folder, cache) = cache();
+        let made = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    cache
+                        .entry("things", "a", |part| {
+                            made.fetch_add(1, Ordering::SeqCst);
+                            std::thread::sleep(std::time::Duration::from_millis(50));
+                            Ok(fs::write(part.join("whole"), "y")?)
+                        })
+                        .unwrap();
+                });
+            }
+        });
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn removed_entries_are_gone() {
+        let (_folder, cache) = cache();
+        cache.entry("things", "a", |_| Ok(())).unwrap();
+        cache.remove("things", "a").unwrap();
+        assert!(names(&cache.root().join("things")).is_empty());
+    }
 }

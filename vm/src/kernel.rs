@@ -64,6 +64,35 @@ impl Kernel {
         Self::cached(cache, &root, wanted).context("the kernel was made and is not there")
     }
 
+    /// Looks for a newer one than the cache has, and gets it.
+    pub fn update(cache: &Cache, ui: &Ui) -> Result<Self> {
+        let root = debian::toolchain(cache, ui)?;
+        {
+            let _lock = cache.lock("kernel")?;
+            Self::fetch(cache, ui, &root, None)?;
+        }
+        Self::get(cache, ui)
+    }
+
+    /// Removes what neither this kernel nor its userland needs; the names of what was removed.
+    pub fn remove_others(&self, cache: &Cache) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for (kind, keep) in [
+            ("kernels", Some(&self.folder)),
+            ("roots", Some(&self.root.path)),
+            ("disks", None),
+        ] {
+            let keep = keep.and_then(|path| path.file_name());
+            for name in cache.entries(kind) {
+                if keep.is_none_or(|keep| keep != name.as_str()) {
+                    cache.remove(kind, &name)?;
+                    removed.push(format!("{kind}/{name}"));
+                }
+            }
+        }
+        Ok(removed)
+    }
+
     /// The kernel of the cache whose tree lies at `path`, if that is one of its own.
     pub fn with_tree(cache: &Cache, path: &Path) -> Option<Self> {
         let root = debian::toolchain_if_made(cache)?;

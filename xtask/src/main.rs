@@ -3,6 +3,7 @@
 mod demo;
 mod guest;
 mod inventory;
+mod kernel;
 mod kit;
 mod module;
 mod mutants;
@@ -26,6 +27,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Arguments),
+    Kernel(kernel::Arguments),
     Module(module::Arguments),
     Mutants(mutants::Arguments),
     Outputs(outputs::Arguments),
@@ -37,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::main(&arguments),
+        Command::Kernel(arguments) => kernel::main(&arguments),
         Command::Module(arguments) => module::main(&arguments),
         Command::Mutants(arguments) => mutants::main(&arguments),
         Command::Outputs(arguments) => outputs::main(&arguments),

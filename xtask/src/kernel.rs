@@ -1,0 +1,41 @@
+//! `cargo xtask kernel`
+
+use anyhow::Result;
+use mapbuf_vm::{host, Cache, Kernel, Ui};
+use std::process::ExitCode;
+
+/// Tell which kernel is used, and where its parts are.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Look for a newer one in the archive first.
+    #[arg(long)]
+    update: bool,
+    /// Remove older kernels, userlands that nothing uses any more, and the disks of `vm --root` from the cache.
+    #[arg(long)]
+    clean: bool,
+}
+
+/// Runs the command.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let ui = Ui::default();
+    host::ensure(&ui)?;
+    let cache = Cache::open(&ui)?;
+    let kernel = if arguments.update {
+        Kernel::update(&cache, &ui)?
+    } else {
+        Kernel::get(&cache, &ui)?
+    };
+    if arguments.clean {
+        for name in kernel.remove_others(&cache)? {
+            ui.note(format!("Removed {name}"));
+        }
+    }
+    println!("release   {}", kernel.identity.release);
+    println!("package   {}", kernel.identity.version);
+    println!("image     {}", kernel.image().display());
+    println!("sources   {}", kernel.tree().display());
+    println!("modules   {}", kernel.modules().display());
+    println!("userland  {}", kernel.root.path.display());
+    println!("compiler  {}", kernel.root.rustc_version()?);
+    Ok(ExitCode::SUCCESS)
+}
