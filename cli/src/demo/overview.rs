@@ -9,7 +9,7 @@ const METHODS: &[(Method, &str, &str)] = &[
     (
         Method::Auto,
         "-",
-        "the best one: by faults where there are pages, by one call where not",
+        "the best one: by faults where there are pages, else by one call",
     ),
     (
         Method::Remap,
