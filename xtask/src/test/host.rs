@@ -137,10 +137,28 @@ impl Rung<'_> {
             tally.failed = 1;
         }
         if tally.failed > 0 {
-            report_failure("host: tests", &tail(&text, 60), &log);
+            report_failure("host: tests", &failures(&text), &log);
         }
         self.tally.add(tally);
         Ok(())
+    }
+}
+
+/// What the failed tests said; of a run that did not come so far, the end.
+fn failures(text: &str) -> String {
+    let mut said = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        inside |= line == "failures:";
+        if inside && !line.is_empty() {
+            said.push(line);
+        }
+        inside &= !line.starts_with("test result:");
+    }
+    if said.is_empty() {
+        tail(text, 60)
+    } else {
+        said.join("\n")
     }
 }
 

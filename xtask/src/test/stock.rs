@@ -218,7 +218,7 @@ impl Drop for Slot<'_> {
 
 /// What `mapbuf-test` has said.
 #[derive(Debug, Default)]
-struct Results {
+pub(super) struct Results {
     text: String,
     partial: Vec<u8>,
     plan: Option<u64>,
@@ -228,7 +228,8 @@ struct Results {
 }
 
 impl Results {
-    fn take(&mut self, stream: qemu::Stream, bytes: &[u8]) {
+    /// Takes what the program in the guest has written.
+    pub(super) fn take(&mut self, stream: qemu::Stream, bytes: &[u8]) {
         if stream == qemu::Stream::Stderr {
             self.text.push_str(&String::from_utf8_lossy(bytes));
             return;
@@ -259,13 +260,26 @@ impl Results {
     }
 
     /// Counts what was lost, says what is to be said, and keeps the rest in a log.
-    fn conclude(
-        mut self,
+    pub(super) fn conclude(
+        self,
         profile: &Profile,
         report: &qemu::Report,
         took: Duration,
         log: &Path,
     ) -> Result<Tally> {
+        let (tally, text) = self.settle(profile, report, took, log)?;
+        vm::to_own_streams(qemu::Stream::Stdout, text.as_bytes());
+        Ok(tally)
+    }
+
+    /// The numbers, and what is to be said.
+    fn settle(
+        mut self,
+        profile: &Profile,
+        report: &qemu::Report,
+        took: Duration,
+        log: &Path,
+    ) -> Result<(Tally, String)> {
         let name = profile.name;
         let seen = self.tally.passed + self.tally.failed + self.tally.skipped;
         let expected_status = i32::from(self.tally.failed > 0);
@@ -340,8 +354,7 @@ impl Results {
             "stock {name}: {passed} ok, {failed} not, {skipped} left out, in {:.0} s (boot {boot:.1} s)",
             took.as_secs_f32()
         )?;
-        vm::to_own_streams(qemu::Stream::Stdout, out.as_bytes());
-        Ok(self.tally)
+        Ok((self.tally, out))
     }
 }
 
@@ -373,8 +386,8 @@ mod tests {
             std::process::id(),
             said.len()
         ));
-        let tally = results
-            .conclude(
+        let (tally, _) = results
+            .settle(
                 &PROFILES[0],
                 &report(verdict, program),
                 Duration::ZERO,
