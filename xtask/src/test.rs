@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the host rung and the stock rung of the ladder, with the witness that looks from outside.
 
 mod host;
+mod museum;
 mod stock;
 mod witness;
 
@@ -85,9 +86,15 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         tally.add(host::run(&kit, filter, arguments.driver.as_deref(), &logs)?);
     }
     let mut profiles = arguments.profile.clone();
-    profiles.retain(|name| name != witness::PROFILE);
-    let witnessed = profiles.len() < arguments.profile.len();
-    if !arguments.host && (!witnessed || !profiles.is_empty()) {
+    let mut asked_for = |name: &str| {
+        let before = profiles.len();
+        profiles.retain(|other| other != name);
+        profiles.len() < before
+    };
+    let witnessed = asked_for(witness::PROFILE);
+    let toured = asked_for(museum::PROFILE);
+    let all = arguments.profile.is_empty();
+    if !arguments.host && (all || !profiles.is_empty()) {
         let choice = stock::Choice {
             filter: filter.unwrap_or_default(),
             profiles: &profiles,
@@ -96,10 +103,15 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         };
         tally.add(stock::run(&kit, &choice, &logs)?);
     }
-    if !arguments.host && (witnessed || profiles.is_empty()) {
+    if !arguments.host && (witnessed || all) {
         let filter = filter.unwrap_or_default();
         let driver = arguments.driver.as_deref();
         tally.add(witness::run(&kit, filter, driver, &logs)?);
+    }
+    if !arguments.host && (toured || all) {
+        let filter = filter.unwrap_or_default();
+        let driver = arguments.driver.as_deref();
+        tally.add(museum::run(&kit, filter, driver, &logs)?);
     }
     if tally.passed + tally.failed == 0 {
         println!("No test has such a name.");

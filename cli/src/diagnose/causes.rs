@@ -346,11 +346,11 @@ fn uncached(mapping: &Mapping, iomem: &Iomem) -> Option<Finding> {
             && iomem.is_ram(call.get("pfn") * PAGE)
     })?;
     let mode = match call.get("asked") & NOT_CACHED {
-        0x8 => "write-combined",
-        _ => "uncached",
+        0x8 => "a write-combined",
+        _ => "an uncached",
     };
     let what = format!(
-        "remap_pfn_range was asked for a {mode} mapping of RAM at {:#x} inside {}",
+        "remap_pfn_range was asked for {mode} mapping of RAM at {:#x} inside {}",
         call.get("pfn") * PAGE,
         mapping.driver()
     );
@@ -378,7 +378,15 @@ fn bad_insert(history: &History, insert: &Call) -> Option<Finding> {
     let flags = insert.get("flags");
     let begin = insert.function.ends_with("_begin");
     let function = insert.function.trim_end_matches("_begin");
-    let inside = insert.module_function().unwrap_or_else(|| mapping.driver());
+    let handler = history.faults.iter().find_map(|fault| {
+        let same = fault.get("addr") & !(PAGE - 1) == insert.get("addr") & !(PAGE - 1);
+        same.then(|| fault.text("fault").map(symbol))?
+    });
+    // A call at a function's end leaves no trace of its caller.
+    let inside = insert
+        .module_function()
+        .or(handler)
+        .unwrap_or_else(|| mapping.driver());
     let mut what =
         format!("{function} was called inside {inside} for a VMA with the flags {flags:#x}");
     let mixed = function.starts_with("vmf_insert_mixed");

@@ -13,6 +13,7 @@ pub const PAGE: u64 = 4096;
 pub mod vm {
     pub const SHARED: u64 = 0x8;
     pub const MAYWRITE: u64 = 0x20;
+    pub const MAYSHARE: u64 = 0x80;
     pub const PFNMAP: u64 = 0x400;
     pub const MIXEDMAP: u64 = 0x1000_0000;
 
@@ -197,6 +198,11 @@ impl History {
             | "get_user_pages_fast"
             | "pin_user_pages"
             | "pin_user_pages_remote" => self.pins.push(call.clone()),
+            // The same, for drivers with mmap_prepare.
+            "remap_pfn_range_complete" => thread.calls.push(Call {
+                function: "remap_pfn_range".into(),
+                ..call.clone()
+            }),
             _ => thread.calls.push(call.clone()),
         }
     }

@@ -183,7 +183,7 @@ impl Report {
                 Some(call) => call.function.trim_end_matches("_begin").to_owned(),
                 None => "page faults".to_owned(),
             };
-            let sharing = if mapping.flags & vm::SHARED == 0 {
+            let sharing = if mapping.flags & vm::MAYSHARE == 0 {
                 "private"
             } else {
                 "shared"

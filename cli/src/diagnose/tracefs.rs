@@ -60,6 +60,12 @@ const IS_EFAULT: &str = "ret == -14";
 /// Not every kernel has each of them as a function of its own: those that are missing are left out.
 const PROBES: &[Probe] = &[
     probe("remap_pfn_range", "remap_pfn_range%return", "addr=$arg2:x64 pfn=$arg3:x64 size=$arg4:x64 asked=$arg5:x64 ret=$retval:s32"),
+    probe(
+        "remap_pfn_range_complete",
+        "remap_pfn_range_complete%return",
+        "addr=action->remap.start:x64 pfn=action->remap.start_pfn:x64 size=action->remap.size:x64 \
+         asked=action->remap.pgprot.pgprot:x64 ret=$retval:s32",
+    ),
     probe("vm_insert_page", "vm_insert_page%return", "addr=$arg2:x64 size=\\4096 ret=$retval:s32"),
     probe("vm_insert_pages_begin", "vm_insert_pages", "addr=$arg2:x64 num=+0($arg4):u64"),
     probe("vm_insert_pages", "vm_insert_pages%return", "addr=$arg2:x64 left=+0($arg4):u64 ret=$retval:s32"),
@@ -207,7 +213,7 @@ impl Tracer {
                 // Unfiltered it would be one event for each page fault.
                 continue;
             }
-            if probe.event == "remap_pfn_range" {
+            if probe.event.starts_with("remap_pfn_range") {
                 // Freed pages are of interest once there are entries without a reference to them, and there are many.
                 let _ = self.set(
                     &format!("{event}/trigger"),
@@ -347,10 +353,10 @@ fn remove(root: &Path, instance: &Path, group: &str) {
     };
     off(instance.join("tracing_on"));
     off(instance.join("events/enable"));
-    let _ = fs::write(
-        instance.join(format!("events/{group}/remap_pfn_range/trigger")),
-        "!enable_event:kmem:mm_page_free",
-    );
+    for event in ["remap_pfn_range", "remap_pfn_range_complete"] {
+        let trigger = instance.join(format!("events/{group}/{event}/trigger"));
+        let _ = fs::write(trigger, "!enable_event:kmem:mm_page_free");
+    }
     off(root.join("events").join(group).join("enable"));
     for _ in 0..20 {
         match fs::remove_dir(instance) {
