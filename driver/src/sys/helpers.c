@@ -322,12 +322,35 @@ void mapbuf_unclaim(u64 start, u64 size)
 	release_mem_region(start, size);
 }
 
+/*
+ * Whether a view is cached: where a range register says otherwise, memremap() makes an uncached one of it,
+ * without an error (is_new_memtype_allowed() of arch/x86/include/asm/pgtable.h).
+ */
+static bool mapbuf_is_cached(void *view)
+{
+#ifdef CONFIG_X86
+	unsigned int level;
+	pte_t *entry = lookup_address((unsigned long)view, &level);
+
+	return entry && !(pte_flags(*entry) & (_PAGE_PWT | _PAGE_PCD));
+#else
+	return true;
+#endif
+}
+
 /* The kernel's view of a range, by cache mode (as enum Cache): memory is memremapped if it is cached. */
 void *mapbuf_view(u64 start, u64 size, u32 cache)
 {
+	void *view;
+
 	switch (cache) {
 	case 0:
-		return memremap(start, size, MEMREMAP_WB);
+		view = memremap(start, size, MEMREMAP_WB);
+		if (view && !mapbuf_is_cached(view)) {
+			memunmap(view);
+			return NULL;
+		}
+		return view;
 	case 1:
 		return (__force void *)ioremap_wc(start, size);
 	default:
