@@ -257,11 +257,12 @@ pub const MEMORIES: &[Memory] = &[
         RegionType::Ram,
         "uc",
     ),
-    // `trust`: a probe would touch all of it, and the host's memory with it.
+    // Large enough for an entry of 1 GiB, and it gets none. One page of each huge entry is touched, since more would take
+    // the host's memory; so would a probe (`trust`).
     Memory {
         methods: &[Method::FaultHuge],
         must: &[Method::FaultHuge],
-        step: 1 << 17,
+        step: 512,
         ..region(
             "reserved-1G",
             1 << 30,

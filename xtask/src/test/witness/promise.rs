@@ -77,8 +77,9 @@ impl<'a> Buffer<'a> {
     /// The largest entry that a plan may use.
     pub fn largest(&self, way: Way) -> Size {
         match way {
-            Way::FaultHugePfn => Size::Giant,
-            Way::FaultHugeFolio => Size::Large,
+            // Never one of 1 GiB: the kernel takes what it shows for a page table when the mapping is split
+            // (mm_find_pmd of mm/rmap.c), and a program writes there what it likes.
+            Way::FaultHugePfn | Way::FaultHugeFolio => Size::Large,
             // The core maps a folio of that size by one entry, as it does for files.
             Way::FaultPage if self.memory.kind == Kind::Pages || self.is_folio() => Size::Large,
             _ => Size::Small,
