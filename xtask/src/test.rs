@@ -38,7 +38,8 @@ pub struct Arguments {
 
 /// Whether there is such a way to boot.
 pub fn is_profile(name: &str) -> bool {
-    name == witness::PROFILE || mapbuf_guest::profile::find(name).is_some()
+    [witness::PROFILE, museum::PROFILE].contains(&name)
+        || mapbuf_guest::profile::find(name).is_some()
 }
 
 /// What has been counted.
