@@ -29,7 +29,7 @@ pub const PAGE: u64 = 4096;
 
 /// What the program writes to the start of a page before look number `look`.
 pub fn tag(look: u64, page: u64) -> u64 {
-    0x7a67_0000_0000_0000 | look << 32 | page
+    0x7a67_0000_0000_0000 | (look << 32) | page
 }
 
 /// What the program writes to the start of a private copy.

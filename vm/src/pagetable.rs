@@ -327,7 +327,7 @@ impl<'a, M: PhysicalMemory> Tables<'a, M> {
         let shift = self.covered(place.level - 1);
         for (index, bytes) in (0u64..).zip(table.chunks_exact(8)) {
             let entry = bytes.try_into().map_or(0, u64::from_le_bytes);
-            let address = self.sign_extended(place.base | index << shift);
+            let address = self.sign_extended(place.base | (index << shift));
             let end = address + ((1 << shift) - 1);
             if entry & bit::PRESENT == 0 || end < first || address > last {
                 continue;
@@ -371,8 +371,8 @@ fn leaf(entry: u64, address: u64, size: Size, allowed: Allowed) -> Leaf {
         Size::Small => bit::PAT_SMALL,
         Size::Large | Size::Giant => bit::PAT_LARGE,
     };
-    let index = usize::from(entry & pat != 0) << 2
-        | usize::from(entry & bit::PCD != 0) << 1
+    let index = (usize::from(entry & pat != 0) << 2)
+        | (usize::from(entry & bit::PCD != 0) << 1)
         | usize::from(entry & bit::PWT != 0);
     Leaf {
         address,
