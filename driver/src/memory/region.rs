@@ -153,7 +153,10 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        self.knowledge.set(RegionState::Released);
+        // One that was refused for its name is dropped too, and stays refused.
+        if self.knowledge.state() != RegionState::Refused {
+            self.knowledge.set(RegionState::Released);
+        }
     }
 }
 
