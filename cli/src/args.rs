@@ -3,6 +3,7 @@
 use crate::{
     commands::probe::ProbeArgs,
     diagnose::{DiagnoseArgs, StubArgs, STUB},
+    doctor::DoctorArgs,
     hex::Bytes,
     matrix::MatrixArgs,
 };
@@ -64,6 +65,7 @@ pub enum Command {
     Explain(ExplainArgs),
     Matrix(MatrixArgs),
     Probe(ProbeArgs),
+    Doctor(DoctorArgs),
     Diagnose(DiagnoseArgs),
     #[command(name = STUB, hide = true)]
     DiagnosedProgram(StubArgs),
@@ -83,6 +85,7 @@ impl Command {
             | Self::Unload(UnloadArgs { output })
             | Self::Explain(ExplainArgs { output, .. })
             | Self::Matrix(MatrixArgs { output, .. })
+            | Self::Doctor(DoctorArgs { output })
             | Self::Probe(ProbeArgs { output, .. }) => output.json,
             Self::Diagnose(_) | Self::DiagnosedProgram(_) => false,
             Self::Demo(args) => args.json.as_deref() == Some(Path::new("-")),

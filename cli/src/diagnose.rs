@@ -16,7 +16,7 @@ mod tracefs;
 use crate::failure::Failure;
 use clap::Args as Group;
 use history::History;
-use iomem::Iomem;
+pub use iomem::Iomem;
 use report::Report;
 use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 

@@ -58,6 +58,9 @@ pub enum Failure {
     /// Cells of the matrix.
     #[error("{0} cells of the matrix differ from the table; they are listed above")]
     Differs(usize),
+    /// What the doctor found.
+    #[error("{0} things keep mapbuf from working; they are marked 'no' above")]
+    Unwell(usize),
     /// A file.
     #[error("{}: {source}", .path.display())]
     File {
@@ -74,7 +77,7 @@ impl Failure {
         let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
         anstream::eprintln!("{style}mapbuf:{style:#} {self}");
         // The demo's report has its failed checks in it already.
-        if json && !matches!(self, Self::Checks(_) | Self::Differs(_)) {
+        if json && !matches!(self, Self::Checks(_) | Self::Differs(_) | Self::Unwell(_)) {
             // Where that cannot be printed either, the exit code is what is left.
             let _ = output::print_json(&self.to_json());
         }
@@ -91,7 +94,7 @@ impl Failure {
                 _ => REFUSED,
             },
             Self::Held(_) => HELD,
-            Self::Checks(_) | Self::Differs(_) => REFUSED,
+            Self::Checks(_) | Self::Differs(_) | Self::Unwell(_) => REFUSED,
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 PERMISSION
             }

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod demo;
 mod diagnose;
+mod doctor;
 mod failure;
 mod hex;
 mod holders;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Matrix(args) => matrix::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Probe(args) => commands::probe::run(&args),
     };
     match result {

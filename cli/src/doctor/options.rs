@@ -1,0 +1,112 @@
+//! The options that a kernel was built with.
+
+use std::{fs, path::PathBuf, process::Command};
+
+/// What an option is there for, and how badly it is needed.
+pub struct Needed {
+    /// Its name, without `CONFIG_`.
+    pub name: &'static str,
+    /// What does not work without it.
+    pub without: &'static str,
+    /// Whether the driver cannot be without it.
+    pub vital: bool,
+}
+
+const fn needed(name: &'static str, vital: bool, without: &'static str) -> Needed {
+    Needed {
+        name,
+        without,
+        vital,
+    }
+}
+
+/// The options that matter.
+pub const NEEDED: &[Needed] = &[
+    needed("RUST", true, "modules in Rust cannot be loaded"),
+    needed("MODULES", true, "no module can be loaded"),
+    needed(
+        "DMA_SHARED_BUFFER",
+        true,
+        "there are no dma-bufs, which buffers are",
+    ),
+    needed("MMU", true, "there is no mmap of the kernel's memory"),
+    needed(
+        "TRANSPARENT_HUGEPAGE",
+        false,
+        "there are no entries of 2 MiB",
+    ),
+    needed(
+        "CONTIG_ALLOC",
+        false,
+        "contiguous buffers have at most 4 MiB",
+    ),
+    needed(
+        "CMA",
+        false,
+        "cma= at boot is not known: contiguous and coherent buffers stay small",
+    ),
+    needed(
+        "MEMCG",
+        false,
+        "buffers are charged to the driver's own limits alone",
+    ),
+    needed(
+        "FPROBE_EVENTS",
+        false,
+        "mapbuf diagnose needs CONFIG_KPROBE_EVENTS instead",
+    ),
+    needed(
+        "PROBE_EVENTS_BTF_ARGS",
+        false,
+        "mapbuf diagnose cannot see the flags of a mapping",
+    ),
+    needed(
+        "FTRACE_SYSCALLS",
+        false,
+        "mapbuf diagnose cannot follow mmap",
+    ),
+];
+
+/// The running kernel's options, as text, and where they were found.
+pub fn read(release: &str) -> Option<(String, String)> {
+    let places = [
+        format!("/boot/config-{release}"),
+        format!("/lib/modules/{release}/config"),
+        format!("/lib/modules/{release}/build/.config"),
+        format!("/usr/lib/modules/{release}/config"),
+    ];
+    for place in places {
+        if let Ok(text) = fs::read_to_string(PathBuf::from(&place)) {
+            return Some((text, place));
+        }
+    }
+    let place = "/proc/config.gz";
+    if fs::metadata(place).is_err() {
+        return None;
+    }
+    let unpacked = Command::new("zcat").arg(place).output().ok()?;
+    let text = String::from_utf8_lossy(&unpacked.stdout).into_owned();
+    (!text.is_empty()).then(|| (text, place.to_owned()))
+}
+
+/// Whether an option is on, built in or as a module.
+pub fn is_on(config: &str, name: &str) -> bool {
+    config.lines().any(|line| {
+        line.strip_prefix("CONFIG_")
+            .and_then(|rest| rest.strip_prefix(name))
+            .is_some_and(|value| value == "=y" || value == "=m")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let config =
+            "CONFIG_RUST=y\n# CONFIG_CMA is not set\nCONFIG_CMA_AREAS=7\nCONFIG_UDMABUF=m\n";
+        assert!(is_on(config, "RUST") && is_on(config, "UDMABUF"));
+        assert!(!is_on(config, "CMA") && !is_on(config, "CMA_AREAS"));
+    }
+}
