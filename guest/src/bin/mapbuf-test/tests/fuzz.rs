@@ -179,15 +179,13 @@ fn nonsense(session: &Session, seed: u64) -> Outcome {
     let mut offsets = Vec::new();
     let start = Instant::now();
     let mut calls = 0_u64;
-    while start.elapsed() < LONG {
+    // Longer where the machine is slow.
+    while start.elapsed() < LONG || calls < 100 {
         if let Err(why) = call(session, &mut numbers, &mut offsets) {
             return Err(Failure::new(format!("seed {seed:#x}, call {calls}: {why}")));
         }
         use_file(session, &mut numbers, &offsets);
         calls += 1;
-    }
-    if calls < 100 {
-        return Err(Failure::new(format!("only {calls} calls")));
     }
     Ok(())
 }
