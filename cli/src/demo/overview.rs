@@ -104,7 +104,7 @@ pub fn scene(demo: &mut Demo) -> Result<(), crate::failure::Failure> {
         reasons.sort_unstable();
         reasons.dedup();
         let names: Vec<_> = reasons.iter().map(|reason| reason.name()).collect();
-        for line in names.chunks(4) {
+        for line in names.chunks(3) {
             demo.stage
                 .line(&format!("{:11} refused: {}", "", line.join(", ")));
         }
@@ -131,4 +131,18 @@ pub fn scene(demo: &mut Demo) -> Result<(), crate::failure::Failure> {
     });
     demo.check(&["A12"], every, "every method maps something here");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_is_here_and_fits_a_line() {
+        assert_eq!(METHODS.len(), Method::ALL.len());
+        for (method, function, about) in METHODS {
+            assert!(about.len() <= 66, "{method:?}: {} characters", about.len());
+            assert!(function.len() <= 20, "{function}");
+        }
+    }
 }
