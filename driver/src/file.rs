@@ -134,12 +134,12 @@ impl OpenFile for MapbufFile {
         self.refusals.note(Operation::Mmap, self.map(vma))
     }
 
-    fn page_in_buffer(&self, page_offset: u64) -> u64 {
+    fn lines_up_with(&self, page_offset: u64) -> u64 {
         match &self.opened {
-            Opened::Session(session) => session
-                .target(page_offset)
-                .map_or(page_offset, |target| target.page),
-            Opened::Named(_) => page_offset,
+            Opened::Session(session) => session.target(page_offset).map_or(page_offset, |target| {
+                target.buffer.memory().lines_up_with(target.page)
+            }),
+            Opened::Named(buffer) => buffer.memory().lines_up_with(page_offset),
         }
     }
 

@@ -166,6 +166,17 @@ impl Memory {
         self.backing().cache()
     }
 
+    /// What the address of a mapping that begins with this page is to be, in pages and modulo the size of a
+    /// huge entry: an entry for frames must begin at a multiple of its size there and in physical memory, one
+    /// for a folio there and in the buffer (`do_set_pmd` of `mm/memory.c`).
+    pub(crate) fn lines_up_with(&self, page: u64) -> u64 {
+        let frame = |index| match self {
+            Self::Pages(_) | Self::Vmalloc(_) => None,
+            _ => self.backing().pfn(index),
+        };
+        usize::try_from(page).ok().and_then(frame).unwrap_or(page)
+    }
+
     /// What every kind can be asked.
     pub(crate) fn backing(&self) -> &dyn Backing {
         match self {

@@ -33,9 +33,11 @@ pub(crate) fn answer(memory: &dyn Backing, fault: Fault<'_>) -> Outcome {
 
 /// A huge entry, where buffer, memory and address line up; else the core asks for a small one.
 fn huge(memory: &dyn Backing, fault: Fault<'_>) -> Outcome {
-    let orders = [pages::pmd_order(), pages::pud_order()];
+    // Never an entry of 1 GiB: when a mapping is split, `mm_find_pmd` of `mm/rmap.c` takes the memory that it
+    // shows for a table of PMDs, and whoever maps the memory has written that table.
+    let huge = fault.order == pages::pmd_order();
     // A private copy is made of a small page; `vmf_insert_folio_pmd` would let it write to the buffer.
-    let fits = orders.contains(&fault.order) && fault.huge_fits() && !fault.copies();
+    let fits = huge && fault.huge_fits() && !fault.copies();
     let start = match fault.huge_page_offset().map(usize::try_from) {
         Some(Ok(start)) if fits => start,
         _ => return Outcome::FALLBACK,
@@ -43,9 +45,7 @@ fn huge(memory: &dyn Backing, fault: Fault<'_>) -> Outcome {
     let count = 1usize << fault.order;
     match (fault.answer, memory.page(start), memory.pfn(start)) {
         // There are folios of one huge size.
-        (Answer::HugeFolio, Some(page), _)
-            if fault.order == pages::pmd_order() && page.begins_folio(count) =>
-        {
+        (Answer::HugeFolio, Some(page), _) if page.begins_folio(count) => {
             fault.insert_huge_folio(page)
         }
         (Answer::HugePfn, _, Some(pfn))

@@ -5,11 +5,7 @@
 //! The kernel crate's `MiscDevice` leaves `file_operations.owner` empty in 7.2, so `rmmod` would succeed
 //! under an open file there; and one range of devices serves any number of names.
 
-use super::{
-    helpers::mapbuf_aligned_area,
-    pages,
-    vma::NewVma, //
-};
+use super::vma::NewVma;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -24,7 +20,6 @@ use kernel::{
         c_ulong,
         c_void, //
     },
-    page::PAGE_SIZE,
     prelude::*,
     sync::{
         atomic::{
@@ -56,9 +51,9 @@ pub(crate) trait OpenFile: Send + Sync + Sized + 'static {
     fn ioctl(&self, access: Access, command: u32, argument: usize) -> Result;
     /// `mmap`
     fn mmap(&self, vma: &NewVma<'_>) -> Result;
-    /// The page of the buffer that a mapping at this page offset begins with, to which its address is
-    /// to be aligned.
-    fn page_in_buffer(&self, page_offset: u64) -> u64;
+    /// What the address of a mapping at this page offset is to be, in pages and modulo the size of a huge
+    /// entry, so that such entries fit.
+    fn lines_up_with(&self, page_offset: u64) -> u64;
     /// `read` at a position; answers with the bytes read
     fn read(&self, to: usize, length: usize, position: u64) -> Result<usize>;
     /// `write` at a position; answers with the bytes written
@@ -179,11 +174,6 @@ const fn operations<F: OpenFile>() -> bindings::file_operations {
     }
 }
 
-/// Whether an address stands for an error (`IS_ERR_VALUE` of `linux/err.h`).
-fn is_error(address: usize) -> bool {
-    address > usize::MAX - bindings::MAX_ERRNO as usize
-}
-
 /// The data of an open file.
 ///
 /// # Safety
@@ -271,16 +261,8 @@ unsafe extern "C" fn get_unmapped_area<F: OpenFile>(
 ) -> c_ulong {
     // SAFETY: Called by the core for an open file of ours.
     let data = unsafe { data::<F>(file) };
-    let page = data.page_in_buffer(page_offset as u64) as usize;
-    let giant = PAGE_SIZE << pages::pud_order();
-    if pages::pud_order() > 0 && length >= giant && address == 0 {
-        // SAFETY: Any values are allowed.
-        let found = unsafe { mapbuf_aligned_area(file, length, page, flags, giant) };
-        if !is_error(found) {
-            return found;
-        }
-    }
-    // SAFETY: Any values are allowed; the address found is one where huge entries fit the buffer.
+    let page = data.lines_up_with(page_offset as u64) as usize;
+    // SAFETY: Any values are allowed; the address found is one where huge entries fit the memory.
     unsafe { bindings::thp_get_unmapped_area(file, address, length, page, flags) }
 }
 

@@ -153,34 +153,6 @@ struct page *mapbuf_alloc_pages_node(int nid, gfp_t gfp, unsigned int order)
 	return alloc_pages_node(nid, gfp, order);
 }
 
-unsigned int mapbuf_pud_order(void)
-{
-#ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
-	return HPAGE_PUD_ORDER;
-#else
-	return 0;
-#endif
-}
-
-/*
- * An address for a mapping of `length` bytes at which huge entries fit the memory: modulo `align`, a
- * power of two, it is what the offset in the buffer is. thp_get_unmapped_area() does this for 2 MiB.
- */
-unsigned long mapbuf_aligned_area(struct file *file, unsigned long length, unsigned long page,
-				  unsigned long flags, unsigned long align)
-{
-	unsigned long into = (page << PAGE_SHIFT) & (align - 1);
-	unsigned long room = length + align;
-	unsigned long address;
-
-	if (flags & MAP_FIXED || room < length)
-		return -EINVAL;
-	address = mm_get_unmapped_area(file, 0, room, 0, flags);
-	if (IS_ERR_VALUE(address))
-		return address;
-	return address + ((into - address) & (align - 1));
-}
-
 /* alloc_contig_pages() takes no NUMA_NO_NODE: it asks for the zone list of the node as it stands. */
 struct page *mapbuf_alloc_contig(unsigned long count, gfp_t gfp, int nid)
 {

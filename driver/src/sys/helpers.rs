@@ -58,14 +58,6 @@ extern "C" {
     pub(super) fn mapbuf_pmd_order() -> c_uint;
     pub(super) fn mapbuf_vmap(pages: *mut *mut page, count: c_uint, cache: u32) -> *mut c_void;
     pub(super) fn mapbuf_vunmap(area: *const c_void);
-    pub(super) fn mapbuf_pud_order() -> c_uint;
-    pub(super) fn mapbuf_aligned_area(
-        file: *mut file,
-        length: c_ulong,
-        page: c_ulong,
-        flags: c_ulong,
-        align: c_ulong,
-    ) -> c_ulong;
     pub(super) fn mapbuf_virt_to_pfn(address: *const c_void) -> c_ulong;
 
     pub(super) fn mapbuf_set_cache(pages: *mut *mut page, count: c_int, cache: u32) -> c_int;

@@ -22,12 +22,6 @@ pub(crate) fn pmd_order() -> u32 {
     unsafe { mapbuf_pmd_order() }
 }
 
-/// Pages in a PUD entry, as a power of two; 0 where the kernel has no such entries for us.
-pub(crate) fn pud_order() -> u32 {
-    // SAFETY: Answers with a constant.
-    unsafe { mapbuf_pud_order() }
-}
-
 /// Bytes of memory that could be had without driving others into swap, as the kernel estimates them.
 pub(crate) fn available() -> u64 {
     // SAFETY: Reads counters.

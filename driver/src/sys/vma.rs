@@ -10,7 +10,6 @@ use super::{
     },
     helpers::*,
     pages::{
-        self,
         PageRef,
         Vmap, //
     },
@@ -325,13 +324,8 @@ impl Fault<'_> {
     /// Maps the page frames from `pfn` on by a huge entry.
     pub(crate) fn insert_huge_pfn(self, pfn: u64) -> Outcome {
         let write = self.write();
-        if self.order == pages::pmd_order() {
-            // SAFETY: The VMA has `VM_PFNMAP` and is not copy-on-write; the frames are the buffer's.
-            Outcome(unsafe { bindings::vmf_insert_pfn_pmd(self.fault, pfn as usize, write) })
-        } else {
-            // SAFETY: As above; the core asks for these two orders only.
-            Outcome(unsafe { bindings::vmf_insert_pfn_pud(self.fault, pfn as usize, write) })
-        }
+        // SAFETY: The VMA has `VM_PFNMAP` and is not copy-on-write; the frames are the buffer's.
+        Outcome(unsafe { bindings::vmf_insert_pfn_pmd(self.fault, pfn as usize, write) })
     }
 }
 
