@@ -1,6 +1,7 @@
 //! The developer's commands: `cargo xtask help` lists them.
 
 mod demo;
+mod docs;
 mod guest;
 mod inventory;
 mod kernel;
@@ -27,8 +28,10 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Arguments),
+    Docs(docs::Arguments),
     Kernel(kernel::Arguments),
     Module(module::Arguments),
+    Museum(test::museum::Arguments),
     Mutants(mutants::Arguments),
     Outputs(outputs::Arguments),
     Test(test::Arguments),
@@ -39,8 +42,10 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::main(&arguments),
+        Command::Docs(arguments) => docs::main(&arguments),
         Command::Kernel(arguments) => kernel::main(&arguments),
         Command::Module(arguments) => module::main(&arguments),
+        Command::Museum(arguments) => test::museum::show(&arguments),
         Command::Mutants(arguments) => mutants::main(&arguments),
         Command::Outputs(arguments) => outputs::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: the host rung and the stock rung of the ladder, with the witness that looks from outside.
 
 mod host;
-mod museum;
+pub mod museum;
 mod stock;
 mod witness;
 

@@ -4,13 +4,14 @@ use super::stock::Results;
 use super::Tally;
 use crate::guest;
 use crate::kit::Kit;
+use crate::vm;
 use anyhow::{bail, Context, Result};
 use mapbuf_guest::Profile;
 use mapbuf_init::Job;
-use mapbuf_vm::qemu;
+use mapbuf_vm::{qemu, Ui};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 /// The name for `--profile`.
@@ -43,12 +44,42 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
     {
         return Ok(Tally::default());
     }
+    let mut results = Results::default();
+    kit.ui.note("museum: booting the guest");
+    let begun = Instant::now();
+    let report = boot(kit, filter, driver, &mut |stream, bytes| {
+        results.take(stream, bytes)
+    })?;
+    results.conclude(&BOOT, &report, begun.elapsed(), &logs.join("museum.log"))
+}
+
+/// Print what `mapbuf diagnose` says about each driver of the museum (examples/broken), and about some that are right.
+#[derive(clap::Args)]
+pub struct Arguments {}
+
+/// Shows the museum.
+pub fn show(_: &Arguments) -> Result<ExitCode> {
+    let ui = Ui::default();
+    let kit = Kit::open(&ui)?;
+    let report = boot(&kit, "--show", None, &mut vm::to_own_streams)?;
+    vm::explain(&ui, &report, false);
+    Ok(vm::exit_code(report.verdict.exit_code()))
+}
+
+/// Boots a guest that has the museum, and runs `mapbuf-museum` in it with a word.
+fn boot(
+    kit: &Kit,
+    word: &str,
+    driver: Option<&Path>,
+    take: &mut dyn FnMut(qemu::Stream, &[u8]),
+) -> Result<qemu::Report> {
+    let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-museum");
     let modules = kit.driver(driver)?;
     let folder = crate::workspace()?.join("examples/broken");
     let exhibits = kit.driver(Some(&folder))?;
     let mut guest = kit.guest(false)?;
     let mut job = Job {
-        argv: vec!["mapbuf-museum".into(), filter.into()],
+        argv: vec!["mapbuf-museum".into(), word.into()],
         ..Job::default()
     };
     kit.load(&mut guest, &mut job, &modules, "")?;
@@ -63,18 +94,7 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
     machine.processors = BOOT.processors;
     machine.append = BOOT.append.iter().map(|&word| word.to_owned()).collect();
     machine.timeout = Some(Duration::from_secs(BOOT.timeout_seconds));
-    kit.ui.note("museum: booting the guest");
-    let begun = Instant::now();
-    let mut results = Results::default();
-    let report = qemu::run(
-        &machine,
-        &kit.kernel,
-        guest.archive,
-        &job,
-        None,
-        &mut |stream, bytes| results.take(stream, bytes),
-    )?;
-    results.conclude(&BOOT, &report, begun.elapsed(), &logs.join("museum.log"))
+    qemu::run(&machine, &kit.kernel, guest.archive, &job, None, take)
 }
 
 /// Compiles the program that tries each driver.

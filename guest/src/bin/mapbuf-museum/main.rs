@@ -2,6 +2,7 @@
 //! the diagnosis must name the cause; drivers that are right must give none; and nothing may be left in tracefs.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Output, Stdio};
@@ -121,10 +122,12 @@ fn tests() -> Vec<Test> {
 
 fn main() -> ExitCode {
     let mut list = false;
+    let mut show = false;
     let mut filter = String::new();
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--list" => list = true,
+            "--show" => show = true,
             _ => filter = argument,
         }
     }
@@ -138,7 +141,9 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    println!("plan {}", chosen.len());
+    if !show {
+        println!("plan {}", chosen.len());
+    }
     for exhibit in EXHIBITS {
         let path = format!("{HALL}/{}.ko", exhibit.module);
         // The test of an exhibit that is not there fails.
@@ -158,6 +163,9 @@ fn main() -> ExitCode {
             .stdout(Stdio::null())
             .status();
     }
+    if show {
+        return show_all();
+    }
     let mut failed = 0;
     for (name, body) in &chosen {
         match body().and_then(|()| nothing_is_left()) {
@@ -171,6 +179,34 @@ fn main() -> ExitCode {
     }
     println!("{} passed, {failed} failed", chosen.len() - failed);
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// Prints what is said of each exhibit, as a person sees it.
+fn show_all() -> ExitCode {
+    let right = RIGHT
+        .iter()
+        .map(|(_, visit)| ("right", (*visit).to_owned()));
+    let wrong = EXHIBITS.iter().map(|exhibit| {
+        let node = format!("/dev/broken-{}", exhibit.module.replace('_', "-"));
+        (exhibit.module, format!("{node} {}", exhibit.visit))
+    });
+    for (name, visit) in wrong.chain(right) {
+        println!("== {name}");
+        println!("# mapbuf diagnose -- visit {visit}");
+        let _ = std::io::stdout().flush();
+        let status = Command::new("mapbuf")
+            .args(["diagnose", "--output", "/dev/stdout", "--", "/museum/visit"])
+            .args(visit.split(' '))
+            .stderr(std::io::stdout())
+            .status();
+        if let Err(error) = status {
+            println!("mapbuf could not be started: {error}");
+            return ExitCode::FAILURE;
+        }
+        println!();
+    }
+    println!("== end");
+    ExitCode::SUCCESS
 }
 
 /// Runs a program under `mapbuf diagnose --json`; its output, and the diagnosis.

@@ -1,0 +1,241 @@
+//! `cargo xtask docs`: the guide.
+//!
+//! The chapters are written by hand, what commands print in them is put there by `cargo xtask outputs`, and the page of
+//! reasons is made here, from `abi/`.
+
+use crate::workspace;
+use anyhow::{bail, Context, Result};
+use mapbuf_abi::Reason;
+use mapbuf_vm::Ui;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+/// The program that makes a book of the chapters, pinned.
+const MDBOOK: &str = "0.4.52";
+
+/// Build the guide: target/book/index.html
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only see whether what is made from other sources is up to date; write nothing
+    #[arg(long)]
+    check: bool,
+}
+
+/// Carries the command out.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let path = workspace()?.join("docs/src/reasons.md");
+    let made = reasons();
+    if arguments.check {
+        if fs::read_to_string(&path).unwrap_or_default() != made {
+            bail!("docs/src/reasons.md is not what abi/ says; run: cargo xtask docs");
+        }
+    } else {
+        fs::write(&path, made).with_context(|| format!("writing {}", path.display()))?;
+    }
+    let book = workspace()?.join("target/book");
+    let status = Command::new(mdbook(&Ui::default())?)
+        .arg("build")
+        .arg(workspace()?.join("docs"))
+        .arg("--dest-dir")
+        .arg(&book)
+        .status()
+        .context("mdbook could not be started")?;
+    if !status.success() {
+        bail!("mdbook did not make the book");
+    }
+    println!("{}", book.join("index.html").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The program, installed under `target/` where it is not there yet.
+fn mdbook(ui: &Ui) -> Result<PathBuf> {
+    let root = workspace()?.join("target/tools");
+    let program = root.join("bin/mdbook");
+    let said = Command::new(&program).arg("--version").output();
+    if said.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(MDBOOK)) {
+        return Ok(program);
+    }
+    let step = ui.step("Installing mdbook", 0);
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["install", "--locked", "--version", MDBOOK, "mdbook"])
+        .args(["--no-default-features", "--features", "search", "--root"])
+        .arg(&root)
+        .output()
+        .context("cargo could not be started")?;
+    if !output.status.success() {
+        bail!(
+            "mdbook was not installed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    step.done();
+    Ok(program)
+}
+
+/// The page of reasons.
+fn reasons() -> String {
+    let mut page = String::from(
+        "# Reasons\n\n\
+         <!-- Made by `cargo xtask docs` from abi/; changes here are lost. -->\n\n\
+         Every refusal of the driver carries one of these, with its values. `mapbuf explain NAME` prints the same. \
+         `<1>` stands for the first value, and so on.\n",
+    );
+    for &reason in Reason::ALL {
+        let text = reason.text();
+        let number = reason.number();
+        // Writing to a String does not fail.
+        let _ = write!(
+            page,
+            "\n## {}\n\n*{number}, {}*: {}.\n\n**Next:** {}.\n",
+            reason.name(),
+            errno_name(reason.errno()),
+            escaped(&places(text.sentence)),
+            escaped(text.remedy)
+        );
+        if !text.kernel.is_empty() {
+            let _ = write!(page, "\n**In the kernel:** {}.\n", escaped(text.kernel));
+        }
+    }
+    page
+}
+
+/// The sentence with `<1>` for its first operand.
+fn places(sentence: &str) -> String {
+    let mut out = String::new();
+    let mut rest = sentence;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (field, after) = after.split_once('}').unwrap_or((after, ""));
+        let index = field
+            .split(':')
+            .next()
+            .and_then(|digits| digits.parse::<u32>().ok());
+        out += before;
+        out += &format!("<{}>", index.map_or(0, |index| index + 1));
+        rest = after;
+    }
+    out + rest
+}
+
+/// Characters that mean something in Markdown.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for letter in text.chars() {
+        if matches!(letter, '<' | '>' | '*' | '_' | '[' | ']' | '|' | '$' | '`') {
+            out.push('\\');
+        }
+        out.push(letter);
+    }
+    out
+}
+
+fn errno_name(number: i32) -> String {
+    use mapbuf_abi::reason::errno;
+    let names = [
+        (errno::EPERM, "EPERM"),
+        (errno::ENOENT, "ENOENT"),
+        (errno::EINTR, "EINTR"),
+        (errno::ENXIO, "ENXIO"),
+        (errno::E2BIG, "E2BIG"),
+        (errno::ENOMEM, "ENOMEM"),
+        (errno::EACCES, "EACCES"),
+        (errno::EFAULT, "EFAULT"),
+        (errno::EBUSY, "EBUSY"),
+        (errno::EEXIST, "EEXIST"),
+        (errno::EINVAL, "EINVAL"),
+        (errno::EMFILE, "EMFILE"),
+        (errno::ENOTTY, "ENOTTY"),
+        (errno::ENOSPC, "ENOSPC"),
+        (errno::EOPNOTSUPP, "EOPNOTSUPP"),
+        (errno::EDQUOT, "EDQUOT"),
+    ];
+    let name = names.iter().find(|(known, _)| *known == number);
+    name.map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mapbuf_abi::Method;
+
+    fn chapters() -> Vec<(String, String)> {
+        let folder = workspace().unwrap().join("docs/src");
+        fs::read_dir(folder)
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().ends_with(".md"))
+            .map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, fs::read_to_string(entry.path()).unwrap())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_page_of_reasons_is_what_abi_says() {
+        let path = workspace().unwrap().join("docs/src/reasons.md");
+        assert_eq!(fs::read_to_string(path).unwrap(), reasons());
+    }
+
+    #[test]
+    fn every_chapter_is_in_the_summary() {
+        let chapters = chapters();
+        let (_, summary) = chapters
+            .iter()
+            .find(|(name, _)| name == "SUMMARY.md")
+            .unwrap();
+        for (name, _) in &chapters {
+            assert!(
+                name == "SUMMARY.md" || summary.contains(&format!("({name})")),
+                "{name}"
+            );
+        }
+        for part in summary.split("](").skip(1) {
+            let name = part.split(')').next().unwrap();
+            assert!(
+                chapters.iter().any(|(chapter, _)| chapter == name),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_method_and_every_cause_is_written_about() {
+        let all: String = chapters().into_iter().map(|(_, text)| text).collect();
+        for method in Method::ALL {
+            assert!(all.contains(&format!("`{}`", method.name())), "{method:?}");
+        }
+        let causes = workspace().unwrap().join("cli/src/diagnose/causes.rs");
+        let causes = fs::read_to_string(causes).unwrap();
+        let names = causes
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("name: \""));
+        for name in names.filter_map(|rest| rest.split('"').next()) {
+            assert!(
+                all.contains(&format!("### {name}")),
+                "{name} has no section"
+            );
+        }
+    }
+
+    #[test]
+    fn what_commands_print_is_there() {
+        for (name, text) in chapters() {
+            for part in text.split("<!-- output: ").skip(1) {
+                let (command, rest) = part.split_once("-->").unwrap();
+                let shown = rest.split("<!-- end of output -->").next().unwrap();
+                let lines = shown.trim().lines().count();
+                assert!(
+                    shown.trim().starts_with("```text") && lines > 2,
+                    "{name}: nothing is shown for {command}; run: cargo xtask outputs docs/src/{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn operands_have_places_and_no_markdown() {
+        assert_eq!(escaped(&places("{0:bytes} of {1}")), "\\<1\\> of \\<2\\>");
+    }
+}
