@@ -650,19 +650,16 @@ pub fn mount(fstype: &str, at: &str) -> Result<()> {
     let fstype = CString::new(fstype).map_err(|_| Errno(libc::EINVAL))?;
     let at = CString::new(at).map_err(|_| Errno(libc::EINVAL))?;
     // SAFETY: both are C strings, and no data is passed.
-    check(
-        unsafe {
-            libc::mount(
-                fstype.as_ptr(),
-                at.as_ptr(),
-                fstype.as_ptr(),
-                0,
-                std::ptr::null(),
-            )
-        }
-        .into(),
-    )
-    .map(drop)
+    let mounted = unsafe {
+        libc::mount(
+            fstype.as_ptr(),
+            at.as_ptr(),
+            fstype.as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    };
+    check(mounted.into()).map(drop)
 }
 
 /// Puts the pages of a mapping into a pipe, without a copy.

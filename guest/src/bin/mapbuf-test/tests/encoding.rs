@@ -639,7 +639,7 @@ fn alloc_of_too_much_is_refused() -> Outcome {
 }
 
 /// A static program for i386 (guest/i386/mmap2.c); empty where the host cannot make one.
-const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mmap2-i386"));
+static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mmap2-i386"));
 
 // `mmap2` has 32 bits of page offset; every offset that the driver gives fits into them.
 fn program_of_32_bits_maps_by_both_encodings() -> Outcome {
