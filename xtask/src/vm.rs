@@ -16,8 +16,8 @@ use std::time::Duration;
 
 /// Boot the kernel with the module loaded and run any program in it.
 ///
-/// The program's output is this command's output, byte for byte, and its exit status this command's; a signal N is
-/// 128 + N. Failures that are not the program's have statuses of their own:
+/// The program's output is this command's output, byte for byte, and its exit status is this
+/// command's; a signal N is 128 + N. Failures that are not the program's have statuses of their own:
 ///
 /// 119 the kit failed before the guest was booted,
 /// 120 the program could not be started,
