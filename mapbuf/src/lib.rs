@@ -88,3 +88,8 @@ pub use mapbuf_abi::{
     reason::Refusal, Cache, Kind, LastError, Method, Operation, Reason, RegionState, RegionType,
     Segment,
 };
+
+/// The README's example, so that it goes on compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
