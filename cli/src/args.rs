@@ -4,6 +4,7 @@ use crate::{
     commands::probe::ProbeArgs,
     diagnose::{DiagnoseArgs, StubArgs, STUB},
     doctor::DoctorArgs,
+    figure::FigureArgs,
     hex::Bytes,
     matrix::MatrixArgs,
 };
@@ -66,6 +67,7 @@ pub enum Command {
     Matrix(MatrixArgs),
     Probe(ProbeArgs),
     Doctor(DoctorArgs),
+    Figure(FigureArgs),
     Diagnose(DiagnoseArgs),
     #[command(name = STUB, hide = true)]
     DiagnosedProgram(StubArgs),
@@ -87,7 +89,7 @@ impl Command {
             | Self::Matrix(MatrixArgs { output, .. })
             | Self::Doctor(DoctorArgs { output })
             | Self::Probe(ProbeArgs { output, .. }) => output.json,
-            Self::Diagnose(_) | Self::DiagnosedProgram(_) => false,
+            Self::Diagnose(_) | Self::DiagnosedProgram(_) | Self::Figure(_) => false,
             Self::Demo(args) => args.json.as_deref() == Some(Path::new("-")),
         }
     }

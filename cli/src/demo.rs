@@ -4,7 +4,7 @@
 //! shows. A requirement passes when at least one check of it ran and all that ran held.
 
 mod charset;
-mod frames;
+pub mod frames;
 mod kinds;
 mod ledger;
 mod overview;

@@ -6,6 +6,7 @@ mod demo;
 mod diagnose;
 mod doctor;
 mod failure;
+mod figure;
 mod hex;
 mod holders;
 mod matrix;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Matrix(args) => matrix::run(&args),
+        Command::Figure(args) => figure::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Probe(args) => commands::probe::run(&args),
     };
