@@ -400,7 +400,7 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 	case 602:
 		return "a part of the {0:bytes} is claimed by somebody else";
 	case 603:
-		return "the kernel could not map the {0:bytes} for itself";
+		return "the kernel could not map the {0:bytes} for itself with the cache mode that was declared";
 	case 604:
 		return "there is no memory behind the region of {0:bytes}: what is written to it does not stay";
 	case 605:
@@ -542,7 +542,7 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 	case 602:
 		return "/proc/iomem shows by whom (as root); unbind that driver, or declare another range";
 	case 603:
-		return "the kernel log says why; often the range has another cache mode already (/sys/kernel/debug/x86/pat_memtype_list)";
+		return "declare it uc or wc: /proc/mtrr and /sys/kernel/debug/x86/pat_memtype_list show as what the machine has it";
 	case 604:
 		return "look at the start address and the size that it was declared with; declare it with 'trust' to map it all the same";
 	case 605:

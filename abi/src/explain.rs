@@ -329,11 +329,11 @@ impl Reason {
                 "kernel/resource.c, __request_region_locked: EBUSY where the range conflicts with a busy resource",
             ),
             Self::RegionUnmappable => text(
-                "the kernel could not map the {0:bytes} for itself",
-                "the kernel log says why; often the range has another cache mode already (/sys/kernel/debug/x86/pat_memtype_list)",
+                "the kernel could not map the {0:bytes} for itself with the cache mode that was declared",
+                "declare it uc or wc: /proc/mtrr and /sys/kernel/debug/x86/pat_memtype_list show as what the machine has it",
             )
             .since(
-                "arch/x86/mm/ioremap.c, __ioremap_caller, by ioremap() or memremap(): memtype_reserve() finds another cache mode, or there is no address space",
+                "arch/x86/mm/ioremap.c, __ioremap_caller, by ioremap() or memremap(): memtype_reserve() finds another cache mode, as where a range register says uncached, or there is no address space",
             ),
             Self::RegionUnbacked => text(
                 "there is no memory behind the region of {0:bytes}: what is written to it does not stay",

@@ -74,13 +74,15 @@ pub const PROFILES: &[Profile] = &[
         // So much that there is a gibibyte at 4 GiB to set aside.
         memory_mib: 4096,
         processors: 2,
-        // At 0x90000000 and beyond there is nothing in this machine.
+        // At 0x90000000 and beyond there is nothing in this machine; from 0xc0000000 on the firmware makes all
+        // uncached.
         module_parameters: "regions=ring:0x30000000:1M:ram,\
             uc:0x30100000:1M:ram:uc:probe,wc:0x30200000:1M:ram:wc:probe,\
             big:0x30800000:8M:ram:probe,plain:0x30400000:64K:ram,\
             hole:0x90000000:64K:ram:probe,trusted:0x90100000:64K:ram:trust,\
             isram:0x10000000:64K:ram,twice:0x30000000:4K:ram,ring:0x30500000:4K:ram,\
-            dev:0xa0000000:4K:mmio,gib:0x100000000:1G:ram",
+            dev:0xa0000000:4K:mmio,gib:0x100000000:1G:ram,\
+            mtrr:0xd0000000:64K:ram",
         qemu_args: &[],
         timeout_seconds: 180,
     },

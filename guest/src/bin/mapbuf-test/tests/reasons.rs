@@ -42,15 +42,12 @@ const BY_REGIONS: &[Reason] = &[
     Reason::ProbeIsRisky,
     Reason::ProbeWritesDevice,
     Reason::RegionNameTaken,
+    Reason::RegionUnmappable,
     Reason::ProbeWhileMapped,
 ];
 
 /// Reasons that take a kernel function which fails although nothing is wrong: see the fault injection of the debug rung.
-const BY_FAULT_INJECTION: &[Reason] = &[
-    Reason::CacheRefused,
-    Reason::KernelRefused,
-    Reason::RegionUnmappable,
-];
+const BY_FAULT_INJECTION: &[Reason] = &[Reason::CacheRefused, Reason::KernelRefused];
 
 /// A reason that nobody lives to read: it is kept for the thread that is being killed. What it stands for is tested by
 /// `lifetime::killed_while_allocating_gives_everything_back`.

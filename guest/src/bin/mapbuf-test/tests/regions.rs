@@ -87,6 +87,7 @@ fn log_tells_each_once() -> Outcome {
         "region isram: refused, RegionIsRam",
         "region twice: refused, RegionTaken",
         "region ring: refused, RegionNameTaken",
+        "region mtrr: refused, RegionUnmappable",
     ] {
         let found = log.iter().filter(|found| found.contains(line)).count();
         check_eq!(found, 1, "lines of the log with {line:?}");
@@ -107,7 +108,7 @@ fn every_region_is_listed_with_what_is_known_of_it() -> Outcome {
     let regions = regions(&session)?;
     // What others have written makes it answer.
     let read = &[ReadsZeros, Answers, Backed][..];
-    let expected: [(&str, u64, &[RegionState]); 12] = [
+    let expected: [(&str, u64, &[RegionState]); 13] = [
         ("ring", 0x3000_0000, read),
         ("uc", 0x3010_0000, &[Backed]),
         ("wc", 0x3020_0000, &[Backed]),
@@ -124,6 +125,7 @@ fn every_region_is_listed_with_what_is_known_of_it() -> Outcome {
             &[Unprobed, ReadsOnes, ReadsZeros, Answers],
         ),
         ("gib", 0x1_0000_0000, read),
+        ("mtrr", 0xd000_0000, &[Refused]),
     ];
     check_eq!(regions.len(), expected.len(), "regions");
     for (region, (name, start, states)) in regions.iter().zip(expected) {
@@ -153,6 +155,7 @@ fn every_region_is_listed_with_what_is_known_of_it() -> Outcome {
         (7, Reason::RegionIsRam),
         (8, Reason::RegionTaken),
         (9, Reason::RegionNameTaken),
+        (12, Reason::RegionUnmappable),
     ] {
         let region = &regions[index];
         check_eq!(
@@ -182,7 +185,7 @@ fn every_region_is_listed_with_what_is_known_of_it() -> Outcome {
     let none = session.region(99)?;
     check_eq!(
         (none.count, none.bytes, none.name[0]),
-        (12, 0, 0),
+        (13, 0, 0),
         "number 99"
     );
     Ok(())
@@ -219,7 +222,7 @@ fn claims_are_seen_in_iomem() -> Outcome {
     ] {
         check!(iomem.contains(claim), "no {claim:?} in {iomem}");
     }
-    for none in ["isram", "twice", "30500000"] {
+    for none in ["isram", "twice", "30500000", "mtrr"] {
         check!(!iomem.contains(none), "{none} in {iomem}");
     }
     Ok(())
@@ -663,7 +666,7 @@ fn names_taken_away_release_the_claims() -> Outcome {
         iomem()?
     );
     sys::load_module(&module_file()?, &parameters)?;
-    check_eq!(regions(&Session::open()?)?.len(), 12, "regions");
+    check_eq!(regions(&Session::open()?)?.len(), 13, "regions");
     check!(iomem()?.contains("mapbuf plain"), "no claim after loading");
     Ok(())
 }
