@@ -8,6 +8,7 @@
 mod causes;
 mod history;
 mod iomem;
+mod physical;
 mod report;
 mod trace;
 mod tracee;
@@ -34,6 +35,7 @@ const NOT_WATCHED: u8 = 125;
 #[command(after_long_help = "Examples:
   mapbuf diagnose -- ./my-program /dev/maps0
   mapbuf diagnose --json --output why.json -- ./my-program
+  mapbuf diagnose --read -- ./my-program                   (and see whether anything answers)
   mapbuf diagnose --trace events.txt -- ./my-program     (the raw events, too)")]
 pub struct DiagnoseArgs {
     /// Say it in JSON
@@ -45,6 +47,9 @@ pub struct DiagnoseArgs {
     /// Keep what the probes recorded
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Afterwards, read what physical ranges hold that are no RAM; a device may mind being read
+    #[arg(long)]
+    read: bool,
     /// The program and its arguments
     #[arg(
         required = true,
@@ -117,6 +122,23 @@ impl From<Problem> for Stopped {
     }
 }
 
+/// Reads the ranges that were mapped by frame number, except RAM.
+fn look_behind(history: &History, iomem: &mut Iomem) {
+    let parts = history.mappings.iter().flat_map(|mapping| &mapping.filled);
+    for part in parts {
+        let Some(address) = part.pfn.map(|pfn| pfn * history::PAGE) else {
+            continue;
+        };
+        if iomem.is_ram(address) || iomem.sight(address).is_some() {
+            continue;
+        }
+        // What the kernel does not let us read stays unknown.
+        if let Ok(sight) = physical::look(address, part.length) {
+            iomem.saw(address, sight);
+        }
+    }
+}
+
 fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     let signals = tracee::hold_signals()?;
     let tracer = tracefs::Tracer::new()?;
@@ -138,7 +160,10 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
         keep(path, &text)?;
     }
     let history = History::of(&trace::parse(&text));
-    let iomem = Iomem::read();
+    let mut iomem = Iomem::read();
+    if args.read {
+        look_behind(&history, &mut iomem);
+    }
     let findings = causes::find(&history, &life, &iomem);
     let report = Report::new(&args.command, &life, &history, &iomem, findings, lost);
     let text = if args.json {

@@ -3,6 +3,7 @@
 use super::{
     history::{failed, vm, Doing, History, Mapping, PAGE},
     iomem::Iomem,
+    physical::Sight,
     trace::{symbol, Call},
     tracee::{Fault, Life},
     tracefs::nr,
@@ -358,19 +359,32 @@ fn uncached(mapping: &Mapping, iomem: &Iomem) -> Option<Finding> {
 }
 
 fn unknown_frames(mapping: &Mapping, iomem: &Iomem) -> Option<Finding> {
-    let (part, physical) = mapping.filled.iter().find_map(|part| {
+    mapping.filled.iter().find_map(|part| {
         let physical = part.pfn? * PAGE;
-        iomem
-            .is_unknown(physical, part.length)
-            .then_some((part, physical))
-    })?;
-    let what = format!(
-        "remap_pfn_range mapped {:#x}-{:#x} inside {}, where /proc/iomem knows nothing",
-        physical,
-        physical + part.length - 1,
-        mapping.driver()
-    );
-    Some(NOTHING_BEHIND.found(mapping, what))
+        let unknown = iomem.is_unknown(physical, part.length);
+        let reads = match iomem.sight(physical) {
+            Some(Sight::Ones) => ", and reads only ones",
+            Some(Sight::Zeros) => ", and reads only zeros",
+            Some(Sight::Answers) => return None,
+            None if unknown => "",
+            None => return None,
+        };
+        let known = match iomem.name(physical) {
+            Some(name) => format!("which /proc/iomem calls {name}"),
+            None => "where /proc/iomem knows nothing".to_owned(),
+        };
+        let what = format!(
+            "remap_pfn_range mapped {physical:#x}-{:#x} inside {}, {known}{reads}",
+            physical + part.length.saturating_sub(1),
+            mapping.driver()
+        );
+        let mut finding = NOTHING_BEHIND.found(mapping, what);
+        if !unknown {
+            // Memory that nobody wrote to, or a device that is all zeros, looks the same.
+            finding.severity = Severity::Warning;
+        }
+        Some(finding)
+    })
 }
 
 fn bad_insert(history: &History, insert: &Call) -> Option<Finding> {

@@ -1,11 +1,14 @@
 //! `/proc/iomem`: what is known of physical addresses.
 
+use super::physical::Sight;
 use std::fs;
 
 /// The lines of `/proc/iomem`.
 #[derive(Debug, Default)]
 pub struct Iomem {
     ranges: Vec<(u64, u64, String)>,
+    /// Addresses that were read.
+    seen: Vec<(u64, Sight)>,
 }
 
 impl Iomem {
@@ -26,7 +29,10 @@ impl Iomem {
             })
             .filter(|(_, end, _)| *end > 0)
             .collect();
-        Self { ranges }
+        Self {
+            ranges,
+            seen: Vec::new(),
+        }
     }
 
     /// Whether it is memory that the kernel uses.
@@ -52,6 +58,19 @@ impl Iomem {
         inside
             .find(|(start, end, _)| (*start..=*end).contains(&address))
             .map(|(_, _, name)| name.as_str())
+    }
+}
+
+impl Iomem {
+    /// Keeps what reading showed.
+    pub fn saw(&mut self, address: u64, sight: Sight) {
+        self.seen.push((address, sight));
+    }
+
+    /// What reading a range from there on showed, if it was read.
+    pub fn sight(&self, address: u64) -> Option<Sight> {
+        let mut seen = self.seen.iter();
+        seen.find(|(at, _)| *at == address).map(|(_, sight)| *sight)
     }
 }
 

@@ -99,14 +99,16 @@ fn refusal(mapping: &Mapping, findings: &[Finding]) -> Option<String> {
 fn device_memory(mapping: &Mapping, iomem: &Iomem) -> Option<String> {
     let part = mapping.filled.iter().find(|part| {
         part.pfn.is_some_and(|pfn| {
-            !iomem.is_ram(pfn * PAGE) && !iomem.is_unknown(pfn * PAGE, part.length)
+            iomem.sight(pfn * PAGE).is_none()
+                && !iomem.is_ram(pfn * PAGE)
+                && !iomem.is_unknown(pfn * PAGE, part.length)
         })
     })?;
     let physical = part.pfn? * PAGE;
     let name = iomem.name(physical)?;
     Some(format!(
-        "{} maps physical {physical:#x} ({name}). Nothing was read there: if the program sees only ones or zeros, \
-         nothing answers at that address (cause nothing-behind in the guide)",
+        "{} maps physical {physical:#x} ({name}). Whether anything answers there, mapbuf diagnose --read tells: it \
+         reads a word of each page, which a device may mind",
         mapping.file
     ))
 }
@@ -137,7 +139,7 @@ impl fmt::Display for Report {
         let program = self.program.first().map_or("", String::as_str);
         write!(f, "{bold}mapbuf diagnose:{bold:#} {program} ")?;
         match self.killed_by {
-            Some(signal) => write!(f, "was killed by signal {signal}")?,
+            Some(signal) => write!(f, "was killed by {}", signal_name(signal))?,
             None => write!(f, "exited with {}", self.exit_status)?,
         }
         if let Some(fault) = self.faults.last() {
@@ -203,6 +205,11 @@ impl Report {
     }
 }
 
+fn signal_name(number: i32) -> String {
+    nix::sys::signal::Signal::try_from(number)
+        .map_or_else(|_| format!("signal {number}"), |signal| signal.to_string())
+}
+
 /// A text under a word, in lines of a readable length.
 fn paragraph(f: &mut fmt::Formatter<'_>, word: &str, text: &str) -> fmt::Result {
     let mut line = format!("  {word:4} ");
@@ -210,7 +217,7 @@ fn paragraph(f: &mut fmt::Formatter<'_>, word: &str, text: &str) -> fmt::Result 
     for piece in text.split_whitespace() {
         if !empty && line.chars().count() + 1 + piece.chars().count() > WIDTH {
             writeln!(f, "{line}")?;
-            line = " ".repeat(6);
+            line = " ".repeat(7);
         }
         line.push(' ');
         line.push_str(piece);

@@ -108,7 +108,8 @@ fn tests() -> Vec<Test> {
         ));
     }
     type Other = (&'static str, fn() -> Outcome);
-    let others: [Other; 4] = [
+    let others: [Other; 5] = [
+        ("reading_shows_that_nothing_answers", reading_shows),
         ("exit_status_is_kept", status_is_kept),
         ("signals_end_it_cleanly", signals_end_it),
         ("a_killed_one_is_swept_up", killed_one_is_swept_up),
@@ -267,6 +268,22 @@ fn is_right(words: &str) -> Outcome {
         return Err(format!("status {status:?}: {diagnosis}"));
     }
     Ok(())
+}
+
+/// A range that the kernel knows as the bus's, at which no device is: seen only by reading.
+fn reading_shows() -> Outcome {
+    let file = "/tmp/diagnosis.json";
+    let status = Command::new("mapbuf")
+        .args(["diagnose", "--read", "--json", "--output", file, "--"])
+        .args([format!("{HALL}/visit").as_str(), "/dev/mem", "4", "0x80000"])
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| error.to_string())?;
+    let diagnosis = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    if !status.success() || causes(&diagnosis) != ["nothing-behind"] {
+        return Err(format!("{status}: {diagnosis}"));
+    }
+    is_right("/dev/mem 4 0x80000")
 }
 
 fn status_is_kept() -> Outcome {
