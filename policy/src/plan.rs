@@ -501,6 +501,11 @@ mod tests {
         );
         assert_eq!(ask(9, 8).unwrap_err().reason, Reason::BeyondEnd);
         assert_eq!(runs(&memory, 2, 16), 3);
+        let iomap = request(Method::Iomap, Sharing::Shared, 4, 4);
+        assert_eq!(
+            decide(&memory, &iomap),
+            Err(Reason::NeedsOneRun.with(&[7, 0, 16 * 4096, 4 * 4096]))
+        );
     }
 
     /// Memory of any sort, as long as it is one that there can be.
@@ -672,6 +677,8 @@ mod tests {
             // One call counts frame numbers on from the first one.
             let covered = memory.run(request.page) >= request.pages;
             prop_assert!(!in_one_call(plan.way) || covered);
+            // It is told where the whole begins, and adds the offset itself.
+            prop_assert!(plan.way != Way::Iomap || memory.run(0) >= facts.pages);
             if cow {
                 // A copy is cached memory.
                 prop_assert_eq!(facts.cache, Cache::Cached);
