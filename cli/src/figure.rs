@@ -3,7 +3,10 @@
 use crate::{args::KindArg, demo::frames, failure::Failure, output};
 use clap::{builder::PossibleValuesParser, Args as Group};
 use frames::Page;
-use mapbuf::{abi::explain::Bytes, Device, Kind, MapOptions, Mapping, Method};
+use mapbuf::{
+    abi::{explain::Bytes, ADDRESS_HIDDEN},
+    Device, Kind, MapOptions, Mapping, Method, Segment,
+};
 use std::fmt::{self, Write};
 
 const ROW: usize = 20;
@@ -13,7 +16,8 @@ const HUGE: u64 = 2 << 20;
 /// Draw a mapping as the page tables have it: virtual pages, entries, frames (SVG on standard output)
 ///
 /// A buffer is allocated, mapped by the method, and read (for methods that map by faults, its first half only). Then the
-/// process's own page table is read: /proc/self/pagemap. Needs root, who alone sees frames.
+/// process's own page table is read: /proc/self/pagemap. The kernel leaves mappings by frame number out of it: for those
+/// the frames are the driver's, as the figure says. Needs root, who alone sees frames.
 #[derive(Debug, Group)]
 #[command(after_long_help = "Examples:
   mapbuf figure vmalloc > vmalloc.svg
@@ -43,6 +47,8 @@ struct Figure {
     title: String,
     /// Bytes that an entry maps.
     entry: u64,
+    /// Where the frames are from.
+    note: &'static str,
     rows: Vec<Row>,
 }
 
@@ -70,7 +76,11 @@ pub fn run(args: &FigureArgs) -> Result<(), Failure> {
     for at in (0..touched.max(1)).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
         memory.read::<u8>(at)?;
     }
-    let table = frames::of_mapping(&memory).unwrap_or_default();
+    let mut table = frames::of_mapping(&memory).unwrap_or_default();
+    let walked = table.iter().any(|page| *page != Page::Absent);
+    if !walked {
+        table = by_number(&buffer.segments()?, pages, touched as u64);
+    }
     let hidden = table.is_empty() || table.contains(&Page::Frame(0));
     if hidden {
         return Err(Failure::Usage(
@@ -90,6 +100,11 @@ pub fn run(args: &FigureArgs) -> Result<(), Failure> {
             method.name()
         ),
         entry,
+        note: if walked {
+            "from /proc/self/pagemap"
+        } else {
+            "by frame number: /proc/self/pagemap leaves such out; frames from SEGMENTS"
+        },
         rows: rows(&table, entry / page_size),
     };
     output::print(&figure).map(drop)
@@ -98,10 +113,31 @@ pub fn run(args: &FigureArgs) -> Result<(), Failure> {
 fn suitable(method: Method) -> Kind {
     match method {
         Method::Remap | Method::Iomap | Method::IoRemap | Method::FaultPfn => Kind::Contiguous,
-        Method::RemapEach | Method::Vmalloc => Kind::Vmalloc,
+        Method::RemapEach | Method::Vmalloc | Method::FaultPage => Kind::Vmalloc,
         Method::Dma => Kind::Coherent,
         _ => Kind::Pages,
     }
+}
+
+/// The entries of a mapping by frame number: the kernel's walk leaves such mappings out (`walk_page_test` of
+/// `mm/pagewalk.c`), so the frames are those that the driver names, for what was touched.
+fn by_number(segments: &[Segment], pages: u64, touched: u64) -> Vec<Page> {
+    let page_size = rustix::param::page_size() as u64;
+    (0..pages)
+        .map(|page| {
+            let offset = page * page_size;
+            let segment = segments.iter().find(|segment| {
+                offset >= segment.offset && offset - segment.offset < segment.length
+            });
+            match segment {
+                _ if offset >= touched => Page::Absent,
+                Some(segment) if segment.physical_address != ADDRESS_HIDDEN => {
+                    Page::Frame((segment.physical_address + (offset - segment.offset)) / page_size)
+                }
+                _ => Page::Frame(0),
+            }
+        })
+        .collect()
 }
 
 /// Whether the kernel counts entries of 2 MiB in the mapping.
@@ -145,7 +181,8 @@ impl fmt::Display for Figure {
             places.push((frame, y));
             y += ROW;
         }
-        let height = y.max(TOP + self.rows.len() * ROW) + 16;
+        let bottom = y.max(TOP + self.rows.len() * ROW) + 16;
+        let height = bottom + 12;
         writeln!(
             f,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 {height}\" width=\"640\" height=\"{height}\" \
@@ -154,9 +191,11 @@ impl fmt::Display for Figure {
              <text x=\"16\" y=\"20\" font-weight=\"bold\">{}</text>\n\
              <text x=\"16\" y=\"44\">virtual</text>\n\
              <text x=\"200\" y=\"44\">entries of {}</text>\n\
-             <text x=\"440\" y=\"44\">frames</text>",
+             <text x=\"440\" y=\"44\">frames</text>\n\
+             <text x=\"16\" y=\"{bottom}\" fill=\"#666\">{}</text>",
             self.title,
-            Bytes(self.entry)
+            Bytes(self.entry),
+            self.note
         )?;
         for (row, y) in self.rows.iter().zip((TOP..).step_by(ROW)) {
             cell(
@@ -232,6 +271,7 @@ mod tests {
         let figure = Figure {
             title: "t".into(),
             entry: rustix::param::page_size() as u64,
+            note: "n",
             rows: rows(&table, 1),
         };
         let text = figure.to_string();
