@@ -21,7 +21,25 @@ pub struct Arguments {
     /// Only see whether what is made from other sources is up to date; write nothing
     #[arg(long)]
     check: bool,
+    /// Draw the figures again, in a guest, from its page tables
+    #[arg(long, conflicts_with = "check")]
+    figures: bool,
 }
+
+/// The figures: a method, and how many pages of it are drawn.
+const FIGURES: &[(&str, u32)] = &[
+    ("remap", 8),
+    ("remap-each", 8),
+    ("insert", 8),
+    ("map-pages", 8),
+    ("vmalloc", 8),
+    ("dma", 8),
+    ("iomap", 8),
+    ("io-remap", 8),
+    ("fault-page", 8),
+    ("fault-pfn", 8),
+    ("fault-huge", 4096),
+];
 
 /// Carries the command out.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
@@ -33,6 +51,9 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         }
     } else {
         fs::write(&path, made).with_context(|| format!("writing {}", path.display()))?;
+    }
+    if arguments.figures {
+        draw()?;
     }
     let book = workspace()?.join("target/book");
     let status = Command::new(mdbook(&Ui::default())?)
@@ -47,6 +68,27 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     }
     println!("{}", book.join("index.html").display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has `mapbuf figure` draw each figure in one guest.
+fn draw() -> Result<()> {
+    let folder = workspace()?.join("docs/src/figures");
+    fs::create_dir_all(&folder)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("vm");
+    let mut script = String::new();
+    for (method, pages) in FIGURES {
+        script += &format!("mapbuf figure {method} --pages {pages} > /tmp/{method}.svg || exit; ");
+        let file = folder.join(format!("{method}.svg"));
+        command
+            .arg("--fetch")
+            .arg(format!("/tmp/{method}.svg:{}", file.display()));
+    }
+    let status = command.args(["--", "sh", "-c", &script]).status()?;
+    if !status.success() {
+        bail!("the figures were not drawn");
+    }
+    Ok(())
 }
 
 /// The program, installed under `target/` where it is not there yet.
@@ -231,6 +273,25 @@ mod tests {
                     "{name}: nothing is shown for {command}; run: cargo xtask outputs docs/src/{name}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_figure_is_shown_and_is_one() {
+        let all: String = chapters().into_iter().map(|(_, text)| text).collect();
+        for (method, _) in FIGURES {
+            assert!(
+                all.contains(&format!("(figures/{method}.svg)")),
+                "{method} is not shown"
+            );
+            let path = workspace()
+                .unwrap()
+                .join(format!("docs/src/figures/{method}.svg"));
+            let drawing = fs::read_to_string(path).unwrap();
+            assert!(
+                drawing.starts_with("<svg ") && drawing.contains("-&gt; 0x"),
+                "{method}"
+            );
         }
     }
 
