@@ -101,9 +101,10 @@ impl Accel {
         };
         step.done();
         if accel == Self::Tcg {
+            let why = report.verdict.to_string();
+            let why = why.lines().next().unwrap_or_default();
             ui.note(format!(
-                "KVM is here but does not boot a guest ({}); emulation is used from now on.",
-                report.verdict
+                "KVM is here but does not boot a guest ({why}); emulation is used from now on."
             ));
         }
         let answer = Answer { host, accel };
