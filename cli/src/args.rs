@@ -284,7 +284,7 @@ pub struct DemoArgs {
   mapbuf explain CowNeedsContiguous
   mapbuf explain 305")]
 pub struct ExplainArgs {
-    /// The reason's name or number
+    /// The reason's name or number; 'core': all that the kernel's memory manager refuses by itself
     pub reason: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,

@@ -2,7 +2,7 @@
 
 use crate::{args::ExplainArgs, failure::Failure, output};
 use anstyle::Style;
-use mapbuf::{errno_name, Reason};
+use mapbuf::{errno_name, CoreRefusal, Reason};
 use serde::Serialize;
 use std::fmt;
 
@@ -13,7 +13,8 @@ struct Explained {
 
 #[derive(Serialize)]
 struct Entry {
-    number: u32,
+    /// Absent for what the kernel's memory manager refuses by itself.
+    number: Option<u32>,
     name: &'static str,
     errno: Option<&'static str>,
     sentence: String,
@@ -34,6 +35,10 @@ impl fmt::Display for Explained {
                 kernel,
                 ..
             } = entry;
+            let number = match number {
+                Some(number) => number.to_string(),
+                None => "from the kernel's core".to_owned(),
+            };
             writeln!(
                 f,
                 "{bold}{name}{bold:#} ({number}, {})",
@@ -50,11 +55,11 @@ impl fmt::Display for Explained {
 }
 
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
-    let reasons: Vec<Entry> = Reason::ALL
+    let mut reasons: Vec<Entry> = Reason::ALL
         .iter()
         .filter(|reason| args.reason.as_deref().is_none_or(|text| is(**reason, text)))
         .map(|reason| Entry {
-            number: reason.number(),
+            number: Some(reason.number()),
             name: reason.name(),
             errno: errno_name(reason.errno()),
             sentence: without_forms(reason.text().sentence),
@@ -62,6 +67,12 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
             kernel: reason.text().kernel,
         })
         .collect();
+    let core = core_refusals().into_iter();
+    reasons.extend(core.filter(|entry| {
+        args.reason
+            .as_deref()
+            .is_none_or(|text| text == "core" || entry.name.eq_ignore_ascii_case(text))
+    }));
     if reasons.is_empty() {
         let text = args.reason.as_deref().unwrap_or_default();
         return Err(Failure::Usage(format!(
@@ -69,6 +80,84 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         )));
     }
     output::answer(args.output, &Explained { reasons })
+}
+
+/// What the memory manager refuses without asking the driver.
+fn core_refusals() -> Vec<Entry> {
+    let (offset, len, size, page_size, from, to) = (0, 0, 0, 0, 0, 0);
+    let entry = |refusal: CoreRefusal, name, errno, sentence: &str, kernel| Entry {
+        number: None,
+        name,
+        errno: Some(errno),
+        sentence: sentence.to_owned(),
+        remedy: refusal.remedy(),
+        kernel,
+    };
+    vec![
+        entry(
+            CoreRefusal::ZeroLength,
+            "ZeroLength",
+            "EINVAL",
+            "a mapping of 0 bytes was asked for",
+            "mm/mmap.c, do_mmap: EINVAL for a length of 0",
+        ),
+        entry(
+            CoreRefusal::UnalignedOffset { offset, page_size },
+            "UnalignedOffset",
+            "EINVAL",
+            "the offset is no multiple of the page size",
+            "arch/x86/kernel/sys_x86_64.c, mmap: EINVAL for an offset within a page",
+        ),
+        entry(
+            CoreRefusal::OffsetWraps { offset, len },
+            "OffsetWraps",
+            "EOVERFLOW",
+            "offset and length together pass the largest offset that there is",
+            "mm/mmap.c, do_mmap: EOVERFLOW",
+        ),
+        entry(
+            CoreRefusal::SharedWriteOfReadOnlyOpen,
+            "SharedWriteOfReadOnlyOpen",
+            "EACCES",
+            "a shared writable mapping was asked for, and the file was opened for reading only",
+            "mm/mmap.c, do_mmap: EACCES without FMODE_WRITE",
+        ),
+        entry(
+            CoreRefusal::NoAddressSpace { len },
+            "NoAddressSpace",
+            "ENOMEM",
+            "the process has no room for so many bytes more in its address space",
+            "mm/mmap.c, do_mmap: ENOMEM at vm.max_map_count; mm/vma.c, may_expand_vm: at RLIMIT_AS",
+        ),
+        entry(
+            CoreRefusal::LockLimit { len },
+            "LockLimit",
+            "EAGAIN",
+            "so many bytes more would pass the process's limit of locked memory",
+            "mm/mmap.c, do_mmap: EAGAIN at RLIMIT_MEMLOCK, after mlockall(MCL_FUTURE)",
+        ),
+        entry(
+            CoreRefusal::BeyondExport { offset, len, size },
+            "BeyondExport",
+            "EINVAL",
+            "the mapping of a dma-buf's descriptor would pass the dma-buf's end",
+            "drivers/dma-buf/dma-buf.c, dma_buf_mmap_internal: EINVAL",
+        ),
+        entry(
+            CoreRefusal::NeverWritable,
+            "NeverWritable",
+            "EACCES",
+            "mprotect(PROT_WRITE) of a mapping that can never become writable",
+            "mm/mprotect.c, do_mprotect_pkey: EACCES where VM_MAYWRITE is cleared",
+        ),
+        entry(
+            CoreRefusal::NoGrowth { from, to },
+            "NoGrowth",
+            "EFAULT",
+            "mremap was to make the mapping of a buffer longer",
+            "mm/mremap.c: EFAULT for VM_DONTEXPAND",
+        ),
+    ]
 }
 
 fn is(reason: Reason, text: &str) -> bool {
@@ -102,6 +191,14 @@ mod tests {
         assert!(is(Reason::CowNeedsContiguous, "cowneedscontiguous"));
         assert!(is(Reason::CowNeedsContiguous, "305"));
         assert!(!is(Reason::CowNeedsContiguous, "306"));
+    }
+
+    #[test]
+    fn the_kernels_own_refusals_have_a_place_each() {
+        for entry in core_refusals() {
+            assert!(entry.kernel.contains(".c"), "{}", entry.name);
+            assert!(Reason::ALL.iter().all(|reason| reason.name() != entry.name));
+        }
     }
 
     #[test]
