@@ -241,7 +241,8 @@ impl MapbufFile {
         // The dma-buf's own `mmap` asks again; here it is for the reason's sake.
         let plan = buffer.plan(vma, page, method)?;
         buffer.mmap(vma, page, method.number()).map_err(|error| {
-            if error == ENOMEM {
+            // `vm_insert_pages` says EFAULT where it has no memory for a page table (`insert_pages`).
+            if error == ENOMEM || error == EFAULT {
                 Reason::OutOfMemory.with(&[(vma.pages() * PAGE_SIZE) as u64])
             } else {
                 let errno = error.to_errno().unsigned_abs();
