@@ -309,6 +309,24 @@ fn inherit(fd: impl AsFd) -> Result<()> {
     Ok(())
 }
 
+/// Puts the lines that came by two ways into the order in which they were logged. A line without a time stamp stays
+/// behind the one that it came after.
+fn sort_by_time(log: &mut Vec<String>) {
+    let mut last = 0.0;
+    let mut stamped: Vec<(f64, String)> = log
+        .drain(..)
+        .map(|line| {
+            let stamp = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+            if let Some(time) = stamp.and_then(|(time, _)| time.trim().parse().ok()) {
+                last = time;
+            }
+            (last, line)
+        })
+        .collect();
+    stamped.sort_by(|a, b| a.0.total_cmp(&b.0));
+    log.extend(stamped.into_iter().map(|(_, line)| line));
+}
+
 /// QEMU's options are separated by commas; one that is meant is doubled.
 fn comma_doubled(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
@@ -505,6 +523,7 @@ impl Watch {
                 _ => {}
             }
         }
+        sort_by_time(&mut self.log);
         let verdict = if self.panicked {
             Verdict::Panic
         } else if self.log.iter().any(|line| splat::is_splat(line)) {
@@ -540,5 +559,34 @@ impl Watch {
             boot_time: self.boot_time,
             reached_init: self.reached_init,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_logs_become_one() {
+        let mut log: Vec<String> = [
+            "SeaBIOS",
+            "[    2.670291] WARNING: x",
+            "no stamp",
+            "[    0.000000] Linux",
+            "[    2.600000] loading",
+            "[    2.700000] later",
+        ]
+        .map(String::from)
+        .to_vec();
+        sort_by_time(&mut log);
+        let expected = [
+            "SeaBIOS",
+            "[    0.000000] Linux",
+            "[    2.600000] loading",
+            "[    2.670291] WARNING: x",
+            "no stamp",
+            "[    2.700000] later",
+        ];
+        assert_eq!(log, expected);
     }
 }
