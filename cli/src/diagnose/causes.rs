@@ -59,8 +59,7 @@ const COPY_ON_WRITE: Cause = Cause {
     name: "copy-on-write",
     severity: Severity::Error,
     why: "the mapping is private and may become writable, so it is copy-on-write; for such a mapping the kernel keeps \
-          the first frame in vm_pgoff, and takes one call for the whole range, or none (get_remap_pgoff, mm/internal.h \
-          and mm/memory.c)",
+          the first frame in vm_pgoff, and takes one call for the whole range, or none (get_remap_pgoff in mm/memory.c)",
     next: &[
         "the program: map with MAP_SHARED, or map single pages privately",
         "the driver: clear VM_MAYWRITE when the mapping is not writable (vm_flags_clear(vma, VM_MAYWRITE)), so that a \
@@ -162,9 +161,9 @@ const NOTHING_BEHIND: Cause = Cause {
 const UNCACHED_RAM: Cause = Cause {
     name: "uncached-ram",
     severity: Severity::Warning,
-    why: "the frames are ordinary RAM, which the kernel has cached: uncached reads are 5 to 30 times slower, and on x86 \
-          the kernel either drops the wish without a word (pfnmap_setup_cachemode, arch/x86/mm/pat) or leaves two views \
-          that disagree",
+    why: "the frames are ordinary RAM, which the kernel has cached: on x86 the wish is dropped, with a line in the log at \
+          most (reserve_pfn_range and pfnmap_setup_cachemode of arch/x86/mm/pat/memtype.c), elsewhere two views \
+          disagree; and where it is granted, reads are 5 to 30 times slower",
     next: &[
         "the driver: leave vma->vm_page_prot as it is for RAM; where a device does not snoop the caches, use \
          dma_mmap_coherent, which knows what the device needs",

@@ -143,7 +143,10 @@ impl fmt::Display for Report {
             None => write!(f, "exited with {}", self.exit_status)?,
         }
         if let Some(fault) = self.faults.last() {
-            write!(f, "; {} at {:#x}", fault.signal, fault.address)?;
+            match self.killed_by.map(signal_name) {
+                Some(name) if name == fault.signal => write!(f, " at {:#x}", fault.address)?,
+                _ => write!(f, "; {} at {:#x}", fault.signal, fault.address)?,
+            }
         }
         writeln!(f)?;
         for finding in &self.findings {
