@@ -143,7 +143,13 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     let signals = tracee::hold_signals()?;
     let tracer = tracefs::Tracer::new()?;
     let tracee = tracee::Tracee::new(&args.command, STUB, signals)?;
-    let recording = tracer.watch(tracee.id())?;
+    let recording = match tracer.watch(tracee.id()) {
+        Ok(recording) => recording,
+        Err(problem) => {
+            tracee.give_up();
+            return Err(problem.into());
+        }
+    };
     let life = tracee.run()?;
     let text = recording.finish();
     let lost = tracer.lost();

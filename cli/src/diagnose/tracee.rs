@@ -124,8 +124,13 @@ impl Tracee {
             pid,
             signals,
         };
-        tracee.seize()?;
-        Ok(tracee)
+        match tracee.seize() {
+            Ok(()) => Ok(tracee),
+            Err(problem) => {
+                tracee.give_up();
+                Err(problem)
+            }
+        }
     }
 
     fn seize(&self) -> Result<(), Problem> {
@@ -137,13 +142,19 @@ impl Tracee {
             Options::PTRACE_O_TRACEFORK
                 | Options::PTRACE_O_TRACEVFORK
                 | Options::PTRACE_O_TRACECLONE
-                | Options::PTRACE_O_TRACEEXEC
-                | Options::PTRACE_O_EXITKILL,
+                | Options::PTRACE_O_TRACEEXEC,
         )
         .map_err(|errno| match errno {
             nix::errno::Errno::EPERM if !rustix::process::geteuid().is_root() => Problem::Privilege,
             errno => Problem::Start(format!("it cannot be traced (PTRACE_SEIZE): {errno}")),
         })
+    }
+
+    /// Ends it before it has begun. What it starts later, and leaves running when it ends, goes on without us.
+    pub fn give_up(mut self) {
+        // It is stopped, and ours: neither can fail in a way that matters.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Its number.

@@ -298,6 +298,18 @@ fn status_is_kept() -> Outcome {
             return Err(format!("{script}: {}", output.status));
         }
     }
+    // What it leaves running goes on.
+    let mark = "/tmp/left-running";
+    diagnose(&["sh", "-c", "(sleep 3; echo > /tmp/left-running) & exit 0"])?;
+    for _ in 0..200 {
+        if Path::new(mark).exists() {
+            break;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    if !Path::new(mark).exists() {
+        return Err("what the program left running did not go on".into());
+    }
     let (output, _) = diagnose(&["/nowhere"])?;
     match output.status.code() {
         Some(127) => Ok(()),
