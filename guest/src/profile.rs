@@ -86,6 +86,18 @@ pub const PROFILES: &[Profile] = &[
         qemu_args: &[],
         timeout_seconds: 180,
     },
+    Profile {
+        name: "peers",
+        purpose: "programs that others wrote: the kernel's own selftests, on nodes of each kind",
+        // Outside of the CMA area no run of frames is as long as the buffer that is to come from there.
+        append: &["cma=192M", "memmap=16M$0x8000000"],
+        memory_mib: 512,
+        processors: 2,
+        module_parameters: "regions=ram:0x8000000:1M:ram,\
+            uc:0x8100000:1M:ram:uc,wc:0x8200000:1M:ram:wc,dev:0xa0000000:64K:mmio",
+        qemu_args: &[],
+        timeout_seconds: 180,
+    },
 ];
 
 /// Profiles for a kernel that was built to find mistakes.

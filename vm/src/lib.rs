@@ -8,6 +8,7 @@
 //! - [`sandbox`]: how a program runs inside such a userland;
 //! - [`kernel`]: which kernel, and its tree, ready for modules;
 //! - [`module`]: an out-of-tree module, built;
+//! - [`selftest`]: the kernel's own selftests, built;
 //! - [`tree`]: a kernel tree that somebody names, and what it lacks;
 //! - [`accel`]: what QEMU can run on here;
 //! - [`initramfs`], [`disk`]: what the guest starts from;
@@ -28,6 +29,7 @@ pub mod monitor;
 pub mod pagetable;
 pub mod qemu;
 pub mod sandbox;
+pub mod selftest;
 pub mod shared;
 pub mod splat;
 pub mod tree;

@@ -7,7 +7,7 @@ use crate::vm;
 use anyhow::{bail, Context, Result};
 use mapbuf_guest::{Profile, PROFILES};
 use mapbuf_init::{Ending, Job};
-use mapbuf_vm::{qemu, splat, Verdict};
+use mapbuf_vm::{qemu, selftest, splat, Verdict};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
@@ -44,7 +44,7 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
     let tests = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-test");
     let command = kit.command()?;
     let examples = kit.examples()?;
-    let checks = guest::build_checks(&kit.ui)?;
+    let mut checks = guest::build_checks(&kit.ui)?.to_vec();
     // The program is static and can say on the host which tests it has.
     let mut profiles = VecDeque::new();
     for profile in PROFILES {
@@ -53,6 +53,9 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         if chosen && has_tests(&tests, profile, choice.filter)? {
             profiles.push_back(profile);
         }
+    }
+    if profiles.iter().any(|profile| profile.name == "peers") {
+        checks.extend(selftests(kit)?);
     }
     let boot = |profile: &Profile| -> Result<Tally> {
         let mut guest = kit.guest(false)?;
@@ -136,6 +139,16 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         Some(error) => Err(error),
         None => Ok(tally),
     }
+}
+
+/// Builds the kernel's own selftests that are run; their names in the guest, and where they are.
+fn selftests(kit: &Kit) -> Result<Vec<(&'static str, PathBuf)>> {
+    let step = kit.ui.step("Building the kernel's own selftests", 0);
+    let out = crate::workspace()?.join("target/selftests");
+    let sources = ["mm/pfnmap.c", "mm/vm_util.c"];
+    let pfnmap = selftest::build(&kit.kernel, "pfnmap", &sources, &out)?;
+    step.done();
+    Ok(vec![("pfnmap", pfnmap)])
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -253,6 +266,8 @@ impl Results {
             self.remarks.push(line.to_owned());
         } else if line.starts_with("skipped ") {
             self.tally.skipped += 1;
+            self.remarks.push(line.to_owned());
+        } else if line.starts_with("note ") {
             self.remarks.push(line.to_owned());
         } else if line.contains(" passed, ") && line.contains(" failed") {
             self.closed = true;

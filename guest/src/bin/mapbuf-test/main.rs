@@ -1,7 +1,8 @@
 //! The integration tests: what a user of the driver sees, asked of a real kernel.
 //!
 //! `mapbuf-test --profile NAME [FILTER]` prints `plan N`, then one line for each test
-//! (`ok NAME`, `FAILED NAME: why`, `skipped NAME: why`), then `N passed, N failed`. Each test runs in a process of
+//! (`ok NAME`, `FAILED NAME: why`, `skipped NAME: why`; before it `note TEXT`, what people are told also when all is
+//! well), then `N passed, N failed`. Each test runs in a process of
 //! its own, with a deadline, and must leave nothing behind.
 
 mod check;

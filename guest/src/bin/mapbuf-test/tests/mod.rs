@@ -46,6 +46,8 @@ pub const RELOAD: &[&str] = &["reload"];
 pub const CMA: &[&str] = &["cma"];
 /// Run where the module was loaded with regions.
 pub const REGIONS: &[&str] = &["regions"];
+/// Run with the programs that others wrote.
+pub const PEERS: &[&str] = &["peers"];
 /// Run where any reason may be met.
 pub const REASONS: &[&str] = &["stock", "regions"];
 
@@ -90,6 +92,7 @@ mod protection;
 mod questions;
 pub mod reasons;
 mod regions;
+mod selftests;
 mod sharing;
 mod sizes;
 mod structs;
@@ -125,6 +128,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         peers::TESTS,
         programs::TESTS,
         regions::TESTS,
+        selftests::TESTS,
         // Last: they look at what the others have met, or take the module away.
         reasons::TESTS,
         module::TESTS,

@@ -1,0 +1,178 @@
+//! The kernel's own selftests, built from its sources: `tools/testing/selftests/mm/pfnmap` on a node of each kind of
+//! memory that is mapped by page frame when nobody asks for a method.
+//!
+//! Of the program (`pfnmap.c`): it maps two pages from offset 0 on, shared, of a file opened for reading; it ends with
+//! a skip if the VMA has no `VM_PFNMAP`; and it has six cases.
+
+use super::questions::example;
+use crate::check::{Failure, Outcome};
+use crate::session::{alloc_request, named_path, Session};
+use crate::sys::PAGE;
+use crate::{check, check_eq};
+use mapbuf_abi::{ioctl, Alloc, Cache, Kind};
+use std::path::Path;
+
+tests! { "selftests":
+    PEERS, 60: [
+        pfnmap_on_coherent_memory,
+        pfnmap_on_contiguous_memory_from_cma,
+        pfnmap_on_region_of_ram,
+        pfnmap_on_region_of_uncached_ram,
+        pfnmap_on_region_of_write_combined_ram,
+        pfnmap_on_region_of_a_device,
+        pfnmap_leaves_out_memory_that_is_mapped_by_page,
+    ];
+}
+
+/// The cases of `pfnmap.c` in 7.2; a later one may have more.
+const CASES: usize = 6;
+
+/// What a program said in the Test Anything Protocol.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Tap {
+    planned: Option<usize>,
+    passed: usize,
+    failed: usize,
+    /// Left out, or known to fail: neither shows that something works.
+    skipped: usize,
+}
+
+impl Tap {
+    fn read(text: &str) -> Self {
+        let mut tap = Self::default();
+        for line in text.lines() {
+            if let Some(plan) = line.strip_prefix("1..") {
+                let number = plan.split(' ').next().unwrap_or_default();
+                tap.planned = number.parse().ok();
+                tap.skipped += usize::from(plan.contains("# SKIP"));
+            } else if line.starts_with("not ok ") {
+                tap.failed += 1;
+            } else if line.starts_with("ok ") {
+                let left_out = ["# SKIP", "# XFAIL", "# TODO"];
+                if left_out.iter().any(|directive| line.contains(directive)) {
+                    tap.skipped += 1;
+                } else {
+                    tap.passed += 1;
+                }
+            }
+        }
+        tap
+    }
+}
+
+/// Runs it on a file: how it ended, what it counted, and all that it said.
+fn pfnmap(path: &Path) -> Outcome<(Option<i32>, Tap, String)> {
+    let mut program = example("pfnmap")?;
+    let output = program.arg("--").arg(path).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    let tap = Tap::read(&said);
+    Ok((output.status.code(), tap, said + &complained))
+}
+
+/// It passes on this node, with no case left out.
+fn passes_on(path: &Path) -> Outcome {
+    let (status, tap, said) = pfnmap(path)?;
+    let Tap {
+        planned,
+        passed,
+        failed,
+        skipped,
+    } = tap;
+    check!(
+        status == Some(0) && planned == Some(passed) && passed >= CASES && failed + skipped == 0,
+        "pfnmap ended with {status:?}, {passed} of {planned:?} passed, {failed} failed, {skipped} skipped: {said}"
+    );
+    let path = path.display();
+    println!("note pfnmap on {path}: {passed} of {passed} passed, {skipped} skipped");
+    Ok(())
+}
+
+/// A named buffer, for the time of `body`.
+fn with_node(request: Alloc, name: &str, body: impl FnOnce(&Path) -> Outcome) -> Outcome {
+    let session = Session::open()?;
+    let buffer = session.ioctl(ioctl::ALLOC, request)?;
+    session.name(buffer.id, name, 0o600)?;
+    let result = body(&named_path(name));
+    session.unname(name)?;
+    result
+}
+
+fn pfnmap_on_coherent_memory() -> Outcome {
+    let request = alloc_request(Kind::Coherent, 16 * PAGE as u64);
+    with_node(request, "coherent", passes_on)
+}
+
+// There is no other run of so many frames: see the profile.
+fn pfnmap_on_contiguous_memory_from_cma() -> Outcome {
+    let request = alloc_request(Kind::Contiguous, 160 << 20);
+    with_node(request, "contiguous-cma", passes_on)
+}
+
+fn pfnmap_on_region_of_ram() -> Outcome {
+    passes_on(&named_path("ram"))
+}
+
+fn pfnmap_on_region_of_uncached_ram() -> Outcome {
+    passes_on(&named_path("uc"))
+}
+
+fn pfnmap_on_region_of_write_combined_ram() -> Outcome {
+    passes_on(&named_path("wc"))
+}
+
+// Nothing answers at its address, which the emulated machine reads as zeros.
+fn pfnmap_on_region_of_a_device() -> Outcome {
+    passes_on(&named_path("dev"))
+}
+
+// All other kinds: `pfnmap_init` leaves, and that is not taken for a success.
+fn pfnmap_leaves_out_memory_that_is_mapped_by_page() -> Outcome {
+    for (kind, cache) in [
+        (Kind::Vmalloc, Cache::Cached),
+        (Kind::Pages, Cache::Cached),
+        (Kind::Contiguous, Cache::Cached),
+        (Kind::Contiguous, Cache::Uncached),
+    ] {
+        let mut request = alloc_request(kind, 16 * PAGE as u64);
+        request.cache = cache.number();
+        with_node(request, "paged", |path| {
+            let (status, tap, said) = pfnmap(path)?;
+            // KSFT_SKIP of kselftest.h.
+            check_eq!(status, Some(4), "{kind:?}, {cache:?}, status");
+            check_eq!(
+                (tap.passed, tap.skipped),
+                (0, 1),
+                "{kind:?}, {cache:?}, {said}"
+            );
+            match passes_on(path) {
+                Err(Failure::Failed(_)) => Ok(()),
+                other => Err(Failure::new(format!("{kind:?}: taken for {other:?}"))),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_did_not_pass() {
+        let tap = |planned, passed, failed, skipped| Tap {
+            planned,
+            passed,
+            failed,
+            skipped,
+        };
+        let text =
+            "TAP version 13\n1..4\n# a\nok 1 a\nok 2 b # SKIP no\nnot ok 3 c\nok 4 d # XFAIL\n";
+        assert_eq!(Tap::read(text), tap(Some(4), 1, 1, 2));
+        assert_eq!(
+            Tap::read("TAP version 13\n1..0 # SKIP no such file\n"),
+            tap(Some(0), 0, 0, 1)
+        );
+        assert_eq!(Tap::read(""), Tap::default());
+    }
+}
