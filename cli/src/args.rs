@@ -2,6 +2,7 @@
 
 use crate::{
     commands::probe::ProbeArgs,
+    demo::{SceneArgs, SCENE},
     diagnose::{DiagnoseArgs, StubArgs, STUB},
     doctor::DoctorArgs,
     figure::FigureArgs,
@@ -71,6 +72,8 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     #[command(name = STUB, hide = true)]
     DiagnosedProgram(StubArgs),
+    #[command(name = SCENE, hide = true)]
+    DemoScene(SceneArgs),
 }
 
 impl Command {
@@ -89,7 +92,10 @@ impl Command {
             | Self::Matrix(MatrixArgs { output, .. })
             | Self::Doctor(DoctorArgs { output })
             | Self::Probe(ProbeArgs { output, .. }) => output.json,
-            Self::Diagnose(_) | Self::DiagnosedProgram(_) | Self::Figure(_) => false,
+            Self::Diagnose(_)
+            | Self::DiagnosedProgram(_)
+            | Self::DemoScene(_)
+            | Self::Figure(_) => false,
             Self::Demo(args) => args.json.as_deref() == Some(Path::new("-")),
         }
     }

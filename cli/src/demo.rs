@@ -1,8 +1,10 @@
 //! `mapbuf demo`: shows what the driver does, and checks it.
 //!
 //! Scenes play one after the other; each tells what it does, and enters what it saw for the requirements that it
-//! shows. A requirement passes when at least one check of it ran and all that ran held.
+//! shows. A requirement passes when at least one check of it ran and all that ran held. Each scene has a process of its
+//! own: one that a driver kills has failed what it was to show, and the others play all the same.
 
+mod by_hand;
 mod charset;
 pub mod frames;
 mod kinds;
@@ -13,109 +15,160 @@ mod question_a;
 mod question_b;
 mod refusals;
 mod regions;
+mod scene;
 mod stage;
 mod unload;
 
-use crate::{args::DemoArgs, failure::Failure, output};
+use crate::{args::DemoArgs, failure::Failure, module, output};
 use ledger::Ledger;
 use mapbuf::Device;
+use scene::{Demo, Note, Played, Scene};
 use serde::Serialize;
 use stage::Stage;
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
+
+pub use scene::{play, SceneArgs, SCENE};
 
 /// What `--json` writes.
 #[derive(Serialize)]
 struct Report<'a> {
     kinds: &'a [kinds::Result],
     requirements: &'a Ledger,
+    /// Why a requirement does not pass.
+    failures: BTreeMap<&'static str, &'a str>,
 }
 
-/// The state of a demo: where it is shown, and what was seen.
-pub struct Demo {
-    stage: Stage,
-    ledger: Ledger,
-    kinds: Vec<kinds::Result>,
-}
+/// The scenes, in the order in which they play. One without a title goes on with what the one before it began.
+const SCENES: &[Scene] = &[
+    Scene::new("node", "The node", &["A1"], question_a::node),
+    Scene::new("vmalloc", "Kind vmalloc", &["B1"], |demo| {
+        kinds::scene(demo, &kinds::VMALLOC)
+    }),
+    Scene::new("pages", "Kind pages", &["A2"], |demo| {
+        kinds::scene(demo, &kinds::PAGES)
+    }),
+    Scene::new("contiguous", "Kind contiguous", &["A7"], |demo| {
+        kinds::scene(demo, &kinds::CONTIGUOUS)
+    }),
+    Scene::new("coherent", "Kind coherent", &["A6"], |demo| {
+        kinds::scene(demo, &kinds::COHERENT)
+    }),
+    Scene::new(
+        "sizes",
+        "Question A: the user asks for a size, and maps by id << PAGE_SHIFT",
+        &["A2"],
+        question_a::sizes,
+    ),
+    Scene::new("arguments", "", &["A3"], question_a::arguments),
+    Scene::new("by-id", "", &["A4"], question_a::by_id),
+    Scene::new("program", "", &["A11"], question_a::program),
+    Scene::new("frees", "", &["A10"], question_a::frees),
+    Scene::new("by-dma", "", &["A6"], question_a::by_dma),
+    Scene::new("uncached", "", &["A5"], question_a::uncached),
+    Scene::new(
+        "question-b",
+        "Question B: 16 vmalloc'd pages, a read-only descriptor, a private mapping",
+        &["B2", "B3", "B4"],
+        question_b::program,
+    ),
+    Scene::new(
+        "ways-out",
+        "The three ways out of question B's SIGBUS, and the fault handler",
+        &["B5"],
+        question_b::ways_out,
+    ),
+    Scene::new("failing-case", "", &["B5"], question_b::failing_case),
+    Scene::new("faults", "", &["B6"], question_b::faults),
+    Scene::new(
+        "regions",
+        "Reserved physical ranges",
+        &["A8"],
+        regions::both_views,
+    ),
+    Scene::new("holes", "", &["A9"], regions::nothing_there),
+    Scene::new("overview", "Every way to map", &["A12"], overview::scene),
+    Scene::new(
+        "refusals",
+        "Refusals, and what they say",
+        &["B7"],
+        refusals::scene,
+    ),
+    Scene::new("unload", "Everything is released", &["B8"], unload::scene),
+];
 
+/// Carries the command out.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let to_stdout = args.json.as_deref() == Some(Path::new("-"));
-    let mut demo = Demo {
-        stage: Stage::new(to_stdout),
-        ledger: Ledger::default(),
-        kinds: Vec::new(),
+    let stage = Stage::new(to_stdout);
+    let mut ledger = Ledger::default();
+    let mut kinds = Vec::new();
+    // Without the driver there is nothing to show: that is no failed check. With one that makes no node, there is.
+    let before = Device::open().and_then(|device| device.query());
+    let mut made = None;
+    let before = match before {
+        Err(error) if !module::is_loaded() => return Err(error.into()),
+        Err(_) => {
+            let what = "the driver is loaded, and its node does not answer";
+            stage.check(false, what, &["A1"]);
+            ledger.enter("A1", false, what);
+            made = by_hand::Node::make(&stage);
+            Device::open().and_then(|device| device.query()).ok()
+        }
+        Ok(info) => Some(info),
     };
-    // Without the driver there is nothing to show: that is no failed check.
-    let before = Device::open()?.query()?;
+    let told = SceneArgs {
+        name: String::new(),
+        silent: to_stdout,
+        module: args.module.clone(),
+        before: before.map(|info| format!("{}:{}", info.buffers, info.used_bytes)),
+    };
+    for scene in SCENES {
+        let told = SceneArgs {
+            name: scene.name.to_owned(),
+            ..told.clone()
+        };
+        let end = scene::watch(&told, &mut |note| match note {
+            Note::Check { shows, held, what } => {
+                for id in shows.iter().filter_map(|id| ledger::known(id)) {
+                    ledger.enter(id, held, &what);
+                }
+            }
+            Note::NotYet { id, why } => {
+                if let Some(id) = ledger::known(&id) {
+                    ledger.put_off(id, &why);
+                }
+            }
+            Note::Kind(seen) => kinds.push(seen),
+        });
+        if let Played::Died(how) = end {
+            stage.check(false, &how, scene.shows);
+            for id in scene.shows {
+                ledger.enter(id, false, &how);
+            }
+        }
+    }
+    drop(made);
 
-    demo.scene("The node", &["A1"], question_a::node);
-    kinds::scenes(&mut demo);
-    demo.scene(
-        "Question A: the user asks for a size, and maps by id << PAGE_SHIFT",
-        &["A2", "A3", "A4", "A11"],
-        question_a::program,
-    );
-    demo.scene(
-        "Question B: 16 vmalloc'd pages, a read-only descriptor, a private mapping",
-        &["B1", "B2", "B3", "B4"],
-        question_b::program,
-    );
-    demo.scene(
-        "The three ways out of question B's SIGBUS, and the fault handler",
-        &["B5", "B6"],
-        question_b::ways_out,
-    );
-    demo.scene("Reserved physical ranges", &["A8", "A9"], regions::scene);
-    demo.scene("Every way to map", &["A12"], overview::scene);
-    demo.scene("Refusals, and what they say", &["B7"], refusals::scene);
-    demo.scene("Everything is released", &["B8"], |demo| {
-        unload::scene(demo, &before, args.module.as_deref())
-    });
-
-    demo.stage.heading("Requirements");
-    for row in demo.ledger.rows() {
-        demo.stage.row(row);
+    stage.heading("Requirements");
+    for row in ledger.rows() {
+        stage.row(row);
     }
     let report = Report {
-        kinds: &demo.kinds,
-        requirements: &demo.ledger,
+        kinds: &kinds,
+        requirements: &ledger,
+        failures: ledger
+            .rows()
+            .filter_map(|row| Some((row.id, row.why?)))
+            .collect(),
     };
     match args.json.as_deref() {
         Some(_) if to_stdout => output::print_json(&report)?,
         Some(path) => write(path, &report)?,
         None => {}
     }
-    match demo.ledger.failed() {
+    match ledger.failed() {
         failed if failed.is_empty() => Ok(()),
         failed => Err(Failure::Checks(failed)),
-    }
-}
-
-impl Demo {
-    /// Plays a scene. One that breaks off has failed every requirement that it was to show.
-    fn scene<E: std::fmt::Display>(
-        &mut self,
-        title: &str,
-        shows: &[&'static str],
-        play: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) {
-        self.stage.heading(title);
-        if let Err(error) = play(self) {
-            self.check(shows, false, &format!("broken off: {error}"));
-        }
-    }
-
-    /// Tells what a check saw, and enters it.
-    fn check(&mut self, shows: &[&'static str], held: bool, what: &str) {
-        self.stage.check(held, what, shows);
-        for id in shows {
-            self.ledger.enter(id, held, what);
-        }
-    }
-
-    /// Tells why a requirement cannot be shown yet.
-    fn not_yet(&mut self, id: &'static str, why: &str) {
-        self.stage.not_yet(why, id);
-        self.ledger.put_off(id, why);
     }
 }
 

@@ -25,6 +25,9 @@ fn main() -> ExitCode {
             return diagnose::run(&args).unwrap_or_else(|failure| failure.report(false));
         }
         Command::DiagnosedProgram(args) => return diagnose::become_program(&args),
+        Command::DemoScene(args) => {
+            return demo::play(args).unwrap_or_else(|failure| failure.report(false));
+        }
         Command::Create(args) => commands::create::run(&args),
         Command::Remove(args) => commands::remove::run(&args),
         Command::List(args) => commands::list::run(&args),

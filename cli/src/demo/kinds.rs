@@ -4,61 +4,75 @@
 use super::{
     frames,
     picture::Picture,
+    scene::{Note, Outcome},
     Demo, //
 };
 use mapbuf::{
     abi::{explain::Bytes, ADDRESS_HIDDEN},
     Buffer, Device, Kind, MapOptions, Mapping, Reason,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What was seen of a kind of memory.
-#[derive(Serialize)]
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub struct Result {
-    kind: &'static str,
+    kind: String,
     bytes: u64,
     user_to_kernel: bool,
     kernel_to_user: bool,
     survives_free: bool,
 }
 
-/// The kinds, how much of each is asked for, and the requirements that they show.
-const KINDS: &[(Kind, u64, &[&str])] = &[
-    (Kind::Vmalloc, 64 << 10, &["B1"]),
-    // One run of 2 MiB, and a rest.
-    (Kind::Pages, (2 << 20) + (76 << 10), &["A2"]),
-    (Kind::Contiguous, 64 << 10, &["A7"]),
-    (Kind::Coherent, 64 << 10, &["A6"]),
-];
-
-/// Plays a scene for each kind.
-pub fn scenes(demo: &mut Demo) {
-    for &(kind, bytes, shows) in KINDS {
-        let mut seen = Result {
-            kind: kind.name(),
-            bytes: 0,
-            user_to_kernel: false,
-            kernel_to_user: false,
-            survives_free: false,
-        };
-        demo.scene(&format!("Kind {}", kind.name()), shows, |demo| {
-            scene(demo, kind, bytes, shows, &mut seen)
-        });
-        demo.kinds.push(seen);
-    }
+/// A kind of memory, and what is shown with it.
+pub struct Shown {
+    kind: Kind,
+    /// How much of it is asked for.
+    bytes: u64,
+    shows: &'static [&'static str],
 }
 
-fn scene(
-    demo: &mut Demo,
-    kind: Kind,
-    bytes: u64,
-    shows: &[&'static str],
-    seen: &mut Result,
-) -> mapbuf::Result<()> {
+pub const VMALLOC: Shown = Shown {
+    kind: Kind::Vmalloc,
+    bytes: 64 << 10,
+    shows: &["B1"],
+};
+pub const PAGES: Shown = Shown {
+    kind: Kind::Pages,
+    // One run of 2 MiB, and a rest.
+    bytes: (2 << 20) + (76 << 10),
+    shows: &["A2"],
+};
+pub const CONTIGUOUS: Shown = Shown {
+    kind: Kind::Contiguous,
+    bytes: 64 << 10,
+    shows: &["A7"],
+};
+pub const COHERENT: Shown = Shown {
+    kind: Kind::Coherent,
+    bytes: 64 << 10,
+    shows: &["A6"],
+};
+
+/// Plays the scene of a kind.
+pub fn scene(demo: &mut Demo, shown: &Shown) -> Outcome {
+    let mut seen = Result {
+        kind: shown.kind.name().to_owned(),
+        bytes: 0,
+        user_to_kernel: false,
+        kernel_to_user: false,
+        survives_free: false,
+    };
+    let outcome = all(demo, shown, &mut seen);
+    demo.tell(&Note::Kind(seen));
+    Ok(outcome?)
+}
+
+fn all(demo: &mut Demo, shown: &Shown, seen: &mut Result) -> mapbuf::Result<()> {
+    let shows = shown.shows;
     let device = Device::open()?;
-    let buffer = match kind {
-        Kind::Vmalloc => alloc_scattered(&device, bytes)?,
-        kind => device.alloc(kind, bytes)?,
+    let buffer = match shown.kind {
+        Kind::Vmalloc => alloc_scattered(&device, shown.bytes)?,
+        kind => device.alloc(kind, shown.bytes)?,
     };
     seen.bytes = buffer.len();
     let mapping = buffer.map()?;

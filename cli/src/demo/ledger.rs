@@ -30,6 +30,14 @@ const REQUIREMENTS: &[(&str, &str)] = &[
     ("B8", "everything is released at unload"),
 ];
 
+/// The requirement with this number, if there is one.
+pub fn known(id: &str) -> Option<&'static str> {
+    REQUIREMENTS
+        .iter()
+        .map(|(known, _)| *known)
+        .find(|known| *known == id)
+}
+
 /// How a requirement stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub enum Verdict {
@@ -68,7 +76,7 @@ struct Seen {
 impl Ledger {
     /// Enters the outcome of a check.
     pub fn enter(&mut self, id: &'static str, held: bool, what: &str) {
-        debug_assert!(REQUIREMENTS.iter().any(|(known, _)| *known == id));
+        debug_assert!(known(id).is_some());
         let seen = self.seen.entry(id).or_default();
         seen.checks += 1;
         if !held && seen.failed.is_none() {

@@ -1,6 +1,6 @@
 //! Every way to map: what it is for, what it needs, how it fails, each tried here and now.
 
-use super::Demo;
+use super::{scene, Demo};
 use crate::matrix::{self, Outcome};
 use mapbuf::{Kind, Method, Reason};
 
@@ -68,7 +68,7 @@ const METHODS: &[(Method, &str, &str)] = &[
     ),
 ];
 
-pub fn scene(demo: &mut Demo) -> Result<(), crate::failure::Failure> {
+pub fn scene(demo: &mut Demo) -> scene::Outcome {
     let Some(seen) = matrix::overview()? else {
         demo.not_yet("A12", "only root can see where memory lies: run it as root");
         return Ok(());

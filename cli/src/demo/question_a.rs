@@ -3,6 +3,7 @@
 use super::{
     frames,
     kinds::{is_nobody, reason_of, shown, word},
+    scene::Outcome,
     Demo,
 };
 use mapbuf::{
@@ -18,7 +19,7 @@ use std::{
 };
 
 /// The node is a char device, and the kernel made it.
-pub fn node(demo: &mut Demo) -> Result<(), Box<dyn std::error::Error>> {
+pub fn node(demo: &mut Demo) -> Outcome {
     let metadata = fs::metadata(SYSTEM_NODE)?;
     let number = (
         rustix::fs::major(metadata.rdev()),
@@ -54,18 +55,8 @@ pub fn node(demo: &mut Demo) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Sizes, arguments, and the whole of the small program.
-pub fn program(demo: &mut Demo) -> mapbuf::Result<()> {
-    sizes(demo)?;
-    arguments(demo)?;
-    whole(demo)?;
-    demo.stage
-        .line("   (the same in C: examples/c/question-a.c)");
-    by_dma(demo)?;
-    uncached(demo)
-}
-
-fn sizes(demo: &mut Demo) -> mapbuf::Result<()> {
+/// Buffers of sizes that a user may ask for.
+pub fn sizes(demo: &mut Demo) -> Outcome {
     let device = Device::open()?;
     let page = u64::from(device.query()?.page_size);
     let mut right = true;
@@ -87,7 +78,7 @@ fn sizes(demo: &mut Demo) -> mapbuf::Result<()> {
 }
 
 /// Every argument of ALLOC, wrong one at a time.
-fn arguments(demo: &mut Demo) -> mapbuf::Result<()> {
+pub fn arguments(demo: &mut Demo) -> Outcome {
     let device = Device::open()?;
     let taken = device.alloc(Kind::Coherent, 1)?;
     let good = Alloc {
@@ -209,13 +200,15 @@ fn unreadable(device: &Device) -> mapbuf::Result<bool> {
         && Reason::from_number(device.last_error()?.reason) == Some(Reason::BadAddress))
 }
 
-/// The small user program: open, ALLOC, mmap at `id << PAGE_SHIFT`, write, read, check, free.
-fn whole(demo: &mut Demo) -> mapbuf::Result<()> {
+/// Where an id is mapped.
+fn id_offset(id: u32) -> u64 {
+    u64::from(id) * rustix::param::page_size() as u64
+}
+
+/// Several buffers, so that finding the right one means something.
+pub fn by_id(demo: &mut Demo) -> Outcome {
     let device = Device::open()?;
     let page = rustix::param::page_size();
-    let id_offset = |id: u32| u64::from(id) * page as u64;
-
-    // Several buffers, so that finding the right one means something.
     let mut buffers = Vec::new();
     for number in 0..4 {
         let buffer = device.alloc(Kind::Coherent, 64 << 10)?;
@@ -224,7 +217,7 @@ fn whole(demo: &mut Demo) -> mapbuf::Result<()> {
     }
     let mut right = true;
     for (number, buffer) in buffers.iter().enumerate() {
-        let len = usize::try_from(buffer.len()).unwrap_or(0);
+        let len = usize::try_from(buffer.len())?;
         let both = device.map_at(id_offset(buffer.id()), len, &MapOptions::new())?;
         let read = device.map_at(id_offset(buffer.id()), len, &MapOptions::new().read_only())?;
         right &= both.read::<u32>(0)? == word(0xa4, number);
@@ -239,34 +232,43 @@ fn whole(demo: &mut Demo) -> mapbuf::Result<()> {
     let nothing = reason_of(device.map_at(id_offset(MAX_IDS - 1), page, &MapOptions::new()));
     let text = format!("an id that nobody has is refused: {}", shown(nothing));
     demo.check(&["A4"], is_nobody(nothing), &text);
+    Ok(())
+}
 
-    // The program itself, from end to end.
-    let buffer = device.alloc(Kind::Coherent, 64 << 10)?;
-    let mapping = device.map_at(id_offset(buffer.id()), 64 << 10, &MapOptions::new())?;
-    for at in (0..mapping.len()).step_by(4) {
+/// The small user program, from end to end: open, ALLOC, mmap at `id << PAGE_SHIFT`, write, read, check, free.
+pub fn program(demo: &mut Demo) -> Outcome {
+    const BYTES: usize = 64 << 10;
+    let device = Device::open()?;
+    let buffer = device.alloc(Kind::Coherent, BYTES as u64)?;
+    let mapping = device.map_at(id_offset(buffer.id()), BYTES, &MapOptions::new())?;
+    for at in (0..BYTES).step_by(4) {
         mapping.write(at, word(0xa11, at))?;
     }
     let mut held = true;
-    for at in (0..mapping.len()).step_by(4) {
+    for at in (0..BYTES).step_by(4) {
         held &= mapping.read::<u32>(at)? == word(0xa11, at);
     }
-    let mut bytes = [0; 4];
-    buffer.read_at(buffer.len() - 4, &mut bytes)?;
-    held &= u32::from_ne_bytes(bytes) == word(0xa11, mapping.len() - 4);
+    // The kernel's view of all of it, by one read.
+    let mut bytes = vec![0; BYTES];
+    buffer.read_at(0, &mut bytes)?;
+    held &= bytes
+        .chunks_exact(4)
+        .zip((0..BYTES).step_by(4))
+        .all(|(bytes, at)| bytes == word(0xa11, at).to_ne_bytes());
     drop(mapping);
     buffer.free()?;
     let text = format!(
         "open, ALLOC, mmap, {} words written and checked, FREE",
-        (64 << 10) / 4
+        BYTES / 4
     );
     demo.check(&["A11"], held, &text);
-
-    frees(demo, &device)?;
+    demo.stage
+        .line("   (the same in C: examples/c/question-a.c)");
     Ok(())
 }
 
 /// Coherent memory, mapped by `dma_mmap_coherent` itself.
-fn by_dma(demo: &mut Demo) -> mapbuf::Result<()> {
+pub fn by_dma(demo: &mut Demo) -> Outcome {
     let device = Device::open()?;
     if device.query()?.methods.contains(&Method::Dma) {
         let buffer = device.alloc(Kind::Coherent, 64 << 10)?;
@@ -281,7 +283,7 @@ fn by_dma(demo: &mut Demo) -> mapbuf::Result<()> {
 }
 
 /// Uncached memory, mapped by `remap_pfn_range`.
-fn uncached(demo: &mut Demo) -> mapbuf::Result<()> {
+pub fn uncached(demo: &mut Demo) -> Outcome {
     let device = Device::open()?;
     let options = AllocOptions::new(Kind::Contiguous, 64 << 10).cache(Cache::Uncached);
     let buffer = match options.alloc(&device) {
@@ -290,7 +292,7 @@ fn uncached(demo: &mut Demo) -> mapbuf::Result<()> {
             demo.not_yet("A5", &error.to_string());
             return Ok(());
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     let text = "uncached memory by remap_pfn_range: both views agree";
     let held = both_views(&buffer, Method::Remap)?;
@@ -342,7 +344,8 @@ fn both_views(buffer: &Buffer, method: Method) -> mapbuf::Result<bool> {
 }
 
 /// Freeing twice, freeing what is exported, freeing by closing.
-fn frees(demo: &mut Demo, device: &Device) -> mapbuf::Result<()> {
+pub fn frees(demo: &mut Demo) -> Outcome {
+    let device = Device::open()?;
     let page = rustix::param::page_size();
     let first = device.alloc(Kind::Pages, 1)?;
     let second = device.adopt(first.id())?;

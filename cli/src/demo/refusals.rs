@@ -1,12 +1,12 @@
 //! Refusals happen in `mmap`, carry their reason, and leave nothing behind.
 
-use super::{frames::mapped_ranges, Demo};
+use super::{frames::mapped_ranges, scene::Outcome, Demo};
 use mapbuf::{Access, CoreRefusal, Device, Error, Kind, MapOptions, Mapping, Reason};
 
 /// What is tried, what came of it, and whether that is the refusal that it should be.
 type Case = (&'static str, mapbuf::Result<Mapping>, fn(&Error) -> bool);
 
-pub fn scene(demo: &mut Demo) -> mapbuf::Result<()> {
+pub fn scene(demo: &mut Demo) -> Outcome {
     let page = rustix::param::page_size();
     let device = Device::open()?;
     let read_only = Device::open_with(device.path(), Access::ReadOnly)?;

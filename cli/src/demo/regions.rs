@@ -1,6 +1,6 @@
 //! Reserved physical ranges: both views agree, and a range that nothing answers is found out.
 
-use super::{kinds::word, Demo};
+use super::{kinds::word, scene::Outcome, Demo};
 use mapbuf::{
     Access, Cache, Device, MapOptions, Mapping, Named, Reason, RegionInfo, RegionState, RegionType,
 };
@@ -9,9 +9,9 @@ use std::fs;
 /// How one would have one: for the hints.
 const HINT: &str = "reserve a range (x86: memmap=2M$0x30000000) and load with regions=ring:0x30000000:1M:ram:probe";
 
-pub fn scene(demo: &mut Demo) -> mapbuf::Result<()> {
-    let device = Device::open()?;
-    let regions = device.regions()?;
+/// Only regions that were declared with `probe` are written to; what was there is put back.
+pub fn both_views(demo: &mut Demo) -> Outcome {
+    let regions = Device::open()?.regions()?;
     for region in &regions {
         let RegionInfo { name, state, .. } = region;
         demo.stage.line(&format!(
@@ -21,14 +21,8 @@ pub fn scene(demo: &mut Demo) -> mapbuf::Result<()> {
             state.name()
         ));
     }
-    both_views(demo, &regions)?;
-    nothing_there(demo, &regions)
-}
-
-/// Only regions that were declared with `probe` are written to; what was there is put back.
-fn both_views(demo: &mut Demo, regions: &[RegionInfo]) -> mapbuf::Result<()> {
     let mut shown = false;
-    for region in regions {
+    for region in &regions {
         let backed = region.state == RegionState::Backed && region.class == RegionType::Ram;
         if !backed {
             continue;
@@ -90,7 +84,8 @@ fn agree_at(node: &Named, mapping: &Mapping, at: usize, word: u32) -> mapbuf::Re
     Ok(seen && mapping.read::<u64>(at)? == !word)
 }
 
-fn nothing_there(demo: &mut Demo, regions: &[RegionInfo]) -> mapbuf::Result<()> {
+pub fn nothing_there(demo: &mut Demo) -> Outcome {
+    let regions = Device::open()?.regions()?;
     let holes: Vec<_> = regions
         .iter()
         .filter(|region| region.state == RegionState::Unbacked)

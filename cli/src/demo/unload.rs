@@ -1,17 +1,23 @@
 //! Everything is released: nothing is left of the demo, and the module unloads and loads again.
 
-use super::Demo;
+use super::{scene::Outcome, Demo};
 use crate::{
     failure::Failure,
     holders::{self, Mapped},
     module,
 };
-use mapbuf::{abi::DEV_DIR, sysfs, sysfs::Entry, Device, DriverInfo, Kind};
+use mapbuf::{abi::DEV_DIR, sysfs, sysfs::Entry, Device, Kind};
 use std::path::Path;
 
-pub fn scene(demo: &mut Demo, before: &DriverInfo, file: Option<&Path>) -> Result<(), Failure> {
+pub fn scene(demo: &mut Demo) -> Outcome {
+    let before = demo.args.before.as_deref().and_then(|before| {
+        let (buffers, bytes) = before.split_once(':')?;
+        Some((buffers.parse::<u64>().ok()?, bytes.parse::<u64>().ok()?))
+    });
+    let before = before.ok_or("it is not known what there was before")?;
+    let file = demo.args.module.clone();
     let now = Device::open()?.query()?;
-    let clean = (now.buffers, now.used_bytes) == (before.buffers, before.used_bytes);
+    let clean = (now.buffers, now.used_bytes) == before;
     let text = format!(
         "after all this: {} buffers, {} bytes, as before",
         now.buffers, now.used_bytes
@@ -23,14 +29,14 @@ pub fn scene(demo: &mut Demo, before: &DriverInfo, file: Option<&Path>) -> Resul
         .into_iter()
         .partition(|entry| entry.kind == Kind::Region && entry.mappings == 0);
     let others = named.len() + holders::all(Mapped::Certainly).len();
-    if others > 0 || before.buffers > regions.len() as u64 {
+    if others > 0 || before.0 > regions.len() as u64 {
         demo.not_yet(
             "B8",
             "named buffers or other programs hold the driver: it stays loaded",
         );
         return Ok(());
     }
-    let Ok(file) = module::find(file) else {
+    let Ok(file) = module::find(file.as_deref()) else {
         demo.not_yet(
             "B8",
             "no mapbuf.ko to load again (--module FILE): it stays loaded",
@@ -61,7 +67,7 @@ pub fn scene(demo: &mut Demo, before: &DriverInfo, file: Option<&Path>) -> Resul
             demo.not_yet("B8", &error.to_string());
             return Ok(());
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     }
     drop((buffer, device));
     let held = !module::unload()?;

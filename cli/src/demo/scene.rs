@@ -1,0 +1,296 @@
+//! A scene of the demo, and the process in which it plays.
+//!
+//! The demo runs itself once for each scene, with a socket as the scene's standard input: into that the scene writes what
+//! it saw, a line of JSON a time, so that what was seen before its death is known too. What people read goes to the
+//! common standard output.
+
+use super::{kinds, stage::Stage, SCENES};
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use std::{
+    error::Error,
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
+    path::PathBuf,
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The hidden command that plays one scene.
+pub const SCENE: &str = "demo-scene";
+
+/// How long a scene may take; under emulation the longest takes a few seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a process that was killed may take to go.
+const LAST: Duration = Duration::from_secs(5);
+
+/// What becomes of a scene that could not go on.
+pub type Outcome = Result<(), Box<dyn Error>>;
+
+/// A scene.
+pub struct Scene {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    title: &'static str,
+    /// The requirements that fail when it breaks off.
+    pub shows: &'static [&'static str],
+    play: fn(&mut Demo) -> Outcome,
+}
+
+impl Scene {
+    /// A scene; one without a title goes on with what the one before it began.
+    pub const fn new(
+        name: &'static str,
+        title: &'static str,
+        shows: &'static [&'static str],
+        play: fn(&mut Demo) -> Outcome,
+    ) -> Self {
+        Self {
+            name,
+            title,
+            shows,
+            play,
+        }
+    }
+}
+
+/// What a scene tells the demo.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub enum Note {
+    /// What a check saw, and of which requirements.
+    Check {
+        shows: Vec<String>,
+        held: bool,
+        what: String,
+    },
+    /// Why a requirement cannot be shown.
+    NotYet { id: String, why: String },
+    /// What was seen of a kind of memory.
+    Kind(kinds::Result),
+}
+
+/// Play one scene of the demo, and tell the socket at standard input what was seen
+#[derive(Clone, Debug, clap::Args)]
+pub struct SceneArgs {
+    /// Which scene
+    pub name: String,
+    /// Show nothing to people
+    #[arg(long)]
+    pub silent: bool,
+    /// The module's file
+    #[arg(long)]
+    pub module: Option<PathBuf>,
+    /// Buffers and bytes that were there before the demo, with a colon between them
+    #[arg(long)]
+    pub before: Option<String>,
+}
+
+impl SceneArgs {
+    fn words(&self) -> Vec<std::ffi::OsString> {
+        let mut words = vec![SCENE.into(), self.name.clone().into()];
+        if self.silent {
+            words.push("--silent".into());
+        }
+        if let Some(module) = &self.module {
+            words.extend(["--module".into(), module.into()]);
+        }
+        if let Some(before) = &self.before {
+            words.extend(["--before".into(), before.into()]);
+        }
+        words
+    }
+}
+
+/// A scene that plays: where it is shown, and to whom it tells what it sees.
+pub struct Demo {
+    /// Where it is shown.
+    pub stage: Stage,
+    /// What it was told.
+    pub args: SceneArgs,
+    ear: File,
+}
+
+impl Demo {
+    /// Shows what a check saw, and tells of it.
+    pub fn check(&mut self, shows: &[&'static str], held: bool, what: &str) {
+        self.stage.check(held, what, shows);
+        self.tell(&Note::Check {
+            shows: shows.iter().map(|id| (*id).to_owned()).collect(),
+            held,
+            what: what.to_owned(),
+        });
+    }
+
+    /// Tells why a requirement cannot be shown yet.
+    pub fn not_yet(&mut self, id: &'static str, why: &str) {
+        self.stage.not_yet(why, id);
+        self.tell(&Note::NotYet {
+            id: id.to_owned(),
+            why: why.to_owned(),
+        });
+    }
+
+    /// Tells the demo something.
+    pub fn tell(&mut self, note: &Note) {
+        let Ok(mut line) = serde_json::to_vec(note) else {
+            return;
+        };
+        line.push(b'\n');
+        // One that nobody listens to is seen as what it is by whoever reads its end.
+        let _ = self.ear.write_all(&line);
+    }
+}
+
+/// Plays a scene: the hidden command.
+pub fn play(args: SceneArgs) -> Result<ExitCode, Failure> {
+    let Some(scene) = SCENES.iter().find(|scene| scene.name == args.name) else {
+        return Err(Failure::Usage(format!("there is no scene {}", args.name)));
+    };
+    let failed = |source| Failure::File {
+        path: "standard input".into(),
+        source,
+    };
+    let ear = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    let mut demo = Demo {
+        stage: Stage::new(args.silent),
+        args,
+        ear: ear.into(),
+    };
+    if !scene.title.is_empty() {
+        demo.stage.heading(scene.title);
+    }
+    if let Err(error) = (scene.play)(&mut demo) {
+        demo.check(scene.shows, false, &format!("broken off: {error}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How a scene ended.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Played {
+    /// By itself.
+    Out,
+    /// This has happened to it.
+    Died(String),
+}
+
+/// Has a scene played by a process of its own, and passes on what it tells.
+pub fn watch(args: &SceneArgs, hear: &mut dyn FnMut(Note)) -> Played {
+    let begun = start(args);
+    let (mut child, reader) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return Played::Died(format!("the scene could not be started: {error}")),
+    };
+    let (sender, notes) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(reader).lines().map_while(Result::ok) {
+            // A line that its writer did not live to end tells nothing.
+            if let Ok(note) = serde_json::from_str(&line) {
+                if sender.send(note).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match notes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(note) => hear(note),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                // That it has gone meanwhile is no reason to say anything else.
+                let _ = child.kill();
+                let gone = ended(&mut child, LAST).is_some();
+                let what = match gone {
+                    true => "it did not end, and was killed",
+                    false => "it hangs in the kernel",
+                };
+                return Played::Died(format!("{what}, after {} s", PATIENCE.as_secs()));
+            }
+        }
+    }
+    // It has closed the socket, which it does not before its end.
+    match ended(&mut child, LAST) {
+        Some(status) => how(status),
+        None => Played::Died("it told its end, and did not come to it".to_owned()),
+    }
+}
+
+fn start(args: &SceneArgs) -> io::Result<(Child, UnixStream)> {
+    let (reader, writer) = UnixStream::pair()?;
+    let child = Command::new("/proc/self/exe")
+        .args(args.words())
+        .stdin(Stdio::from(OwnedFd::from(writer)))
+        .spawn()?;
+    Ok((child, reader))
+}
+
+/// Waits for a process; `None` when it is still there after so long.
+fn ended(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
+            _ => return None,
+        }
+    }
+}
+
+fn how(status: ExitStatus) -> Played {
+    match (status.success(), status.signal()) {
+        (true, _) => Played::Out,
+        (_, Some(number)) => {
+            let name = nix::sys::signal::Signal::try_from(number);
+            let name = name.map_or_else(|_| number.to_string(), |signal| signal.to_string());
+            Played::Died(format!("killed by {name}"))
+        }
+        _ => Played::Died(format!("it failed: {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_is_told() {
+        assert_eq!(how(ExitStatus::from_raw(0)), Played::Out);
+        assert_eq!(
+            how(ExitStatus::from_raw(7)),
+            Played::Died("killed by SIGBUS".to_owned())
+        );
+        assert!(matches!(how(ExitStatus::from_raw(1 << 8)), Played::Died(_)));
+    }
+
+    #[test]
+    fn notes_come_back() {
+        let note = Note::NotYet {
+            id: "A1".to_owned(),
+            why: "a \"reason\"\nof two lines".to_owned(),
+        };
+        let line = serde_json::to_string(&note).unwrap();
+        assert!(!line.contains('\n'));
+        assert_eq!(serde_json::from_str::<Note>(&line).unwrap(), note);
+    }
+
+    #[test]
+    fn scenes_have_names_and_show_what_there_is() {
+        for (number, scene) in SCENES.iter().enumerate() {
+            assert!(SCENES[..number]
+                .iter()
+                .all(|other| other.name != scene.name));
+            assert!(!scene.shows.is_empty());
+            for id in scene.shows {
+                assert!(super::super::ledger::known(id).is_some(), "{id}");
+            }
+        }
+    }
+}
