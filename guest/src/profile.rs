@@ -30,7 +30,13 @@ pub const PROFILES: &[Profile] = &[
         memory_mib: 3072,
         processors: 2,
         module_parameters: "",
-        qemu_args: &[],
+        // An empty disk, for direct input and output; what is written to it is gone with the machine.
+        qemu_args: &[
+            "-drive",
+            "if=none,id=disk,snapshot=on,file.driver=null-co,file.size=67108864,file.read-zeroes=on",
+            "-device",
+            "nvme,drive=disk,serial=mapbuf",
+        ],
         timeout_seconds: 300,
     },
     Profile {

@@ -6,6 +6,7 @@
 //! its own, with a deadline, and must leave nothing behind.
 
 mod check;
+mod disk;
 mod proc;
 mod runner;
 mod session;

@@ -72,6 +72,7 @@ macro_rules! tests {
 mod bytes;
 mod concurrent;
 mod cow;
+mod direct;
 mod encoding;
 mod export;
 mod faults;
@@ -112,6 +113,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         methods::TESTS,
         lifetime::TESTS,
         pins::TESTS,
+        direct::TESTS,
         bytes::TESTS,
         info::TESTS,
         names::TESTS,
