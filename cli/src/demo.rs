@@ -68,9 +68,10 @@ const SCENES: &[Scene] = &[
     Scene::new(
         "question-b",
         "Question B: 16 vmalloc'd pages, a read-only descriptor, a private mapping",
-        &["B2", "B3", "B4"],
+        &["B2", "B4"],
         question_b::program,
     ),
+    Scene::new("outlives", "", &["B3"], question_b::outlives),
     Scene::new(
         "ways-out",
         "The three ways out of question B's SIGBUS, and the fault handler",

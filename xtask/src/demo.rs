@@ -31,46 +31,72 @@ pub struct Arguments {
     driver: Option<PathBuf>,
 }
 
+/// What it takes to run the demo, any number of times.
+pub struct Show {
+    /// The kit.
+    pub kit: Kit,
+    command: PathBuf,
+}
+
+impl Show {
+    /// Makes all ready but the module.
+    pub fn new(ui: &Ui) -> Result<Self> {
+        let kit = Kit::open(ui)?;
+        let command = kit.command()?;
+        Ok(Self { kit, command })
+    }
+
+    /// Boots a guest with the module and runs the demo in it; with `json` its results are the report's file.
+    pub fn boot(
+        &self,
+        modules: &[PathBuf],
+        json: bool,
+        output: &mut dyn FnMut(qemu::Stream, &[u8]),
+    ) -> Result<qemu::Report> {
+        let mut guest = self.kit.guest(false)?;
+        let mut job = Job {
+            argv: vec!["mapbuf".into(), "demo".into()],
+            ..Job::default()
+        };
+        self.kit.load(&mut guest, &mut job, modules, REGIONS)?;
+        guest.program(&self.command)?;
+        if std::io::stdout().is_terminal() {
+            let (_, columns) = crate::terminal::size();
+            job.env.insert("COLUMNS".into(), columns.to_string());
+            job.env.insert("CLICOLOR_FORCE".into(), "1".into());
+        }
+        if json {
+            job.argv.extend(["--json".into(), RESULTS.into()]);
+            job.fetch.push(RESULTS.into());
+        }
+        let mut machine = self.kit.machine();
+        machine.append.push(RESERVED.into());
+        machine.timeout = Some(TIMEOUT);
+        qemu::run(
+            &machine,
+            &self.kit.kernel,
+            guest.archive,
+            &job,
+            None,
+            output,
+        )
+    }
+}
+
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
-    let kit = Kit::open(&ui)?;
-    let modules = kit.driver(arguments.driver.as_deref())?;
-    let mut guest = kit.guest(false)?;
-    let mut job = Job {
-        argv: vec!["mapbuf".into(), "demo".into()],
-        ..Job::default()
-    };
-    kit.load(&mut guest, &mut job, &modules, REGIONS)?;
-    guest.program(&kit.command()?)?;
-    if std::io::stdout().is_terminal() {
-        let (_, columns) = crate::terminal::size();
-        job.env.insert("COLUMNS".into(), columns.to_string());
-        job.env.insert("CLICOLOR_FORCE".into(), "1".into());
-    }
-    if arguments.json.is_some() {
-        job.argv.extend(["--json".into(), RESULTS.into()]);
-        job.fetch.push(RESULTS.into());
-    }
-    let mut machine = kit.machine();
-    machine.append.push(RESERVED.into());
-    machine.timeout = Some(TIMEOUT);
+    let show = Show::new(&ui)?;
+    let modules = show.kit.driver(arguments.driver.as_deref())?;
     let step = ui.step("Booting", 0);
     let mut step = Some(step);
-    let report = qemu::run(
-        &machine,
-        &kit.kernel,
-        guest.archive,
-        &job,
-        None,
-        &mut |stream, bytes| {
-            // A bar must be gone before anything else is printed.
-            if let Some(step) = step.take() {
-                step.done();
-            }
-            vm::to_own_streams(stream, bytes);
-        },
-    )?;
+    let report = show.boot(&modules, arguments.json.is_some(), &mut |stream, bytes| {
+        // A bar must be gone before anything else is printed.
+        if let Some(step) = step.take() {
+            step.done();
+        }
+        vm::to_own_streams(stream, bytes);
+    })?;
     drop(step);
     vm::explain(&ui, &report, false);
     if let (Some(path), Some(file)) = (&arguments.json, report.files.first()) {

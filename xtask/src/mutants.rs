@@ -1,4 +1,6 @@
-//! `cargo xtask mutants`: do the tests see it when the driver is broken?
+//! `cargo xtask mutants`: do the tests, and the demo, see it when the driver is broken?
+
+mod rows;
 
 use anyhow::{bail, Context, Result};
 use std::fs;
@@ -8,6 +10,8 @@ use std::time::Instant;
 
 /// Break the driver in each of the ways that tests/mutants/ lists, and see the tests fail.
 ///
+/// With --rows, see the rows of the demo fail instead: each of A1 to A11 and B1 to B8 has a break that turns it.
+///
 /// The exit status is 0 when each break was seen.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -16,6 +20,12 @@ pub struct Arguments {
     /// Only list them.
     #[arg(long)]
     list: bool,
+    /// Run the demo with those that are to turn a row of it.
+    #[arg(long)]
+    rows: bool,
+    /// The same, for this row alone.
+    #[arg(long, value_name = "ROW", value_parser = rows::known)]
+    row: Vec<String>,
 }
 
 /// What the module is made of.
@@ -26,8 +36,11 @@ const SOURCES: [&str; 3] = ["driver", "abi", "policy"];
 struct Mutant {
     name: String,
     why: String,
+    /// How the guest is booted, and which tests are run: empty where only the demo is to see it.
     profile: String,
     tests: String,
+    /// The rows of the demo that it turns to `fail`.
+    rows: Vec<String>,
     changes: Vec<Change>,
 }
 
@@ -52,12 +65,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let mutants = read_all(&workspace.join("tests/mutants"), &arguments.names)?;
     if arguments.list {
         for mutant in &mutants {
-            println!("{:32} {}", mutant.name, mutant.why);
+            let rows = mutant.rows.join(" ");
+            println!("{:32} {:8} {}", mutant.name, rows, mutant.why);
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if arguments.rows || !arguments.row.is_empty() {
+        return rows::main(&workspace, &mutants, &arguments.row);
+    }
     let mut rows = Vec::new();
-    for mutant in &mutants {
+    for mutant in mutants.iter().filter(|mutant| !mutant.tests.is_empty()) {
         eprintln!("{}: {} ...", mutant.name, mutant.why);
         let begun = Instant::now();
         let end = try_one(&workspace, mutant);
@@ -94,7 +111,7 @@ fn read_all(folder: &Path, names: &[String]) -> Result<Vec<Mutant>> {
         }
         let text = fs::read_to_string(&file)?;
         let mutant = parse(&name, &text).with_context(|| file.display().to_string())?;
-        if !crate::test::is_profile(&mutant.profile) {
+        if !mutant.tests.is_empty() && !crate::test::is_profile(&mutant.profile) {
             bail!("{name} wants the profile {}, which is none", mutant.profile);
         }
         mutants.push(mutant);
@@ -114,6 +131,7 @@ fn parse(name: &str, text: &str) -> Result<Mutant> {
         why: String::new(),
         profile: String::new(),
         tests: String::new(),
+        rows: Vec::new(),
         changes: Vec::new(),
     };
     let mut after = false;
@@ -137,18 +155,26 @@ fn parse(name: &str, text: &str) -> Result<Mutant> {
             side.push_str(line);
             side.push('\n');
         } else if let Some((key, value)) = line.split_once(": ") {
-            let field = match key {
-                "why" => &mut mutant.why,
-                "profile" => &mut mutant.profile,
-                "tests" => &mut mutant.tests,
+            match key {
+                "why" => value.clone_into(&mut mutant.why),
+                "profile" => value.clone_into(&mut mutant.profile),
+                "tests" => value.clone_into(&mut mutant.tests),
+                "rows" => {
+                    let rows = value.split_whitespace().map(rows::known);
+                    mutant.rows = rows.collect::<Result<_>>()?;
+                }
                 _ => bail!("the key {key} means nothing"),
-            };
-            value.clone_into(field);
+            }
         }
     }
-    let empty = [&mutant.why, &mutant.profile, &mutant.tests];
-    if empty.iter().any(|field| field.is_empty()) || mutant.changes.is_empty() {
-        bail!("why, profile, tests and a change are needed");
+    if mutant.why.is_empty() || mutant.changes.is_empty() {
+        bail!("why and a change are needed");
+    }
+    if mutant.tests.is_empty() != mutant.profile.is_empty() {
+        bail!("tests and their profile go together");
+    }
+    if mutant.tests.is_empty() && mutant.rows.is_empty() {
+        bail!("tests or rows are needed");
     }
     if mutant.changes.iter().any(|change| change.before.is_empty()) {
         bail!("a change has no text to look for");
@@ -168,7 +194,8 @@ fn apply(change: &Change, text: &str) -> Result<String> {
     }
 }
 
-fn try_one(workspace: &Path, mutant: &Mutant) -> Result<End> {
+/// Makes a copy of the sources in which the driver is broken; its folder.
+fn break_copy(workspace: &Path, mutant: &Mutant) -> Result<PathBuf> {
     let copy = workspace.join("target/mutants").join(&mutant.name);
     for source in SOURCES {
         copy_sources(&workspace.join(source), &copy.join(source))?;
@@ -178,6 +205,11 @@ fn try_one(workspace: &Path, mutant: &Mutant) -> Result<End> {
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         fs::write(&file, apply(change, &text)?)?;
     }
+    Ok(copy)
+}
+
+fn try_one(workspace: &Path, mutant: &Mutant) -> Result<End> {
+    let copy = break_copy(workspace, mutant)?;
     let output = Command::new(std::env::current_exe()?)
         .args(["test", "--stock", "--profile", &mutant.profile, "--driver"])
         .arg(copy.join("driver"))
@@ -264,7 +296,14 @@ mod tests {
         assert_eq!(mutant.changes[0].before, "    one\n    two\n");
         assert_eq!(mutant.changes[0].after, "    three\n");
         assert_eq!(mutant.changes[1].after, "");
+        assert!(mutant.rows.is_empty());
         assert!(parse("name", "why: it hurts\n").is_err());
+        let change = "=== driver/src/x.rs\none\n--- becomes\n";
+        let with = |head: &str| parse("name", &format!("why: it hurts\n{head}{change}"));
+        assert_eq!(with("rows: A1 B8\n").unwrap().rows, ["A1", "B8"]);
+        assert!(with("").is_err());
+        assert!(with("tests: a::\n").is_err());
+        assert!(with("rows: A12\n").is_err());
         assert!(parse("name", "what: it hurts\n").is_err());
     }
 
