@@ -210,6 +210,26 @@ fn make_writable(path: &Path) {
     }
 }
 
+/// Makes `to` a folder with all that is in `from`. Files are the same ones under a second name, and must not be written
+/// to; where the file system has no such thing, they are copies.
+pub fn link_tree(from: &Path, to: &Path) -> Result<()> {
+    let context = || format!("{} cannot be made of {}", to.display(), from.display());
+    fs::create_dir(to).with_context(context)?;
+    for entry in fs::read_dir(from).with_context(context)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            link_tree(&source, &target)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
+        } else if fs::hard_link(&source, &target).is_err() {
+            fs::copy(&source, &target).with_context(context)?;
+        }
+    }
+    Ok(())
+}
+
 /// Bytes that this user may still write to the file system of `path`.
 pub fn free_space(path: &Path) -> u64 {
     rustix::fs::statvfs(path)
@@ -285,6 +305,20 @@ mod tests {
             }
         });
         assert_eq!(made.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_linked_tree_is_whole_and_can_go_by_itself() {
+        let (folder, _) = cache();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("sub")).unwrap();
+        fs::write(from.join("sub/file"), "x").unwrap();
+        std::os::unix::fs::symlink("sub/file", from.join("link")).unwrap();
+        link_tree(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("link")).unwrap(), "x");
+        assert!(link_tree(&from, &to).is_err(), "into what is there");
+        remove_tree(&to).unwrap();
+        assert_eq!(fs::read_to_string(from.join("link")).unwrap(), "x");
     }
 
     #[test]

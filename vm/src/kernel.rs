@@ -4,8 +4,9 @@
 //! (`rust/*.rmeta`). It is made again here from the source package with the kernel's own configuration and compiler;
 //! a module built against it loads into the stock kernel.
 
-use crate::cache::{remove_tree, Cache};
+use crate::cache::{link_tree, remove_tree, Cache};
 use crate::debian::{self, Apt, Root};
+use crate::flavour::Flavour;
 use crate::sandbox::Sandbox;
 use crate::ui::{Step, Ui};
 use anyhow::{bail, Context, Result};
@@ -17,8 +18,6 @@ use std::path::{Path, PathBuf};
 
 /// The series whose newest release is taken.
 const SERIES: &str = "7.2";
-/// The build of it.
-const FLAVOUR: &str = "cloud-amd64";
 /// Changes when what is done to prepare a kernel changes.
 const RECIPE: u32 = 1;
 /// Where the kernel's folder appears inside the sandbox: generated files hold absolute paths.
@@ -45,46 +44,52 @@ pub struct Identity {
 }
 
 impl Kernel {
-    /// The newest kernel of the series in the cache; fetched and prepared when there is none.
+    /// The newest kernel of the series and this flavour in the cache; fetched and prepared when there is none.
     ///
     /// `MAPBUF_KERNEL` (as `7.2.11`) asks for a certain one.
-    pub fn get(cache: &Cache, ui: &Ui) -> Result<Self> {
+    pub fn get(cache: &Cache, ui: &Ui, flavour: Flavour) -> Result<Self> {
         let root = debian::toolchain(cache, ui)?;
         let wanted = std::env::var("MAPBUF_KERNEL").ok();
         let wanted = wanted.as_deref();
-        if let Some(kernel) = Self::cached(cache, &root, wanted) {
+        if let Some(kernel) = Self::cached(cache, &root, flavour, wanted) {
             return Ok(kernel);
         }
         // One lock for the whole: which entry it will be is known only when the lists are here.
         let _lock = cache.lock("kernel")?;
-        if let Some(kernel) = Self::cached(cache, &root, wanted) {
+        if let Some(kernel) = Self::cached(cache, &root, flavour, wanted) {
             return Ok(kernel);
         }
-        Self::fetch(cache, ui, &root, wanted)?;
-        Self::cached(cache, &root, wanted).context("the kernel was made and is not there")
+        Self::fetch(cache, ui, &root, flavour, wanted)?;
+        Self::cached(cache, &root, flavour, wanted).context("the kernel was made and is not there")
     }
 
     /// Looks for a newer one than the cache has, and gets it.
-    pub fn update(cache: &Cache, ui: &Ui) -> Result<Self> {
+    pub fn update(cache: &Cache, ui: &Ui, flavour: Flavour) -> Result<Self> {
         let root = debian::toolchain(cache, ui)?;
         {
             let _lock = cache.lock("kernel")?;
-            Self::fetch(cache, ui, &root, None)?;
+            Self::fetch(cache, ui, &root, flavour, None)?;
         }
-        Self::get(cache, ui)
+        Self::get(cache, ui, flavour)
     }
 
-    /// Removes what neither this kernel nor its userland needs; the names of what was removed.
+    /// Removes what neither this kernel, nor another flavour of its version, nor its userland needs; the names of what
+    /// was removed.
     pub fn remove_others(&self, cache: &Cache) -> Result<Vec<String>> {
         let mut removed = Vec::new();
+        let mut kernels: Vec<_> = Flavour::ALL
+            .into_iter()
+            .filter_map(|flavour| Self::of_version(cache, &self.root, flavour, &self.identity))
+            .map(|kernel| kernel.folder)
+            .collect();
+        kernels.push(self.folder.clone());
         for (kind, keep) in [
-            ("kernels", Some(&self.folder)),
-            ("roots", Some(&self.root.path)),
-            ("disks", None),
+            ("kernels", kernels),
+            ("roots", vec![self.root.path.clone()]),
+            ("disks", Vec::new()),
         ] {
-            let keep = keep.and_then(|path| path.file_name());
             for name in cache.entries(kind) {
-                if keep.is_none_or(|keep| keep != name.as_str()) {
+                if !keep.iter().any(|path| path.ends_with(&name)) {
                     cache.remove(kind, &name)?;
                     removed.push(format!("{kind}/{name}"));
                 }
@@ -109,14 +114,32 @@ impl Kernel {
         })
     }
 
-    fn cached(cache: &Cache, root: &Root, wanted: Option<&str>) -> Option<Self> {
+    fn cached(cache: &Cache, root: &Root, flavour: Flavour, wanted: Option<&str>) -> Option<Self> {
+        Self::all_cached(cache, root, flavour)
+            .filter(|kernel| wanted.is_none_or(|wanted| kernel.identity.upstream() == wanted))
+            .max_by(|a, b| compare_versions(&a.identity.release, &b.identity.release))
+    }
+
+    /// Another flavour of the same version of the packages.
+    fn of_version(
+        cache: &Cache,
+        root: &Root,
+        flavour: Flavour,
+        identity: &Identity,
+    ) -> Option<Self> {
+        Self::all_cached(cache, root, flavour)
+            .find(|kernel| kernel.identity.version == identity.version)
+    }
+
+    fn all_cached(cache: &Cache, root: &Root, flavour: Flavour) -> impl Iterator<Item = Self> {
         let suffix = format!(".{RECIPE}");
         let folder = cache.root().join("kernels");
+        let root = root.clone();
         cache
             .entries("kernels")
             .into_iter()
-            .filter(|name| name.ends_with(&suffix) && name.contains(FLAVOUR))
-            .filter_map(|name| {
+            .filter(move |name| name.strip_suffix(&suffix).and_then(Flavour::of) == Some(flavour))
+            .filter_map(move |name| {
                 let folder = folder.join(name);
                 let identity = fs::read(folder.join("identity.json")).ok()?;
                 let identity: Identity = serde_json::from_slice(&identity).ok()?;
@@ -127,11 +150,15 @@ impl Kernel {
                     root,
                 })
             })
-            .filter(|kernel| wanted.is_none_or(|wanted| kernel.identity.upstream() == wanted))
-            .max_by(|a, b| compare_versions(&a.identity.release, &b.identity.release))
     }
 
-    fn fetch(cache: &Cache, ui: &Ui, root: &Root, wanted: Option<&str>) -> Result<()> {
+    fn fetch(
+        cache: &Cache,
+        ui: &Ui,
+        root: &Root,
+        flavour: Flavour,
+        wanted: Option<&str>,
+    ) -> Result<()> {
         // Left by a run that was interrupted; the lock says that none is at it now.
         for entry in fs::read_dir(cache.root())?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(".apt-") {
@@ -146,17 +173,23 @@ impl Kernel {
         root.rustc_version()?;
         let step = ui.step("Looking for the newest kernel", 0);
         let apt = Apt::update(root, work.path(), &step, &log)?;
-        let identity = resolve(&apt.packages()?, wanted)?;
+        let identity = resolve(&apt.packages()?, flavour, wanted)?;
         step.done();
         ui.note(format!("The kernel is {}.", identity.release));
+        // All flavours of a version have the same sources.
+        let sources = Flavour::ALL
+            .into_iter()
+            .find_map(|other| Self::of_version(cache, root, other, &identity))
+            .map(|kernel| kernel.tree());
+        let sources = sources.as_deref();
         let name = format!("{}.{RECIPE}", identity.release);
         cache.entry("kernels", &name, |part| {
             let log = cache.log(&name);
-            cache.require(3000)?;
+            cache.require(if sources.is_some() { 1500 } else { 3000 })?;
             let step = ui.step("Downloading its packages", 0);
-            let debs = apt.download(&identity.packages(), &step, &log)?;
+            let debs = apt.download(&identity.packages(sources.is_none()), &step, &log)?;
             step.done();
-            prepare(ui, root, &identity, &debs, part, &log)?;
+            prepare(ui, root, &identity, &debs, sources, part, &log)?;
             fs::write(
                 part.join("identity.json"),
                 serde_json::to_vec_pretty(&identity)?,
@@ -243,18 +276,22 @@ impl Identity {
         ]
     }
 
-    fn packages(&self) -> Vec<String> {
+    fn packages(&self, with_sources: bool) -> Vec<String> {
         let (release, version) = (&self.release, &self.version);
         ["base", "binary", "modules", "headers"]
             .iter()
             .map(|part| format!("linux-{part}-{release}={version}"))
-            .chain([format!("linux-source-{SERIES}={version}")])
+            .chain(with_sources.then(|| format!("linux-source-{SERIES}={version}")))
             .collect()
     }
 }
 
-/// The newest release of the series of which all parts are there in one version.
-fn resolve(packages: &[(String, String)], wanted: Option<&str>) -> Result<Identity> {
+/// The newest release of the series and the flavour of which all parts are there in one version.
+fn resolve(
+    packages: &[(String, String)],
+    flavour: Flavour,
+    wanted: Option<&str>,
+) -> Result<Identity> {
     let mut candidates: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
     let mut sources = Vec::new();
     let source = format!("linux-source-{SERIES}");
@@ -266,7 +303,7 @@ fn resolve(packages: &[(String, String)], wanted: Option<&str>) -> Result<Identi
             let Some(release) = name.strip_prefix(&format!("linux-{part}-")) else {
                 continue;
             };
-            if release.starts_with(&format!("{SERIES}.")) && release.ends_with(FLAVOUR) {
+            if release.starts_with(&format!("{SERIES}.")) && Flavour::of(release) == Some(flavour) {
                 candidates
                     .entry((release.to_owned(), version.clone()))
                     .or_default()
@@ -307,7 +344,7 @@ fn resolve(packages: &[(String, String)], wanted: Option<&str>) -> Result<Identi
     best.with_context(|| {
         format!(
             "the archive has no kernel {} whose base, binary, modules, headers and source packages have the same version.\n\
-             Found of {FLAVOUR}:{found}\nVersions of {source}: {sources}\n\
+             Found of {flavour}:{found}\nVersions of {source}: {sources}\n\
              MAPBUF_DEBIAN_MIRROR can name another mirror.",
             wanted.map_or_else(|| format!("{SERIES}.x"), str::to_owned)
         )
@@ -336,11 +373,13 @@ fn compare_versions(a: &str, b: &str) -> Ordering {
     pieces(a).cmp(&pieces(b))
 }
 
+/// Makes a kernel's folder in `part`, with the sources from its package or from another's tree.
 fn prepare(
     ui: &Ui,
     root: &Root,
     identity: &Identity,
     debs: &Path,
+    sources: Option<&Path>,
     part: &Path,
     log: &Path,
 ) -> Result<()> {
@@ -357,19 +396,29 @@ fn prepare(
     let release = identity.release.as_str();
 
     let step = ui.step("Unpacking them", 0);
+    if let Some(sources) = sources {
+        link_tree(sources, &part.join("build"))?;
+    }
     run(
         &step,
+        // What the other flavour has made is removed before anything is written: a file that two trees share is never
+        // changed.
         "cd /kit; mkdir image unpack
          for deb in /mnt/linux-base-* /mnt/linux-binary-* /mnt/linux-modules-*; do dpkg-deb -x $deb image; done
-         for deb in /mnt/linux-headers-* /mnt/linux-source-*; do dpkg-deb -x $deb unpack; done
+         dpkg-deb -x /mnt/linux-headers-* unpack
          rm -rf image/usr/share
          ln -s usr/lib image/lib
          depmod -b /kit/image $1
-         xz -dc -T0 unpack/usr/src/linux-source-*.tar.xz | tar -x --no-same-owner
-         mv linux-source-* build
+         if [ -e build ]; then
+             make -C build mrproper
+         else
+             dpkg-deb -x /mnt/linux-source-* unpack
+             xz -dc -T0 unpack/usr/src/linux-source-*.tar.xz | tar -x --no-same-owner
+             mv linux-source-* build
+         fi
          headers=unpack/usr/src/linux-headers-$1
-         cp $headers/.config $headers/Module.symvers build/
-         if [ -e $headers/vmlinux ]; then cp $headers/vmlinux build/; fi
+         cp --remove-destination $headers/.config $headers/Module.symvers build/
+         if [ -e $headers/vmlinux ]; then cp --remove-destination $headers/vmlinux build/; fi
          rm -rf unpack",
         &[release],
     )?;
@@ -455,16 +504,20 @@ mod tests {
         for version in ["7.2.9-1", "7.2.11-1", "7.2.12-1"] {
             packages.push(package("linux-source-7.2", version));
         }
-        let resolved = resolve(&packages, None).unwrap();
+        let resolved = resolve(&packages, Flavour::Cloud, None).unwrap();
         assert_eq!(resolved.release, "7.2.11+deb13-cloud-amd64");
         assert_eq!(resolved.upstream(), "7.2.11");
         assert_eq!(
-            resolve(&packages, Some("7.2.9")).unwrap().version,
+            resolve(&packages, Flavour::Cloud, Some("7.2.9"))
+                .unwrap()
+                .version,
             "7.2.9-1"
         );
 
         packages.retain(|(name, version)| name != "linux-source-7.2" || version == "7.2.12-1");
-        let message = resolve(&packages, None).unwrap_err().to_string();
+        let message = resolve(&packages, Flavour::Cloud, None)
+            .unwrap_err()
+            .to_string();
         assert!(
             message.contains("7.2.11+deb13-cloud-amd64 (7.2.11-1): base, binary, headers, modules")
         );

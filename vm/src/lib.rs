@@ -6,6 +6,7 @@
 //! - [`cache`]: where everything that was fetched or built is kept, and why a half-made thing is never taken for a whole one;
 //! - [`debian`]: a Debian userland that holds the compilers, and other ones to be the guest's root;
 //! - [`sandbox`]: how a program runs inside such a userland;
+//! - [`flavour`]: the builds of a kernel that the archive has;
 //! - [`kernel`]: which kernel, and its tree, ready for modules;
 //! - [`module`]: an out-of-tree module, built;
 //! - [`selftest`]: the kernel's own selftests, built;
@@ -21,6 +22,7 @@ pub mod accel;
 pub mod cache;
 pub mod debian;
 pub mod disk;
+pub mod flavour;
 pub mod host;
 pub mod initramfs;
 pub mod kernel;
@@ -37,6 +39,7 @@ pub mod ui;
 pub mod verdict;
 
 pub use cache::Cache;
+pub use flavour::Flavour;
 pub use kernel::Kernel;
 pub use qemu::Machine;
 pub use ui::Ui;

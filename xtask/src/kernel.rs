@@ -1,12 +1,15 @@
 //! `cargo xtask kernel`
 
 use anyhow::Result;
-use mapbuf_vm::{host, Cache, Kernel, Ui};
+use mapbuf_vm::{host, Cache, Flavour, Kernel, Ui};
 use std::process::ExitCode;
 
 /// Tell which kernel is used, and where its parts are.
 #[derive(clap::Args)]
 pub struct Arguments {
+    /// Which build of the kernel: `cloud-amd64` or `amd64`, which has nearly all drivers.
+    #[arg(long, default_value_t)]
+    flavour: Flavour,
     /// Look for a newer one in the archive first.
     #[arg(long)]
     update: bool,
@@ -21,9 +24,9 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     host::ensure(&ui)?;
     let cache = Cache::open(&ui)?;
     let kernel = if arguments.update {
-        Kernel::update(&cache, &ui)?
+        Kernel::update(&cache, &ui, arguments.flavour)?
     } else {
-        Kernel::get(&cache, &ui)?
+        Kernel::get(&cache, &ui, arguments.flavour)?
     };
     if arguments.clean {
         for name in kernel.remove_others(&cache)? {

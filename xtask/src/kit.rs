@@ -5,12 +5,13 @@ use crate::module;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::{Job, LoadModule};
 use mapbuf_vm::accel::Accel;
-use mapbuf_vm::{host, Cache, Kernel, Machine, Ui};
+use mapbuf_vm::{host, Cache, Flavour, Kernel, Machine, Ui};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A kernel, PID 1, and what QEMU runs on.
+#[derive(Clone)]
 pub struct Kit {
     /// Where it says what it does.
     pub ui: Ui,
@@ -27,7 +28,7 @@ impl Kit {
     pub fn open(ui: &Ui) -> Result<Self> {
         host::ensure(ui)?;
         let cache = Cache::open(ui)?;
-        let kernel = Kernel::get(&cache, ui)?;
+        let kernel = Kernel::get(&cache, ui, Flavour::default())?;
         let init = guest::build(&["mapbuf-init"], ui)?.join("mapbuf-init");
         let accel = Accel::find(&cache, ui, &kernel, &fs::read(&init)?)?;
         Ok(Self {
@@ -37,6 +38,15 @@ impl Kit {
             accel,
             init,
         })
+    }
+
+    /// The same with another build of the kernel, which is fetched when there is none.
+    pub fn with_flavour(&self, flavour: Flavour) -> Result<Self> {
+        let mut kit = self.clone();
+        if flavour != Flavour::default() {
+            kit.kernel = Kernel::get(&self.cache, &self.ui, flavour)?;
+        }
+        Ok(kit)
     }
 
     /// A machine with the defaults.
@@ -74,6 +84,31 @@ impl Kit {
             });
             // For programs that load and unload it themselves.
             job.env.insert("MAPBUF_MODULE".into(), path);
+        }
+        Ok(())
+    }
+
+    /// Has the guest load a module of the kernel's own, with what it needs, before those that follow.
+    pub fn load_own(
+        &self,
+        guest: &mut Guest,
+        job: &mut Job,
+        name: &str,
+        parameters: &str,
+    ) -> Result<()> {
+        let files = self.kernel.module_with_dependencies(name)?;
+        let last = files.len().saturating_sub(1);
+        for (number, file) in files.iter().enumerate() {
+            let path = guest.module(file)?;
+            // Two that are asked for may need the same one.
+            if job.modules.iter().any(|module| module.path == path) {
+                continue;
+            }
+            let params = if number == last { parameters } else { "" };
+            job.modules.push(LoadModule {
+                path,
+                params: params.to_owned(),
+            });
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use mapbuf_vm::module::Module;
 use mapbuf_vm::tree::Tree;
-use mapbuf_vm::{debian, host, Cache, Kernel, Ui};
+use mapbuf_vm::{debian, host, Cache, Flavour, Kernel, Ui};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,7 +48,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let files = match &arguments.build {
         None => {
             host::ensure(&ui)?;
-            module.build(&Kernel::get(&cache, &ui)?, &ui)?
+            module.build(&Kernel::get(&cache, &ui, Flavour::default())?, &ui)?
         }
         Some(name) => {
             let tree = if name == Path::new("running") {
@@ -98,9 +98,16 @@ pub fn out_for(source: &Path, clippy: bool) -> Result<PathBuf> {
 /// Builds the module of a folder, quietly.
 pub fn build(source: &Path, kernel: &Kernel, ui: &Ui) -> Result<Vec<PathBuf>> {
     let step = ui.step("Building the module", 0);
+    let mut out = out_for(source, false)?.into_os_string();
+    // What was built for one kernel is not thrown away for another.
+    if let Some(flavour) =
+        Flavour::of(&kernel.identity.release).filter(|it| *it != Flavour::default())
+    {
+        out.push(format!("-{flavour}"));
+    }
     let module = Module {
         source: source.to_owned(),
-        out: out_for(source, false)?,
+        out: out.into(),
         clippy: false,
     };
     let files = module.build(kernel, ui)?;

@@ -3,9 +3,9 @@
 use crate::kit::Kit;
 use crate::terminal;
 use anyhow::{bail, Context, Result};
-use mapbuf_init::{Job, LoadModule, RootDisk};
+use mapbuf_init::{Job, RootDisk};
 use mapbuf_vm::qemu::{self, Input, Report, Stream};
-use mapbuf_vm::{disk, splat, Ui};
+use mapbuf_vm::{disk, splat, Flavour, Ui};
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,9 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Arguments {
+    /// Which build of the kernel: `cloud-amd64` or `amd64`, which has nearly all drivers.
+    #[arg(long, default_value_t)]
+    flavour: Flavour,
     /// Put a file or folder into the guest [default GUESTPATH: the same name in /root].
     #[arg(long, value_name = "HOSTPATH[:GUESTPATH]")]
     copy: Vec<String>,
@@ -65,8 +68,8 @@ pub struct Arguments {
     /// Take the module from this folder instead of the driver's.
     #[arg(long, value_name = "DIR")]
     driver: Option<PathBuf>,
-    /// Load a module of the kernel's own, and what it needs, first.
-    #[arg(long, value_name = "NAME")]
+    /// Load a module of the kernel's own, with parameters, and what it needs, first.
+    #[arg(long, value_name = "NAME[ PARAMETER=VALUE...]")]
     load: Vec<String>,
     /// Run the program on a terminal, as a shell always is.
     #[arg(long)]
@@ -95,7 +98,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     } else {
         ui.quiet()
     };
-    let mut kit = Kit::open(&ui)?;
+    let mut kit = Kit::open(&ui)?.with_flavour(arguments.flavour)?;
     kit.ui = quiet;
     let mut guest = kit.guest(arguments.root)?;
     let mut job = Job {
@@ -113,14 +116,9 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         });
         first.insert(0, disk::DRIVER.into());
     }
-    for name in &first {
-        for file in kit.kernel.module_with_dependencies(name)? {
-            let path = guest.module(&file)?;
-            job.modules.push(LoadModule {
-                path,
-                params: String::new(),
-            });
-        }
+    for module in &first {
+        let (name, parameters) = module.split_once(' ').unwrap_or((module, ""));
+        kit.load_own(&mut guest, &mut job, name, parameters)?;
     }
     if !arguments.no_module {
         let modules = kit.driver(arguments.driver.as_deref())?;
