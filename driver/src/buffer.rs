@@ -356,6 +356,11 @@ impl Exporter for Buffer {
         Ok(())
     }
 
+    fn has_kernel_address(&self) -> bool {
+        let memory = self.memory.backing();
+        memory.paged() || memory.address().is_some()
+    }
+
     fn kernel_address(&self) -> Result<NonNull<u8>> {
         let memory = self.memory.backing();
         if let Some(address) = memory.address() {

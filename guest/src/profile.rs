@@ -118,10 +118,24 @@ pub const DEBUG_PROFILES: &[Profile] = &[Profile {
     timeout_seconds: 900,
 }];
 
+/// For Debian's full kernel, with drivers loaded that take dma-bufs.
+pub const IMPORTERS: Profile = Profile {
+    name: "importers",
+    purpose: "drivers that others wrote take buffers as dma-bufs",
+    append: &["memmap=1M$0x30000000"],
+    // Below 4 GiB: a device of 32 bits would get copies of what lies above.
+    memory_mib: 1024,
+    processors: 2,
+    module_parameters: "regions=ring:0x30000000:1M:ram",
+    qemu_args: &[],
+    timeout_seconds: 300,
+};
+
 /// The profile with this name.
 pub fn find(name: &str) -> Option<&'static Profile> {
     PROFILES
         .iter()
         .chain(DEBUG_PROFILES)
+        .chain([&IMPORTERS])
         .find(|profile| profile.name == name)
 }

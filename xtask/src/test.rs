@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the host rung and the stock rung of the ladder, with the witness that looks from outside.
 
 mod host;
+mod importers;
 pub mod museum;
 mod stock;
 mod witness;
@@ -94,6 +95,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     };
     let witnessed = asked_for(witness::PROFILE);
     let toured = asked_for(museum::PROFILE);
+    let imported = asked_for(importers::PROFILE);
     let all = arguments.profile.is_empty();
     if !arguments.host && (all || !profiles.is_empty()) {
         let choice = stock::Choice {
@@ -113,6 +115,11 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         let filter = filter.unwrap_or_default();
         let driver = arguments.driver.as_deref();
         tally.add(museum::run(&kit, filter, driver, &logs)?);
+    }
+    if !arguments.host && (imported || all) {
+        let filter = filter.unwrap_or_default();
+        let driver = arguments.driver.as_deref();
+        tally.add(importers::run(&kit, filter, driver, &logs)?);
     }
     if tally.passed + tally.failed == 0 {
         println!("No test has such a name.");

@@ -54,6 +54,9 @@ pub(crate) trait Exporter: Send + Sync + Sized + 'static {
     /// When there are no `struct page`s behind the frames, which importers need.
     fn frames(&self, each: &mut dyn FnMut(u64, usize)) -> Result;
 
+    /// Whether the kernel may see all of it at one address. Where not, that address is never asked for.
+    fn has_kernel_address(&self) -> bool;
+
     /// An address at which the kernel sees all of it, until [`Self::kernel_address_done`]. The core asks
     /// again only after that.
     fn kernel_address(&self) -> Result<NonNull<u8>>;
@@ -103,13 +106,25 @@ impl<T: Exporter> DmaBuf<T> {
         ..pin_init::zeroed()
     };
 
+    /// For data without an address in the kernel: `dma_buf_vmap` warns about a `vmap` that refuses, and
+    /// whoever has a descriptor can have a driver call it. Without one it is `EINVAL`, in silence.
+    const WITHOUT_ADDRESS: bindings::dma_buf_ops = bindings::dma_buf_ops {
+        vmap: None,
+        vunmap: None,
+        ..Self::OPERATIONS
+    };
+
     /// Makes a dma-buf of `size` bytes out of `data`. It holds the module as long as it lives.
     pub(crate) fn export(data: T, size: usize) -> Result<Self> {
+        let ops = match data.has_kernel_address() {
+            true => &Self::OPERATIONS,
+            false => &Self::WITHOUT_ADDRESS,
+        };
         let data = KBox::into_raw(KBox::new(data, GFP_KERNEL_ACCOUNT)?);
         let info = bindings::dma_buf_export_info {
             exp_name: c"mapbuf".as_char_ptr(),
             owner: crate::THIS_MODULE.as_ptr(),
-            ops: &Self::OPERATIONS,
+            ops,
             size,
             flags: bindings::O_RDWR as kernel::ffi::c_int,
             resv: core::ptr::null_mut(),

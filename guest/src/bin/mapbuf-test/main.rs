@@ -12,6 +12,7 @@ mod runner;
 mod session;
 mod sys;
 mod tests;
+mod v4l2;
 
 use std::process::ExitCode;
 

@@ -50,6 +50,8 @@ pub const REGIONS: &[&str] = &["regions"];
 pub const PEERS: &[&str] = &["peers"];
 /// Run where any reason may be met.
 pub const REASONS: &[&str] = &["stock", "regions"];
+/// Run where drivers that others wrote take dma-bufs.
+pub const IMPORTERS: &[&str] = &["importers"];
 
 /// Run where allocations can be made to fail.
 pub const FAULTS: &[&str] = &["faults"];
@@ -77,6 +79,7 @@ mod encoding;
 mod export;
 mod faults;
 mod fuzz;
+mod importers;
 mod info;
 mod last_error;
 mod lifetime;
@@ -118,6 +121,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         info::TESTS,
         names::TESTS,
         export::TESTS,
+        importers::TESTS,
         faults::TESTS,
         limits::TESTS,
         zeroing::TESTS,

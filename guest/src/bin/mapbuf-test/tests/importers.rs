@@ -1,0 +1,430 @@
+//! Drivers that others wrote take our buffers: in Debian's full kernel, without a line of ours on their side.
+//!
+//! `vivid` is a camera and a screen in software. Its first instance takes memory through `vb2_dc_map_dmabuf` and its like
+//! (drivers/media/common/videobuf2/videobuf2-dma-contig.c): `dma_buf_attach`, `dma_buf_map_attachment`, then it wants
+//! the whole buffer at one run of DMA addresses, and writes the picture through `dma_buf_vmap`. Its second instance takes
+//! any memory (videobuf2-vmalloc.c, `vb2_vmalloc_map_dmabuf`): `dma_buf_vmap` alone.
+
+use super::lifetime;
+use super::sharing::{numbered, shows};
+use crate::check::{fails, Failure, Outcome};
+use crate::proc::Log;
+use crate::session::{alloc_request, Session, KINDS};
+use crate::sys::{self, fork, Map, PAGE, RW, SHARED};
+use crate::v4l2::{Memory, Queue, Way};
+use crate::{check, check_eq};
+use mapbuf_abi::{ioctl, Alloc, Cache, Kind};
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+
+tests! { "importers":
+    IMPORTERS, 60: [
+        camera_fills_a_contiguous_buffer_by_its_dma_address,
+        camera_fills_any_buffer_by_the_kernels_address,
+        screen_shows_what_a_buffer_holds,
+        scattered_buffer_is_refused_where_one_run_is_wanted,
+        region_is_refused_by_every_importer,
+        buffer_that_is_too_short_is_refused,
+        camera_keeps_a_buffer_that_nobody_else_has,
+        cpu_access_while_a_device_has_the_buffer,
+        camera_of_a_killed_process_gives_the_buffer_back,
+        graphics_handle_keeps_the_buffer,
+    ];
+}
+
+/// `vivid` with `vb2_dma_contig_memops`, and with `vb2_vmalloc_memops`: the numbers of its capture devices.
+const BY_DMA_ADDRESS: u32 = 0;
+const BY_KERNEL_ADDRESS: u32 = 2;
+
+/// A picture of 57600 bytes: 14 pages and a bit.
+const SMALL: (u32, u32) = (320, 180);
+
+/// One folio of 2 MiB, so that the kind `pages` is one run.
+const HUGE: usize = 2 << 20;
+
+/// What the buffer holds before a picture comes.
+const BEFORE: u8 = 0xa5;
+
+/// Controls of vivid (vivid-ctrls.c): no text in the picture (2 is "None"), and what the HDMI input is connected to.
+const OSD_TEXT_MODE: u32 = 0x00f0_f001;
+const HDMI_IS_CONNECTED_TO: u32 = 0x00f0_f000 + 113;
+/// The first HDMI output of all instances has the number 2 there: before it are the test pattern and nothing.
+const FIRST_OUTPUT: u32 = 2;
+
+/// A camera whose picture is the same every time.
+fn camera(number: u32) -> Outcome<Queue> {
+    let mut camera = Queue::open(number, Way::Capture)?;
+    camera.webcam(SMALL)?;
+    camera.control(OSD_TEXT_MODE, 2)?;
+    Ok(camera)
+}
+
+/// A picture in the driver's own memory: what any other memory has to hold afterwards.
+fn picture(camera: &mut Queue) -> Outcome<Vec<u8>> {
+    camera.request(Memory::Own, 2)?;
+    let map = camera.map(0)?;
+    camera.queue(0, None)?;
+    camera.start()?;
+    check_eq!(camera.dequeue()?, 0, "place that has a picture");
+    let bytes = map.bytes(0, camera.bytes);
+    camera.stop()?;
+    drop(map);
+    camera.request(Memory::Own, 0)?;
+    // It must be something that memory does not hold by chance.
+    let mut values = bytes.clone();
+    values.sort_unstable();
+    values.dedup();
+    check!(
+        values.len() >= 4,
+        "a picture of the values {values:x?} only"
+    );
+    Ok(bytes)
+}
+
+/// That the first place of a camera takes a buffer, and leaves the picture there and nothing elsewhere.
+fn takes_a_picture(camera: &mut Queue, expected: &[u8], dma_buf: &File, map: &Map) -> Outcome {
+    map.fill(u64::from_ne_bytes([BEFORE; 8]));
+    camera.request(Memory::DmaBuf, 2)?;
+    camera.queue(0, Some(dma_buf))?;
+    camera.start()?;
+    check_eq!(camera.dequeue()?, 0, "place that has a picture");
+    camera.stop()?;
+    let found = map.bytes(0, expected.len());
+    if let Some(at) = (0..expected.len()).find(|&at| found[at] != expected[at]) {
+        return Err(Failure::new(format!(
+            "byte {at} of the picture: is {:#x}, must be {:#x}",
+            found[at], expected[at]
+        )));
+    }
+    let behind = (expected.len()..map.len).find(|&at| map.u8(at) != BEFORE);
+    check_eq!(behind, None, "first byte written behind the picture");
+    camera.request(Memory::DmaBuf, 0)?;
+    Ok(())
+}
+
+/// Waits until the driver holds so many buffers and bytes beside the region, which is always there.
+#[track_caller]
+fn comes_to(session: &Session, buffers: u64, bytes: usize) -> Outcome {
+    lifetime::comes_to(session, buffers + 1, bytes)
+}
+
+fn alloc(session: &Session, kind: Kind, cache: Cache, bytes: usize) -> Outcome<(Alloc, Map)> {
+    let request = Alloc {
+        cache: cache.number(),
+        ..alloc_request(kind, bytes as u64)
+    };
+    let buffer = session.ioctl(ioctl::ALLOC, request)?;
+    let map = session.map(bytes, RW, SHARED, buffer.mmap_offset)?;
+    Ok((buffer, map))
+}
+
+fn camera_fills_a_contiguous_buffer_by_its_dma_address() -> Outcome {
+    let session = Session::open()?;
+    let mut camera = camera(BY_DMA_ADDRESS)?;
+    let expected = picture(&mut camera)?;
+    for (kind, cache, bytes) in [
+        (Kind::Contiguous, Cache::Cached, 15 * PAGE),
+        (Kind::Contiguous, Cache::Cached, HUGE),
+        // Beyond what the buddy allocator has in one piece.
+        (Kind::Contiguous, Cache::Cached, 4 * HUGE),
+        (Kind::Contiguous, Cache::WriteCombined, HUGE),
+        (Kind::Contiguous, Cache::Uncached, 15 * PAGE),
+        (Kind::Coherent, Cache::Cached, 15 * PAGE),
+        (Kind::Coherent, Cache::Cached, HUGE),
+        (Kind::Pages, Cache::Cached, HUGE),
+    ] {
+        let (buffer, map) = alloc(&session, kind, cache, bytes)?;
+        check_eq!(
+            session.info(buffer.id)?.segments,
+            1,
+            "{kind:?}, runs of {bytes} bytes"
+        );
+        let dma_buf = session.export(buffer.id)?;
+        takes_a_picture(&mut camera, &expected, &dma_buf, &map).map_err(|failure| {
+            Failure::new(format!("{kind:?} {cache:?} of {bytes} bytes: {failure:?}"))
+        })?;
+        session.free(buffer.id)?;
+        drop((dma_buf, map));
+        comes_to(&session, 0, 0)?;
+    }
+    Ok(())
+}
+
+fn camera_fills_any_buffer_by_the_kernels_address() -> Outcome {
+    let session = Session::open()?;
+    let mut camera = camera(BY_KERNEL_ADDRESS)?;
+    let expected = picture(&mut camera)?;
+    for kind in KINDS {
+        for cache in [Cache::Cached, Cache::WriteCombined, Cache::Uncached] {
+            if kind == Kind::Coherent && cache != Cache::Cached {
+                continue;
+            }
+            let bytes = 67 * PAGE;
+            let (buffer, map) = alloc(&session, kind, cache, bytes)?;
+            let dma_buf = session.export(buffer.id)?;
+            takes_a_picture(&mut camera, &expected, &dma_buf, &map)
+                .map_err(|failure| Failure::new(format!("{kind:?} {cache:?}: {failure:?}")))?;
+            // Once more: the kernel's address was given back and is asked for again.
+            takes_a_picture(&mut camera, &expected, &dma_buf, &map)
+                .map_err(|failure| Failure::new(format!("{kind:?} {cache:?}: {failure:?}")))?;
+            session.free(buffer.id)?;
+            drop((dma_buf, map));
+            comes_to(&session, 0, 0)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a test draws: no two lines and no two neighbours alike.
+fn drawn(at: usize) -> u8 {
+    (at.wrapping_mul(0x9e37_79b9) >> 13) as u8
+}
+
+/// That what a buffer holds goes to the screen, from there to the camera, and into another buffer.
+fn loops(number: u32, from: &(File, Map), to: &(File, Map)) -> Outcome {
+    let mut screen = Queue::open(number + 1, Way::Output)?;
+    screen.hdmi()?;
+    let mut camera = Queue::open(number, Way::Capture)?;
+    camera.hdmi()?;
+    camera.control(OSD_TEXT_MODE, 2)?;
+    camera.control(HDMI_IS_CONNECTED_TO, FIRST_OUTPUT + number / 2)?;
+    check_eq!(camera.bytes, 640 * 480, "bytes of a picture");
+    for at in 0..camera.bytes {
+        from.1.set_u8(at, drawn(at));
+    }
+    to.1.fill(u64::from_ne_bytes([BEFORE; 8]));
+    screen.request(Memory::DmaBuf, 2)?;
+    screen.queue(0, Some(&from.0))?;
+    screen.start()?;
+    camera.request(Memory::DmaBuf, 2)?;
+    camera.start()?;
+    // The first pictures may be from before the screen was lit.
+    let mut differs = None;
+    for _ in 0..20 {
+        camera.queue(0, Some(&to.0))?;
+        check_eq!(camera.dequeue()?, 0, "place that has a picture");
+        differs = (0..camera.bytes).find(|&at| to.1.u8(at) != drawn(at));
+        if differs.is_none() {
+            break;
+        }
+    }
+    camera.stop()?;
+    screen.stop()?;
+    let found = differs.map(|at| (at, to.1.u8(at), drawn(at)));
+    check_eq!(found, None, "first byte that came back wrong");
+    let behind = (camera.bytes..to.1.len).find(|&at| to.1.u8(at) != BEFORE);
+    check_eq!(behind, None, "first byte written behind the picture");
+    let changed = (0..camera.bytes).find(|&at| from.1.u8(at) != drawn(at));
+    check_eq!(changed, None, "first byte changed on the screen's side");
+    camera.request(Memory::DmaBuf, 0)?;
+    screen.request(Memory::DmaBuf, 0)?;
+    Ok(())
+}
+
+fn screen_shows_what_a_buffer_holds() -> Outcome {
+    let session = Session::open()?;
+    for (number, kinds) in [
+        (
+            BY_DMA_ADDRESS,
+            &[Kind::Contiguous, Kind::Coherent, Kind::Pages][..],
+        ),
+        (BY_KERNEL_ADDRESS, &KINDS),
+    ] {
+        for &kind in kinds {
+            let mut ends = Vec::new();
+            for _ in 0..2 {
+                let (buffer, map) = session.mapped(kind, HUGE)?;
+                ends.push((session.export(buffer.id)?, map));
+                session.free(buffer.id)?;
+            }
+            loops(number, &ends[0], &ends[1])
+                .map_err(|failure| Failure::new(format!("{kind:?}: {failure:?}")))?;
+            drop(ends);
+            comes_to(&session, 0, 0)?;
+        }
+    }
+    Ok(())
+}
+
+// `vb2_dc_map_dmabuf`: "contiguous chunk is too small", EFAULT. Our list must say that the memory is in pieces.
+fn scattered_buffer_is_refused_where_one_run_is_wanted() -> Outcome {
+    let session = Session::open()?;
+    let mut camera = camera(BY_DMA_ADDRESS)?;
+    let (buffer, map) = numbered(&session, Kind::Vmalloc, 1024)?;
+    check!(
+        session.info(buffer.id)?.segments > 1,
+        "1024 pages of vmalloc in one run"
+    );
+    let dma_buf = session.export(buffer.id)?;
+    camera.request(Memory::DmaBuf, 2)?;
+    let mut log = Log::from_now();
+    fails(camera.queue(0, Some(&dma_buf)), libc::EFAULT)?;
+    // The driver's own words for what it found in our list.
+    let first = session.segments(buffer.id)?[0].length;
+    let said = format!("contiguous chunk is too small {first}/{}", 1024 * PAGE);
+    let lines = log.lines();
+    check!(
+        lines.iter().any(|line| line.contains(&said)),
+        "not `{said}` but {lines:?}"
+    );
+    // Refused, it is as it was.
+    shows(&map, 0, 1024, 0)?;
+    session.free(buffer.id)?;
+    drop((dma_buf, map));
+    comes_to(&session, 0, 0)
+}
+
+// A reserved range has no `struct page`, which a scatter list is made of; nor may a device that imports read what may be
+// another device's registers by the kernel's address.
+fn region_is_refused_by_every_importer() -> Outcome {
+    let node = Session::open_named("ring", true)?;
+    let dma_buf = node.export(0)?;
+    for (number, errno) in [
+        (BY_DMA_ADDRESS, libc::EOPNOTSUPP),
+        // `vb2_vmalloc_map_dmabuf` makes EFAULT of every error.
+        (BY_KERNEL_ADDRESS, libc::EFAULT),
+    ] {
+        let mut camera = camera(number)?;
+        camera.request(Memory::DmaBuf, 2)?;
+        fails(camera.queue(0, Some(&dma_buf)), errno)?;
+    }
+    // What needs no importer works: it is a dma-buf all the same.
+    let map = Map::new(&dma_buf, PAGE, RW, SHARED, 0)?;
+    map.set_u64(0, 7);
+    check_eq!(map.u64(0), 7, "a word of the region");
+    Ok(())
+}
+
+// `__prepare_dmabuf` of videobuf2-core.c: a dma-buf shorter than the picture is EINVAL, by the size that we gave it.
+fn buffer_that_is_too_short_is_refused() -> Outcome {
+    let session = Session::open()?;
+    for number in [BY_DMA_ADDRESS, BY_KERNEL_ADDRESS] {
+        let mut camera = camera(number)?;
+        camera.request(Memory::DmaBuf, 2)?;
+        let buffer = session.alloc(Kind::Contiguous, 14 * PAGE)?;
+        let dma_buf = session.export(buffer.id)?;
+        fails(camera.queue(0, Some(&dma_buf)), libc::EINVAL)?;
+        session.free(buffer.id)?;
+    }
+    comes_to(&session, 0, 0)
+}
+
+fn camera_keeps_a_buffer_that_nobody_else_has() -> Outcome {
+    for number in [BY_DMA_ADDRESS, BY_KERNEL_ADDRESS] {
+        let mut camera = camera(number)?;
+        camera.request(Memory::DmaBuf, 2)?;
+        let session = Session::open()?;
+        let buffer = session.alloc(Kind::Contiguous, 15 * PAGE)?;
+        let dma_buf = session.export(buffer.id)?;
+        camera.queue(0, Some(&dma_buf))?;
+        session.free(buffer.id)?;
+        drop((dma_buf, session));
+        // The camera alone has it now, and writes to it.
+        let session = Session::open()?;
+        comes_to(&session, 1, 15 * PAGE)?;
+        camera.start()?;
+        check_eq!(camera.dequeue()?, 0, "place that has a picture");
+        camera.stop()?;
+        comes_to(&session, 1, 15 * PAGE)?;
+        fails(sys::unload_module("mapbuf"), libc::EAGAIN)?;
+        camera.request(Memory::DmaBuf, 0)?;
+        comes_to(&session, 0, 0)?;
+    }
+    Ok(())
+}
+
+fn cpu_access_while_a_device_has_the_buffer() -> Outcome {
+    // DMA_BUF_IOCTL_SYNC, _IOW('b', 0, u64): READ 1, WRITE 2, END 4.
+    const SYNC: u32 = 1 << 30 | 8 << 16 | 0x62 << 8;
+    let session = Session::open()?;
+    let mut camera = camera(BY_DMA_ADDRESS)?;
+    let expected = picture(&mut camera)?;
+    for kind in [Kind::Contiguous, Kind::Coherent, Kind::Pages] {
+        let (buffer, map) = session.mapped(kind, HUGE)?;
+        let dma_buf = session.export(buffer.id)?;
+        camera.request(Memory::DmaBuf, 2)?;
+        camera.queue(0, Some(&dma_buf))?;
+        // Its attachment is mapped for the device now.
+        for flags in [1_u64, 5, 2, 6, 3, 7] {
+            sys::ioctl_bytes(&dma_buf, SYNC, &mut flags.to_ne_bytes())?;
+        }
+        camera.start()?;
+        check_eq!(camera.dequeue()?, 0, "place that has a picture");
+        sys::ioctl_bytes(&dma_buf, SYNC, &mut 1_u64.to_ne_bytes())?;
+        check!(
+            map.bytes(0, expected.len()) == expected,
+            "{kind:?}: another picture"
+        );
+        sys::ioctl_bytes(&dma_buf, SYNC, &mut 5_u64.to_ne_bytes())?;
+        camera.stop()?;
+        camera.request(Memory::DmaBuf, 0)?;
+        session.free(buffer.id)?;
+    }
+    Ok(())
+}
+
+fn camera_of_a_killed_process_gives_the_buffer_back() -> Outcome {
+    let session = Session::open()?;
+    for number in [BY_DMA_ADDRESS, BY_KERNEL_ADDRESS] {
+        let (mut read, write) = sys::pipe()?;
+        let child = fork(move || {
+            let stream = || -> Outcome {
+                let session = Session::open()?;
+                let mut camera = camera(number)?;
+                camera.request(Memory::DmaBuf, 2)?;
+                let (buffer, _map) = session.mapped(Kind::Contiguous, 15 * PAGE)?;
+                let dma_buf = session.export(buffer.id)?;
+                camera.queue(0, Some(&dma_buf))?;
+                camera.start()?;
+                camera.dequeue()?;
+                camera.queue(0, Some(&dma_buf))?;
+                std::io::Write::write_all(&mut &write, b"runs")?;
+                std::thread::sleep(std::time::Duration::from_secs(60));
+                Ok(())
+            };
+            i32::from(stream().is_err())
+        })?;
+        let mut word = [0; 4];
+        std::io::Read::read_exact(&mut read, &mut word)?;
+        comes_to(&session, 1, 15 * PAGE)?;
+        child.kill(libc::SIGKILL);
+        child.wait();
+        comes_to(&session, 0, 0)?;
+    }
+    Ok(())
+}
+
+// drivers/gpu/drm/drm_gem_shmem_helper.c, `drm_gem_shmem_prime_import_no_map`: vgem attaches, and holds the dma-buf; a
+// handle that was imported is exported again as the dma-buf that it came from (drm_prime.c,
+// `drm_gem_prime_handle_to_dmabuf`).
+fn graphics_handle_keeps_the_buffer() -> Outcome {
+    const HANDLE_TO_FD: u32 = 3 << 30 | 12 << 16 | (b'd' as u32) << 8 | 0x2d;
+    const FD_TO_HANDLE: u32 = HANDLE_TO_FD + 1;
+    const GEM_CLOSE: u32 = 1 << 30 | 8 << 16 | (b'd' as u32) << 8 | 9;
+    let word = |value: u32| value.to_ne_bytes();
+    let card = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/dri/card0")?;
+    for kind in KINDS {
+        let session = Session::open()?;
+        let (buffer, map) = numbered(&session, kind, 16)?;
+        let dma_buf = session.export(buffer.id)?;
+        let mut prime = [word(0), word(0), word(dma_buf.as_raw_fd() as u32)].concat();
+        sys::ioctl_bytes(&card, FD_TO_HANDLE, &mut prime)?;
+        let handle = prime[..4].to_vec();
+        drop((dma_buf, map, session));
+        let session = Session::open()?;
+        comes_to(&session, 1, 16 * PAGE)?;
+        let mut prime = [&handle[..], &word(libc::O_RDWR as u32), &word(0)].concat();
+        sys::ioctl_bytes(&card, HANDLE_TO_FD, &mut prime)?;
+        let again = sys::own(i32::from_ne_bytes([
+            prime[8], prime[9], prime[10], prime[11],
+        ]));
+        shows(&Map::new(&again, 16 * PAGE, RW, SHARED, 0)?, 0, 16, 0)?;
+        drop(again);
+        sys::ioctl_bytes(&card, GEM_CLOSE, &mut [&handle[..], &word(0)].concat())?;
+        comes_to(&session, 0, 0)?;
+    }
+    Ok(())
+}

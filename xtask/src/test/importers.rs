@@ -1,0 +1,92 @@
+//! The importers: drivers that others wrote, in Debian's full kernel, which take mapbuf's buffers as dma-bufs.
+
+use super::stock::Results;
+use super::Tally;
+use crate::guest;
+use crate::kit::Kit;
+use anyhow::{Context, Result};
+use mapbuf_guest::profile::IMPORTERS;
+use mapbuf_init::Job;
+use mapbuf_vm::{qemu, Flavour};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// The name for `--profile`.
+pub const PROFILE: &str = IMPORTERS.name;
+
+/// Modules of the kernel's own, with their parameters.
+const MODULES: &[(&str, &str)] = &[
+    // Two cameras with a screen each. The first takes contiguous memory by its DMA address (`vb2_dma_contig_memops`), the
+    // second any by the kernel's address (`vb2_vmalloc_memops`). Input 0 is a webcam, input 1 and the output are HDMI.
+    (
+        "vivid",
+        "n_devs=2 allocators=1,0 node_types=0x101,0x101 vid_cap_nr=0,2 vid_out_nr=1,3 \
+         num_inputs=2,2 input_types=0xc,0xc num_outputs=1,1 output_types=1,1",
+    ),
+    ("vgem", ""),
+];
+
+/// Boots the guest and runs the tests of the profile.
+pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Result<Tally> {
+    let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-test");
+    let mut argv = vec!["mapbuf-test", "--profile", PROFILE];
+    if !filter.is_empty() {
+        argv.push(filter);
+    }
+    let listed = Command::new(&program)
+        .args(&argv[1..])
+        .arg("--list")
+        .output();
+    if listed
+        .context("mapbuf-test could not be started")?
+        .stdout
+        .is_empty()
+    {
+        return Ok(Tally::default());
+    }
+    // The kernel is fetched when there is something to run in it.
+    let kit = kit.with_flavour(Flavour::Full)?;
+    let modules = kit.driver(driver)?;
+    let mut guest = kit.guest(false)?;
+    let mut job = Job {
+        argv: argv.into_iter().map(str::to_owned).collect(),
+        ..Job::default()
+    };
+    for (name, parameters) in MODULES {
+        kit.load_own(&mut guest, &mut job, name, parameters)?;
+    }
+    kit.load(&mut guest, &mut job, &modules, IMPORTERS.module_parameters)?;
+    guest.program(&program)?;
+    for example in kit.examples()? {
+        guest.example(&example)?;
+    }
+    job.env
+        .insert("MAPBUF_EXAMPLES".into(), guest::EXAMPLES.to_owned());
+    let mut machine = kit.machine();
+    machine.memory = IMPORTERS.memory_mib;
+    machine.processors = IMPORTERS.processors;
+    machine.append = IMPORTERS
+        .append
+        .iter()
+        .map(|&word| word.to_owned())
+        .collect();
+    machine.timeout = Some(Duration::from_secs(IMPORTERS.timeout_seconds));
+    let mut results = Results::default();
+    kit.ui.note("importers: booting the guest");
+    let begun = Instant::now();
+    let report = qemu::run(
+        &machine,
+        &kit.kernel,
+        guest.archive,
+        &job,
+        None,
+        &mut |stream, bytes| results.take(stream, bytes),
+    )?;
+    results.conclude(
+        &IMPORTERS,
+        &report,
+        begun.elapsed(),
+        &logs.join("importers.log"),
+    )
+}
