@@ -9,6 +9,7 @@ mod kit;
 mod module;
 mod mutants;
 mod outputs;
+mod price;
 mod terminal;
 mod test;
 mod vm;
@@ -34,6 +35,7 @@ enum Command {
     Museum(test::museum::Arguments),
     Mutants(mutants::Arguments),
     Outputs(outputs::Arguments),
+    Price(price::Arguments),
     Test(test::Arguments),
     Unsafe(inventory::Arguments),
     Vm(vm::Arguments),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Museum(arguments) => test::museum::show(&arguments),
         Command::Mutants(arguments) => mutants::main(&arguments),
         Command::Outputs(arguments) => outputs::main(&arguments),
+        Command::Price(arguments) => price::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),
         Command::Unsafe(arguments) => inventory::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),

@@ -41,10 +41,12 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         }
     }
     let modules = kit.driver(choice.driver)?;
-    let tests = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-test");
+    let programs = guest::build(&["mapbuf-guest"], &kit.ui)?;
+    let tests = programs.join("mapbuf-test");
     let command = kit.command()?;
     let examples = kit.examples()?;
     let mut checks = guest::build_checks(&kit.ui)?.to_vec();
+    checks.push(("price", programs.join("mapbuf-price")));
     // The program is static and can say on the host which tests it has.
     let mut profiles = VecDeque::new();
     for profile in PROFILES {

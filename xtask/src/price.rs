@@ -1,0 +1,240 @@
+//! `cargo xtask price`: what each kind of memory costs, in instructions.
+
+use crate::guest;
+use crate::kit::Kit;
+use crate::vm;
+use anyhow::{bail, Context, Result};
+use mapbuf_guest::price::Price;
+use mapbuf_init::Job;
+use mapbuf_vm::accel::Accel;
+use mapbuf_vm::{qemu, Ui};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// One processor whose clock counts instructions. The string instructions of newer processors are left out: the
+/// emulation would count each byte that they clear as one.
+const QEMU: [&str; 4] = ["-icount", "shift=0,align=off", "-cpu", "max,-erms"];
+/// Memory for the kind `region`, for large coherent buffers; a clock that the kernel does not doubt; and no ciphers
+/// testing themselves beside it.
+const APPEND: [&str; 4] = [
+    "memmap=64M$0x10000000",
+    "cma=96M",
+    "tsc=reliable",
+    "cryptomgr.notests",
+];
+const REGIONS: &str = "regions=price:0x10000000:64M:ram";
+const MEMORY_MIB: u32 = 1024;
+/// Counting makes the emulation slow.
+const TIMEOUT: Duration = Duration::from_secs(900);
+
+/// Count the instructions of allocating, mapping, touching, unmapping and freeing, beside the kernel's own ways.
+///
+/// The guest runs under QEMU's `-icount`, where the clock counts instructions, on one processor. Each figure is the
+/// least of several rounds; the guest is booted twice, and the last line says how far the two are apart.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Print JSON: every row of every boot, and the rows with the least of both.
+    #[arg(long)]
+    json: bool,
+    /// How often the guest is booted.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    boots: usize,
+    /// How often each step is repeated in one boot.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Sizes in bytes, with commas between them.
+    #[arg(long, value_name = "N", default_value = "65536,2097152,67108864")]
+    bytes: String,
+    /// Only these (`vmalloc`, `pages`, `contiguous`, `coherent`, `region`, `dma-heap`, `udmabuf`, `anonymous`,
+    /// `anonymous-huge`).
+    subjects: Vec<String>,
+    /// Take the module from this folder instead of the driver's.
+    #[arg(long, value_name = "DIR")]
+    driver: Option<std::path::PathBuf>,
+}
+
+/// All that was measured.
+#[derive(Serialize)]
+struct Measured {
+    least: Vec<Price>,
+    boots: Vec<Vec<Price>>,
+}
+
+/// Runs the command.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let ui = Ui::default();
+    let kit = Kit::open(&ui)?;
+    let mut boots = Vec::new();
+    for number in 1..=arguments.boots.max(1) {
+        ui.note(format!("Boot {number} of {}", arguments.boots.max(1)));
+        boots.push(boot(&kit, arguments)?);
+    }
+    let least = least(&boots)?;
+    let measured = Measured { least, boots };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&measured)?);
+    } else {
+        print!("{}", table(&measured, arguments.rounds)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Boots the guest once; what it measured.
+fn boot(kit: &Kit, arguments: &Arguments) -> Result<Vec<Price>> {
+    let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-price");
+    let modules = kit.driver(arguments.driver.as_deref())?;
+    let mut guest = kit.guest(false)?;
+    let rounds = arguments.rounds.to_string();
+    let words = [
+        "mapbuf-price",
+        "--bytes",
+        &arguments.bytes,
+        "--repeats",
+        &rounds,
+    ];
+    let mut job = Job {
+        argv: words.map(String::from).to_vec(),
+        ..Job::default()
+    };
+    job.argv.extend(arguments.subjects.iter().cloned());
+    kit.load(&mut guest, &mut job, &modules, REGIONS)?;
+    guest.program(&program)?;
+    let mut machine = kit.machine();
+    machine.accel = Accel::Tcg;
+    machine.memory = MEMORY_MIB;
+    machine.processors = 1;
+    machine.append = APPEND.map(String::from).to_vec();
+    machine.qemu_arguments = QEMU.map(String::from).to_vec();
+    machine.timeout = Some(TIMEOUT);
+    let mut said = Vec::new();
+    let report = qemu::run(
+        &machine,
+        &kit.kernel,
+        guest.archive,
+        &job,
+        None,
+        &mut |stream, bytes| match stream {
+            qemu::Stream::Stdout => said.extend_from_slice(bytes),
+            qemu::Stream::Stderr => vm::to_own_streams(stream, bytes),
+        },
+    )?;
+    if !report.verdict.is_success() {
+        vm::explain(&kit.ui, &report, false);
+        bail!("nothing is known of the price: {}", report.verdict);
+    }
+    let said = String::from_utf8(said).context("mapbuf-price prints no text")?;
+    let rows = said.lines().map(serde_json::from_str);
+    rows.collect::<Result<_, _>>()
+        .context("mapbuf-price printed something else")
+}
+
+/// The least of all boots, row by row.
+fn least(boots: &[Vec<Price>]) -> Result<Vec<Price>> {
+    let (first, rest) = boots.split_first().context("no boot")?;
+    let mut least = first.clone();
+    for boot in rest {
+        if boot.len() != least.len() {
+            bail!(
+                "one boot measured {} rows and another {}",
+                least.len(),
+                boot.len()
+            );
+        }
+        for (row, other) in least.iter_mut().zip(boot) {
+            row.steps = row.steps.least(&other.steps);
+            row.faults = row.faults.min(other.faults);
+        }
+    }
+    Ok(least)
+}
+
+/// How far boots are apart in the sum of map, touch and unmap, at most, in thousandths.
+fn spread(measured: &Measured) -> u64 {
+    let mut spread = 0;
+    for index in 0..measured.least.len() {
+        let sums = measured.boots.iter().filter_map(|boot| boot.get(index));
+        let sums = sums.map(|row| row.steps.mapping());
+        let (low, high) = sums.fold((u64::MAX, 0), |(low, high), sum| {
+            (low.min(sum), high.max(sum))
+        });
+        let _ = least;
+        spread = spread.max((high - low).saturating_mul(1000).div_ceil(low.max(1)));
+    }
+    spread
+}
+
+/// The table for people.
+fn table(measured: &Measured, rounds: usize) -> Result<String> {
+    let mut out = String::new();
+    let mut size = None;
+    for row in &measured.least {
+        if size != Some(row.bytes) {
+            if size.is_some() {
+                writeln!(out)?;
+            }
+            size = Some(row.bytes);
+            let head = "alloc    map  touch  unmap   free   map+touch+unmap     all";
+            writeln!(out, "{:<15} {head}  faults  entries", bytes(row.bytes))?;
+        }
+        let steps = row.steps.named().map(|(_, value)| figure(value));
+        let [alloc, map, touch, unmap, free] = steps;
+        writeln!(
+            out,
+            "{:<15} {alloc:>5} {map:>6} {touch:>6} {unmap:>6} {free:>6} {:>17} {:>7} {:>7}  {}",
+            row.subject,
+            figure(row.steps.mapping()),
+            figure(row.steps.whole()),
+            row.faults,
+            entries(row),
+        )?;
+    }
+    let boots = measured.boots.len();
+    let spread = spread(measured);
+    writeln!(
+        out,
+        "\nInstructions: k thousands, M millions; each the least of {} rounds in {boots} boots.",
+        rounds
+    )?;
+    if boots > 1 {
+        writeln!(
+            out,
+            "The boots are at most {}.{} % apart in map+touch+unmap.",
+            spread / 10,
+            spread % 10
+        )?;
+    }
+    Ok(out)
+}
+
+/// The size of the entries that it has.
+fn entries(row: &Price) -> String {
+    match row.huge_bytes {
+        0 => "4 KiB".into(),
+        huge if huge == row.bytes => "2 MiB".into(),
+        huge => format!("2 MiB for {}", bytes(huge)),
+    }
+}
+
+/// A size, in the largest unit that fits.
+fn bytes(bytes: u64) -> String {
+    if bytes % (1 << 20) == 0 {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes >> 10)
+    }
+}
+
+/// A number of instructions in three digits.
+fn figure(value: u64) -> String {
+    match value {
+        0..1_000 => value.to_string(),
+        1_000..9_995 => format!("{:.2}k", value as f64 / 1e3),
+        9_995..99_950 => format!("{:.1}k", value as f64 / 1e3),
+        99_950..999_500 => format!("{:.0}k", value as f64 / 1e3),
+        999_500..9_995_000 => format!("{:.2}M", value as f64 / 1e6),
+        9_995_000..99_950_000 => format!("{:.1}M", value as f64 / 1e6),
+        _ => format!("{:.0}M", value as f64 / 1e6),
+    }
+}
