@@ -25,6 +25,8 @@ pub(crate) fn answer(memory: &dyn Backing, fault: Fault<'_>) -> Outcome {
     let (page, pfn) = (memory.page(index), memory.pfn(index));
     match (fault.answer, page, pfn) {
         (Answer::Page | Answer::HugeFolio, Some(page), _) => fault.give(page),
+        // The core makes the copy: `vmf_insert_page_mkwrite` would let a private write reach the buffer.
+        (Answer::Refill, Some(page), _) if fault.copies() => fault.give(page),
         (Answer::Refill, Some(page), _) => fault.insert(page),
         (Answer::Pfn | Answer::HugePfn, _, Some(pfn)) => fault.insert_pfn(pfn),
         _ => Outcome::SIGBUS,
