@@ -2,6 +2,7 @@
 
 mod demo;
 mod docs;
+mod fuzz;
 mod guest;
 mod inventory;
 mod kernel;
@@ -30,6 +31,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Arguments),
     Docs(docs::Arguments),
+    Fuzz(fuzz::Arguments),
     Kernel(kernel::Arguments),
     Module(module::Arguments),
     Museum(test::museum::Arguments),
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),
+        Command::Fuzz(arguments) => fuzz::main(&arguments),
         Command::Kernel(arguments) => kernel::main(&arguments),
         Command::Module(arguments) => module::main(&arguments),
         Command::Museum(arguments) => test::museum::show(&arguments),

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the host rung and the stock rung of the ladder, with the witness that looks from outside.
 
+mod fuzz;
 mod host;
 mod importers;
 pub mod museum;
@@ -39,7 +40,7 @@ pub struct Arguments {
 
 /// Whether there is such a way to boot.
 pub fn is_profile(name: &str) -> bool {
-    [witness::PROFILE, museum::PROFILE].contains(&name)
+    [witness::PROFILE, museum::PROFILE, fuzz::PROFILE].contains(&name)
         || mapbuf_guest::profile::find(name).is_some()
 }
 
@@ -96,6 +97,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let witnessed = asked_for(witness::PROFILE);
     let toured = asked_for(museum::PROFILE);
     let imported = asked_for(importers::PROFILE);
+    let fuzzed = asked_for(fuzz::PROFILE);
     let all = arguments.profile.is_empty();
     if !arguments.host && (all || !profiles.is_empty()) {
         let choice = stock::Choice {
@@ -120,6 +122,11 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         let filter = filter.unwrap_or_default();
         let driver = arguments.driver.as_deref();
         tally.add(importers::run(&kit, filter, driver, &logs)?);
+    }
+    if !arguments.host && (fuzzed || all) {
+        let filter = filter.unwrap_or_default();
+        let driver = arguments.driver.as_deref();
+        tally.add(fuzz::run(&kit, filter, driver, &logs)?);
     }
     if tally.passed + tally.failed == 0 {
         println!("No test has such a name.");

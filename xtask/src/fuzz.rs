@@ -1,0 +1,142 @@
+//! `cargo xtask fuzz`: random programs in a guest, with a model beside them.
+
+use crate::guest;
+use crate::kit::Kit;
+use crate::vm;
+use anyhow::{Context, Result};
+use mapbuf_init::Job;
+use mapbuf_vm::{qemu, Ui, Verdict};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Run random programs in the guest, and compare every answer with what a model says.
+///
+/// The same seed makes the same programs. A difference is made short and left in target/fuzz/found.txt; kept under
+/// tests/fuzz/ it is run again by every `cargo xtask test`. The exit status is 0 when nothing differed.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How long [default: 60, or no end with --ops].
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// What the programs are made of [default: another one every time].
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// End after so many operations.
+    #[arg(long, value_name = "N")]
+    ops: Option<u64>,
+    /// Run these programs instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seconds", "seed", "ops"])]
+    replay: Vec<PathBuf>,
+    /// Take the module from this folder instead of the driver's.
+    #[arg(long, value_name = "DIR")]
+    driver: Option<PathBuf>,
+}
+
+/// The program in the guest, and where a program of steps is left there.
+const PROGRAM: &str = "mapbuf-fuzz";
+const FOUND: &str = "/tmp/found.txt";
+
+/// What to run.
+pub enum What {
+    /// Random programs: seed, seconds, operations.
+    Random(u64, Option<u64>, Option<u64>),
+    /// Programs that were kept.
+    Replay(Vec<PathBuf>),
+    /// Both, as tests: seed, operations (or 0), programs.
+    Test(u64, u64, Vec<PathBuf>),
+}
+
+/// Runs the command.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let ui = Ui::default();
+    let kit = Kit::open(&ui)?;
+    let what = if arguments.replay.is_empty() {
+        let seconds = match (arguments.seconds, arguments.ops) {
+            (None, None) => Some(60),
+            (seconds, _) => seconds,
+        };
+        let clock = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let seed = arguments.seed.unwrap_or(clock.as_secs());
+        What::Random(seed, seconds, arguments.ops)
+    } else {
+        What::Replay(arguments.replay.clone())
+    };
+    let driver = arguments.driver.as_deref();
+    let report = boot(&kit, &what, driver, &mut vm::to_own_streams)?;
+    vm::explain(&ui, &report, false);
+    if let Some(Ok(found)) = report.files.first() {
+        let folder = crate::workspace()?.join("target/fuzz");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join("found.txt");
+        fs::write(&path, found)?;
+        ui.note(format!("The program is in {}.", path.display()));
+    }
+    Ok(vm::exit_code(match report.verdict {
+        Verdict::Exited(status) => status,
+        verdict => verdict.exit_code(),
+    }))
+}
+
+/// Boots a guest and runs the fuzzer in it.
+pub fn boot(
+    kit: &Kit,
+    what: &What,
+    driver: Option<&Path>,
+    take: &mut dyn FnMut(qemu::Stream, &[u8]),
+) -> Result<qemu::Report> {
+    let program = guest::build(&[PROGRAM], &kit.ui)?.join(PROGRAM);
+    let modules = kit.driver(driver)?;
+    let mut guest = kit.guest(false)?;
+    let mut job = Job::default();
+    let mut argument = |word: &str| job.argv.push(word.to_owned());
+    argument(PROGRAM);
+    let mut longest = 600;
+    match what {
+        What::Random(seed, seconds, ops) => {
+            argument("random");
+            let options = [
+                ("--seed", Some(*seed)),
+                ("--seconds", *seconds),
+                ("--ops", *ops),
+            ];
+            for (name, value) in options {
+                if let Some(value) = value {
+                    argument(name);
+                    argument(&value.to_string());
+                }
+            }
+            // Booting, making a program shorter, and a slow machine.
+            longest += seconds.map_or(24 * 3600, |seconds| 2 * seconds);
+            job.fetch.push(FOUND.into());
+        }
+        What::Replay(files) | What::Test(_, _, files) => {
+            match what {
+                What::Test(seed, ops, _) => {
+                    argument("test");
+                    argument(&seed.to_string());
+                    argument(&ops.to_string());
+                }
+                _ => argument("replay"),
+            }
+            for file in files {
+                let name = file.file_name().context("a program without a name")?;
+                let path = Path::new("/fuzz").join(name);
+                guest.copy(file, &path)?;
+                job.argv.push(path.to_string_lossy().into_owned());
+            }
+        }
+    }
+    kit.load(&mut guest, &mut job, &modules, "")?;
+    guest.program(&program)?;
+    job.unload.push("mapbuf".into());
+    let mut machine = kit.machine();
+    // The kernel must not zero pages by itself, so that a driver which forgets to is seen; little memory, so that a
+    // page which was freed comes back soon.
+    machine.append = vec!["init_on_alloc=0".into(), "init_on_free=0".into()];
+    machine.memory = 640;
+    machine.processors = 1;
+    machine.timeout = Some(Duration::from_secs(longest));
+    qemu::run(&machine, &kit.kernel, guest.archive, &job, None, take)
+}

@@ -1,0 +1,63 @@
+//! The fuzzer as a test: the programs under tests/fuzz, and random ones that are the same every time.
+
+use super::stock::Results;
+use super::Tally;
+use crate::fuzz::{self, What};
+use crate::kit::Kit;
+use anyhow::{Context, Result};
+use mapbuf_guest::Profile;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The name for `--profile`.
+pub const PROFILE: &str = "fuzz";
+
+/// What is said of it; [`fuzz::boot`] knows the rest.
+const BOOT: Profile = Profile {
+    name: PROFILE,
+    purpose: "programs that were kept, and random ones, with a model beside them",
+    append: &[],
+    memory_mib: 640,
+    processors: 1,
+    module_parameters: "",
+    qemu_args: &[],
+    timeout_seconds: 600,
+};
+
+/// The random programs.
+const RANDOM: &str = "fuzz::random";
+const SEED: u64 = 20_261_121;
+const OPS: u64 = 40_000;
+
+/// Boots the guest and runs what has such a name.
+pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Result<Tally> {
+    let wanted = |name: &str| filter.split(',').any(|part| name.contains(part));
+    let mut programs = kept()?;
+    programs.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        wanted(&format!("replay::{name}"))
+    });
+    let ops = if wanted(RANDOM) { OPS } else { 0 };
+    if programs.is_empty() && ops == 0 {
+        return Ok(Tally::default());
+    }
+    let mut results = Results::default();
+    kit.ui.note("fuzz: booting the guest");
+    let begun = Instant::now();
+    let what = What::Test(SEED, ops, programs);
+    let report = fuzz::boot(kit, &what, driver, &mut |stream, bytes| {
+        results.take(stream, bytes);
+    })?;
+    results.conclude(&BOOT, &report, begun.elapsed(), &logs.join("fuzz.log"))
+}
+
+/// The programs that were kept.
+fn kept() -> Result<Vec<PathBuf>> {
+    let folder = crate::workspace()?.join("tests/fuzz");
+    let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "txt"));
+    files.sort();
+    Ok(files)
+}
