@@ -550,7 +550,10 @@ impl Generator {
                 Some(What::Named(buffer) | What::DmaBuf(buffer)) => buffer.len(),
                 _ => 1,
             };
-            let delta = self.delta(pages);
+            let delta = match !mapping && self.one_in(6) {
+                true => pages,
+                false => self.delta(pages),
+            };
             return (
                 place,
                 Place::Bytes(delta * PAGE as u64),
