@@ -17,7 +17,10 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    rbtree::RBTree,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
     sync::Arc, //
 };
 
@@ -75,16 +78,25 @@ impl Charge {
     pub(crate) fn new(driver: &Arc<Driver>, bytes: u64) -> Result<Self, Refusal> {
         let uid = caller::uid();
         let limits = limits();
+        let mut reserved = None;
         let mut accounts = driver.accounts.lock();
+        if accounts.users.get(&uid).is_none() {
+            // Not under the lock, which all users share: the caller's memory cgroup may be full, and waiting
+            // for memory there is the caller's affair.
+            drop(accounts);
+            let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+            let node = RBTreeNodeReservation::new(flags);
+            reserved = Some(node.map_err(|_| Reason::OutOfMemory.with(&[bytes]))?);
+            accounts = driver.accounts.lock();
+        }
         let (all, user) = limits.charge(bytes, accounts.used, accounts.used_by(uid), uid)?;
-        match accounts.users.get_mut(&uid) {
-            Some(used) => *used = user,
-            None => {
-                accounts
-                    .users
-                    .try_create_and_insert(uid, user, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
-                    .map_err(|_| Reason::OutOfMemory.with(&[bytes]))?;
+        match (accounts.users.get_mut(&uid), reserved) {
+            (Some(used), _) => *used = user,
+            (None, Some(node)) => {
+                accounts.users.insert(node.into_node(uid, user));
             }
+            // Not to be had: who was there under the first lock is there still, since it was not let go.
+            (None, None) => return Err(Reason::OutOfMemory.with(&[bytes])),
         }
         accounts.used = all;
         accounts.buffers += 1;

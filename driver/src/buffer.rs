@@ -351,7 +351,7 @@ impl Exporter for Buffer {
             let run = memory.run(at).max(1);
             each(memory.pfn(at).ok_or(EINVAL)?, run);
             at += run;
-            caller::breathe();
+            caller::go_on()?;
         }
         Ok(())
     }

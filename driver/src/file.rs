@@ -94,7 +94,8 @@ impl OpenFile for MapbufFile {
             let session = Session::new(driver.clone(), freed);
             Opened::Session(KBox::pin_init(session, GFP_KERNEL_ACCOUNT)?)
         } else {
-            Opened::Named(driver.names.lock().buffer(minor).ok_or(ENXIO)?)
+            let found = driver.names.lock().buffer(minor);
+            Opened::Named(found.ok_or(ENXIO)?)
         };
         let file = Self {
             driver: driver.clone(),
@@ -241,6 +242,9 @@ impl MapbufFile {
         // The dma-buf's own `mmap` asks again; here it is for the reason's sake.
         let plan = buffer.plan(vma, page, method)?;
         buffer.mmap(vma, page, method.number()).map_err(|error| {
+            if error == EINTR && caller::dying() {
+                return Reason::Interrupted.with(&[(vma.pages() * PAGE_SIZE) as u64, 0]);
+            }
             // `vm_insert_pages` says EFAULT where it has no memory for a page table (`insert_pages`).
             if error == ENOMEM || error == EFAULT {
                 Reason::OutOfMemory.with(&[(vma.pages() * PAGE_SIZE) as u64])

@@ -67,6 +67,9 @@ impl Spec {
 
     /// The refusal when the cache mode could not be changed.
     fn cache_refused(&self, error: kernel::error::Error) -> Refusal {
+        if caller::dying() {
+            return Reason::Interrupted.with(&[self.bytes(), 0]);
+        }
         let errno = error.to_errno().unsigned_abs();
         Reason::CacheRefused.with(&[u64::from(self.cache.number()), u64::from(errno)])
     }

@@ -153,6 +153,8 @@ fn add(
     let text = core::str::from_utf8(text).map_err(|_| Reason::NameInvalid)?;
     let no_memory = |_: Error| Reason::OutOfMemory.with(&[buffer.bytes()]);
 
+    // Not under the lock, which all users share: the caller's memory cgroup may be full.
+    let reserved = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
     let mut names = driver.names.lock();
     if names.find(field).is_some() {
         return Err(Reason::NameTaken.into());
@@ -164,7 +166,6 @@ fn add(
         return Err(Reason::TooManyNames.with(&[u64::from(names.count)]));
     }
     let minor = names.free_minor();
-    let reserved = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
     let node = Node::new(
         &driver.class,
         &driver.numbers,

@@ -21,6 +21,7 @@ fn pages(memory: &dyn Backing, first: usize, count: usize) -> Result<KVVec<PageR
     let mut pages = KVVec::with_capacity(count, flags)?;
     for index in first..first + count {
         pages.push(memory.page(index).ok_or(EINVAL)?, flags)?;
+        caller::go_on()?;
     }
     Ok(pages)
 }
@@ -33,7 +34,6 @@ pub(super) fn insert(memory: &dyn Backing, vma: &NewVma<'_>) -> Result {
         let mut batch = pages(memory, first + at, BATCH.min(vma.pages() - at))?;
         vma.insert(at, &mut batch)?;
         at += batch.len();
-        caller::breathe();
     }
     Ok(())
 }

@@ -4,7 +4,10 @@
 
 use crate::{
     memory::Backing,
-    sys::vma::NewVma, //
+    sys::{
+        caller,
+        vma::NewVma, //
+    },
 };
 use kernel::prelude::*;
 
@@ -25,6 +28,7 @@ pub(super) fn each(memory: &dyn Backing, vma: &NewVma<'_>) -> Result {
     for at in 0..vma.pages() {
         let pfn = memory.pfn(first + at).ok_or(EINVAL)?;
         vma.remap(at, pfn, 1)?;
+        caller::go_on()?;
     }
     Ok(())
 }

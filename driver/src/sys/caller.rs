@@ -102,6 +102,15 @@ pub(crate) fn breathe() {
     unsafe { mapbuf_cond_resched() }
 }
 
+/// The same, in a loop that a caller who is being killed need not finish: it is `EINTR` then.
+pub(crate) fn go_on() -> Result {
+    breathe();
+    if dying() {
+        return Err(EINTR);
+    }
+    Ok(())
+}
+
 /// Module parameters. They can change at any time.
 pub(crate) mod param {
     use super::*;

@@ -305,8 +305,12 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         match self.origin {
-            // SAFETY: The reference on the folio is ours.
-            Origin::Folio => unsafe { mapbuf_put_page(self.first.as_ptr()) },
+            Origin::Folio => {
+                // SAFETY: The reference on the folio is ours.
+                unsafe { mapbuf_put_page(self.first.as_ptr()) };
+                // A buffer of many folios drops them one after the other.
+                caller::breathe();
+            }
             Origin::Single => {
                 for page in self.pages() {
                     // SAFETY: The reference on each page is ours.
@@ -349,6 +353,7 @@ impl Recached {
         let mut list = KVVec::with_capacity(count, flags)?;
         for page in pages {
             list.push(page, flags)?;
+            caller::go_on()?;
         }
         // When this fails in the middle, the kernel has changed back what it had changed.
         Self::set(&mut list, cache)?;
@@ -433,6 +438,7 @@ impl KernelMap {
         let mut list = KVVec::with_capacity(count, flags)?;
         for page in pages {
             list.push(page, flags)?;
+            caller::go_on()?;
         }
         let count = u32::try_from(list.len())?;
         // SAFETY: `PageRef` is transparent over a pointer to a page, so this is an array of `count`.
