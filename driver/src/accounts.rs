@@ -9,6 +9,10 @@ use crate::{
         Refusal, //
     },
     policy::limit::Limits,
+    seam::{
+        pause,
+        Seam, //
+    },
     sys::caller::{
         self,
         param, //
@@ -110,6 +114,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
+        pause(Seam::Uncharging);
         let mut accounts = self.driver.accounts.lock();
         accounts.used = accounts.used.saturating_sub(self.bytes);
         accounts.buffers = accounts.buffers.saturating_sub(1);

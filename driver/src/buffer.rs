@@ -31,6 +31,10 @@ use crate::{
         Sharing, //
     },
     refusals,
+    seam::{
+        pause,
+        Seam, //
+    },
     sys::{
         caller::{
             self,
@@ -119,6 +123,7 @@ impl Buffer {
         spec: &Spec,
     ) -> Result<BufferRef, Refusal> {
         let charge = Charge::new(driver, spec.bytes())?;
+        pause(Seam::Charged);
         let memory = Memory::new(spec, &driver.device)?;
         Self::new(session, memory, charge)
     }
@@ -304,6 +309,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        pause(Seam::Dropping);
         if self.id_freed.load(Relaxed) {
             self.session.add(-1, -(self.bytes() as i64));
         }
@@ -333,10 +339,12 @@ impl Exporter for Buffer {
         let plan = self
             .plan(vma, vma.page_offset(), method)
             .map_err(|refusal| refusals::error(refusal.reason))?;
+        pause(Seam::Entered);
         mapping::carry_out(&self.memory, vma, &plan)
     }
 
     fn fault(&self, fault: Fault<'_>) -> Outcome {
+        pause(Seam::Faulted);
         mapping::fault::answer(self.memory.backing(), fault)
     }
 

@@ -32,6 +32,10 @@ use crate::{
         request, //
     },
     refusals::Refusals,
+    seam::{
+        pause,
+        Seam, //
+    },
     session::{
         Session,
         Target,
@@ -95,6 +99,7 @@ impl OpenFile for MapbufFile {
             Opened::Session(KBox::pin_init(session, GFP_KERNEL_ACCOUNT)?)
         } else {
             let found = driver.names.lock().buffer(minor);
+            pause(Seam::Opening);
             Opened::Named(found.ok_or(ENXIO)?)
         };
         let file = Self {
@@ -241,6 +246,7 @@ impl MapbufFile {
         } = self.target(vma.page_offset())?;
         // The dma-buf's own `mmap` asks again; here it is for the reason's sake.
         let plan = buffer.plan(vma, page, method)?;
+        pause(Seam::Planned);
         buffer.mmap(vma, page, method.number()).map_err(|error| {
             if error == EINTR && caller::dying() {
                 return Reason::Interrupted.with(&[(vma.pages() * PAGE_SIZE) as u64, 0]);
@@ -303,6 +309,7 @@ impl MapbufFile {
             numa_node: alloc.numa_node,
             id: alloc.id,
         })?;
+        pause(Seam::Untold);
         alloc.id = done.id;
         alloc.bytes = done.bytes;
         alloc.mmap_offset = done.mmap_offset;
@@ -387,6 +394,7 @@ impl MapbufFile {
         export.fd = descriptor.reserved_fd() as i32;
         // The descriptor means something only when its number has reached the caller.
         place.write(&export)?;
+        pause(Seam::Numbered);
         buffer.install(descriptor);
         Ok(())
     }
@@ -400,6 +408,7 @@ impl MapbufFile {
             NotOurs::NoDmaBuf => Reason::NotADmaBuf.with(&descriptor),
             NotOurs::Foreign => Reason::ForeignDmaBuf.with(&descriptor),
         })?;
+        pause(Seam::Imported);
         let done = session.import(buffer, import.id)?;
         import.id = done.id;
         import.bytes = done.bytes;

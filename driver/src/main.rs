@@ -24,6 +24,7 @@ mod memory;
 mod named;
 mod refusals;
 mod region;
+mod seam;
 mod session;
 mod sys;
 
@@ -129,6 +130,7 @@ impl kernel::Module for Mapbuf {
             },
             None,
         )?;
+        seam::pause(seam::Seam::Loading);
         // Last: from here on files can be opened, and nothing may fail any more.
         let files = sys::chardev::CharDevices::register(&driver.numbers, driver.clone())?;
         driver.regions.lock().register(&driver);

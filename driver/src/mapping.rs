@@ -18,6 +18,10 @@ use crate::{
         Plan,
         Way, //
     },
+    seam::{
+        pause,
+        Seam, //
+    },
     sys::vma::{
         Answer,
         NewVma, //
@@ -41,6 +45,7 @@ pub(crate) fn carry_out(memory: &Memory, vma: &NewVma<'_>, plan: &Plan) -> Resul
         Way::Dma => dma::map(memory, vma)?,
         Way::FaultPage | Way::FaultPfn | Way::FaultHugeFolio | Way::FaultHugePfn => {}
     }
+    pause(Seam::Mapped);
     vma.answer_faults::<Buffer>(match plan.way {
         Way::Remap | Way::RemapEach | Way::IoRemap | Way::Iomap | Way::Dma => Answer::Never,
         Way::Insert | Way::MapPages | Way::Vmalloc => Answer::Refill,

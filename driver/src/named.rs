@@ -16,6 +16,10 @@ use crate::{
         Visible, //
     },
     policy::request,
+    seam::{
+        pause,
+        Seam, //
+    },
     sys::{
         caller::{
             self,
@@ -165,6 +169,7 @@ fn add(
     if names.count >= most.min(MOST_NAMES) {
         return Err(Reason::TooManyNames.with(&[u64::from(names.count)]));
     }
+    pause(Seam::NameFree);
     let minor = names.free_minor();
     let node = Node::new(
         &driver.class,
@@ -176,6 +181,7 @@ fn add(
         Some(BufferAttributes(buffer.clone())),
     )
     .map_err(no_memory)?;
+    pause(Seam::NodeMade);
     buffer.describe(fmt!("mapbuf {text}")).map_err(no_memory)?;
     buffer.set_name(Some(*field));
     names.by_minor.insert(reserved.into_node(
@@ -201,8 +207,10 @@ pub(crate) fn unname(driver: &Driver, field: &Name) -> Result<(), Refusal> {
         return Err(Reason::NotOwner.with(&[u64::from(named.owner)]));
     }
     named.buffer.set_name(None);
+    pause(Seam::HalfUnnamed);
     let named = names.by_minor.remove(&minor);
     names.count = names.count.saturating_sub(1);
+    pause(Seam::NameGone);
     drop(named);
     Ok(())
 }

@@ -30,6 +30,10 @@ use crate::{
         place,
         request, //
     },
+    seam::{
+        pause,
+        Seam, //
+    },
     sys::{
         caller::param,
         pages::NumaNode, //
@@ -165,6 +169,7 @@ impl Session {
         // Before memory is gathered for nothing; `insert` looks again.
         self.table.lock().room_for(wanted.id)?;
         let buffer = Buffer::allocate(&self.driver, &self.freed, &spec)?;
+        pause(Seam::Allocated);
         self.insert(buffer, wanted.id, false)
     }
 
@@ -190,6 +195,7 @@ impl Session {
         table.add_place(first, &buffer, Method::Auto, |last, place| {
             reserve.1.into_node(last, place)
         });
+        pause(Seam::HalfInserted);
         table.ids.insert(reserve.0.into_node(
             id,
             Entry {
@@ -212,6 +218,7 @@ impl Session {
     /// Takes an id away. The memory goes with its last user.
     pub(crate) fn free(&self, id: u32) -> Result<(), Refusal> {
         let entry = self.table.lock().remove(id).ok_or(no_such_id(id))?;
+        pause(Seam::Removed);
         if !entry.imported {
             entry.buffer.id_freed();
         }
@@ -222,10 +229,14 @@ impl Session {
 
     /// The buffer with this id.
     pub(crate) fn buffer(&self, id: u32) -> Result<BufferRef, Refusal> {
-        match self.table.lock().ids.get(&id) {
-            Some(entry) => Ok(entry.buffer.clone()),
-            None => Err(no_such_id(id)),
-        }
+        let found = self
+            .table
+            .lock()
+            .ids
+            .get(&id)
+            .map(|entry| entry.buffer.clone());
+        pause(Seam::Found);
+        found.ok_or(no_such_id(id))
     }
 
     /// The `mmap` offset of a buffer in bytes, for a method.
@@ -270,11 +281,14 @@ impl Session {
         let table = self.table.lock();
         let cursor = table.places.cursor_lower_bound(&page).ok_or(nothing)?;
         let (_, place) = cursor.current();
-        Ok(Target {
+        let target = Target {
             buffer: place.buffer.clone(),
             page: page.checked_sub(place.first).ok_or(nothing)?,
             method: place.method,
-        })
+        };
+        drop(table);
+        pause(Seam::Aimed);
+        Ok(target)
     }
 
     /// Buffers whose ids were freed and whose memory is still held, and their bytes.

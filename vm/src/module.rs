@@ -24,6 +24,8 @@ pub struct Module {
     pub out: PathBuf,
     /// Let clippy look at Rust sources as well; a warning is a failure.
     pub clippy: bool,
+    /// Wait at the seams of the driver, to look for races (`driver/src/seam.rs`).
+    pub seams: bool,
 }
 
 impl Module {
@@ -74,6 +76,15 @@ impl Module {
         self.make(&mut command, &source, &out)
     }
 
+    /// What of it differs from a plain build, as a line.
+    fn variant(&self) -> &'static str {
+        if self.seams {
+            "with seams\n"
+        } else {
+            ""
+        }
+    }
+
     /// Where the sources are and the results go, and the lock on the latter. Results that were made from other sources
     /// or for another kernel are removed: `make` would take them for its own.
     fn folders(&self, made_for: &str, ui: &Ui) -> Result<(PathBuf, PathBuf, Lock)> {
@@ -82,7 +93,7 @@ impl Module {
             .with_context(|| format!("{} cannot be made", self.out.display()))?;
         let out = self.out.canonicalize()?;
         let lock = lock_file(&out.join(LOCK), ui)?;
-        let made_for = format!("{made_for}\n{}\n", source.display());
+        let made_for = format!("{made_for}\n{}\n{}", source.display(), self.variant());
         let stamp = out.join(STAMP);
         let before = fs::read_to_string(&stamp).unwrap_or_default();
         if before != made_for {
@@ -111,6 +122,9 @@ impl Module {
         if self.clippy {
             // A warning that is only printed is not seen again: the next run finds the object made.
             command.args(["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"]);
+        }
+        if self.seams {
+            command.arg("MAPBUF_SEAMS=y");
         }
         run_make(command.arg("modules"))?;
         built(out)

@@ -61,11 +61,16 @@ impl Kit {
 
     /// Builds the driver, or the module in `folder`.
     pub fn driver(&self, folder: Option<&Path>) -> Result<Vec<PathBuf>> {
+        self.variant(folder, false)
+    }
+
+    /// The same, if need be with seams to wait at.
+    pub fn variant(&self, folder: Option<&Path>, seams: bool) -> Result<Vec<PathBuf>> {
         let folder = match folder {
             Some(folder) => folder.to_owned(),
             None => module::default_dir()?,
         };
-        module::build(&folder, &self.kernel, &self.ui)
+        module::build(&folder, seams, &self.kernel, &self.ui)
     }
 
     /// Has the guest load modules that were built.

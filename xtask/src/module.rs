@@ -26,6 +26,9 @@ pub struct Arguments {
     /// Let clippy check Rust sources as well.
     #[arg(long)]
     clippy: bool,
+    /// Wait at the driver's seams, to look for races.
+    #[arg(long)]
+    seams: bool,
 }
 
 /// Runs the command.
@@ -37,12 +40,13 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     };
     let out = match &arguments.out {
         Some(out) => out.clone(),
-        None => out_for(&source, arguments.clippy)?,
+        None => out_for(&source, arguments.clippy, arguments.seams)?,
     };
     let module = Module {
         source,
         out,
         clippy: arguments.clippy,
+        seams: arguments.seams,
     };
     let cache = Cache::open(&ui)?;
     let files = match &arguments.build {
@@ -77,7 +81,7 @@ pub fn default_dir() -> Result<PathBuf> {
 }
 
 /// Where a module's results go when nobody says: a folder of its own for each source folder.
-pub fn out_for(source: &Path, clippy: bool) -> Result<PathBuf> {
+pub fn out_for(source: &Path, clippy: bool, seams: bool) -> Result<PathBuf> {
     let source = source
         .canonicalize()
         .with_context(|| format!("{} is not there", source.display()))?;
@@ -92,13 +96,16 @@ pub fn out_for(source: &Path, clippy: bool) -> Result<PathBuf> {
     if clippy {
         name.push_str("-clippy");
     }
+    if seams {
+        name.push_str("-seams");
+    }
     Ok(target.join(name))
 }
 
 /// Builds the module of a folder, quietly.
-pub fn build(source: &Path, kernel: &Kernel, ui: &Ui) -> Result<Vec<PathBuf>> {
+pub fn build(source: &Path, seams: bool, kernel: &Kernel, ui: &Ui) -> Result<Vec<PathBuf>> {
     let step = ui.step("Building the module", 0);
-    let mut out = out_for(source, false)?.into_os_string();
+    let mut out = out_for(source, false, seams)?.into_os_string();
     // What was built for one kernel is not thrown away for another.
     if let Some(flavour) =
         Flavour::of(&kernel.identity.release).filter(|it| *it != Flavour::default())
@@ -109,6 +116,7 @@ pub fn build(source: &Path, kernel: &Kernel, ui: &Ui) -> Result<Vec<PathBuf>> {
         source: source.to_owned(),
         out: out.into(),
         clippy: false,
+        seams,
     };
     let files = module.build(kernel, ui)?;
     step.done();

@@ -6,6 +6,10 @@
 //! under an open file there; and one range of devices serves any number of names.
 
 use super::vma::NewVma;
+use crate::seam::{
+    pause,
+    Seam, //
+};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -145,6 +149,7 @@ impl<F: OpenFile> Drop for CharDevices<F> {
         let _ = self.first;
         // SAFETY: The device is ours. No file is open: each holds the module, which is going.
         unsafe { bindings::cdev_del(self.device.as_ptr()) };
+        pause(Seam::Unloading);
         let shared = SHARED.xchg(core::ptr::null_mut(), kernel::sync::atomic::Full);
         // SAFETY: The pointer came from `Arc::into_raw` in `register`.
         drop(unsafe { Arc::from_raw(shared.cast::<F::Shared>().cast_const()) });
@@ -216,6 +221,7 @@ unsafe extern "C" fn release<F: OpenFile>(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
 ) -> c_int {
+    pause(Seam::Releasing);
     // SAFETY: `open` stored a box, and this is the last operation on the file.
     drop(unsafe { KBox::from_raw((*file).private_data.cast::<F>()) });
     0

@@ -13,5 +13,7 @@ pub(crate) mod dmabuf;
 pub(crate) mod node;
 pub(crate) mod pages;
 pub(crate) mod physical;
+#[cfg(mapbuf_seams)]
+pub(crate) mod seam;
 pub(crate) mod user;
 pub(crate) mod vma;

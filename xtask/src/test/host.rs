@@ -82,9 +82,10 @@ impl Rung<'_> {
         let step = self.kit.ui.step("host: clippy for the driver", 0);
         let source = source(driver)?;
         let module = Module {
-            out: module::out_for(&source, true)?,
+            out: module::out_for(&source, true, false)?,
             source,
             clippy: true,
+            seams: false,
         };
         let outcome = module.build(&self.kit.kernel, &self.kit.ui);
         step.done();

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Places between two steps where another thread must find everything in order. A module that is built with
+//! `MAPBUF_SEAMS=y` waits there for a random time, so that a thread comes in between; any other module has
+//! nothing of this.
+//!
+//! A new place is a line here and a line where it is.
+
+/// A place between two steps. All of them may sleep; some hold the lock that is named.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Seam {
+    /// The module is being loaded: the node is there, no file can be opened yet.
+    Loading = 0,
+    /// The module goes: no file can be opened any more, what files share is still there.
+    Unloading = 1,
+    /// The node of a named buffer is being opened: the buffer was found.
+    Opening = 2,
+    /// A file is being released, and nothing of it is gone yet.
+    Releasing = 3,
+    /// Bytes are charged, memory is not there yet.
+    Charged = 4,
+    /// A charge is about to be given back; the memory is gone.
+    Uncharging = 5,
+    /// A buffer's last reference is gone, nothing else is.
+    Dropping = 6,
+    /// There is a new buffer without an id.
+    Allocated = 7,
+    /// Under the table's lock: a new buffer has an offset and no id yet.
+    HalfInserted = 8,
+    /// A new buffer has an id that the caller does not know yet.
+    Untold = 9,
+    /// An id is gone, its buffer is still held.
+    Removed = 10,
+    /// A buffer was found by its id.
+    Found = 11,
+    /// A buffer was found by its offset.
+    Aimed = 12,
+    /// A mapping was planned, and is not made yet.
+    Planned = 13,
+    /// The dma-buf was asked for a mapping.
+    Entered = 14,
+    /// Entries were made, and faults cannot be answered yet.
+    Mapped = 15,
+    /// A fault came.
+    Faulted = 16,
+    /// The caller knows a descriptor's number, and there is no descriptor yet.
+    Numbered = 17,
+    /// A buffer was found by its descriptor.
+    Imported = 18,
+    /// Under the names' lock: a name is free.
+    NameFree = 19,
+    /// Under the names' lock: a node is there, its name is not known yet.
+    NodeMade = 20,
+    /// Under the names' lock: a buffer has lost its name, and the name has its buffer still.
+    HalfUnnamed = 21,
+    /// Under the names' lock: a name is gone, its node is still there.
+    NameGone = 22,
+}
+
+/// Waits, in a module that has seams.
+#[inline(always)]
+pub(crate) fn pause(_place: Seam) {
+    #[cfg(mapbuf_seams)]
+    crate::sys::seam::pause(_place as u32);
+}
