@@ -104,7 +104,25 @@ pub const PROFILES: &[Profile] = &[
         qemu_args: &[],
         timeout_seconds: 180,
     },
+    Profile {
+        name: "races",
+        purpose:
+            "each pair of operations at once, in a module that waits where it is most inconvenient",
+        append: &[],
+        memory_mib: 1024,
+        processors: 4,
+        module_parameters: "seam_us=60",
+        qemu_args: &[],
+        timeout_seconds: 300,
+    },
 ];
+
+impl Profile {
+    /// Whether it takes a module that waits at its seams (`driver/src/seam.rs`).
+    pub fn seams(&self) -> bool {
+        self.module_parameters.contains("seam_us=")
+    }
+}
 
 /// Profiles for a kernel that was built to find mistakes.
 pub const DEBUG_PROFILES: &[Profile] = &[Profile {

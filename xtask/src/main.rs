@@ -11,6 +11,7 @@ mod module;
 mod mutants;
 mod outputs;
 mod price;
+mod race;
 mod terminal;
 mod test;
 mod vm;
@@ -38,6 +39,7 @@ enum Command {
     Mutants(mutants::Arguments),
     Outputs(outputs::Arguments),
     Price(price::Arguments),
+    Race(race::Arguments),
     Test(test::Arguments),
     Unsafe(inventory::Arguments),
     Vm(vm::Arguments),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Mutants(arguments) => mutants::main(&arguments),
         Command::Outputs(arguments) => outputs::main(&arguments),
         Command::Price(arguments) => price::main(&arguments),
+        Command::Race(arguments) => race::main(arguments),
         Command::Test(arguments) => test::main(&arguments),
         Command::Unsafe(arguments) => inventory::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),

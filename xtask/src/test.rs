@@ -36,6 +36,24 @@ pub struct Arguments {
     /// How many guests may run at once.
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
+    /// Rounds of each pair in the profile `races` [default: few].
+    #[arg(skip)]
+    rounds: Option<u64>,
+}
+
+impl Arguments {
+    /// Those of a long run of the races.
+    pub fn races(filter: String, rounds: u64, driver: Option<PathBuf>) -> Self {
+        Self {
+            filter: Some(filter),
+            host: false,
+            stock: true,
+            profile: vec!["races".to_owned()],
+            driver,
+            jobs: 1,
+            rounds: Some(rounds),
+        }
+    }
 }
 
 /// Whether there is such a way to boot.
@@ -105,6 +123,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
             profiles: &profiles,
             driver: arguments.driver.as_deref(),
             jobs: arguments.jobs.max(1),
+            rounds: arguments.rounds,
         };
         tally.add(stock::run(&kit, &choice, &logs)?);
     }

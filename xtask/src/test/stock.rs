@@ -30,6 +30,8 @@ pub struct Choice<'a> {
     pub driver: Option<&'a Path>,
     /// How many guests at once.
     pub jobs: usize,
+    /// Rounds of each pair of operations that race, if not as few as in a quick run.
+    pub rounds: Option<u64>,
 }
 
 /// Runs the tests of each profile.
@@ -40,7 +42,6 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
             bail!("there is no profile {name}; there are {}", names.join(", "));
         }
     }
-    let modules = kit.driver(choice.driver)?;
     let programs = guest::build(&["mapbuf-guest"], &kit.ui)?;
     let tests = programs.join("mapbuf-test");
     let command = kit.command()?;
@@ -59,7 +60,16 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
     if profiles.iter().any(|profile| profile.name == "peers") {
         checks.extend(selftests(kit)?);
     }
+    // Not by each guest: they would wait for one another.
+    let mut built = [None, None];
+    for profile in &profiles {
+        let modules = &mut built[usize::from(profile.seams())];
+        if modules.is_none() {
+            *modules = Some(kit.variant(choice.driver, profile.seams())?);
+        }
+    }
     let boot = |profile: &Profile| -> Result<Tally> {
+        let modules = built[usize::from(profile.seams())].as_deref();
         let mut guest = kit.guest(false)?;
         let mut job = Job {
             argv: vec![
@@ -72,7 +82,12 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         if !choice.filter.is_empty() {
             job.argv.push(choice.filter.into());
         }
-        kit.load(&mut guest, &mut job, &modules, profile.module_parameters)?;
+        kit.load(
+            &mut guest,
+            &mut job,
+            modules.unwrap_or_default(),
+            profile.module_parameters,
+        )?;
         guest.program(&command)?;
         guest.program(&tests)?;
         for example in &examples {
@@ -83,6 +98,15 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         }
         job.env
             .insert("MAPBUF_EXAMPLES".into(), EXAMPLES.to_string());
+        if std::env::var_os("MAPBUF_TEST_TIMES").is_some() {
+            job.env.insert("MAPBUF_TEST_TIMES".into(), "1".into());
+        }
+        let mut timeout = Duration::from_secs(profile.timeout_seconds);
+        if let Some(rounds) = choice.rounds {
+            job.env
+                .insert("MAPBUF_RACE_ROUNDS".into(), rounds.to_string());
+            timeout += Duration::from_secs(rounds.saturating_mul(10));
+        }
         // The names of regions hold the module.
         if !profile.module_parameters.contains("regions=") {
             job.unload.push("mapbuf".into());
@@ -96,7 +120,7 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
             .iter()
             .map(|&word| word.to_owned())
             .collect();
-        machine.timeout = Some(Duration::from_secs(profile.timeout_seconds));
+        machine.timeout = Some(timeout);
         let begun = Instant::now();
         let mut results = Results::default();
         let report = qemu::run(

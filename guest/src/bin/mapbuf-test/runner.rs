@@ -97,7 +97,7 @@ fn run_one(test: &Test) -> Result<(), Failure> {
                 *message = info.to_string();
             }
         }));
-        let verdict = std::panic::catch_unwind(AssertUnwindSafe(test.body));
+        let verdict = std::panic::catch_unwind(AssertUnwindSafe(|| (test.body)()));
         let (status, why) = match verdict {
             Ok(Ok(())) => (0, String::new()),
             Ok(Err(Failure::Failed(why))) => (1, why),

@@ -10,7 +10,8 @@ use mapbuf_abi::{
 use std::cell::Cell;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,6 +99,11 @@ impl Session {
             file: Arc::clone(&self.file),
             seen: Cell::new(0),
         }
+    }
+
+    /// What is open under a number, as long as it is: whoever closes it does so by the number.
+    pub fn on_number(number: i32) -> Borrowed {
+        Borrowed(Some(Self::from_file(sys::own(number))))
     }
 
     pub fn file(&self) -> &File {
@@ -300,6 +306,28 @@ impl Session {
 
     pub fn seek(&self, offset: i64, whence: i32) -> Result<i64> {
         self.explain(sys::seek(self, offset, whence))
+    }
+}
+
+/// A session whose descriptor belongs to somebody else.
+pub struct Borrowed(Option<Session>);
+
+impl Deref for Borrowed {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        self.0.as_ref().expect("it is taken when it is dropped")
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let file = self
+            .0
+            .take()
+            .and_then(|session| Arc::into_inner(session.file));
+        // Without closing it.
+        let _ = file.map(IntoRawFd::into_raw_fd);
     }
 }
 

@@ -521,6 +521,12 @@ pub fn own(fd: i32) -> File {
     unsafe { OwnedFd::from_raw_fd(fd) }.into()
 }
 
+/// Opens a file a second time under this number, which must be one that nobody here owns.
+pub fn duplicate(file: &impl AsFd, number: i32) -> Result<()> {
+    // SAFETY: the caller knows that no value of this program owns the number.
+    check(unsafe { libc::dup3(file.as_fd().as_raw_fd(), number, libc::O_CLOEXEC) }.into()).map(drop)
+}
+
 /// Closes a descriptor by its number, which must be one that nobody here owns.
 pub fn close_number(fd: i32) -> Result<()> {
     // SAFETY: the caller knows that no value of this program owns the number.

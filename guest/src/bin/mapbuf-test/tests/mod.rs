@@ -10,7 +10,7 @@ pub struct Test {
     pub function: &'static str,
     pub profiles: &'static [&'static str],
     pub deadline: Duration,
-    pub body: fn() -> Outcome,
+    pub body: &'static (dyn Fn() -> Outcome + Sync),
 }
 
 impl Test {
@@ -53,6 +53,8 @@ pub const REASONS: &[&str] = &["stock", "regions"];
 /// Run where drivers that others wrote take dma-bufs.
 pub const IMPORTERS: &[&str] = &["importers"];
 
+/// Run with several processors and a module that waits at its seams.
+pub const RACES: &[&str] = &["races"];
 /// Run where allocations can be made to fail.
 pub const FAULTS: &[&str] = &["faults"];
 
@@ -65,7 +67,7 @@ macro_rules! tests {
                 function: stringify!($function),
                 profiles: $crate::tests::$profiles,
                 deadline: std::time::Duration::from_secs($seconds),
-                body: $function,
+                body: &$function,
             },
         )* )* ];
     };
@@ -94,6 +96,7 @@ mod pins;
 mod programs;
 mod protection;
 mod questions;
+mod races;
 pub mod reasons;
 mod regions;
 mod selftests;
@@ -135,6 +138,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         programs::TESTS,
         regions::TESTS,
         selftests::TESTS,
+        races::TESTS,
         // Last: they look at what the others have met, or take the module away.
         reasons::TESTS,
         module::TESTS,
@@ -142,4 +146,5 @@ pub fn all() -> impl Iterator<Item = Test> {
     .into_iter()
     .flatten()
     .copied()
+    .chain(races::pairs())
 }

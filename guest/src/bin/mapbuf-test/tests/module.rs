@@ -34,7 +34,12 @@ fn module_file() -> Outcome<File> {
 
 /// Loads the module, as the runner did.
 pub fn load() -> Outcome {
-    Ok(sys::load_module(&module_file()?, "")?)
+    load_with("")
+}
+
+/// Loads it with parameters.
+pub fn load_with(parameters: &str) -> Outcome {
+    Ok(sys::load_module(&module_file()?, parameters)?)
 }
 
 /// Unloads it; the last reference may take a moment to go.
@@ -249,10 +254,10 @@ fn slab_objects() -> BTreeMap<String, u64> {
 }
 
 /// Grace periods of RCU take most of the time of a load; expedited, more loads fit.
-struct Expedited;
+pub struct Expedited;
 
 impl Expedited {
-    fn new() -> Self {
+    pub fn new() -> Self {
         // Without it there are fewer cycles, which are counted below.
         let _ = fs::write("/sys/kernel/rcu_expedited", "1");
         Self

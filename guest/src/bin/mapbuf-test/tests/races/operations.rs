@@ -1,0 +1,271 @@
+//! The operations that race.
+
+use super::arena::{Arena, Side, ID, NAME};
+use crate::check::{Failure, Outcome};
+use crate::session::{id_offset, Session};
+use crate::sys::{self, fork, until, Ending, Errno, Map, PAGE, READ, RW, SHARED};
+use crate::{check, check_eq};
+use mapbuf_abi::{Method, Reason};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// One operation.
+pub struct Operation {
+    pub name: &'static str,
+    pub act: Act,
+}
+
+/// What an operation does.
+pub enum Act {
+    /// Something to what is in the arena.
+    Inside(fn(&Arena, &Side) -> Outcome),
+    /// Something to the module.
+    Outside(fn(&Side) -> Outcome),
+}
+
+use Act::{Inside, Outside};
+
+/// All of them: each is raced with each, itself included.
+pub const OPERATIONS: &[Operation] = &[
+    operation("free", Inside(free)),
+    operation("map", Inside(map)),
+    operation("fault", Inside(fault)),
+    operation("fork", Inside(fork_and_look)),
+    operation("export", Inside(export)),
+    operation("import", Inside(import)),
+    operation("info", Inside(info)),
+    operation("close", Inside(close)),
+    operation("kill", Inside(kill)),
+    operation("name", Inside(name)),
+    operation("unname", Inside(unname)),
+    operation("rmmod", Outside(rmmod)),
+];
+
+const fn operation(name: &'static str, act: Act) -> Operation {
+    Operation { name, act }
+}
+
+/// Frees the buffer, and has whoever gets its memory next write into it.
+fn free(arena: &Arena, _: &Side) -> Outcome {
+    let session = arena.session();
+    if let Err(error) = session.free(ID) {
+        return arena.may(error, &[Reason::NoSuchId]);
+    }
+    arena.freed.fetch_add(1, Ordering::Relaxed);
+    let next = match session.alloc(arena.kind, arena.bytes) {
+        Ok(next) => next,
+        Err(error) => return arena.may(error, &[]),
+    };
+    match session.map(arena.bytes, RW, SHARED, next.mmap_offset) {
+        Ok(map) => {
+            for page in 0..arena.bytes / PAGE {
+                check_eq!(map.u64(page * PAGE), 0, "page {page} of a new buffer");
+                map.set_u64(page * PAGE, !0);
+            }
+        }
+        Err(error) => return arena.may(error, &[Reason::NoSuchId, Reason::NothingAtOffset]),
+    }
+    session
+        .free(next.id)
+        .or_else(|error| arena.may(error, &[Reason::NoSuchId]))
+}
+
+/// Maps the buffer by its id or by an offset of one method, looks at it, and unmaps it in two pieces.
+fn map(arena: &Arena, side: &Side) -> Outcome {
+    let session = arena.session();
+    let gone = [Reason::NoSuchId, Reason::NothingAtOffset];
+    let method = arena.method(side.round);
+    let offset = match method {
+        Method::Auto if side.index == 0 => Ok(id_offset(ID)),
+        Method::Auto => Ok(arena.offset),
+        method => session.offset(ID, method),
+    };
+    let offset = match offset {
+        Ok(offset) => offset,
+        Err(error) => return arena.may(error, &gone),
+    };
+    match session.map(arena.bytes, RW, SHARED, offset) {
+        Ok(mut map) => {
+            arena.shows(&map)?;
+            map.unmap_part(PAGE, PAGE)?;
+            map.unmap_part(0, PAGE)?;
+            map.unmap_part(2 * PAGE, arena.bytes - 2 * PAGE)?;
+            Ok(())
+        }
+        Err(error) => arena.may(error, &gone),
+    }
+}
+
+/// Faults pages in, writes to them, throws the entries away, and faults them in again.
+fn fault(arena: &Arena, side: &Side) -> Outcome {
+    let mine = 8 + 8 * side.index;
+    for page in arena.some_pages() {
+        let at = page * PAGE + mine;
+        arena.map.set_u64(at, side.round);
+        // Refused where entries for frames could not be put in again.
+        let _ = arena.map.advise(page * PAGE, PAGE, libc::MADV_DONTNEED);
+        check_eq!(
+            arena.map.u64(at),
+            side.round,
+            "{:?}, a word of page {page}",
+            arena.kind
+        );
+    }
+    arena.shows(&arena.map)
+}
+
+/// Forks; the child looks at what it has inherited, and goes.
+fn fork_and_look(arena: &Arena, _: &Side) -> Outcome {
+    let child = fork(|| i32::from(arena.shows(&arena.map).is_err()))?;
+    check_eq!(child.wait(), Ending::Exited(0), "the child's end");
+    Ok(())
+}
+
+/// Exports the buffer, and maps the dma-buf.
+fn export(arena: &Arena, _: &Side) -> Outcome {
+    match arena.session().export(ID) {
+        Ok(dma_buf) => arena.shows(&Map::new(&dma_buf, arena.bytes, READ, SHARED, 0)?),
+        Err(error) => arena.may(error, &[Reason::NoSuchId]),
+    }
+}
+
+/// Gives the buffer a second id by way of its dma-buf, maps by that, and takes it away.
+fn import(arena: &Arena, _: &Side) -> Outcome {
+    let session = arena.session();
+    let dma_buf = match session.export(ID) {
+        Ok(dma_buf) => dma_buf,
+        Err(error) => return arena.may(error, &[Reason::NoSuchId]),
+    };
+    let buffer = match session.import(dma_buf.as_raw_fd(), 0) {
+        Ok(buffer) => buffer,
+        Err(error) => return arena.may(error, &[]),
+    };
+    drop(dma_buf);
+    match session.map(arena.bytes, READ, SHARED, buffer.mmap_offset) {
+        Ok(map) => arena.shows(&map)?,
+        Err(error) => arena.may(error, &[])?,
+    }
+    session
+        .free(buffer.id)
+        .or_else(|error| arena.may(error, &[]))
+}
+
+/// Asks for all that can be known.
+fn info(arena: &Arena, _: &Side) -> Outcome {
+    let session = arena.session();
+    match session.info(ID) {
+        Ok(info) => {
+            check_eq!(info.bytes as usize, arena.bytes, "bytes");
+            check_eq!(info.kind, arena.kind.number(), "kind");
+        }
+        Err(error) => arena.may(error, &[Reason::NoSuchId])?,
+    }
+    match session.segments(ID) {
+        Ok(rows) => {
+            let length: u64 = rows.iter().map(|row| row.length).sum();
+            check_eq!(length as usize, arena.bytes, "bytes in all segments");
+        }
+        Err(error) => arena.may(error, &[Reason::NoSuchId])?,
+    }
+    let shown = format!("{}/named!{NAME}/size", mapbuf_abi::SYSFS_CLASS);
+    if let Ok(size) = std::fs::read_to_string(shown) {
+        check_eq!(size.trim(), (arena.bytes).to_string(), "size in sysfs");
+    }
+    Ok(())
+}
+
+/// Closes the session.
+fn close(arena: &Arena, _: &Side) -> Outcome {
+    arena.close()
+}
+
+/// A child does what the partner does, again and again, with a buffer of its own beside it; and is killed.
+fn kill(arena: &Arena, side: &Side) -> Outcome {
+    let child = fork(|| {
+        let side = Side { index: 2, ..*side };
+        loop {
+            let outcome = live(arena).and_then(|()| match side.partner.act {
+                // One that forks as well would leave its children behind.
+                Inside(_) if ["kill", "fork"].contains(&side.partner.name) => Ok(()),
+                Inside(run) => run(arena, &side),
+                Outside(run) => run(&side),
+            });
+            if outcome.is_err() {
+                return 1;
+            }
+        }
+    })?;
+    std::thread::sleep(Duration::from_micros(side.round * 137 % 1500));
+    child.kill(libc::SIGKILL);
+    check_eq!(
+        child.wait(),
+        Ending::Signalled(libc::SIGKILL),
+        "the child's end"
+    );
+    Ok(())
+}
+
+/// The whole life of a buffer in a session of its own.
+fn live(arena: &Arena) -> Outcome {
+    let session = match Session::open() {
+        Ok(session) => session,
+        Err(Errno(libc::ENOENT | libc::ENXIO | libc::ENODEV)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let (buffer, map) = session.mapped(arena.kind, arena.bytes)?;
+    for page in arena.some_pages() {
+        check_eq!(map.u64(page * PAGE), 0, "page {page} of a new buffer");
+        map.set_u64(page * PAGE, 1);
+    }
+    session.free(buffer.id)?;
+    Ok(())
+}
+
+/// Gives the buffer its name, and opens the node.
+fn name(arena: &Arena, _: &Side) -> Outcome {
+    if let Err(error) = arena.session().name(ID, NAME, 0o600) {
+        arena.may(
+            error,
+            &[Reason::NameTaken, Reason::AlreadyNamed, Reason::NoSuchId],
+        )?;
+    }
+    let node = match Session::open_named(NAME, true) {
+        Ok(node) => node,
+        // Not named, or no more: devtmpfs has no node, or the driver has no name for its number.
+        Err(Errno(libc::ENOENT | libc::ENXIO | libc::ENODEV)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut word = [0; 8];
+    check_eq!(node.pread(&mut word, 0)?, 8, "bytes read");
+    check_eq!(word, arena.first_bytes(), "the first word of the node");
+    arena.shows(&node.map(arena.bytes, RW, SHARED, 0)?)
+}
+
+/// Takes the name away.
+fn unname(arena: &Arena, _: &Side) -> Outcome {
+    arena
+        .session()
+        .unname(NAME)
+        .or_else(|error| arena.may(error, &[Reason::NameUnknown]))
+}
+
+/// Unloads the module, as soon as nothing holds it.
+fn rmmod(side: &Side) -> Outcome {
+    let mut last = Ok(());
+    let gone = until(Duration::from_secs(20), || {
+        last = sys::unload_module("mapbuf");
+        // kernel/module/main.c: it is held; somebody else unloads it; somebody else has.
+        match last {
+            Ok(()) | Err(Errno(libc::ENOENT)) => true,
+            Err(Errno(libc::EBUSY)) => side.rules.unloads + usize::from(side.rules.kills) < 2,
+            Err(Errno(libc::EWOULDBLOCK)) => false,
+            Err(_) => true,
+        }
+    });
+    check!(gone, "the module stays: {last:?}");
+    match last {
+        Err(Errno(libc::ENOENT)) if side.rules.unloads > 1 || side.rules.kills => Ok(()),
+        last => last.map_err(Failure::from),
+    }
+}
