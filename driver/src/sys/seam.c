@@ -22,9 +22,11 @@ void mapbuf_seam(u32 place)
 	unsigned int most = READ_ONCE(seam_us);
 	unsigned int wait;
 
-	if (place < ARRAY_SIZE(seam_passed))
-		WRITE_ONCE(seam_passed[place], READ_ONCE(seam_passed[place]) + 1);
 	might_sleep();
+	/* A new seam needs a place here too. */
+	if (WARN_ON_ONCE(place >= ARRAY_SIZE(seam_passed)))
+		return;
+	WRITE_ONCE(seam_passed[place], READ_ONCE(seam_passed[place]) + 1);
 	if (!most)
 		return;
 	wait = get_random_u32_below(most) + 1;
