@@ -6,4 +6,4 @@ pub mod price;
 pub mod profile;
 pub mod witness;
 
-pub use profile::{Profile, PROFILES};
+pub use profile::{patience, Profile, DEBUG_PROFILES, PATIENCE, PROFILES};

@@ -1,5 +1,16 @@
 //! How the guest is booted: some behaviour shows itself under certain kernel parameters only.
 
+/// The environment variable that says how many times longer things may take than in the stock kernel.
+pub const PATIENCE: &str = "MAPBUF_PATIENCE";
+
+/// How many times longer things may take here than in the stock kernel.
+pub fn patience() -> u32 {
+    std::env::var(PATIENCE)
+        .ok()
+        .and_then(|times| times.parse().ok())
+        .unwrap_or(1)
+}
+
 /// One way to boot the guest. Each is one boot and one run of `mapbuf-test --profile NAME`.
 #[derive(Clone, Copy, Debug)]
 pub struct Profile {
@@ -128,7 +139,7 @@ impl Profile {
 pub const DEBUG_PROFILES: &[Profile] = &[Profile {
     name: "faults",
     purpose: "every allocation fails once; needs a kernel with fault injection",
-    append: &[],
+    append: &["memmap=1M$0x30000000"],
     memory_mib: 2048,
     processors: 2,
     module_parameters: "",

@@ -46,6 +46,61 @@ const TOOLCHAIN: [&str; 25] = [
     "xz-utils",
 ];
 
+/// What a kernel is built with that gcc cannot build: KASAN with Rust in the kernel wants clang.
+const LLVM: [&str; 3] = ["clang", "lld", "llvm"];
+
+/// The compilers of a userland.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// Those that built Debian's kernels.
+    Gcc,
+    /// The same, and LLVM's.
+    Llvm,
+}
+
+impl Toolchain {
+    /// The userland's name in the cache.
+    fn name(self) -> String {
+        let kind = match self {
+            Self::Gcc => "toolchain",
+            Self::Llvm => "llvm",
+        };
+        format!("{SUITE}-{kind}-{RECIPE}")
+    }
+
+    /// The userland, if it has been made.
+    pub fn if_made(self, cache: &Cache) -> Option<Root> {
+        let path = cache.root().join("roots").join(self.name());
+        path.exists().then_some(Root { path })
+    }
+
+    /// The userland.
+    pub fn get(self, cache: &Cache, ui: &Ui) -> Result<Root> {
+        let name = self.name();
+        let path = cache.entry("roots", &name, |part| {
+            let log = cache.log(&name);
+            cache.require(3500)?;
+            let (title, packages) = match self {
+                Self::Gcc => (
+                    "Making a Debian userland with the compilers",
+                    TOOLCHAIN.to_vec(),
+                ),
+                Self::Llvm => (
+                    "Making a Debian userland with LLVM's compilers",
+                    [TOOLCHAIN.as_slice(), &LLVM].concat(),
+                ),
+            };
+            let step = ui.step(title, 1300);
+            let tar = part.join("root.tar");
+            mmdebstrap(&step, &log, &tar, &packages, &[])?;
+            unpack(&step, &log, &tar, part)?;
+            step.done();
+            Ok(())
+        })?;
+        Ok(Root { path })
+    }
+}
+
 /// A userland in a folder.
 #[derive(Clone, Debug)]
 pub struct Root {
@@ -61,7 +116,16 @@ impl Root {
 
     /// What `rustc --version` says there.
     pub fn rustc_version(&self) -> Result<String> {
-        let output = self.sandbox().command("rustc").arg("--version").output();
+        self.version("rustc")
+    }
+
+    /// What `clang --version` says there, in its first line.
+    pub fn clang_version(&self) -> Result<String> {
+        self.version("clang")
+    }
+
+    fn version(&self, compiler: &str) -> Result<String> {
+        let output = self.sandbox().command(compiler).arg("--version").output();
         let output = output.context("bwrap could not be started")?;
         if !output.status.success() {
             bail!(
@@ -71,39 +135,14 @@ impl Root {
                 SANDBOX_HINT
             );
         }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.lines().next().unwrap_or_default().trim().to_owned())
     }
 }
 
 /// What to do when user namespaces are forbidden.
 const SANDBOX_HINT: &str = "bubblewrap needs user namespaces. Where AppArmor restricts them (Ubuntu 24.04 and later), \
      `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0` allows them until the next boot; running as root works too.";
-
-/// The root with the compilers, if it has been made.
-pub fn toolchain_if_made(cache: &Cache) -> Option<Root> {
-    let path = cache.root().join("roots").join(toolchain_name());
-    path.exists().then_some(Root { path })
-}
-
-fn toolchain_name() -> String {
-    format!("{SUITE}-toolchain-{RECIPE}")
-}
-
-/// The root with the compilers.
-pub fn toolchain(cache: &Cache, ui: &Ui) -> Result<Root> {
-    let name = toolchain_name();
-    let path = cache.entry("roots", &name, |part| {
-        let log = cache.log(&name);
-        cache.require(3500)?;
-        let step = ui.step("Making a Debian userland with the compilers", 1300);
-        let tar = part.join("root.tar");
-        mmdebstrap(&step, &log, &tar, &TOOLCHAIN, &[])?;
-        unpack(&step, &log, &tar, part)?;
-        step.done();
-        Ok(())
-    })?;
-    Ok(Root { path })
-}
 
 /// Runs `mmdebstrap` to make `tar`, from the suite and its backports; `hooks` run when the packages are there.
 pub fn mmdebstrap(

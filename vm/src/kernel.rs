@@ -4,11 +4,13 @@
 //! (`rust/*.rmeta`). It is made again here from the source package with the kernel's own configuration and compiler;
 //! a module built against it loads into the stock kernel.
 
+use crate::build;
 use crate::cache::{link_tree, remove_tree, Cache};
-use crate::debian::{self, Apt, Root};
+use crate::debian::{Apt, Root, Toolchain};
 use crate::flavour::Flavour;
 use crate::sandbox::Sandbox;
 use crate::ui::{Step, Ui};
+use crate::variant::Variant;
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -41,14 +43,17 @@ pub struct Identity {
     pub release: String,
     /// The version of the packages that it came from.
     pub version: String,
+    /// What kind it is.
+    #[serde(default)]
+    pub variant: Variant,
 }
 
 impl Kernel {
-    /// The newest kernel of the series and this flavour in the cache; fetched and prepared when there is none.
+    /// The stock kernel: the newest of the series and this flavour in the cache; fetched and prepared when there is none.
     ///
     /// `MAPBUF_KERNEL` (as `7.2.11`) asks for a certain one.
     pub fn get(cache: &Cache, ui: &Ui, flavour: Flavour) -> Result<Self> {
-        let root = debian::toolchain(cache, ui)?;
+        let root = Toolchain::Gcc.get(cache, ui)?;
         let wanted = std::env::var("MAPBUF_KERNEL").ok();
         let wanted = wanted.as_deref();
         if let Some(kernel) = Self::cached(cache, &root, flavour, wanted) {
@@ -63,9 +68,17 @@ impl Kernel {
         Self::cached(cache, &root, flavour, wanted).context("the kernel was made and is not there")
     }
 
+    /// This stock kernel, or one of our own that is built from its sources.
+    pub fn variant(self, cache: &Cache, ui: &Ui, variant: Variant) -> Result<Self> {
+        match variant {
+            Variant::Stock => Ok(self),
+            variant => build::get(cache, ui, &self, variant),
+        }
+    }
+
     /// Looks for a newer one than the cache has, and gets it.
     pub fn update(cache: &Cache, ui: &Ui, flavour: Flavour) -> Result<Self> {
-        let root = debian::toolchain(cache, ui)?;
+        let root = Toolchain::Gcc.get(cache, ui)?;
         {
             let _lock = cache.lock("kernel")?;
             Self::fetch(cache, ui, &root, flavour, None)?;
@@ -73,23 +86,29 @@ impl Kernel {
         Self::get(cache, ui, flavour)
     }
 
-    /// Removes what neither this kernel, nor another flavour of its version, nor its userland needs; the names of what
-    /// was removed.
+    /// Removes what neither this kernel, nor another flavour of its version, nor a variant that is built from it, nor
+    /// their userlands need; the names of what was removed.
     pub fn remove_others(&self, cache: &Cache) -> Result<Vec<String>> {
         let mut removed = Vec::new();
+        let name = |path: &Path| path.file_name()?.to_str().map(str::to_owned);
         let mut kernels: Vec<_> = Flavour::ALL
             .into_iter()
             .filter_map(|flavour| Self::of_version(cache, &self.root, flavour, &self.identity))
-            .map(|kernel| kernel.folder)
+            .filter_map(|kernel| name(&kernel.folder))
             .collect();
-        kernels.push(self.folder.clone());
+        kernels.extend(name(&self.folder));
+        let variants = Variant::ALL.into_iter();
+        kernels.extend(variants.filter_map(|variant| build::entry_name(cache, self, variant)));
+        let llvm = Toolchain::Llvm.if_made(cache);
+        let roots = [Some(&self.root), llvm.as_ref()].into_iter().flatten();
+        let roots = roots.filter_map(|root| name(&root.path)).collect();
         for (kind, keep) in [
             ("kernels", kernels),
-            ("roots", vec![self.root.path.clone()]),
+            ("roots", roots),
             ("disks", Vec::new()),
         ] {
             for name in cache.entries(kind) {
-                if !keep.iter().any(|path| path.ends_with(&name)) {
+                if !keep.contains(&name) {
                     cache.remove(kind, &name)?;
                     removed.push(format!("{kind}/{name}"));
                 }
@@ -100,17 +119,21 @@ impl Kernel {
 
     /// The kernel of the cache whose tree lies at `path`, if that is one of its own.
     pub fn with_tree(cache: &Cache, path: &Path) -> Option<Self> {
-        let root = debian::toolchain_if_made(cache)?;
         let folder = path.parent()?;
         let kernels = cache.root().join("kernels").canonicalize().ok()?;
         if folder.parent() != Some(&kernels) || path.file_name()? != "build" {
             return None;
         }
         let identity = fs::read(folder.join("identity.json")).ok()?;
+        let identity: Identity = serde_json::from_slice(&identity).ok()?;
+        let toolchain = match identity.variant {
+            Variant::Stock => Toolchain::Gcc,
+            _ => Toolchain::Llvm,
+        };
         Some(Self {
             folder: folder.to_owned(),
-            identity: serde_json::from_slice(&identity).ok()?,
-            root,
+            root: toolchain.if_made(cache)?,
+            identity,
         })
     }
 
@@ -231,17 +254,25 @@ impl Kernel {
         self.identity.make_variables()
     }
 
-    /// The path of a module of the kernel's own, and before it those that it needs.
+    /// The path of a module of the kernel's own, and before it those that it needs; none when it is built in.
     pub fn module_with_dependencies(&self, name: &str) -> Result<Vec<PathBuf>> {
-        let text = fs::read_to_string(self.modules().join("modules.dep"))?;
         let wanted = name.replace('-', "_");
+        let is_wanted = |module: &str| {
+            let file = module.rsplit('/').next().unwrap_or(module);
+            file.split(".ko").next().unwrap_or(file).replace('-', "_") == wanted
+        };
+        // Not every kernel has one.
+        let built_in =
+            fs::read_to_string(self.modules().join("modules.builtin")).unwrap_or_default();
+        if built_in.lines().any(is_wanted) {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(self.modules().join("modules.dep"))?;
         for line in text.lines() {
             let Some((module, needs)) = line.split_once(':') else {
                 continue;
             };
-            let file = module.rsplit('/').next().unwrap_or(module);
-            let stem = file.split(".ko").next().unwrap_or(file).replace('-', "_");
-            if stem == wanted {
+            if is_wanted(module) {
                 // modules.dep lists what is needed last first.
                 return Ok(needs
                     .split_whitespace()
@@ -264,7 +295,11 @@ impl Identity {
             .unwrap_or(&self.release)
     }
 
-    fn make_variables(&self) -> Vec<String> {
+    /// Variables for `make`.
+    pub fn make_variables(&self) -> Vec<String> {
+        if self.variant != Variant::Stock {
+            return vec!["LLVM=1".into(), "LOCALVERSION=".into()];
+        }
         let local = self
             .release
             .get(self.upstream().len()..)
@@ -320,7 +355,11 @@ fn resolve(
         parts.sort_unstable();
         parts.dedup();
         found.push_str(&format!("\n  {release} ({version}): {}", parts.join(", ")));
-        let identity = Identity { release, version };
+        let identity = Identity {
+            release,
+            version,
+            variant: Variant::Stock,
+        };
         if parts.len() < 5 || wanted.is_some_and(|wanted| identity.upstream() != wanted) {
             continue;
         }

@@ -8,6 +8,7 @@
 //! - [`sandbox`]: how a program runs inside such a userland;
 //! - [`flavour`]: the builds of a kernel that the archive has;
 //! - [`kernel`]: which kernel, and its tree, ready for modules;
+//! - [`variant`], [`build`]: the kernels that find mistakes, and how they are built;
 //! - [`module`]: an out-of-tree module, built;
 //! - [`selftest`]: the kernel's own selftests, built;
 //! - [`tree`]: a kernel tree that somebody names, and what it lacks;
@@ -19,6 +20,7 @@
 //! - [`verdict`]: how a run ended.
 
 pub mod accel;
+pub mod build;
 pub mod cache;
 pub mod debian;
 pub mod disk;
@@ -36,6 +38,7 @@ pub mod shared;
 pub mod splat;
 pub mod tree;
 pub mod ui;
+pub mod variant;
 pub mod verdict;
 
 pub use cache::Cache;
@@ -43,4 +46,5 @@ pub use flavour::Flavour;
 pub use kernel::Kernel;
 pub use qemu::Machine;
 pub use ui::Ui;
+pub use variant::Variant;
 pub use verdict::Verdict;

@@ -94,6 +94,8 @@ pub struct Report {
     pub complaints: Vec<String>,
     /// The fetched files, or why one could not be had, in the order of the job.
     pub files: Vec<Result<Vec<u8>, String>>,
+    /// What the kernel found that nothing refers to any more, where the job asked: how many objects, and its report.
+    pub leaks: Option<(u32, String)>,
     /// What QEMU itself printed.
     pub qemu: String,
     /// From the start of QEMU to the start of the program.
@@ -166,7 +168,7 @@ fn run_once(
 ) -> Result<Report> {
     let (port, theirs) = UnixStream::pair()?;
     let begun = Instant::now();
-    let mut qemu = Qemu::start(machine, &kernel.image(), initramfs, &theirs)?;
+    let mut qemu = Qemu::start(machine, kernel, initramfs, &theirs)?;
     drop(theirs);
     let (sender, events) = mpsc::channel();
     qemu.listen(&sender)?;
@@ -209,7 +211,12 @@ struct Qemu {
 }
 
 impl Qemu {
-    fn start(machine: &Machine, image: &Path, initramfs: &File, port: &UnixStream) -> Result<Self> {
+    fn start(
+        machine: &Machine,
+        kernel: &Kernel,
+        initramfs: &File,
+        port: &UnixStream,
+    ) -> Result<Self> {
         inherit(initramfs)?;
         inherit(port)?;
         // What the serial port prints is slow; PID 1 sends the whole log by the fast way, and the console is for what
@@ -224,6 +231,7 @@ impl Qemu {
             "nokaslr",
             "rdinit=/init",
         ];
+        append.extend(kernel.identity.variant.boot_parameters());
         append.extend(machine.append.iter().map(String::as_str));
         // QEMU would outlive a killed parent.
         let mut command = if host::find("setpriv").is_some() {
@@ -259,7 +267,7 @@ impl Qemu {
                 &format!("virtserialport,chardev=port,name={PORT_NAME}"),
             ])
             .arg("-kernel")
-            .arg(image)
+            .arg(kernel.image())
             .arg("-initrd")
             .arg(format!("/proc/self/fd/{}", initramfs.as_raw_fd()))
             .args(["-append", &append.join(" ")]);
@@ -379,6 +387,7 @@ struct Watch {
     seen: HashSet<String>,
     complaints: Vec<String>,
     files: Vec<Result<Vec<u8>, String>>,
+    leaks: Option<(u32, String)>,
     qemu: String,
     ended: Option<Ending>,
     panicked: bool,
@@ -395,6 +404,7 @@ impl Watch {
             seen: HashSet::new(),
             complaints: Vec::new(),
             files: job.fetch.iter().map(|_| Ok(Vec::new())).collect(),
+            leaks: None,
             qemu: String::new(),
             ended: None,
             panicked: false,
@@ -482,6 +492,7 @@ impl Watch {
             Frame::Stdout(bytes) => output(Stream::Stdout, &bytes),
             Frame::Stderr(bytes) => output(Stream::Stderr, &bytes),
             Frame::Log(line) => self.take_line(line),
+            Frame::Leaks(count, report) => self.leaks = Some((count, report)),
             Frame::Complaint(text) => self.complaints.push(text),
             Frame::Ended(ending) => self.ended = Some(ending),
             Frame::Started => self.boot_time = Some(self.begun.elapsed()),
@@ -555,6 +566,7 @@ impl Watch {
             log: self.log,
             complaints: self.complaints,
             files: self.files,
+            leaks: self.leaks,
             qemu: self.qemu,
             boot_time: self.boot_time,
             reached_init: self.reached_init,

@@ -5,8 +5,14 @@ const BEFORE: usize = 3;
 const AFTER: usize = 45;
 
 /// Beginnings of messages that are failures.
-const STARTS: [&str; 19] = [
+const STARTS: &[&str] = &[
     "BUG: ",
+    // Of SLUB, with the cache's name after it.
+    "BUG ",
+    // Of lockdep.
+    "[ BUG: ",
+    "INFO: lockdep is turned off",
+    "------------[ cut here ]",
     "WARNING: ",
     "INFO: trying to register non-static key",
     "INFO: task ",
@@ -24,11 +30,14 @@ const STARTS: [&str; 19] = [
     "KFENCE: ",
     "KCSAN: ",
     "DMA-API: ",
+    "ODEBUG: ",
+    "page dumped because: VM_",
+    "refcount_t: ",
     "usercopy: Kernel memory",
 ];
 
 /// Parts of messages that are failures, wherever they stand.
-const PARTS: [&str; 13] = [
+const PARTS: &[&str] = &[
     "BUG: KASAN",
     "BUG: KFENCE",
     "BUG: soft lockup",
@@ -41,11 +50,14 @@ const PARTS: [&str; 13] = [
     "blocked for more than",
     "page_table_check",
     "list_add corruption",
+    "list_del corruption",
+    "turning off the locking correctness validator",
+    "Kernel memory leak detector disabled",
     "rust_kernel: panicked at",
 ];
 
 /// Beginnings that look like failures and are none.
-const HARMLESS: [&str; 3] = [
+const HARMLESS: &[&str] = &[
     "INFO: task hung detection",
     "DMA-API: preallocated",
     "DMA-API: debugging enabled",
@@ -128,6 +140,43 @@ mod tests {
             "[   30.1] kmemleak: 2 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
             "[   30.1] UBSAN: array-index-out-of-bounds in a.c:1:2",
             "[   30.1] rust_kernel: panicked at a.rs:1:2:",
+            // The forms of the debug kernel: mm/kasan/report.c, kernel/kcsan/report.c, kernel/locking/lockdep.c,
+            // kernel/sched/core.c, lib/debugobjects.c, kernel/dma/debug.c, mm/page_table_check.c, mm/debug.c, mm/slub.c,
+            // lib/list_debug.c, mm/memory.c, mm/kmemleak.c, mm/usercopy.c.
+            "[    9.1] BUG: KASAN: vmalloc-out-of-bounds in f+0x1/0x2 [mapbuf]",
+            "[    9.1] BUG: KASAN: null-ptr-deref in f+0x1/0x2",
+            "[    9.1] BUG: KCSAN: data-race in f / g",
+            "[    9.1] WARNING: possible recursive locking detected",
+            "[    9.1] WARNING: inconsistent lock state",
+            "[    9.1] WARNING: suspicious RCU usage",
+            "[    9.1] WARNING: held lock freed!",
+            "[    9.1] WARNING: lock held when returning to user space!",
+            "[    9.1] WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
+            "[    9.1] [ BUG: Invalid wait context ]",
+            "[    9.1] BUG: MAX_LOCKDEP_CHAINS too low!",
+            "[    9.1] turning off the locking correctness validator.",
+            "[    9.1] INFO: lockdep is turned off.",
+            "[    9.1] INFO: trying to register non-static key.",
+            "[    9.1] BUG: sleeping function called from invalid context at kernel/locking/mutex.c:1",
+            "[    9.1] BUG: scheduling while atomic: cat/1/0x00000002",
+            "[    9.1] BUG: using smp_processor_id() in preemptible [00000000] code: cat/1",
+            "[    9.1] ODEBUG: free active (active state 0) object: ffff type: work_struct hint: f+0x0/0x1",
+            "[    9.1] DMA-API: mapbuf mapbuf: device driver tries to free DMA memory it has not allocated",
+            "[    9.1] kernel BUG at mm/page_table_check.c:81!",
+            "[    9.1] page dumped because: VM_BUG_ON_PAGE(page_ref_count(page) == 0)",
+            "[    9.1] page dumped because: VM_WARN_ON_FOLIO(1)",
+            "[    9.1] BUG: Bad page state in process cat  pfn:1234",
+            "[    9.1] BUG: Bad rss-counter state mm:(____ptrval____) type:MM_FILEPAGES val:1",
+            "[    9.1] BUG: Bad page map in process cat  pte:1 pmd:2",
+            "[    9.1] BUG kmalloc-64 (Tainted: G           O): Poison overwritten",
+            "[    9.1] list_del corruption, ffff->next is LIST_POISON1 (dead000000000100)",
+            "[    9.1] refcount_t: underflow; use-after-free.",
+            "[    9.1] UBSAN: shift-out-of-bounds in a.c:1:2",
+            "[    9.1] usercopy: Kernel memory exposure attempt detected from page alloc (offset 0, size 8192)!",
+            "[    9.1] kmemleak: Kernel memory leak detector disabled",
+            "[    9.1] INFO: task cat:1 blocked for more than 120 seconds.",
+            "[    9.1] BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 61s!",
+            "[    9.1] ------------[ cut here ]------------",
         ] {
             assert!(is_splat(line), "{line}");
         }
@@ -139,6 +188,10 @@ mod tests {
             "[    0.1] traps: prog[12] general protection fault ip:1 sp:2 error:0 in prog",
             "[    0.1] mapbuf-test[33]: segfault at 0 ip 0 sp 0 error 4",
             "[    0.1] [drm] WARNING-free",
+            "[    0.1] kmemleak: Kernel memory leak detector initialized (mem pool available: 13000)",
+            "[    0.1] kmemleak: Automatic memory scanning thread started",
+            "[    0.1] page_owner is disabled",
+            "[    0.1] Lock dependency validator: Copyright (c) 2006 Red Hat, Inc., Ingo Molnar",
         ] {
             assert!(!is_splat(line), "{line}");
         }

@@ -5,7 +5,7 @@ use crate::kit::Kit;
 use crate::vm;
 use anyhow::{Context, Result};
 use mapbuf_init::Job;
-use mapbuf_vm::{qemu, Ui, Verdict};
+use mapbuf_vm::{qemu, Ui, Variant, Verdict};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Take the module from this folder instead of the driver's.
     #[arg(long, value_name = "DIR")]
     driver: Option<PathBuf>,
+    /// The kernel: `stock`, or one that finds mistakes: `debug`, `ubsan`, `kcsan`.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    kernel: Variant,
 }
 
 /// The program in the guest, and where a program of steps is left there.
@@ -51,7 +54,7 @@ pub enum What {
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
-    let kit = Kit::open(&ui)?;
+    let kit = Kit::with_kernel(&ui, arguments.kernel)?;
     let what = if arguments.replay.is_empty() {
         let seconds = match (arguments.seconds, arguments.ops) {
             (None, None) => Some(60),
@@ -129,14 +132,15 @@ pub fn boot(
         }
     }
     kit.load(&mut guest, &mut job, &modules, "")?;
+    kit.suit(&mut job);
     guest.program(&program)?;
     job.unload.push("mapbuf".into());
     let mut machine = kit.machine();
     // The kernel must not zero pages by itself, so that a driver which forgets to is seen; little memory, so that a
     // page which was freed comes back soon.
     machine.append = vec!["init_on_alloc=0".into(), "init_on_free=0".into()];
-    machine.memory = 640;
+    machine.memory = 640 + kit.overhead();
     machine.processors = 1;
-    machine.timeout = Some(Duration::from_secs(longest));
+    machine.timeout = Some(Duration::from_secs(longest) * kit.patience());
     qemu::run(&machine, &kit.kernel, guest.archive, &job, None, take)
 }

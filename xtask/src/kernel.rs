@@ -1,7 +1,7 @@
 //! `cargo xtask kernel`
 
 use anyhow::Result;
-use mapbuf_vm::{host, Cache, Flavour, Kernel, Ui};
+use mapbuf_vm::{host, Cache, Flavour, Kernel, Ui, Variant};
 use std::process::ExitCode;
 
 /// Tell which kernel is used, and where its parts are.
@@ -10,6 +10,9 @@ pub struct Arguments {
     /// Which build of the kernel: `cloud-amd64` or `amd64`, which has nearly all drivers.
     #[arg(long, default_value_t)]
     flavour: Flavour,
+    /// The kernel: `stock`, or one that is built here: `debug`, `ubsan`, `kcsan`.
+    #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "flavour")]
+    kernel: Variant,
     /// Look for a newer one in the archive first.
     #[arg(long)]
     update: bool,
@@ -33,6 +36,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
             ui.note(format!("Removed {name}"));
         }
     }
+    let kernel = kernel.variant(&cache, &ui, arguments.kernel)?;
     println!("release   {}", kernel.identity.release);
     println!("package   {}", kernel.identity.version);
     println!("image     {}", kernel.image().display());

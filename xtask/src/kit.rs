@@ -3,9 +3,10 @@
 use crate::guest::{self, Guest};
 use crate::module;
 use anyhow::{bail, Context, Result};
+use mapbuf_guest::PATIENCE;
 use mapbuf_init::{Job, LoadModule};
 use mapbuf_vm::accel::Accel;
-use mapbuf_vm::{host, Cache, Flavour, Kernel, Machine, Ui};
+use mapbuf_vm::{host, Cache, Flavour, Kernel, Machine, Ui, Variant};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,13 +25,19 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// Makes everything ready; with an empty cache this takes minutes.
+    /// Makes everything ready, with the stock kernel; with an empty cache this takes minutes.
     pub fn open(ui: &Ui) -> Result<Self> {
+        Self::with_kernel(ui, Variant::Stock)
+    }
+
+    /// The same with another kernel.
+    pub fn with_kernel(ui: &Ui, variant: Variant) -> Result<Self> {
         host::ensure(ui)?;
         let cache = Cache::open(ui)?;
-        let kernel = Kernel::get(&cache, ui, Flavour::default())?;
+        let stock = Kernel::get(&cache, ui, Flavour::default())?;
         let init = guest::build(&["mapbuf-init"], ui)?.join("mapbuf-init");
-        let accel = Accel::find(&cache, ui, &kernel, &fs::read(&init)?)?;
+        let accel = Accel::find(&cache, ui, &stock, &fs::read(&init)?)?;
+        let kernel = stock.variant(&cache, ui, variant)?;
         Ok(Self {
             ui: ui.clone(),
             cache,
@@ -49,9 +56,22 @@ impl Kit {
         Ok(kit)
     }
 
-    /// A machine with the defaults.
+    /// A machine with the defaults, and patience for its kernel.
     pub fn machine(&self) -> Machine {
-        Machine::new(self.accel)
+        let mut machine = Machine::new(self.accel);
+        machine.silence *= self.patience();
+        machine.boot_silence *= self.patience();
+        machine
+    }
+
+    /// What the kernel takes of a machine's memory beside what the stock kernel does, in MiB.
+    pub fn overhead(&self) -> u32 {
+        self.kernel.identity.variant.overhead()
+    }
+
+    /// How many times longer things may take than in the stock kernel.
+    pub fn patience(&self) -> u32 {
+        self.kernel.identity.variant.patience()
     }
 
     /// A guest without programs; `on_disk` says that a disk is to be its root.
@@ -71,6 +91,16 @@ impl Kit {
             None => module::default_dir()?,
         };
         module::build(&folder, seams, &self.kernel, &self.ui)
+    }
+
+    /// Tells a job about its kernel: what takes longer in it, and what it can look for at the end.
+    pub fn suit(&self, job: &mut Job) {
+        let variant = self.kernel.identity.variant;
+        if variant != Variant::Stock {
+            let patience = variant.patience().to_string();
+            job.env.insert(PATIENCE.into(), patience);
+            job.find_leaks = variant.finds_leaks();
+        }
     }
 
     /// Has the guest load modules that were built.

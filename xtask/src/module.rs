@@ -1,9 +1,10 @@
 //! `cargo xtask module`
 
 use anyhow::{Context, Result};
+use mapbuf_vm::debian::Toolchain;
 use mapbuf_vm::module::Module;
 use mapbuf_vm::tree::Tree;
-use mapbuf_vm::{debian, host, Cache, Flavour, Kernel, Ui};
+use mapbuf_vm::{host, Cache, Flavour, Kernel, Ui, Variant};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +18,9 @@ pub struct Arguments {
     /// A kernel tree to build against, or `running` for the running kernel's [default: the kit's kernel].
     #[arg(long, value_name = "KERNELDIR")]
     build: Option<PathBuf>,
+    /// The kit's kernel to build against: `stock`, `debug`, `ubsan` or `kcsan`.
+    #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "build")]
+    kernel: Variant,
     /// The module's folder; nothing is written there [default: the driver's].
     #[arg(long, value_name = "MODULEDIR")]
     dir: Option<PathBuf>,
@@ -40,7 +44,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     };
     let out = match &arguments.out {
         Some(out) => out.clone(),
-        None => out_for(&source, arguments.clippy, arguments.seams)?,
+        None => out_for(&source, arguments.kernel, arguments.clippy, arguments.seams)?,
     };
     let module = Module {
         source,
@@ -52,7 +56,9 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let files = match &arguments.build {
         None => {
             host::ensure(&ui)?;
-            module.build(&Kernel::get(&cache, &ui, Flavour::default())?, &ui)?
+            let stock = Kernel::get(&cache, &ui, Flavour::default())?;
+            let kernel = stock.variant(&cache, &ui, arguments.kernel)?;
+            module.build(&kernel, &ui)?
         }
         Some(name) => {
             let tree = if name == Path::new("running") {
@@ -63,7 +69,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
             match Kernel::with_tree(&cache, &tree.path) {
                 Some(kernel) => module.build(&kernel, &ui)?,
                 None => {
-                    let kit = debian::toolchain_if_made(&cache);
+                    let kit = Toolchain::Gcc.if_made(&cache);
                     module.build_against(&tree, kit.as_ref(), &ui)?
                 }
             }
@@ -80,8 +86,8 @@ pub fn default_dir() -> Result<PathBuf> {
     Ok(crate::workspace()?.join("driver"))
 }
 
-/// Where a module's results go when nobody says: a folder of its own for each source folder.
-pub fn out_for(source: &Path, clippy: bool, seams: bool) -> Result<PathBuf> {
+/// Where a module's results go when nobody says: a folder of its own for each source folder and kernel.
+pub fn out_for(source: &Path, kernel: Variant, clippy: bool, seams: bool) -> Result<PathBuf> {
     let source = source
         .canonicalize()
         .with_context(|| format!("{} is not there", source.display()))?;
@@ -93,6 +99,10 @@ pub fn out_for(source: &Path, clippy: bool, seams: bool) -> Result<PathBuf> {
         source.hash(&mut hasher);
         format!("module-{:016x}", hasher.finish())
     };
+    if kernel != Variant::Stock {
+        name.push('-');
+        name.push_str(kernel.name());
+    }
     if clippy {
         name.push_str("-clippy");
     }
@@ -105,7 +115,7 @@ pub fn out_for(source: &Path, clippy: bool, seams: bool) -> Result<PathBuf> {
 /// Builds the module of a folder, quietly.
 pub fn build(source: &Path, seams: bool, kernel: &Kernel, ui: &Ui) -> Result<Vec<PathBuf>> {
     let step = ui.step("Building the module", 0);
-    let mut out = out_for(source, false, seams)?.into_os_string();
+    let mut out = out_for(source, kernel.identity.variant, false, seams)?.into_os_string();
     // What was built for one kernel is not thrown away for another.
     if let Some(flavour) =
         Flavour::of(&kernel.identity.release).filter(|it| *it != Flavour::default())

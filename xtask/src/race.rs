@@ -2,6 +2,7 @@
 
 use crate::test;
 use anyhow::Result;
+use mapbuf_vm::Variant;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,6 +21,9 @@ pub struct Arguments {
     /// Take the module from this folder instead of the driver's.
     #[arg(long, value_name = "DIR")]
     driver: Option<PathBuf>,
+    /// The kernel: `stock`, or one that finds mistakes: `debug`, `ubsan`, `kcsan`.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    kernel: Variant,
 }
 
 /// Runs the command.
@@ -28,5 +32,6 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         arguments.filter,
         arguments.rounds,
         arguments.driver,
+        arguments.kernel,
     ))
 }

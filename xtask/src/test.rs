@@ -1,5 +1,7 @@
-//! `cargo xtask test`: the host rung and the stock rung of the ladder, with the witness that looks from outside.
+//! `cargo xtask test`: the host rung and the stock rung of the ladder, with the witness that looks from outside; or,
+//! asked for by name, the same tests in a kernel that finds mistakes.
 
+mod canary;
 mod fuzz;
 mod host;
 mod importers;
@@ -8,13 +10,16 @@ mod stock;
 mod witness;
 
 use crate::kit::Kit;
-use anyhow::Result;
-use mapbuf_vm::Ui;
+use anyhow::{bail, Result};
+use mapbuf_vm::{Ui, Variant};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Run the tests: on the host, then in the guest, booted in several ways.
+///
+/// With `--debug` the guest's tests are run in the debug kernel (KASAN, lockdep, kmemleak, DMA and page table checks),
+/// and those of fault injection with them; whatever that kernel complains of, or finds leaked, is a failure.
 ///
 /// The last line is `N passed, N failed`; the exit status is 0 when at least one test ran and none failed.
 #[derive(clap::Args)]
@@ -22,11 +27,17 @@ pub struct Arguments {
     /// Only tests whose names contain this (several: with commas between them); leaves out the host's checks.
     filter: Option<String>,
     /// Only the host rung.
-    #[arg(long, conflicts_with = "stock")]
+    #[arg(long, conflicts_with_all = ["stock", "debug", "kernel"])]
     host: bool,
     /// Only the stock rung.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["debug", "kernel"])]
     stock: bool,
+    /// The debug rung: the guest's tests, in the debug kernel. The same as `--kernel debug`.
+    #[arg(long, conflicts_with = "kernel")]
+    debug: bool,
+    /// The same in another kernel: `ubsan` or `kcsan`.
+    #[arg(long, value_name = "NAME", default_value_t)]
+    kernel: Variant,
     /// Only these ways to boot; `witness` is the one that is looked at from outside.
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
@@ -43,11 +54,13 @@ pub struct Arguments {
 
 impl Arguments {
     /// Those of a long run of the races.
-    pub fn races(filter: String, rounds: u64, driver: Option<PathBuf>) -> Self {
+    pub fn races(filter: String, rounds: u64, driver: Option<PathBuf>, kernel: Variant) -> Self {
         Self {
             filter: Some(filter),
             host: false,
-            stock: true,
+            stock: kernel == Variant::Stock,
+            debug: false,
+            kernel,
             profile: vec!["races".to_owned()],
             driver,
             jobs: 1,
@@ -97,10 +110,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let logs = crate::workspace()?.join("target/logs");
     fs::create_dir_all(&logs)?;
     let mut tally = Tally::default();
+    let variant = if arguments.debug {
+        Variant::Debug
+    } else {
+        arguments.kernel
+    };
     // The kit is the same for both rungs: one that cannot be had is seen before minutes are spent.
-    let kit = Kit::open(&ui)?;
+    let kit = Kit::with_kernel(&ui, variant)?;
+    let stock = variant == Variant::Stock;
     let filter = arguments.filter.as_deref();
-    if !arguments.stock && arguments.profile.is_empty() {
+    if stock && !arguments.stock && arguments.profile.is_empty() {
         if filter.is_none() {
             mapbuf_vm::host::ensure_lints(&ui)?;
         }
@@ -117,6 +136,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let imported = asked_for(importers::PROFILE);
     let fuzzed = asked_for(fuzz::PROFILE);
     let all = arguments.profile.is_empty();
+    let canary = asked_for(canary::PROFILE);
+    if !stock && (witnessed || toured || imported) {
+        bail!("the witness, the museum and the importers know Debian's kernels only");
+    }
+    if stock && canary {
+        bail!("the stock kernel does not notice the canary's mistakes");
+    }
+    if canary || (!stock && all && filter.is_none()) {
+        tally.add(canary::run(&kit, &logs)?);
+    }
     if !arguments.host && (all || !profiles.is_empty()) {
         let choice = stock::Choice {
             filter: filter.unwrap_or_default(),
@@ -127,17 +156,17 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         };
         tally.add(stock::run(&kit, &choice, &logs)?);
     }
-    if !arguments.host && (witnessed || all) {
+    if stock && !arguments.host && (witnessed || all) {
         let filter = filter.unwrap_or_default();
         let driver = arguments.driver.as_deref();
         tally.add(witness::run(&kit, filter, driver, &logs)?);
     }
-    if !arguments.host && (toured || all) {
+    if stock && !arguments.host && (toured || all) {
         let filter = filter.unwrap_or_default();
         let driver = arguments.driver.as_deref();
         tally.add(museum::run(&kit, filter, driver, &logs)?);
     }
-    if !arguments.host && (imported || all) {
+    if stock && !arguments.host && (imported || all) {
         let filter = filter.unwrap_or_default();
         let driver = arguments.driver.as_deref();
         tally.add(importers::run(&kit, filter, driver, &logs)?);

@@ -5,7 +5,7 @@ use crate::terminal;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::{Job, RootDisk};
 use mapbuf_vm::qemu::{self, Input, Report, Stream};
-use mapbuf_vm::{disk, splat, Flavour, Ui};
+use mapbuf_vm::{disk, splat, Flavour, Ui, Variant};
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -32,6 +32,10 @@ pub struct Arguments {
     /// Which build of the kernel: `cloud-amd64` or `amd64`, which has nearly all drivers.
     #[arg(long, default_value_t)]
     flavour: Flavour,
+    /// The kernel: `stock`, or one that is built here to find mistakes: `debug` (KASAN, lockdep, kmemleak, fault
+    /// injection), `ubsan`, `kcsan`.
+    #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "flavour")]
+    kernel: Variant,
     /// Put a file or folder into the guest [default GUESTPATH: the same name in /root].
     #[arg(long, value_name = "HOSTPATH[:GUESTPATH]")]
     copy: Vec<String>,
@@ -50,7 +54,8 @@ pub struct Arguments {
     /// A parameter for the kernel.
     #[arg(long, value_name = "KERNELARG", allow_hyphen_values = true)]
     append: Vec<String>,
-    /// End the run after so many seconds; 0: never [default: 600, or never for a shell].
+    /// End the run after so many seconds; 0: never [default: 600, eight times that in
+    /// the slow kernels, or never for a shell].
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
     /// The guest's memory, in MiB.
@@ -98,7 +103,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     } else {
         ui.quiet()
     };
-    let mut kit = Kit::open(&ui)?.with_flavour(arguments.flavour)?;
+    let mut kit = Kit::with_kernel(&ui, arguments.kernel)?.with_flavour(arguments.flavour)?;
     kit.ui = quiet;
     let mut guest = kit.guest(arguments.root)?;
     let mut job = Job {
@@ -158,7 +163,12 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     machine.processors = arguments.smp;
     machine.append = arguments.append.clone();
     machine.qemu_arguments = arguments.qemu_arg.clone();
-    let timeout = arguments.timeout.unwrap_or(if shell { 0 } else { 600 });
+    let default = if shell {
+        0
+    } else {
+        600 * u64::from(kit.patience())
+    };
+    let timeout = arguments.timeout.unwrap_or(default);
     machine.timeout = (timeout > 0).then(|| Duration::from_secs(timeout));
 
     let on_terminal = terminal::is_interactive() && (shell || arguments.tty);

@@ -1,5 +1,7 @@
 //! PID 1 of the virtual machine: makes the guest usable, runs one program, reports how it ended, powers off.
 
+mod leaks;
+
 use mapbuf_init::{Ending, Frame, Job, Terminal, JOB_PATH, PAYLOAD_PATH, PORT_NAME};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
@@ -68,6 +70,8 @@ fn serve(host: &mut Host) -> Result<Ending> {
     // The network's loopback interface is down until somebody raises it; busybox knows how.
     let _ = Command::new("/bin/busybox")
         .args(["ip", "link", "set", "lo", "up"])
+        // Not every kernel has one.
+        .stderr(Stdio::null())
         .status();
     for module in &job.modules {
         load_module(&module.path, &module.params)?;
@@ -82,6 +86,11 @@ fn serve(host: &mut Host) -> Result<Ending> {
     kill_everything();
     for name in &job.unload {
         unload_module(host, name)?;
+    }
+    if job.find_leaks {
+        host.flush_log()?;
+        let (count, report) = leaks::find(&mut || host.keep_alive())?;
+        host.send(&Frame::Leaks(count, report))?;
     }
     for (index, path) in (0u32..).zip(&job.fetch) {
         send_file(host, index, path)?;

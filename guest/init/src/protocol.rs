@@ -30,6 +30,9 @@ pub struct Job {
     pub terminal: Option<Terminal>,
     /// Modules to unload after the program; one that stays busy is reported.
     pub unload: Vec<String>,
+    /// Have the kernel look for memory that nothing refers to any more, when all that is done. One that cannot is a
+    /// failure.
+    pub find_leaks: bool,
 }
 
 /// A module to load.
@@ -93,6 +96,8 @@ pub enum Frame {
     FileEnd(u32, Option<String>),
     /// Guest: PID 1 could not do something that the job asked for.
     Complaint(String),
+    /// Guest: what the kernel found that nothing refers to any more: how many objects, and its report of them.
+    Leaks(u32, String),
     /// Guest: the program has ended; nothing follows.
     Ended(Ending),
     /// Host: input for the program; empty: there is no more.
@@ -146,6 +151,11 @@ impl Frame {
                     payload.extend_from_slice(error.as_bytes());
                 }
                 b'F'
+            }
+            Self::Leaks(count, report) => {
+                payload.extend_from_slice(&count.to_le_bytes());
+                payload.extend_from_slice(report.as_bytes());
+                b'k'
             }
             Self::Ended(ending) => {
                 let (kind, value) = match ending {
@@ -239,6 +249,10 @@ impl Frame {
                     (!error.is_empty()).then(|| String::from_utf8_lossy(error).into_owned());
                 Self::FileEnd(index, error)
             }
+            b'k' => {
+                let (count, report) = indexed()?;
+                Self::Leaks(count, String::from_utf8_lossy(report).into_owned())
+            }
             b'x' => match *payload {
                 [0, a, b, c, d] => Self::Ended(Ending::Exited(i32::from_le_bytes([a, b, c, d]))),
                 [1, a, b, c, d] => Self::Ended(Ending::Signalled(i32::from_le_bytes([a, b, c, d]))),
@@ -277,6 +291,8 @@ mod tests {
             Frame::FileEnd(7, None),
             Frame::FileEnd(8, Some("No such file".into())),
             Frame::Complaint("why".into()),
+            Frame::Leaks(0, String::new()),
+            Frame::Leaks(2, "unreferenced object".into()),
             Frame::Ended(Ending::Exited(255)),
             Frame::Ended(Ending::Signalled(9)),
             Frame::Ended(Ending::NotRun),

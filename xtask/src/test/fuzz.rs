@@ -49,7 +49,9 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
     let report = fuzz::boot(kit, &what, driver, &mut |stream, bytes| {
         results.take(stream, bytes);
     })?;
-    results.conclude(&BOOT, &report, begun.elapsed(), &logs.join("fuzz.log"))
+    let rung = kit.kernel.identity.variant.name();
+    let log = logs.join(format!("{rung}-fuzz.log"));
+    results.conclude(rung, &BOOT, &report, begun.elapsed(), &log)
 }
 
 /// The programs that were kept.

@@ -84,6 +84,7 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
         &mut |stream, bytes| results.take(stream, bytes),
     )?;
     results.conclude(
+        "stock",
         &IMPORTERS,
         &report,
         begun.elapsed(),

@@ -50,7 +50,13 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
     let report = boot(kit, filter, driver, &mut |stream, bytes| {
         results.take(stream, bytes)
     })?;
-    results.conclude(&BOOT, &report, begun.elapsed(), &logs.join("museum.log"))
+    results.conclude(
+        "stock",
+        &BOOT,
+        &report,
+        begun.elapsed(),
+        &logs.join("museum.log"),
+    )
 }
 
 /// Print what `mapbuf diagnose` says about each driver of the museum (examples/broken), and about some that are right.

@@ -1,11 +1,11 @@
-//! The stock rung: the integration tests in the stock kernel, one boot for each profile.
+//! The stock rung and the debug rung: the integration tests in a kernel, one boot for each profile.
 
 use super::Tally;
 use crate::guest::{self, EXAMPLES};
 use crate::kit::Kit;
 use crate::vm;
 use anyhow::{bail, Context, Result};
-use mapbuf_guest::{Profile, PROFILES};
+use mapbuf_guest::{Profile, DEBUG_PROFILES, PROFILES};
 use mapbuf_init::{Ending, Job};
 use mapbuf_vm::{qemu, selftest, splat, Verdict};
 use std::collections::VecDeque;
@@ -36,10 +36,18 @@ pub struct Choice<'a> {
 
 /// Runs the tests of each profile.
 pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
+    let variant = kit.kernel.identity.variant;
+    let all: Vec<_> = PROFILES
+        .iter()
+        .chain(DEBUG_PROFILES.iter().filter(|_| variant.injects_faults()))
+        .collect();
     for name in choice.profiles {
-        if mapbuf_guest::profile::find(name).is_none() {
-            let names: Vec<_> = PROFILES.iter().map(|profile| profile.name).collect();
-            bail!("there is no profile {name}; there are {}", names.join(", "));
+        if !all.iter().any(|profile| profile.name == name) {
+            let names: Vec<_> = all.iter().map(|profile| profile.name).collect();
+            bail!(
+                "the {variant} kernel has no profile {name}; there are {}",
+                names.join(", ")
+            );
         }
     }
     let programs = guest::build(&["mapbuf-guest"], &kit.ui)?;
@@ -50,7 +58,7 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
     checks.push(("price", programs.join("mapbuf-price")));
     // The program is static and can say on the host which tests it has.
     let mut profiles = VecDeque::new();
-    for profile in PROFILES {
+    for profile in all {
         let chosen =
             choice.profiles.is_empty() || choice.profiles.iter().any(|name| name == profile.name);
         if chosen && has_tests(&tests, profile, choice.filter)? {
@@ -101,6 +109,7 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         if std::env::var_os("MAPBUF_TEST_TIMES").is_some() {
             job.env.insert("MAPBUF_TEST_TIMES".into(), "1".into());
         }
+        kit.suit(&mut job);
         let mut timeout = Duration::from_secs(profile.timeout_seconds);
         if let Some(rounds) = choice.rounds {
             job.env
@@ -112,7 +121,7 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
             job.unload.push("mapbuf".into());
         }
         let mut machine = kit.machine();
-        machine.memory = profile.memory_mib;
+        machine.memory = profile.memory_mib + kit.overhead();
         machine.processors = profile.processors;
         machine.append = profile.append.iter().map(|&word| word.to_owned()).collect();
         machine.qemu_arguments = profile
@@ -120,7 +129,7 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
             .iter()
             .map(|&word| word.to_owned())
             .collect();
-        machine.timeout = Some(timeout);
+        machine.timeout = Some(timeout * kit.patience());
         let begun = Instant::now();
         let mut results = Results::default();
         let report = qemu::run(
@@ -133,14 +142,14 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
                 results.take(stream, bytes);
             },
         )?;
-        let log = logs.join(format!("stock-{}.log", profile.name));
-        results.conclude(profile, &report, begun.elapsed(), &log)
+        let log = logs.join(format!("{variant}-{}.log", profile.name));
+        results.conclude(variant.name(), profile, &report, begun.elapsed(), &log)
     };
 
     let slots = Slots::new(choice.jobs);
     let queue = Mutex::new(profiles);
     let outcome = Mutex::new((Tally::default(), Vec::new()));
-    kit.ui.note("stock: booting the guests");
+    kit.ui.note(format!("{variant}: booting the guests"));
     thread::scope(|scope| {
         for _ in 0..choice.jobs {
             scope.spawn(|| loop {
@@ -148,7 +157,7 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
                 let Some(profile) = profile else {
                     return;
                 };
-                let _slot = slots.take(u64::from(profile.memory_mib) + OVERHEAD);
+                let _slot = slots.take(u64::from(profile.memory_mib + kit.overhead()) + OVERHEAD);
                 let result = boot(profile);
                 let mut outcome = lock(&outcome);
                 match result {
@@ -303,12 +312,13 @@ impl Results {
     /// Counts what was lost, says what is to be said, and keeps the rest in a log.
     pub(super) fn conclude(
         self,
+        rung: &str,
         profile: &Profile,
         report: &qemu::Report,
         took: Duration,
         log: &Path,
     ) -> Result<Tally> {
-        let (tally, text) = self.settle(profile, report, took, log)?;
+        let (tally, text) = self.settle(rung, profile, report, took, log)?;
         vm::to_own_streams(qemu::Stream::Stdout, text.as_bytes());
         Ok(tally)
     }
@@ -316,6 +326,7 @@ impl Results {
     /// The numbers, and what is to be said.
     fn settle(
         mut self,
+        rung: &str,
         profile: &Profile,
         report: &qemu::Report,
         took: Duration,
@@ -351,11 +362,17 @@ impl Results {
                 .iter()
                 .map(|complaint| format!("guest: {complaint}")),
         );
+        if let Some((count @ 1.., _)) = &report.leaks {
+            failures.push(format!("kmemleak: {count} unreferenced objects"));
+        }
         failures.dedup();
         let mut text = format!("# What mapbuf-test said\n{}", self.text);
         text.push_str("\n# The kernel's log\n");
         for line in &report.log {
             writeln!(text, "{line}")?;
+        }
+        if let Some((count, found)) = &report.leaks {
+            write!(text, "\n# kmemleak: {count} unreferenced objects\n{found}")?;
         }
         if !report.qemu.is_empty() {
             write!(text, "\n# QEMU\n{}", report.qemu)?;
@@ -371,6 +388,11 @@ impl Results {
         }
         for line in excerpts.iter().take(120) {
             writeln!(out, "    {line}")?;
+        }
+        if let Some((1.., found)) = &report.leaks {
+            for line in found.lines().take(80) {
+                writeln!(out, "    {line}")?;
+            }
         }
         if !failures.is_empty() && excerpts.is_empty() {
             let from = report.log.len().saturating_sub(15);
@@ -390,9 +412,15 @@ impl Results {
             skipped,
         } = self.tally;
         let boot = report.boot_time.map_or(0.0, |time| time.as_secs_f32());
+        let leaks = report
+            .leaks
+            .as_ref()
+            .map_or_else(String::new, |(count, _)| {
+                format!("; kmemleak: {count} unreferenced objects")
+            });
         writeln!(
             out,
-            "stock {name}: {passed} ok, {failed} not, {skipped} left out, in {:.0} s (boot {boot:.1} s)",
+            "{rung} {name}: {passed} ok, {failed} not, {skipped} left out, in {:.0} s (boot {boot:.1} s){leaks}",
             took.as_secs_f32()
         )?;
         Ok((self.tally, out))
@@ -410,6 +438,7 @@ mod tests {
             log: vec!["[    0.000000] x".into()],
             complaints: Vec::new(),
             files: Vec::new(),
+            leaks: None,
             qemu: String::new(),
             boot_time: None,
             reached_init: true,
@@ -429,6 +458,7 @@ mod tests {
         ));
         let (tally, _) = results
             .settle(
+                "stock",
                 &PROFILES[0],
                 &report(verdict, program),
                 Duration::ZERO,
@@ -462,6 +492,27 @@ mod tests {
         );
         assert_eq!(conclude("", Verdict::Silent, None).failed, 1);
         assert_eq!(conclude("", Verdict::Exited(0), zero).failed, 1);
+    }
+
+    #[test]
+    fn a_leak_is_a_failure() {
+        let run = |leaks| {
+            let mut results = Results::default();
+            results.take(qemu::Stream::Stdout, ALL_WELL.as_bytes());
+            let mut report = report(Verdict::Exited(0), Some(Ending::Exited(0)));
+            report.leaks = leaks;
+            let log = tempfile::NamedTempFile::new().unwrap();
+            results
+                .settle("debug", &PROFILES[0], &report, Duration::ZERO, log.path())
+                .unwrap()
+        };
+        let (tally, said) = run(Some((0, String::new())));
+        assert_eq!(tally.failed, 0);
+        assert!(said.contains("kmemleak: 0 unreferenced objects"), "{said}");
+        let (tally, said) = run(Some((2, "unreferenced object 0xffff".into())));
+        assert_eq!(tally.failed, 1);
+        assert!(said.contains("FAILED: kmemleak: 2 unreferenced"), "{said}");
+        assert!(said.contains("    unreferenced object 0xffff"), "{said}");
     }
 
     #[test]

@@ -114,7 +114,8 @@ fn run_one(test: &Test) -> Result<(), Failure> {
         status
     })
     .map_err(Failure::from)?;
-    let ending = wait(&child, test.deadline);
+    let deadline = test.deadline * mapbuf_guest::patience();
+    let ending = wait(&child, deadline);
     child.kill_group();
     sys::reap();
     let why = |read: &mut std::fs::File| {
@@ -130,7 +131,7 @@ fn run_one(test: &Test) -> Result<(), Failure> {
         Some(ending) => Err(Failure::Failed(format!("ended so: {ending:?}"))),
         None => Err(Failure::Failed(format!(
             "did not end within {} s",
-            test.deadline.as_secs()
+            deadline.as_secs()
         ))),
     }
 }

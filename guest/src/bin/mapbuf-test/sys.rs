@@ -380,6 +380,12 @@ impl Map {
     }
 }
 
+/// Unmaps whatever is left of a mapping that was cut up.
+pub fn unmap_range(start: usize, len: usize) -> Result<()> {
+    // SAFETY: the caller's mapping was there, to which there are no references, and nothing was mapped since.
+    check(unsafe { libc::munmap(start as *mut _, len) }.into()).map(drop)
+}
+
 impl Drop for Map {
     fn drop(&mut self) {
         if self.whole {
@@ -738,8 +744,9 @@ pub fn unload_module(name: &str) -> Result<()> {
         .map(drop)
 }
 
-/// Asks again and again until the answer is yes or the time is over.
+/// Asks again and again until the answer is yes or the time is over, which is longer in a slow kernel.
 pub fn until(limit: Duration, mut answer: impl FnMut() -> bool) -> bool {
+    let limit = limit * mapbuf_guest::patience();
     let start = Instant::now();
     loop {
         if answer() {

@@ -1,0 +1,168 @@
+//! Which kernels there are: the stock one, and those that are built to find mistakes.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A kind of kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// Debian's own.
+    #[default]
+    Stock,
+    /// With KASAN, lockdep, kmemleak, fault injection and other checks.
+    Debug,
+    /// With the same checks, and UBSAN instead of KASAN.
+    Ubsan,
+    /// With KCSAN, which finds data races.
+    Kcsan,
+}
+
+const SYSTEM: &str = include_str!("../kernels/system.config");
+const CHECKS: &str = include_str!("../kernels/checks.config");
+const KASAN: &str = include_str!("../kernels/kasan.config");
+const UBSAN: &str = include_str!("../kernels/ubsan.config");
+const KCSAN: &str = include_str!("../kernels/kcsan.config");
+
+/// KASAN's shadow for five levels of page tables trips over emulation while it boots.
+const NO_FIVE_LEVELS: &str = "no5lvl";
+/// The guest's clock is the host's, which may be busy with something else for a while.
+const WATCHDOG: &str = "watchdog_thresh=60";
+const WORKQUEUE: &str = "workqueue.watchdog_thresh=120";
+const STALL: &str = "rcupdate.rcu_cpu_stall_timeout=120";
+/// KASAN is to report each mistake, not the first one only.
+const EACH_TIME: &str = "kasan_multi_shot";
+/// SLUB's arrays of free objects (`struct slab_sheaf` of `mm/slub.c`) keep the addresses of objects that they gave out,
+/// and kmemleak takes them for references: of eight leaks it finds one. Caches with a debug flag have no such arrays.
+const NO_SHEAVES: &str = "slab_debug=F";
+
+impl Variant {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Stock, Self::Debug, Self::Ubsan, Self::Kcsan];
+
+    /// Its name, on command lines and in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Debug => "debug",
+            Self::Ubsan => "ubsan",
+            Self::Kcsan => "kcsan",
+        }
+    }
+
+    /// What it is configured with; none for the stock kernel, which is not built here.
+    pub fn fragment(self) -> Option<String> {
+        let parts: &[&str] = match self {
+            Self::Stock => return None,
+            Self::Debug => &[SYSTEM, CHECKS, KASAN],
+            Self::Ubsan => &[SYSTEM, CHECKS, UBSAN],
+            Self::Kcsan => &[SYSTEM, KCSAN],
+        };
+        let name = self.name();
+        Some(format!(
+            "{}CONFIG_LOCALVERSION=\"+mapbuf-{name}\"\n",
+            parts.concat()
+        ))
+    }
+
+    /// Kernel parameters that it needs at every boot.
+    pub fn boot_parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Stock => &[],
+            Self::Debug => &[
+                NO_FIVE_LEVELS,
+                WATCHDOG,
+                WORKQUEUE,
+                STALL,
+                NO_SHEAVES,
+                EACH_TIME,
+            ],
+            Self::Ubsan => &[NO_FIVE_LEVELS, WATCHDOG, WORKQUEUE, STALL, NO_SHEAVES],
+            Self::Kcsan => &[NO_FIVE_LEVELS, WATCHDOG, WORKQUEUE, STALL],
+        }
+    }
+
+    /// Whether it has kmemleak.
+    pub fn finds_leaks(self) -> bool {
+        matches!(self, Self::Debug | Self::Ubsan)
+    }
+
+    /// Whether allocations can be made to fail in it.
+    pub fn injects_faults(self) -> bool {
+        matches!(self, Self::Debug | Self::Ubsan)
+    }
+
+    /// What it takes of a machine's memory beside what the stock kernel does, in MiB: its checks keep books of all of it.
+    pub fn overhead(self) -> u32 {
+        match self {
+            Self::Stock => 0,
+            Self::Debug | Self::Ubsan | Self::Kcsan => 384,
+        }
+    }
+
+    /// How many times longer things may take than in the stock kernel.
+    pub fn patience(self) -> u32 {
+        match self {
+            Self::Stock => 1,
+            Self::Debug | Self::Ubsan | Self::Kcsan => 8,
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Variant {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|variant| variant.name() == name)
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Self::name).join(", ");
+                format!("there is no kernel `{name}`; there are {names}")
+            })
+    }
+}
+
+/// What a configuration asks for: names and values; `n` is what is not set.
+pub fn options(config: &str) -> impl Iterator<Item = (&str, &str)> {
+    config
+        .lines()
+        .filter(|line| line.starts_with("CONFIG_"))
+        .filter_map(|line| line.split_once('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn an_option_is_named_once() {
+        for variant in Variant::ALL {
+            let fragment = variant.fragment().unwrap_or_default();
+            let mut seen = BTreeSet::new();
+            for line in fragment.lines() {
+                let comment = line.is_empty() || line.starts_with("# ");
+                assert!(comment || options(line).count() == 1, "{variant}: {line}");
+            }
+            for (name, _) in options(&fragment) {
+                assert!(seen.insert(name), "{variant}: {name} twice");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for variant in Variant::ALL {
+            assert_eq!(variant.name().parse(), Ok(variant));
+        }
+        assert!("none".parse::<Variant>().is_err());
+    }
+}
