@@ -674,6 +674,49 @@ pub fn mount(fstype: &str, at: &str) -> Result<()> {
     check(mounted.into()).map(drop)
 }
 
+/// Two sockets that are connected.
+pub fn sockets() -> Result<[File; 2]> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for two descriptors.
+    check(
+        unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM, 0, ends.as_mut_ptr()) }.into(),
+    )?;
+    Ok(ends.map(own))
+}
+
+/// Sends a file, and the socket's own other end, to a socket that nobody reads from and that is closed then: what is
+/// left is a cycle of files that only the kernel can find.
+pub fn send_to_nobody(file: &File) -> Result<()> {
+    let ends = sockets()?;
+    let sent = [file.as_raw_fd(), ends[0].as_raw_fd(), ends[1].as_raw_fd()];
+    let mut byte = [0_u8];
+    let mut data = libc::iovec {
+        iov_base: byte.as_mut_ptr().cast(),
+        iov_len: 1,
+    };
+    // A `struct cmsghdr` of 16 bytes, then the descriptors.
+    let mut control = [0_u64; 4];
+    // SAFETY: all zeros are a valid header.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &mut data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    // SAFETY: the message has room for one header and for these descriptors (CMSG_SPACE(12) is 32).
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(&message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of_val(&sent) as u32) as usize;
+        libc::CMSG_DATA(header)
+            .cast::<[i32; 3]>()
+            .write_unaligned(sent);
+    }
+    // SAFETY: the message names memory that outlives the call.
+    let count = unsafe { libc::sendmsg(ends[0].as_raw_fd(), &message, 0) };
+    check(count as libc::c_long).map(drop)
+}
+
 /// Puts the pages of a mapping into a pipe, without a copy.
 pub fn splice_memory(pipe: &File, map: &Map, at: usize, len: usize) -> Result<usize> {
     assert!(at + len <= map.len);

@@ -32,7 +32,7 @@ tests! { "limits":
 const KIB: usize = 1 << 10;
 
 /// As user 1000, in a process of its own, with the system node open to all.
-fn as_user(body: impl FnOnce() -> Outcome) -> Outcome {
+pub fn as_user(body: impl FnOnce() -> Outcome) -> Outcome {
     let _open = OpenToAll::new()?;
     elsewhere(|| {
         become_user(1000, 1000)?;
@@ -312,10 +312,10 @@ fn limits_have_sane_defaults() -> Outcome {
 }
 
 /// A memory cgroup for one process.
-struct Group(String);
+pub struct Group(pub String);
 
 impl Group {
-    fn new(name: &str) -> Outcome<Self> {
+    pub fn new(name: &str) -> Outcome<Self> {
         let root = "/cgroup-of-the-test";
         fs::create_dir_all(root)?;
         if !fs::exists(format!("{root}/cgroup.procs"))? {
@@ -327,15 +327,15 @@ impl Group {
         Ok(group)
     }
 
-    fn enter(&self) -> Outcome {
+    pub fn enter(&self) -> Outcome {
         Ok(fs::write(format!("{}/cgroup.procs", self.0), "0")?)
     }
 
-    fn read(&self, file: &str) -> Outcome<String> {
+    pub fn read(&self, file: &str) -> Outcome<String> {
         Ok(fs::read_to_string(format!("{}/{file}", self.0))?)
     }
 
-    fn current(&self) -> Outcome<usize> {
+    pub fn current(&self) -> Outcome<usize> {
         self.read("memory.current")?
             .trim()
             .parse()

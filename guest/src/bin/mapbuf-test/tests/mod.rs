@@ -28,6 +28,13 @@ impl Test {
                 "page allocation failure",
                 "kmemleak: Cannot",
             ],
+            // The kernel reports whom it has killed, and where it ran out: in the cgroup.
+            ("denial", "oom_stays_inside") => &[
+                "invoked oom-killer",
+                "oom-kill:constraint=CONSTRAINT_MEMCG",
+                "Memory cgroup out of memory",
+                "Call Trace",
+            ],
             ("faults", _) => &["kmemleak: Cannot allocate"],
             _ => &[],
         }
@@ -76,6 +83,7 @@ macro_rules! tests {
 mod bytes;
 mod concurrent;
 mod cow;
+mod denial;
 mod direct;
 mod encoding;
 mod export;
@@ -99,6 +107,7 @@ mod questions;
 mod races;
 pub mod reasons;
 mod regions;
+mod security;
 mod selftests;
 mod sharing;
 mod sizes;
@@ -127,6 +136,8 @@ pub fn all() -> impl Iterator<Item = Test> {
         importers::TESTS,
         faults::TESTS,
         limits::TESTS,
+        denial::TESTS,
+        security::TESTS,
         zeroing::TESTS,
         sizes::TESTS,
         concurrent::TESTS,

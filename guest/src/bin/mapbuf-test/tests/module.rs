@@ -9,6 +9,7 @@ use crate::{check, check_eq};
 use mapbuf_abi::{DEV_DIR, SYSFS_CLASS, SYSTEM_NODE};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ tests! { "module":
         unload_takes_everything_away,
         load_twice_is_refused,
         load_with_parameters,
+        dead_process_leaves_a_name_at_most,
     ];
     RELOAD, 180: [ many_loads_and_unloads_leak_nothing ];
 }
@@ -225,6 +227,50 @@ fn use_everything() -> Outcome {
         check!(session.free(77).is_err(), "an id that never was");
     }
     Ok(())
+}
+
+// A process has everything that can hold the module, also where no descriptor of its own shows it: in a message to
+// itself that nobody will read (net/unix/garbage.c), and as pages in a pipe, which outlive it.
+fn dead_process_leaves_a_name_at_most() -> Outcome {
+    let pipe = sys::pipe()?;
+    let (mut ready, mut go) = sys::pipe()?;
+    let child = sys::fork(|| {
+        let outcome: Outcome = (|| {
+            let session = Session::open()?;
+            for kind in KINDS {
+                let (buffer, map) = session.mapped(kind, 4 * PAGE)?;
+                let dma_buf = session.export(buffer.id)?;
+                if kind == mapbuf_abi::Kind::Pages {
+                    session.name(buffer.id, "left-behind", 0o600)?;
+                    let node = Session::open_named("left-behind", true)?;
+                    sys::splice_memory(&pipe.1, &map, 0, PAGE)?;
+                    std::mem::forget((node.map(PAGE, RW, SHARED, 0)?, node));
+                }
+                sys::send_to_nobody(&dma_buf)?;
+                std::mem::forget((map, dma_buf));
+            }
+            sys::send_to_nobody(session.file())?;
+            std::mem::forget(session);
+            go.write_all(b"x")?;
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        })();
+        i32::from(outcome.is_err())
+    })?;
+    let mut byte = [0];
+    check_eq!(ready.read(&mut byte)?, 1, "word from the child");
+    fails(sys::unload_module("mapbuf"), libc::EWOULDBLOCK)?;
+    child.kill(libc::SIGKILL);
+    child.wait();
+    // The name is left; root takes it away.
+    fails(sys::unload_module("mapbuf"), libc::EWOULDBLOCK)?;
+    Session::open()?.unname("left-behind")?;
+    // The kernel looks for such messages when a socket of anybody's is closed (`unix_release_sock` of net/unix/af_unix.c).
+    drop(sys::sockets()?);
+    unload()?;
+    drop(pipe);
+    load()
 }
 
 /// Areas of the kernel's virtual memory.

@@ -25,6 +25,7 @@ tests! { "structs":
         unknown_flags_are_refused,
         reserved_fields_must_be_zero,
         output_fields_are_not_read,
+        nothing_but_output_fields_is_written,
         encoded_size_and_direction_do_not_matter,
         unknown_numbers_are_no_ioctls,
         other_types_are_no_ioctls,
@@ -474,6 +475,39 @@ fn output_fields_are_not_read() -> Outcome {
             bytes[field..field + size].fill(0xff);
         }
         session.ioctl_bytes(case.number, &mut bytes)?;
+        Ok(())
+    })
+}
+
+// A struct is answered in the bytes that it came in, so whatever the driver does not set must come back as it was; and
+// nothing behind its end is touched, however long the caller says that it is.
+fn nothing_but_output_fields_is_written() -> Outcome {
+    const TAIL: usize = 64;
+    each(|session, case| {
+        let mut bytes = (case.valid)(session)?;
+        let length = bytes.len();
+        bytes.resize(length + TAIL, 0);
+        set_size(&mut bytes, (length + TAIL) as u32);
+        let before = bytes.clone();
+        session.ioctl_bytes(case.number, &mut bytes)?;
+        for (at, (was, is)) in before.iter().zip(&bytes).enumerate() {
+            let id_or_bytes = match case.operation {
+                // In and out: the id, and the size that was rounded up.
+                Operation::Alloc => (8..16).contains(&at) || (28..32).contains(&at),
+                Operation::Import => (12..16).contains(&at),
+                Operation::Segments => (16..20).contains(&at),
+                _ => false,
+            };
+            let output = case
+                .output
+                .iter()
+                .any(|&(field, size)| (field..field + size).contains(&at));
+            check!(
+                was == is || output || id_or_bytes,
+                "{:?}: byte {at} was {was:#x}, is {is:#x}",
+                case.operation
+            );
+        }
         Ok(())
     })
 }
