@@ -9,6 +9,8 @@ mod kernel;
 mod kit;
 mod module;
 mod mutants;
+#[cfg(test)]
+mod named;
 mod outputs;
 mod price;
 mod race;
