@@ -81,6 +81,7 @@ macro_rules! tests {
 }
 
 mod bytes;
+mod cells;
 mod concurrent;
 mod cow;
 mod denial;
@@ -144,6 +145,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         fuzz::TESTS,
         questions::TESTS,
         matrix::TESTS,
+        cells::TESTS,
         traced::TESTS,
         peers::TESTS,
         programs::TESTS,
