@@ -201,6 +201,10 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "NotADmaBuf";
 	case 222:
 		return "ForeignDmaBuf";
+	case 223:
+		return "OffsetsFull";
+	case 224:
+		return "OverCgroupLimit";
 	case 301:
 		return "UnknownMethod";
 	case 302:
@@ -343,6 +347,10 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "descriptor {0:signed} is not that of a dma-buf";
 	case 222:
 		return "descriptor {0:signed} is a dma-buf of another driver";
+	case 223:
+		return "no {0:bytes} are free among the mmap offsets of this session, which reach to 16 TiB";
+	case 224:
+		return "{0:bytes} would pass the limit of the caller's memory cgroup: of {1:bytes} only {2:bytes} are left";
 	case 301:
 		return "there is no method number {0}";
 	case 302:
@@ -352,7 +360,7 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 	case 304:
 		return "PROT_EXEC was asked for; buffers are never executable";
 	case 305:
-		return "MAP_PRIVATE with PROT_WRITE is copy-on-write; this memory has no pages that could be copied, and {1} bytes from byte {0} are {2} physical runs, where the kernel wants one";
+		return "MAP_PRIVATE with PROT_WRITE is copy-on-write, which remap_pfn_range makes in one call for the whole mapping only; {1} bytes from byte {0} would take {2}";
 	case 306:
 		return "MAP_PRIVATE with PROT_WRITE of memory without pages puts its physical address into /proc/PID/maps, which needs CAP_SYS_ADMIN";
 	case 307:
@@ -468,7 +476,7 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 	case 213:
 		return "free buffers (also those that are still mapped or exported), or raise max_bytes_per_user in /sys/module/mapbuf/parameters";
 	case 214:
-		return "ask for less, or free memory; in a container or service, look at the memory cgroup's limit too";
+		return "ask for less, or free memory";
 	case 215:
 		return "boot with cma=SIZE (larger than the buffer) on the kernel command line to set memory aside for this, or use the kind pages";
 	case 216:
@@ -485,6 +493,10 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "pass a descriptor that EXPORT gave";
 	case 222:
 		return "map that descriptor itself; only buffers of this driver can be given an id here";
+	case 223:
+		return "free buffers, or open the node once more: each open file has offsets of its own";
+	case 224:
+		return "free memory in the container or service, or raise its limit (memory.max of its cgroup)";
 	case 301:
 		return "QUERY gives a mask of the methods; 0 is auto";
 	case 302:
@@ -494,7 +506,7 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 	case 304:
 		return "leave PROT_EXEC out (READ_IMPLIES_EXEC of the process's personality adds it silently)";
 	case 305:
-		return "use MAP_SHARED; or PROT_READ alone; or map each run by itself; or use the kind pages or vmalloc";
+		return "use the method auto; or MAP_SHARED; or PROT_READ alone; or map each part by itself that takes one call";
 	case 306:
 		return "use MAP_SHARED, or PROT_READ alone, or the kind pages or vmalloc, or run with CAP_SYS_ADMIN";
 	case 307:

@@ -270,6 +270,12 @@ enum mapbuf_reason {
   // (descriptor): a dma-buf of another driver.
   // Comes with EOPNOTSUPP.
   MAPBUF_REASON_FOREIGN_DMA_BUF = 222,
+  // (bytes): no range of this size is free among the session's `mmap` offsets.
+  // Comes with ENOSPC.
+  MAPBUF_REASON_OFFSETS_FULL = 223,
+  // (bytes, limit, room): the memory cgroup of the caller, or one that it lies in, has not so much left.
+  // Comes with ENOMEM.
+  MAPBUF_REASON_OVER_CGROUP_LIMIT = 224,
   // (method): no such method.
   // Comes with EINVAL.
   MAPBUF_REASON_UNKNOWN_METHOD = 301,
@@ -282,7 +288,7 @@ enum mapbuf_reason {
   // (): buffers are never executable.
   // Comes with EACCES.
   MAPBUF_REASON_EXECUTABLE = 304,
-  // (offset, length, runs): private and writable over memory without pages that is not one run.
+  // (offset, length, calls): private and writable, by more than one call of `remap_pfn_range`.
   // Comes with EINVAL.
   MAPBUF_REASON_COW_NEEDS_CONTIGUOUS = 305,
   // (): a private writable mapping of memory without pages would show its physical address.
@@ -529,13 +535,13 @@ struct mapbuf_export {
   int32_t fd;
 };
 
-// `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for this thread on this open file.
+// `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for a thread on this open file.
 struct mapbuf_last_error {
   // In: size of this struct in bytes.
   uint32_t size;
   // In: 0.
   uint32_t flags;
-  // Out: number of this refusal; grows with each one on this open file. 0: none yet for this thread.
+  // Out: number of this refusal; grows with each one on this open file. 0: none yet for the thread.
   //
   // A caller that has seen this number before knows that the error it has in hand came from
   // somewhere else.
@@ -546,8 +552,9 @@ struct mapbuf_last_error {
   int32_t error_number;
   // Out: an enum mapbuf_operation by number.
   uint32_t operation;
-  // In: 0.
-  uint32_t reserved;
+  // In: 0 for the caller's own, or another thread that uses this open file, by the number that `gettid` gave to it:
+  // one in a process that was killed cannot ask by itself any more.
+  uint32_t thread;
   // Out: the values that the reason speaks of, in its order.
   uint64_t operands[MAPBUF_OPERANDS];
 };

@@ -144,7 +144,7 @@ impl Reason {
             ),
             Self::OutOfMemory => text(
                 "the kernel has no {0:bytes} of free memory to give",
-                "ask for less, or free memory; in a container or service, look at the memory cgroup's limit too",
+                "ask for less, or free memory",
             ),
             Self::NoContiguousMemory => text(
                 "the kernel found no physically contiguous run of {0:bytes}",
@@ -181,6 +181,14 @@ impl Reason {
                 "descriptor {0:signed} is a dma-buf of another driver",
                 "map that descriptor itself; only buffers of this driver can be given an id here",
             ),
+            Self::OffsetsFull => text(
+                "no {0:bytes} are free among the mmap offsets of this session, which reach to 16 TiB",
+                "free buffers, or open the node once more: each open file has offsets of its own",
+            ),
+            Self::OverCgroupLimit => text(
+                "{0:bytes} would pass the limit of the caller's memory cgroup: of {1:bytes} only {2:bytes} are left",
+                "free memory in the container or service, or raise its limit (memory.max of its cgroup)",
+            ),
             Self::UnknownMethod => text(
                 "there is no method number {0}",
                 "QUERY gives a mask of the methods; 0 is auto",
@@ -204,8 +212,8 @@ impl Reason {
                 "no check there: mm/mmap.c, do_mmap leaves VM_MAYEXEC set on every file system that is not mounted noexec, so a buffer that others write could be run",
             ),
             Self::CowNeedsContiguous => text(
-                "MAP_PRIVATE with PROT_WRITE is copy-on-write; this memory has no pages that could be copied, and {1} bytes from byte {0} are {2} physical runs, where the kernel wants one",
-                "use MAP_SHARED; or PROT_READ alone; or map each run by itself; or use the kind pages or vmalloc",
+                "MAP_PRIVATE with PROT_WRITE is copy-on-write, which remap_pfn_range makes in one call for the whole mapping only; {1} bytes from byte {0} would take {2}",
+                "use the method auto; or MAP_SHARED; or PROT_READ alone; or map each part by itself that takes one call",
             )
             .since(
                 "mm/memory.c, get_remap_pgoff (called by remap_pfn_range): EINVAL where the mapping is copy-on-write and the call does not cover it from vm_start to vm_end",

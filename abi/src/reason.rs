@@ -158,6 +158,10 @@ reasons! {
     NotADmaBuf = 221, EINVAL;
     /// (descriptor): a dma-buf of another driver.
     ForeignDmaBuf = 222, EOPNOTSUPP;
+    /// (bytes): no range of this size is free among the session's `mmap` offsets.
+    OffsetsFull = 223, ENOSPC;
+    /// (bytes, limit, room): the memory cgroup of the caller, or one that it lies in, has not so much left.
+    OverCgroupLimit = 224, ENOMEM;
 
     // 3xx: mapping.
 
@@ -169,7 +173,7 @@ reasons! {
     BeyondEnd = 303, EINVAL;
     /// (): buffers are never executable.
     Executable = 304, EACCES;
-    /// (offset, length, runs): private and writable over memory without pages that is not one run.
+    /// (offset, length, calls): private and writable, by more than one call of `remap_pfn_range`.
     CowNeedsContiguous = 305, EINVAL;
     /// (): a private writable mapping of memory without pages would show its physical address.
     CowShowsAddress = 306, EPERM;

@@ -539,7 +539,7 @@ pub struct Region {
     pub name: [u8; NAME_LEN],
 }
 
-/// `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for this thread on this open file.
+/// `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for a thread on this open file.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LastError {
@@ -547,7 +547,7 @@ pub struct LastError {
     pub size: u32,
     /// In: 0.
     pub flags: u32,
-    /// Out: number of this refusal; grows with each one on this open file. 0: none yet for this thread.
+    /// Out: number of this refusal; grows with each one on this open file. 0: none yet for the thread.
     ///
     /// A caller that has seen this number before knows that the error it has in hand came from
     /// somewhere else.
@@ -558,8 +558,9 @@ pub struct LastError {
     pub errno: i32,
     /// Out: an [`Operation`] by number.
     pub operation: u32,
-    /// In: 0.
-    pub reserved: u32,
+    /// In: 0 for the caller's own, or another thread that uses this open file, by the number that `gettid` gave to it:
+    /// one in a process that was killed cannot ask by itself any more.
+    pub thread: u32,
     /// Out: the values that the reason speaks of, in its order.
     pub operands: [u64; OPERANDS],
 }

@@ -215,7 +215,7 @@ fn refused_at_once(
             runs: 0,
             part,
             request,
-            table: Answer::Refused(refused.expected()),
+            table: Answer::Refused(refused.expected),
             driver,
         });
     }

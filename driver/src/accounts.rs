@@ -4,11 +4,9 @@
 //! last user is gone, whatever became of its id.
 
 use crate::{
-    abi::reason::{
-        Reason,
-        Refusal, //
-    },
+    abi::reason::Refusal,
     policy::limit::Limits,
+    refusals,
     seam::{
         pause,
         Seam, //
@@ -20,6 +18,7 @@ use crate::{
     Driver,
 };
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
     rbtree::{
         RBTree,
@@ -90,7 +89,7 @@ impl Charge {
             drop(accounts);
             let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
             let node = RBTreeNodeReservation::new(flags);
-            reserved = Some(node.map_err(|_| Reason::OutOfMemory.with(&[bytes]))?);
+            reserved = Some(node.map_err(|_| refusals::no_memory(bytes, PAGE_SIZE as u64))?);
             accounts = driver.accounts.lock();
         }
         let (all, user) = limits.charge(bytes, accounts.used, accounts.used_by(uid), uid)?;
@@ -100,7 +99,7 @@ impl Charge {
                 accounts.users.insert(node.into_node(uid, user));
             }
             // Not to be had: who was there under the first lock is there still, since it was not let go.
-            (None, None) => return Err(Reason::OutOfMemory.with(&[bytes])),
+            (None, None) => return Err(refusals::no_memory(bytes, PAGE_SIZE as u64)),
         }
         accounts.used = all;
         accounts.buffers += 1;

@@ -140,7 +140,7 @@ impl Buffer {
 
     fn new(session: &Arc<Freed>, memory: Memory, charge: Charge) -> Result<BufferRef, Refusal> {
         let pages = memory.backing().len();
-        let no_memory = |_| Reason::OutOfMemory.with(&[(pages * PAGE_SIZE) as u64]);
+        let no_memory = |_| refusals::no_memory((pages * PAGE_SIZE) as u64, PAGE_SIZE as u64);
         let name =
             KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         let kernel_map =

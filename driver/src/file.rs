@@ -15,7 +15,6 @@ use crate::{
             Kind,
             Method,
             Operation,
-            RegionType,
             Segment, //
         },
     },
@@ -29,9 +28,14 @@ use crate::{
     named,
     policy::{
         place,
-        request, //
+        region::Asked,
+        request,
+        right, //
     },
-    refusals::Refusals,
+    refusals::{
+        self,
+        Refusals, //
+    },
     seam::{
         pause,
         Seam, //
@@ -158,19 +162,8 @@ impl OpenFile for MapbufFile {
 
     fn write(&self, from: usize, length: usize, position: u64) -> Result<usize> {
         let result = self.bytes_at(position).and_then(|(buffer, offset)| {
-            if let Some(width) = buffer.memory().backing().word() {
-                let size = u64::from(width / 8);
-                if [offset, length as u64]
-                    .iter()
-                    .any(|at| at.checked_rem(size) != Some(0))
-                {
-                    let operands = [offset, length as u64, u64::from(width)];
-                    return Err(Reason::UnalignedWrite.with(&operands));
-                }
-            }
-            if offset >= buffer.bytes() && length > 0 {
-                return Err(Reason::WriteBeyondEnd.with(&[offset, buffer.bytes()]));
-            }
+            let word = buffer.memory().backing().word();
+            place::write(offset, length as u64, buffer.bytes(), word)?;
             buffer.transfer(offset, length, from, |bytes, from| bytes.copy_in(from))
         });
         self.refusals.note(Operation::Write, result)
@@ -202,7 +195,7 @@ impl MapbufFile {
     fn session(&self, operation: Operation) -> Result<&Session, Refusal> {
         match &self.opened {
             Opened::Session(session) => Ok(session),
-            Opened::Named(_) => Err(Reason::NeedsSession.with(&[u64::from(operation.number())])),
+            Opened::Named(_) => Err(right::needs_session(operation)),
         }
     }
 
@@ -210,8 +203,7 @@ impl MapbufFile {
     fn buffer(&self, id: u32) -> Result<BufferRef, Refusal> {
         match &self.opened {
             Opened::Session(session) => session.buffer(id),
-            Opened::Named(buffer) if id == 0 => Ok(buffer.clone()),
-            Opened::Named(_) => Err(Reason::IdOnNamedNode.with(&[u64::from(id)])),
+            Opened::Named(buffer) => right::id_on_named_node(id).map(|()| buffer.clone()),
         }
     }
 
@@ -228,11 +220,10 @@ impl MapbufFile {
 
     /// The buffer at a position in the file, and the byte in it.
     fn bytes_at(&self, position: u64) -> Result<(BufferRef, u64), Refusal> {
-        let page = position / PAGE_SIZE as u64;
-        if matches!(self.opened, Opened::Session(_)) && place::id_at(page).is_some() {
-            return Err(Reason::OffsetIsId.with(&[position]));
+        if matches!(self.opened, Opened::Session(_)) {
+            place::has_bytes(position, PAGE_SIZE as u64)?;
         }
-        let target = self.target(page)?;
+        let target = self.target(position / PAGE_SIZE as u64)?;
         let offset = target.page * PAGE_SIZE as u64 + position % PAGE_SIZE as u64;
         Ok((target.buffer, offset))
     }
@@ -253,7 +244,8 @@ impl MapbufFile {
             }
             // `vm_insert_pages` says EFAULT where it has no memory for a page table (`insert_pages`).
             if error == ENOMEM || error == EFAULT {
-                Reason::OutOfMemory.with(&[(vma.pages() * PAGE_SIZE) as u64])
+                // Page tables are charged too.
+                refusals::no_memory((vma.pages() * PAGE_SIZE) as u64, PAGE_SIZE as u64)
             } else {
                 let errno = error.to_errno().unsigned_abs();
                 Reason::KernelRefused.with(&[u64::from(plan.method().number()), u64::from(errno)])
@@ -379,8 +371,7 @@ impl MapbufFile {
             &[offset.reserved],
             core::mem::offset_of!(wire::Offset, reserved),
         )?;
-        let method = Method::from_number(offset.method)
-            .ok_or(Reason::UnknownMethod.with(&[u64::from(offset.method)]))?;
+        let method = request::method(offset.method)?;
         offset.mmap_offset = session.offset(offset.id, method)?;
         place.write(&offset)
     }
@@ -428,19 +419,12 @@ impl MapbufFile {
             return Err(Reason::NotARegion.with(&[u64::from(kind)]));
         };
         let has = |flag| probe.flags & flag != 0;
-        if region.class() == RegionType::Mmio {
-            if has(wire::probe::WRITE) {
-                return Err(Reason::ProbeWritesDevice.into());
-            }
-            if !has(wire::probe::RISK) {
-                return Err(Reason::ProbeIsRisky.into());
-            }
-        }
-        let mappings = buffer.mappings();
-        if has(wire::probe::WRITE) && mappings > 0 {
-            return Err(Reason::ProbeWhileMapped.with(&[u64::from(mappings)]));
-        }
-        let (state, sample) = region.probe(has(wire::probe::WRITE));
+        let asked = Asked {
+            write: has(wire::probe::WRITE),
+            risk: has(wire::probe::RISK),
+        };
+        asked.allowed(region.class(), buffer.mappings())?;
+        let (state, sample) = region.probe(asked.write);
         probe.state = state.number();
         probe.ones = sample.ones;
         probe.zeros = sample.zeros;
@@ -456,10 +440,6 @@ impl MapbufFile {
 
     fn last_error(&self, argument: usize) -> Result<(), Refusal> {
         let (place, mut error) = read::<wire::LastError>(argument)?;
-        request::reserved(
-            &[u64::from(error.reserved)],
-            core::mem::offset_of!(wire::LastError, reserved),
-        )?;
         self.refusals.tell(&mut error);
         place.write(&error)
     }
@@ -481,9 +461,5 @@ impl MapbufFile {
 
 /// That the file was opened for writing.
 fn writable(access: Access, operation: Operation) -> Result<(), Refusal> {
-    if access.write {
-        Ok(())
-    } else {
-        Err(Reason::ReadOnlyOpen.with(&[u64::from(operation.number())]))
-    }
+    right::writable(access.write, operation)
 }

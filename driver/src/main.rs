@@ -55,6 +55,7 @@ mod policy {
     pub(crate) mod plan;
     pub(crate) mod region;
     pub(crate) mod request;
+    pub(crate) mod right;
 }
 
 use kernel::{

@@ -33,6 +33,7 @@ use crate::{
         Huge,
         Layout, //
     },
+    refusals,
     sys::{
         caller,
         dma::SystemDevice,
@@ -74,12 +75,24 @@ impl Spec {
         Reason::CacheRefused.with(&[u64::from(self.cache.number()), u64::from(errno)])
     }
 
-    /// The refusal when memory ran out after `done` pages: the caller may have been killed.
-    fn out_of_memory(&self, reason: Reason, done: usize, most: u64) -> Refusal {
+    /// The refusal when memory ran out after `done` pages: the caller may have been killed, or its memory cgroup
+    /// may be full. Memory that is charged to none has a `reason` of its own.
+    fn out_of_memory(&self, reason: Option<Reason>, done: usize, most: u64) -> Refusal {
+        let done = (done * PAGE_SIZE) as u64;
         if caller::dying() {
-            Reason::Interrupted.with(&[self.bytes(), (done * PAGE_SIZE) as u64])
-        } else {
-            reason.with(&[self.bytes(), most])
+            return Reason::Interrupted.with(&[self.bytes(), done]);
+        }
+        let charged = match self.kind {
+            Kind::Vmalloc | Kind::Pages => self.bytes().saturating_sub(done),
+            Kind::Contiguous if self.pages <= 1 << phys::MAX_ORDER => self.bytes(),
+            _ => 0,
+        };
+        let refusal = refusals::no_memory(self.bytes(), charged);
+        match reason {
+            Some(reason) if refusal.reason == Reason::OutOfMemory => {
+                reason.with(&[self.bytes(), most])
+            }
+            _ => refusal,
         }
     }
 }

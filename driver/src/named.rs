@@ -15,7 +15,12 @@ use crate::{
         Name,
         Visible, //
     },
-    policy::request,
+    policy::{
+        limit,
+        request,
+        right, //
+    },
+    refusals,
     seam::{
         pause,
         Seam, //
@@ -37,6 +42,7 @@ use crate::{
     Driver,
 };
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
     rbtree::{
         RBTree,
@@ -99,7 +105,7 @@ const MOST_NAMES: u32 = MINORS / 2;
 /// The owner of a new node, of those that the caller asks for.
 fn ownership(uid: u32, gid: u32, mode: u32) -> Result<Ownership, Refusal> {
     let mode = request::mode(mode)?;
-    let refused = Reason::OwnerNotPermitted.with(&[u64::from(uid), u64::from(gid)]);
+    let refused = right::not_to_be_given((uid, gid));
     let owner = match uid {
         CALLER => caller::uid(),
         uid => caller::map_uid(uid).ok_or(refused)?,
@@ -109,9 +115,7 @@ fn ownership(uid: u32, gid: u32, mode: u32) -> Result<Ownership, Refusal> {
         gid => caller::map_gid(gid).ok_or(refused)?,
     };
     let own = owner == caller::uid() && (group == caller::gid() || caller::in_group(group));
-    if !own && !caller::capable(Capability::Chown) {
-        return Err(refused);
-    }
+    right::give_to((uid, gid), own, || caller::capable(Capability::Chown))?;
     Ok(Ownership {
         uid: owner,
         gid: group,
@@ -155,7 +159,7 @@ fn add(
 ) -> Result<(), Refusal> {
     let text = request::name(field)?;
     let text = core::str::from_utf8(text).map_err(|_| Reason::NameInvalid)?;
-    let no_memory = |_: Error| Reason::OutOfMemory.with(&[buffer.bytes()]);
+    let no_memory = |_: Error| refusals::no_memory(buffer.bytes(), PAGE_SIZE as u64);
 
     // Not under the lock, which all users share: the caller's memory cgroup may be full.
     let reserved = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
@@ -166,9 +170,7 @@ fn add(
     if buffer.name() != [0; _] {
         return Err(Reason::AlreadyNamed.with(&[u64::from(id)]));
     }
-    if names.count >= most.min(MOST_NAMES) {
-        return Err(Reason::TooManyNames.with(&[u64::from(names.count)]));
-    }
+    limit::name(names.count, most, MOST_NAMES)?;
     pause(Seam::NameFree);
     let minor = names.free_minor();
     let node = Node::new(
@@ -203,9 +205,9 @@ pub(crate) fn unname(driver: &Driver, field: &Name) -> Result<(), Refusal> {
     request::name(field)?;
     let mut names = driver.names.lock();
     let (minor, named) = names.find(field).ok_or(Reason::NameUnknown)?;
-    if named.owner != caller::uid() && !caller::capable(Capability::SysAdmin) {
-        return Err(Reason::NotOwner.with(&[u64::from(named.owner)]));
-    }
+    right::unname(named.owner, caller::uid(), || {
+        caller::capable(Capability::SysAdmin)
+    })?;
     named.buffer.set_name(None);
     pause(Seam::HalfUnnamed);
     let named = names.by_minor.remove(&minor);

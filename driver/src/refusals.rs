@@ -13,7 +13,10 @@ use crate::{
             Operation, //
         },
     },
-    sys::caller::Thread,
+    sys::caller::{
+        self,
+        Thread, //
+    },
 };
 use kernel::{
     prelude::*,
@@ -83,15 +86,18 @@ impl Refusals {
         }
     }
 
-    /// Fills in what is remembered for the calling thread; all zeros when nothing is.
+    /// Fills in what is remembered for the thread that is named, or the calling one; all zeros when nothing is.
     pub(crate) fn tell(&self, to: &mut LastError) {
         let thread = Thread::current();
         let records = self.records.lock();
-        let record = records
-            .last
-            .iter()
-            .flatten()
-            .find(|record| record.thread == thread);
+        let all = records.last.iter().flatten();
+        let record = match to.thread {
+            0 => all.into_iter().find(|record| record.thread == thread),
+            // Of two that had this number one after the other, the later one is meant.
+            number => all
+                .filter(|record| record.thread.number() == number)
+                .max_by_key(|record| record.sequence),
+        };
         if let Some(record) = record {
             to.sequence = record.sequence;
             to.reason = record.refusal.reason.number();
@@ -99,6 +105,17 @@ impl Refusals {
             to.operation = record.operation.number();
             to.operands = record.refusal.operands;
         }
+    }
+}
+
+/// The refusal of `bytes` bytes for which there was no memory; `charged` of them were still to be charged to the
+/// caller's memory cgroup, if any. A cgroup that is full is mended otherwise than a machine that is.
+pub(crate) fn no_memory(bytes: u64, charged: u64) -> Refusal {
+    match caller::cgroup_room() {
+        Some((room, limit)) if room < charged => {
+            Reason::OverCgroupLimit.with(&[bytes, limit, room])
+        }
+        _ => Reason::OutOfMemory.with(&[bytes]),
     }
 }
 

@@ -13,10 +13,7 @@ use crate::{
             Refusal, //
         },
         wire::{
-            Cache,
-            Kind,
             Method,
-            ANY_NODE,
             MAX_IDS, //
         },
     },
@@ -27,9 +24,11 @@ use crate::{
     },
     memory::Spec,
     policy::{
+        limit,
         place,
         request, //
     },
+    refusals,
     seam::{
         pause,
         Seam, //
@@ -109,25 +108,9 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     fn check(&self) -> Result<Spec, Refusal> {
-        let number = |number: u32| u64::from(number);
-        let kind =
-            Kind::from_number(self.kind).ok_or(Reason::UnknownKind.with(&[number(self.kind)]))?;
-        let cache = Cache::from_number(self.cache)
-            .ok_or(Reason::UnknownCache.with(&[number(self.cache)]))?;
-        if kind == Kind::Region {
-            return Err(Reason::KindNotHere.with(&[number(self.kind)]));
-        }
-        if kind == Kind::Coherent && cache != Cache::Cached {
-            return Err(Reason::CoherentIsCached.with(&[number(self.kind), number(self.cache)]));
-        }
-        let no_node = || Reason::NoSuchNode.with(&[self.numa_node as u64]);
-        let node = match self.numa_node {
-            ANY_NODE => NumaNode::ANY,
-            node => NumaNode::new(node).ok_or_else(no_node)?,
-        };
-        if kind == Kind::Coherent && !node.is_any() {
-            return Err(Reason::NodeOfDevice.with(&[self.numa_node as u64]));
-        }
+        let node = NumaNode::new(self.numa_node);
+        let (kind, cache) = request::memory(self.kind, self.cache, self.numa_node, node.is_some())?;
+        let node = node.unwrap_or(NumaNode::ANY);
         place::wanted_id(self.id)?;
         let pages = request::buffer_pages(self.bytes, PAGE_SIZE as u64)?;
         let pages = usize::try_from(pages)
@@ -180,7 +163,7 @@ impl Session {
 
     fn insert(&self, buffer: BufferRef, wanted: u32, imported: bool) -> Result<Allocated, Refusal> {
         let bytes = buffer.bytes();
-        let entry = |_| Reason::OutOfMemory.with(&[bytes]);
+        let entry = |_| refusals::no_memory(bytes, PAGE_SIZE as u64);
         let reserve = (
             kernel::rbtree::RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
             kernel::rbtree::RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
@@ -243,7 +226,7 @@ impl Session {
     pub(crate) fn offset(&self, id: u32, method: Method) -> Result<u64, Refusal> {
         let index = method.number() as usize;
         let reserved = kernel::rbtree::RBTreeNodeReservation::new(FLAGS)
-            .map_err(|_| Reason::OutOfMemory.with(&[PAGE_SIZE as u64]))?;
+            .map_err(|_| refusals::no_memory(PAGE_SIZE as u64, PAGE_SIZE as u64))?;
         let mut table = self.table.lock();
         let entry = table.ids.get(&id).ok_or(no_such_id(id))?;
         let known = entry.places.get(index).copied().flatten();
@@ -300,10 +283,7 @@ impl Session {
 impl Table {
     /// The id that a new buffer gets.
     fn room_for(&self, wanted: u32) -> Result<u32, Refusal> {
-        let most = param::max_buffers().min(MAX_IDS - 1);
-        if self.buffers >= most {
-            return Err(Reason::TooManyBuffers.with(&[u64::from(self.buffers)]));
-        }
+        limit::buffer(self.buffers, param::max_buffers(), MAX_IDS - 1)?;
         if wanted == 0 {
             // There are fewer buffers than ids, so this ends.
             let mut id = place::id_after(self.last_id);
@@ -326,7 +306,7 @@ impl Table {
                 let taken = taken.map(|(last, place)| (place.first, last - place.first + 1));
                 place::first_fit(place::FIRST_PACKED, pages, taken)
             })
-            .ok_or(Reason::TooManyBuffers.with(&[u64::from(self.buffers)]))
+            .ok_or(Reason::OffsetsFull.with(&[pages.saturating_mul(PAGE_SIZE as u64)]))
     }
 
     fn add_place(

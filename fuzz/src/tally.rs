@@ -23,6 +23,10 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
         "is for a thread that dies, which cannot tell of it",
     ),
     (
+        &[Reason::OverCgroupLimit],
+        "takes a memory cgroup with a limit",
+    ),
+    (
         &[
             Reason::UnalignedWrite,
             Reason::RegionIsRam,
@@ -33,6 +37,7 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
             Reason::ProbeWritesDevice,
             Reason::RegionNameTaken,
             Reason::ProbeWhileMapped,
+            Reason::OffsetsFull,
         ],
         "takes a machine with regions",
     ),

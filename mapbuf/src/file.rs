@@ -190,7 +190,7 @@ mod tests {
         reason: 303,
         errno: 22,
         operation: 0x101,
-        reserved: 0,
+        thread: 0,
         operands: [0, 8192, 4096, 0],
     };
 

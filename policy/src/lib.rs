@@ -9,7 +9,8 @@
 //! * [`plan`]: the one table that decides which kernel function serves which request;
 //! * [`place`]: the two encodings of `mmap` offsets, ranges, seeking;
 //! * [`region`]: declarations of reserved physical ranges, and what a probe of one tells;
-//! * [`request`]: sizes and headers of structs, sizes of buffers, names, modes;
+//! * [`request`]: sizes and headers of structs, which memory there is, sizes of buffers, names, modes;
+//! * [`right`]: who may do what;
 //! * [`limit`]: what may be charged.
 
 #![no_std]
@@ -23,3 +24,4 @@ pub mod place;
 pub mod plan;
 pub mod region;
 pub mod request;
+pub mod right;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What may be charged: the limit for all users together, and the one for each user.
+//! What may be charged: the limit for all users together, and the one for each user. And how many buffers and names
+//! there may be.
 
 use super::abi::reason::{
     Reason,
@@ -55,6 +56,32 @@ impl Limits {
     }
 }
 
+/// That a session with `buffers` buffers may have one more, where the parameter allows `most` and ids allow `ids`.
+///
+/// # Errors
+///
+/// [`Reason::TooManyBuffers`].
+pub fn buffer(buffers: u32, most: u32, ids: u32) -> Result<(), Refusal> {
+    one_more(buffers, most.min(ids), Reason::TooManyBuffers)
+}
+
+/// That there may be one more name than `names`, where the parameter allows `most` and minor numbers allow `minors`.
+///
+/// # Errors
+///
+/// [`Reason::TooManyNames`].
+pub fn name(names: u32, most: u32, minors: u32) -> Result<(), Refusal> {
+    one_more(names, most.min(minors), Reason::TooManyNames)
+}
+
+fn one_more(there: u32, most: u32, reason: Reason) -> Result<(), Refusal> {
+    if there < most {
+        Ok(())
+    } else {
+        Err(reason.with(&[u64::from(there)]))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -68,6 +95,16 @@ mod tests {
         assert_eq!((limits.all, limits.user), (4 << 30, 4 << 30));
         let limits = Limits::new(1 << 20, 4096, 8 << 30);
         assert_eq!((limits.all, limits.user), (1 << 20, 4096));
+    }
+
+    #[test]
+    fn the_smaller_number_counts() {
+        assert_eq!(buffer(2, 3, 9), Ok(()));
+        assert_eq!(buffer(3, 3, 9), Err(Reason::TooManyBuffers.with(&[3])));
+        assert_eq!(buffer(9, 99, 9), Err(Reason::TooManyBuffers.with(&[9])));
+        assert_eq!(name(0, 1, 9), Ok(()));
+        assert_eq!(name(0, 0, 9), Err(Reason::TooManyNames.with(&[0])));
+        assert_eq!(name(9, 99, 9), Err(Reason::TooManyNames.with(&[9])));
     }
 
     proptest! {

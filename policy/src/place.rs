@@ -79,6 +79,39 @@ pub fn within(page: u64, pages: u64, size: u64, page_size: u64) -> Result<u64, R
         ]))
 }
 
+/// That the byte at `position` of an allocator node's file can be read or written: below the packed ranges a page
+/// offset is a buffer's id, which has no room for bytes.
+///
+/// # Errors
+///
+/// [`Reason::OffsetIsId`].
+pub fn has_bytes(position: u64, page_size: u64) -> Result<(), Refusal> {
+    match position.checked_div(page_size).and_then(id_at) {
+        None => Ok(()),
+        Some(_) => Err(Reason::OffsetIsId.with(&[position])),
+    }
+}
+
+/// That `length` bytes may be written from byte `offset` of a buffer of `size` bytes on; `word` is the width in bits of
+/// an access to memory that is not cached. What goes beyond the end is left out later.
+///
+/// # Errors
+///
+/// [`Reason::UnalignedWrite`], [`Reason::WriteBeyondEnd`].
+pub fn write(offset: u64, length: u64, size: u64, word: Option<u32>) -> Result<(), Refusal> {
+    if let Some(width) = word {
+        let bytes = u64::from(width / 8);
+        let whole = |at: u64| at.checked_rem(bytes) == Some(0);
+        if !whole(offset) || !whole(length) {
+            return Err(Reason::UnalignedWrite.with(&[offset, length, u64::from(width)]));
+        }
+    }
+    if offset >= size && length > 0 {
+        return Err(Reason::WriteBeyondEnd.with(&[offset, size]));
+    }
+    Ok(())
+}
+
 /// `lseek` whence values.
 pub mod whence {
     /// From the start.
@@ -126,6 +159,31 @@ mod tests {
         assert_eq!(id_after(u32::MAX), 1);
         assert_eq!(wanted_id(MAX_IDS - 1), Ok(MAX_IDS - 1));
         assert_eq!(wanted_id(MAX_IDS).unwrap_err().reason, Reason::IdTooLarge);
+    }
+
+    #[test]
+    fn ids_have_no_bytes() {
+        let first = FIRST_PACKED * 4096;
+        assert_eq!(has_bytes(first, 4096), Ok(()));
+        for position in [0, 4096, first - 1] {
+            let expected = Reason::OffsetIsId.with(&[position]);
+            assert_eq!(has_bytes(position, 4096), Err(expected));
+        }
+    }
+
+    #[test]
+    fn writes_are_whole_words_within_the_buffer() {
+        assert_eq!(write(5, 3, 4096, None), Ok(()));
+        assert_eq!(write(4095, 99, 4096, None), Ok(()));
+        assert_eq!(write(4096, 0, 4096, None), Ok(()));
+        let beyond = Reason::WriteBeyondEnd.with(&[4096, 4096]);
+        assert_eq!(write(4096, 1, 4096, None), Err(beyond));
+        assert_eq!(write(8, 8, 4096, Some(64)), Ok(()));
+        for (offset, length) in [(4, 8), (8, 4)] {
+            let expected = Reason::UnalignedWrite.with(&[offset, length, 64]);
+            assert_eq!(write(offset, length, 4096, Some(64)), Err(expected));
+        }
+        assert_eq!(write(3, 1, 4096, Some(8)), Ok(()));
     }
 
     proptest! {

@@ -11,11 +11,17 @@
 //! with `K`, `M`, `G` or `T` behind them.
 
 use super::{
-    abi::wire::{
-        Cache,
-        RegionState,
-        RegionType,
-        NAME_LEN, //
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::{
+            Cache,
+            RegionState,
+            RegionType,
+            NAME_LEN, //
+        },
     },
     request,
 };
@@ -39,6 +45,61 @@ pub struct Declared {
     pub write_probe: bool,
     /// Do not probe, and map it whatever it is.
     pub trust: bool,
+}
+
+impl Declared {
+    /// Whether it is looked at when it is registered, and then whether by writing too. A device is never touched
+    /// unasked: a read can hang a bus, or take data out of a queue.
+    pub const fn probed_at_once(&self) -> Option<bool> {
+        match self.class {
+            RegionType::Ram if !self.trust => Some(self.write_probe),
+            _ => None,
+        }
+    }
+
+    /// Whether mappings are refused, when this is known of it.
+    pub const fn refuses(&self, state: RegionState) -> bool {
+        !self.trust && matches!(state, RegionState::Unbacked)
+    }
+}
+
+/// A probe that somebody asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Asked {
+    /// By writing too.
+    pub write: bool,
+    /// The caller knows the risk.
+    pub risk: bool,
+}
+
+impl Asked {
+    /// That a region of this type that is mapped so many times may be probed so.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ProbeWritesDevice`], [`Reason::ProbeIsRisky`], [`Reason::ProbeWhileMapped`].
+    pub fn allowed(self, class: RegionType, mappings: u32) -> Result<(), Refusal> {
+        match class {
+            RegionType::Mmio if self.write => Err(Reason::ProbeWritesDevice.into()),
+            RegionType::Mmio if !self.risk => Err(Reason::ProbeIsRisky.into()),
+            _ if self.write && mappings > 0 => {
+                Err(Reason::ProbeWhileMapped.with(&[u64::from(mappings)]))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is known after a probe: `kept` says whether what was written stayed, if it wrote; `known` is what was known
+/// before.
+pub fn settled(kept: Option<bool>, sample: &Sample, known: RegionState) -> RegionState {
+    match (kept, known) {
+        (Some(true), _) => RegionState::Backed,
+        (Some(false), _) => RegionState::Unbacked,
+        // What writing has settled, reading does not unsettle.
+        (None, RegionState::Backed | RegionState::Unbacked) => known,
+        (None, _) => sample.state(),
+    }
 }
 
 /// Why a declaration cannot be read.
@@ -267,6 +328,57 @@ mod tests {
         assert_eq!(at("ring:0:4K:ram:12"), 14);
         let second = all("a:0:4K:ram,b:0:4K:x");
         assert_eq!(second[1].unwrap_err().at, 18);
+    }
+
+    #[test]
+    fn devices_are_left_alone() {
+        let (device, memory) = (RegionType::Mmio, RegionType::Ram);
+        let asked = |write, risk| Asked { write, risk };
+        assert_eq!(asked(false, true).allowed(device, 3), Ok(()));
+        for risk in [false, true] {
+            let expected = Err(Reason::ProbeWritesDevice.into());
+            assert_eq!(asked(true, risk).allowed(device, 0), expected);
+            assert_eq!(asked(true, risk).allowed(memory, 0), Ok(()));
+            assert_eq!(asked(false, risk).allowed(memory, 3), Ok(()));
+            let expected = Err(Reason::ProbeWhileMapped.with(&[3]));
+            assert_eq!(asked(true, risk).allowed(memory, 3), expected);
+        }
+        let expected = Err(Reason::ProbeIsRisky.into());
+        assert_eq!(asked(false, false).allowed(device, 0), expected);
+        assert_eq!(one("x:0:4K:mmio").unwrap().probed_at_once(), None);
+        assert_eq!(one("x:0:4K:ram").unwrap().probed_at_once(), Some(false));
+        assert_eq!(
+            one("x:0:4K:ram:probe").unwrap().probed_at_once(),
+            Some(true)
+        );
+        assert_eq!(one("x:0:4K:ram:trust").unwrap().probed_at_once(), None);
+    }
+
+    #[test]
+    fn writing_settles() {
+        let zeros = Sample {
+            zeros: 9,
+            ..Sample::default()
+        };
+        let after = |kept, known| settled(kept, &zeros, known);
+        for known in [
+            RegionState::Unprobed,
+            RegionState::Backed,
+            RegionState::Unbacked,
+        ] {
+            assert_eq!(after(Some(true), known), RegionState::Backed);
+            assert_eq!(after(Some(false), known), RegionState::Unbacked);
+        }
+        assert_eq!(after(None, RegionState::Backed), RegionState::Backed);
+        assert_eq!(after(None, RegionState::Unbacked), RegionState::Unbacked);
+        assert_eq!(after(None, RegionState::Answers), RegionState::ReadsZeros);
+        let declared = one("x:0:4K:ram").unwrap();
+        assert!(declared.refuses(RegionState::Unbacked));
+        // Suspect is not settled.
+        assert!(!declared.refuses(RegionState::ReadsZeros));
+        assert!(!one("x:0:4K:ram:trust")
+            .unwrap()
+            .refuses(RegionState::Unbacked));
     }
 
     #[test]

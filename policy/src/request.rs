@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What a caller may write into a struct: its size, a buffer's size, a name, a mode.
+//! What a caller may write into a struct: its size, the memory wanted, a buffer's size, a name, a mode.
 
 use super::{
     abi::{
@@ -9,6 +9,10 @@ use super::{
             Refusal, //
         },
         wire::{
+            Cache,
+            Kind,
+            Method,
+            ANY_NODE,
             MAX_STRUCT_SIZE,
             NAME_LEN, //
         },
@@ -55,6 +59,63 @@ pub fn reserved(words: &[u64], offset: usize) -> Result<(), Refusal> {
         None => Ok(()),
         Some(index) => Err(Reason::ReservedNotZero.with(&[(offset + 8 * index) as u64])),
     }
+}
+
+/// The memory that is wanted, by the numbers of its kind, its cache mode and its NUMA node; `has_memory` says whether
+/// there is such a node.
+///
+/// # Errors
+///
+/// [`Reason::UnknownKind`], [`Reason::UnknownCache`], [`Reason::KindNotHere`], [`Reason::CoherentIsCached`],
+/// [`Reason::NoSuchNode`], [`Reason::NodeOfDevice`].
+pub fn memory(
+    kind: u32,
+    cache: u32,
+    node: i32,
+    has_memory: bool,
+) -> Result<(Kind, Cache), Refusal> {
+    let no_kind = Reason::UnknownKind.with(&[u64::from(kind)]);
+    let no_cache = Reason::UnknownCache.with(&[u64::from(cache)]);
+    let kind = Kind::from_number(kind).ok_or(no_kind)?;
+    let cache = Cache::from_number(cache).ok_or(no_cache)?;
+    available(kind, cache)?;
+    if node != ANY_NODE {
+        // As the caller wrote it, negative numbers too.
+        let operands = [i64::from(node) as u64];
+        if !has_memory {
+            return Err(Reason::NoSuchNode.with(&operands));
+        }
+        if matches!(kind, Kind::Coherent) {
+            return Err(Reason::NodeOfDevice.with(&operands));
+        }
+    }
+    Ok((kind, cache))
+}
+
+/// That a caller can have memory of this kind with this cache mode.
+///
+/// # Errors
+///
+/// [`Reason::KindNotHere`] for a region: it is named when the module is loaded. [`Reason::CoherentIsCached`]: the only
+/// machines that the driver is built for are cache-coherent (`dma_pgprot` of `kernel/dma/mapping.c`).
+pub fn available(kind: Kind, cache: Cache) -> Result<(), Refusal> {
+    let number = u64::from(kind.number());
+    match (kind, cache) {
+        (Kind::Region, _) => Err(Reason::KindNotHere.with(&[number])),
+        (Kind::Coherent, Cache::WriteCombined | Cache::Uncached) => {
+            Err(Reason::CoherentIsCached.with(&[number, u64::from(cache.number())]))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The method with this number.
+///
+/// # Errors
+///
+/// [`Reason::UnknownMethod`].
+pub fn method(number: u32) -> Result<Method, Refusal> {
+    Method::from_number(number).ok_or(Reason::UnknownMethod.with(&[u64::from(number)]))
 }
 
 /// The pages of a buffer of `bytes` bytes.
@@ -156,6 +217,37 @@ mod tests {
         assert_eq!(reserved(&[0, 0, 1], 40).unwrap_err().operands[0], 56);
         assert_eq!(flags(3, 3), Ok(()));
         assert_eq!(flags(4, 3).unwrap_err().reason, Reason::UnknownFlags);
+    }
+
+    #[test]
+    fn memory_is_what_there_is() {
+        let asked = |kind, cache, node| memory(kind, cache, node, node == 0);
+        assert_eq!(
+            asked(2, 1, ANY_NODE),
+            Ok((Kind::Pages, Cache::WriteCombined))
+        );
+        assert_eq!(asked(4, 0, ANY_NODE), Ok((Kind::Coherent, Cache::Cached)));
+        assert_eq!(asked(3, 2, 0), Ok((Kind::Contiguous, Cache::Uncached)));
+        let refused = |kind, cache, node| asked(kind, cache, node).unwrap_err();
+        assert_eq!(refused(0, 0, ANY_NODE), Reason::UnknownKind.with(&[0]));
+        assert_eq!(refused(1, 3, ANY_NODE), Reason::UnknownCache.with(&[3]));
+        assert_eq!(refused(5, 0, ANY_NODE), Reason::KindNotHere.with(&[5]));
+        for cache in [1, 2] {
+            let expected = Reason::CoherentIsCached.with(&[4, u64::from(cache)]);
+            assert_eq!(refused(4, cache, ANY_NODE), expected);
+        }
+        assert_eq!(refused(1, 0, 7), Reason::NoSuchNode.with(&[7]));
+        assert_eq!(refused(1, 0, -7), Reason::NoSuchNode.with(&[-7_i64 as u64]));
+        assert_eq!(refused(4, 0, 7), Reason::NoSuchNode.with(&[7]));
+        assert_eq!(refused(4, 0, 0), Reason::NodeOfDevice.with(&[0]));
+    }
+
+    #[test]
+    fn methods() {
+        for &known in Method::ALL {
+            assert_eq!(method(known.number()), Ok(known));
+        }
+        assert_eq!(method(99), Err(Reason::UnknownMethod.with(&[99])));
     }
 
     #[test]

@@ -5,9 +5,7 @@ use super::{
     report::Answer,
 };
 use crate::{failure::Failure, module};
-use mapbuf::{
-    AllocOptions, Buffer, Cache, Device, Kind, Named, Reason, Refusal, RegionState, RegionType,
-};
+use mapbuf::{AllocOptions, Buffer, Cache, Device, Kind, Named, Refusal, RegionState, RegionType};
 use mapbuf_policy::region::declarations;
 
 /// A part of a buffer, in pages.
@@ -112,19 +110,13 @@ pub struct Refused {
     pub kind: Kind,
     pub cache: Cache,
     pub bytes: u64,
+    /// The refusal that there must be.
+    pub expected: Refusal,
 }
 
 impl Refused {
     pub fn pages(&self) -> u64 {
         self.bytes / rustix::param::page_size() as u64
-    }
-
-    /// The reason that there must be.
-    pub fn expected(&self) -> Refusal {
-        Reason::CoherentIsCached.with(&[
-            u64::from(self.kind.number()),
-            u64::from(self.cache.number()),
-        ])
     }
 
     /// Asks for it.
@@ -148,9 +140,13 @@ pub fn allocate(
 ) -> Result<Result<Subject, Refused>, Failure> {
     let page = rustix::param::page_size() as u64;
     let bytes = shape.bytes(page);
-    // On a machine whose DMA is cache-coherent, and x86 is one (`dma_pgprot` of `kernel/dma/mapping.c`).
-    if kind == Kind::Coherent && cache != Cache::Cached {
-        return Ok(Err(Refused { kind, cache, bytes }));
+    if let Err(expected) = mapbuf_policy::request::available(kind, cache) {
+        return Ok(Err(Refused {
+            kind,
+            cache,
+            bytes,
+            expected,
+        }));
     }
     let options = AllocOptions::new(kind, bytes).cache(cache);
     let buffer = match kind {

@@ -49,7 +49,7 @@ impl Coherent {
     pub(super) fn new(spec: &Spec, device: Arc<SystemDevice>) -> Result<Self, Refusal> {
         let most = (PAGE_SIZE as u64) << phys::MAX_ORDER;
         let block = CoherentBlock::new(device, spec.pages)
-            .ok_or_else(|| spec.out_of_memory(Reason::NoCoherentMemory, 0, most))?;
+            .ok_or_else(|| spec.out_of_memory(Some(Reason::NoCoherentMemory), 0, most))?;
         let one_run = run_of_frames(0, block.len(), |at| block.pfn(at)) == block.len();
         Ok(Self { block, one_run })
     }

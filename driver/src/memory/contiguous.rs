@@ -59,7 +59,8 @@ impl Contiguous {
             Run::contig(pages, spec.node).or_else(cma)
         };
         let most = (PAGE_SIZE as u64) << phys::MAX_ORDER;
-        let run = run.ok_or_else(|| spec.out_of_memory(Reason::NoContiguousMemory, 0, most))?;
+        let run =
+            run.ok_or_else(|| spec.out_of_memory(Some(Reason::NoContiguousMemory), 0, most))?;
         run.set_index(0);
         let recached = Recached::new(spec.cache, pages, run.pages())
             .map_err(|error| spec.cache_refused(error))?;

@@ -10,13 +10,7 @@ use super::{
     Spec, //
 };
 use crate::{
-    abi::{
-        reason::{
-            Reason,
-            Refusal, //
-        },
-        wire::Cache,
-    },
+    abi::{reason::Refusal, wire::Cache},
     policy::plan::Huge,
     sys::{
         caller,
@@ -64,11 +58,11 @@ impl Pages {
             match Run::folio(order, spec.node, false) {
                 Some(run) => memory.push(run, spec)?,
                 None if order > 0 && !caller::dying() => order -= 1,
-                None => return Err(spec.out_of_memory(Reason::OutOfMemory, memory.len, 0)),
+                None => return Err(spec.out_of_memory(None, memory.len, 0)),
             }
             caller::breathe();
             if caller::dying() {
-                return Err(spec.out_of_memory(Reason::OutOfMemory, memory.len, 0));
+                return Err(spec.out_of_memory(None, memory.len, 0));
             }
         }
         let pages = memory.pieces.iter().flat_map(|piece| piece.run.pages());
@@ -83,7 +77,7 @@ impl Pages {
         run.set_index(start);
         self.pieces
             .push(Piece { start, run }, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
-            .map_err(|_| spec.out_of_memory(Reason::OutOfMemory, start, 0))?;
+            .map_err(|_| spec.out_of_memory(None, start, 0))?;
         // INVARIANT: The new piece begins where the last one ended.
         self.len = start + pages;
         Ok(())

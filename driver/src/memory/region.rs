@@ -25,6 +25,7 @@ use crate::{
     policy::{
         plan::Huge,
         region::{
+            settled,
             Declared,
             Sample, //
         },
@@ -100,8 +101,8 @@ impl Region {
             declared: *declared,
             knowledge,
         };
-        if declared.class == RegionType::Ram && !declared.trust {
-            region.probe(declared.write_probe);
+        if let Some(write) = declared.probed_at_once() {
+            region.probe(write);
         }
         Ok(region)
     }
@@ -113,7 +114,7 @@ impl Region {
 
     /// It was found that there is nothing behind it, and nobody said that it does not matter.
     pub(crate) fn unbacked(&self) -> bool {
-        !self.declared.trust && self.knowledge.state() == RegionState::Unbacked
+        self.declared.refuses(self.knowledge.state())
     }
 
     /// Reads the first page and the start of each other one; `write`: writes to each, and restores it.
@@ -137,15 +138,7 @@ impl Region {
                 return (self.knowledge.state(), sample);
             }
         }
-        let state = match (write, kept) {
-            (true, true) => RegionState::Backed,
-            (true, false) => RegionState::Unbacked,
-            // What writing has settled, reading does not unsettle.
-            (false, _) => match self.knowledge.state() {
-                known @ (RegionState::Backed | RegionState::Unbacked) => known,
-                _ => sample.state(),
-            },
-        };
+        let state = settled(write.then_some(kept), &sample, self.knowledge.state());
         self.knowledge.set(state);
         (state, sample)
     }

@@ -11,13 +11,7 @@ use super::{
     Spec, //
 };
 use crate::{
-    abi::{
-        reason::{
-            Reason,
-            Refusal, //
-        },
-        wire::Cache,
-    },
+    abi::{reason::Refusal, wire::Cache},
     policy::plan::Huge,
     sys::{
         pages::{
@@ -41,8 +35,8 @@ impl Vmalloc {
         let cache = spec.cache;
         match Vmap::new(spec.pages, spec.node, cache) {
             Ok(area) => Ok(Self { area, cache }),
-            Err(VmapError::NoMemory) => Err(spec.out_of_memory(Reason::OutOfMemory, 0, 0)),
-            Err(VmapError::Killed(done)) => Err(spec.out_of_memory(Reason::OutOfMemory, done, 0)),
+            Err(VmapError::NoMemory) => Err(spec.out_of_memory(None, 0, 0)),
+            Err(VmapError::Killed(done)) => Err(spec.out_of_memory(None, done, 0)),
             Err(VmapError::Cache(error)) => Err(spec.cache_refused(error)),
         }
     }

@@ -14,6 +14,8 @@ use kernel::{
 pub(crate) struct Thread {
     pid: i32,
     start: u64,
+    /// As it knows itself: in the namespace that it lives in.
+    number: u32,
 }
 
 impl Thread {
@@ -22,8 +24,24 @@ impl Thread {
             pid: kernel::current!().pid(),
             // SAFETY: Reads a field of the current task.
             start: unsafe { mapbuf_current_start() },
+            // SAFETY: As above.
+            number: unsafe { mapbuf_current_number() },
         }
     }
+
+    /// What `gettid` says in it.
+    pub(crate) fn number(self) -> u32 {
+        self.number
+    }
+}
+
+/// Bytes that the caller's memory cgroup has left, and its limit; of those that it lies in, the one with the least
+/// room. `None` where there is no limit.
+pub(crate) fn cgroup_room() -> Option<(u64, u64)> {
+    let mut limit = 0;
+    // SAFETY: The function writes the limit.
+    let room = unsafe { mapbuf_cgroup_room(&mut limit) };
+    (limit != u64::MAX).then_some((room, limit))
 }
 
 /// Something that needs a privilege in the initial user namespace.

@@ -16,6 +16,7 @@
 #include <linux/ioport.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/memcontrol.h>
 #include <linux/mman.h>
 #include <linux/module.h>
 #include <linux/nodemask.h>
@@ -455,6 +456,41 @@ bool mapbuf_fatal_signal_pending(void)
 u64 mapbuf_current_start(void)
 {
 	return current->start_boottime;
+}
+
+u32 mapbuf_current_number(void)
+{
+	return task_pid_vnr(current);
+}
+
+/*
+ * Bytes that the memory cgroup of the caller has left, or one that it lies in, whichever has the least; and the limit
+ * of that one. U64_MAX for both where there is no limit.
+ */
+u64 mapbuf_cgroup_room(u64 *limit)
+{
+	u64 room = U64_MAX;
+#ifdef CONFIG_MEMCG
+	struct mem_cgroup *group;
+#endif
+
+	*limit = U64_MAX;
+#ifdef CONFIG_MEMCG
+	rcu_read_lock();
+	group = mem_cgroup_from_task(current);
+	for (; group; group = parent_mem_cgroup(group)) {
+		u64 most = READ_ONCE(group->memory.max);
+		u64 used = page_counter_read(&group->memory);
+		u64 left = used < most ? (most - used) << PAGE_SHIFT : 0;
+
+		if (most < PAGE_COUNTER_MAX && left < room) {
+			room = left;
+			*limit = most << PAGE_SHIFT;
+		}
+	}
+	rcu_read_unlock();
+#endif
+	return room;
 }
 
 u32 mapbuf_current_uid(void)

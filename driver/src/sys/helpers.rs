@@ -112,6 +112,8 @@ extern "C" {
     pub(super) fn mapbuf_cond_resched();
     pub(super) fn mapbuf_fatal_signal_pending() -> bool;
     pub(super) fn mapbuf_current_start() -> u64;
+    pub(super) fn mapbuf_current_number() -> u32;
+    pub(super) fn mapbuf_cgroup_room(limit: *mut u64) -> u64;
     pub(super) fn mapbuf_current_uid() -> u32;
     pub(super) fn mapbuf_current_gid() -> u32;
     pub(super) fn mapbuf_uid_from_caller(uid: u32) -> u32;

@@ -79,11 +79,7 @@ impl World {
                 self.begin(worker, file, damage, before)?.answer(&[0])
             }
             Op::LastError { file, damage } => {
-                let before = Before {
-                    reserved: true,
-                    ..Before::default()
-                };
-                let begun = self.begin(worker, file, damage, before)?;
+                let begun = self.begin(worker, file, damage, Before::default())?;
                 let said = begun.file.said(self.process(worker).number);
                 let values = [said.sequence, said.reason.into(), said.operation.into()];
                 begun.answer(&values)

@@ -479,8 +479,7 @@ impl Executor {
             }
             Op::LastError { file, damage } => {
                 let mut last = LastError::default();
-                let reserved = Some(offset_of!(LastError, reserved));
-                self.call(file, ioctl::LAST_ERROR, &mut last, damage, reserved)?;
+                self.call(file, ioctl::LAST_ERROR, &mut last, damage, None)?;
                 let values = [last.sequence, last.reason.into(), last.operation.into()];
                 Ok(Answer::of(&values))
             }

@@ -112,8 +112,14 @@ impl Session {
 
     /// The driver's last refusal for this thread, as the ioctl gives it.
     pub fn last_error(&self) -> std::result::Result<LastError, Errno> {
+        self.last_error_of(0)
+    }
+
+    /// The same for another thread that uses this open file.
+    pub fn last_error_of(&self, thread: u32) -> std::result::Result<LastError, Errno> {
         let mut last = LastError {
             size: size_of::<LastError>() as u32,
+            thread,
             ..Default::default()
         };
         sys::ioctl(self, ioctl::LAST_ERROR, &mut last)?;

@@ -397,11 +397,12 @@ fn cgroup_limit_is_an_error_and_not_a_killing() -> Outcome {
                     break;
                 }
             }
-            let reason = match kind {
-                Kind::Contiguous => Reason::NoContiguousMemory,
-                _ => Reason::OutOfMemory,
-            };
-            refused(result, Operation::Alloc, reason, &[size as u64])
+            // Not OutOfMemory, nor NoContiguousMemory: the machine has plenty, and `cma=` would not help.
+            let operands = [size as u64, 16 << 20];
+            refused(result, Operation::Alloc, Reason::OverCgroupLimit, &operands)?;
+            let left = session.last_error()?.operands[2];
+            check!(left < size as u64, "{left} bytes are left for {size}");
+            Ok(())
         })?;
     }
     let killed = group.read("memory.events")?;

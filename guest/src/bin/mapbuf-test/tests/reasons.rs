@@ -44,14 +44,11 @@ const BY_REGIONS: &[Reason] = &[
     Reason::RegionNameTaken,
     Reason::RegionUnmappable,
     Reason::ProbeWhileMapped,
+    Reason::OffsetsFull,
 ];
 
 /// Reasons that take a kernel function which fails although nothing is wrong: see the fault injection of the debug rung.
 const BY_FAULT_INJECTION: &[Reason] = &[Reason::CacheRefused, Reason::KernelRefused];
-
-/// A reason that nobody lives to read: it is kept for the thread that is being killed. What it stands for is tested by
-/// `lifetime::killed_while_allocating_gives_everything_back`.
-const BY_DYING: Reason = Reason::Interrupted;
 
 fn every_reason_is_produced_by_a_test() -> Outcome {
     if std::env::var_os(NOT_ALL).is_some() {
@@ -61,7 +58,6 @@ fn every_reason_is_produced_by_a_test() -> Outcome {
     let missing: Vec<_> = Reason::ALL
         .iter()
         .filter(|reason| BY_REGIONS.contains(reason) == with_regions)
-        .filter(|reason| **reason != BY_DYING)
         .filter(|reason| !BY_FAULT_INJECTION.contains(reason))
         .filter(|reason| !Path::new(MET).join(reason.name()).exists())
         .collect();

@@ -37,6 +37,7 @@ tests! { "regions":
         gibibyte_survives_being_split,
     ];
     REGIONS, 150: [ table_and_driver_agree_for_regions ];
+    REGIONS, 60: [ offsets_of_a_session_run_out ];
     REGIONS, 30: [ names_taken_away_release_the_claims ];
 }
 
@@ -668,5 +669,43 @@ fn names_taken_away_release_the_claims() -> Outcome {
     sys::load_module(&module_file()?, &parameters)?;
     check_eq!(regions(&Session::open()?)?.len(), 13, "regions");
     check!(iomem()?.contains("mapbuf plain"), "no claim after loading");
+    Ok(())
+}
+
+// 2^32 pages, less the ids: 16380 GiB. A range costs a node of a tree, and no memory.
+fn offsets_of_a_session_run_out() -> Outcome {
+    const GIB: u64 = 1 << 30;
+    let descriptor = Session::open_named("gib", true)?.export(0)?;
+    let session = Session::open()?;
+    let mut ids = Vec::new();
+    let mut ranges = 0;
+    let last = loop {
+        let fd = descriptor.as_raw_fd();
+        let imported = match session.import(fd, 0) {
+            Ok(imported) => imported,
+            Err(error) => break (Operation::Import, error),
+        };
+        ids.push(imported.id);
+        ranges += 1;
+        let methods = Method::ALL.iter().filter(|method| **method != Method::Auto);
+        let mut all = methods.map(|method| session.offset(imported.id, *method));
+        if let Some(Err(error)) = all.find_map(|result| match result {
+            Ok(_) => {
+                ranges += 1;
+                None
+            }
+            error => Some(error),
+        }) {
+            break (Operation::Offset, error);
+        }
+    };
+    let (operation, error) = last;
+    refused::<()>(Err(error), operation, Reason::OffsetsFull, &[GIB])?;
+    check_eq!(ranges, (1_u64 << 32) * PAGE as u64 / GIB - 4, "ranges");
+    // What is given back is given out again.
+    let id = ids[ids.len() / 2];
+    session.free(id)?;
+    let fd = descriptor.as_raw_fd();
+    session.import(fd, id)?;
     Ok(())
 }

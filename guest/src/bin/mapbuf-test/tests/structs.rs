@@ -199,7 +199,7 @@ const CASES: &[Case] = &[
             }))
         },
         after: nothing,
-        reserved: &[(28, 4)],
+        reserved: &[],
         output: &[(8, 20), (32, 32)],
     },
     Case {

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Who may do what: by the way a file was opened, by the node that it is, by the owner of a name.
+//!
+//! A privilege is asked for only where it decides: asking leaves traces in the kernel.
+
+use super::abi::{
+    reason::{
+        Reason,
+        Refusal, //
+    },
+    wire::Operation,
+};
+
+/// That a file was opened for writing, which this operation takes.
+///
+/// # Errors
+///
+/// [`Reason::ReadOnlyOpen`].
+pub fn writable(write: bool, operation: Operation) -> Result<(), Refusal> {
+    if write {
+        Ok(())
+    } else {
+        Err(Reason::ReadOnlyOpen.with(&[u64::from(operation.number())]))
+    }
+}
+
+/// The refusal of an operation that the node of a named buffer does not have.
+pub fn needs_session(operation: Operation) -> Refusal {
+    Reason::NeedsSession.with(&[u64::from(operation.number())])
+}
+
+/// That an id is the one by which the node of a named buffer knows its buffer: 0.
+///
+/// # Errors
+///
+/// [`Reason::IdOnNamedNode`].
+pub fn id_on_named_node(id: u32) -> Result<(), Refusal> {
+    match id {
+        0 => Ok(()),
+        id => Err(Reason::IdOnNamedNode.with(&[u64::from(id)])),
+    }
+}
+
+/// That a node may be given to `owner` (a user and a group): it is the caller's own, or the caller may give files away.
+///
+/// # Errors
+///
+/// [`Reason::OwnerNotPermitted`].
+pub fn give_to(
+    owner: (u32, u32),
+    own: bool,
+    may_give: impl FnOnce() -> bool,
+) -> Result<(), Refusal> {
+    if own || may_give() {
+        Ok(())
+    } else {
+        Err(not_to_be_given(owner))
+    }
+}
+
+/// The refusal of a user or a group that is none.
+pub fn not_to_be_given((uid, gid): (u32, u32)) -> Refusal {
+    Reason::OwnerNotPermitted.with(&[u64::from(uid), u64::from(gid)])
+}
+
+/// That `caller` may take away a name that `owner` gave.
+///
+/// # Errors
+///
+/// [`Reason::NotOwner`].
+pub fn unname(owner: u32, caller: u32, admin: impl FnOnce() -> bool) -> Result<(), Refusal> {
+    if owner == caller || admin() {
+        Ok(())
+    } else {
+        Err(Reason::NotOwner.with(&[u64::from(owner)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn never() -> bool {
+        panic!("a privilege was asked for that does not matter");
+    }
+
+    #[test]
+    fn opens_for_reading_change_nothing() {
+        assert_eq!(writable(true, Operation::Export), Ok(()));
+        let refusal = writable(false, Operation::Export).unwrap_err();
+        assert_eq!(refusal, Reason::ReadOnlyOpen.with(&[7]));
+        assert_eq!(u64::from(Operation::Export.number()), 7);
+    }
+
+    #[test]
+    fn named_nodes_have_one_buffer() {
+        assert_eq!(id_on_named_node(0), Ok(()));
+        let refusal = id_on_named_node(3).unwrap_err();
+        assert_eq!(refusal, Reason::IdOnNamedNode.with(&[3]));
+    }
+
+    #[test]
+    fn privileges_are_asked_for_where_they_decide() {
+        assert_eq!(give_to((5, 6), true, never), Ok(()));
+        assert_eq!(give_to((5, 6), false, || true), Ok(()));
+        let refusal = give_to((5, 6), false, || false).unwrap_err();
+        assert_eq!(refusal, Reason::OwnerNotPermitted.with(&[5, 6]));
+        assert_eq!(unname(5, 5, never), Ok(()));
+        assert_eq!(unname(5, 6, || true), Ok(()));
+        let refusal = unname(5, 6, || false).unwrap_err();
+        assert_eq!(refusal, Reason::NotOwner.with(&[5]));
+    }
+}
