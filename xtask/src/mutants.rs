@@ -1,5 +1,6 @@
 //! `cargo xtask mutants`: do the tests, and the demo, see it when the driver is broken?
 
+mod fuzz;
 mod rows;
 
 use anyhow::{bail, Context, Result};
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// The same, for this row alone.
     #[arg(long, value_name = "ROW", value_parser = rows::known)]
     row: Vec<String>,
+    /// Show them to `cargo xtask fuzz` for so many seconds each, instead of to the tests.
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["rows", "row"])]
+    fuzz: Option<u64>,
 }
 
 /// What the module is made of.
@@ -77,7 +81,10 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     for mutant in mutants.iter().filter(|mutant| !mutant.tests.is_empty()) {
         eprintln!("{}: {} ...", mutant.name, mutant.why);
         let begun = Instant::now();
-        let end = try_one(&workspace, mutant);
+        let end = match arguments.fuzz {
+            Some(seconds) => fuzz::try_one(&workspace, mutant, seconds),
+            None => try_one(&workspace, mutant),
+        };
         rows.push((mutant, end, begun.elapsed()));
     }
     println!("{:32} {:>5}  caught by", "break", "s");
