@@ -26,8 +26,11 @@ pub struct Arguments {
     /// End after so many operations.
     #[arg(long, value_name = "N")]
     ops: Option<u64>,
+    /// Throw bytes at the ioctls instead: structs that make no sense, that are not there, or that change meanwhile.
+    #[arg(long, conflicts_with = "ops")]
+    raw: bool,
     /// Run these programs instead.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seconds", "seed", "ops"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seconds", "seed", "ops", "raw"])]
     replay: Vec<PathBuf>,
     /// Take the module from this folder instead of the driver's.
     #[arg(long, value_name = "DIR")]
@@ -47,6 +50,8 @@ pub enum What {
     Random(u64, Option<u64>, Option<u64>),
     /// Programs that were kept.
     Replay(Vec<PathBuf>),
+    /// Bytes: seed, seconds.
+    Raw(u64, u64),
     /// Both, as tests: seed, operations (or 0), programs.
     Test(u64, u64, Vec<PathBuf>),
 }
@@ -62,7 +67,10 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         };
         let clock = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         let seed = arguments.seed.unwrap_or(clock.as_secs());
-        What::Random(seed, seconds, arguments.ops)
+        match arguments.raw {
+            true => What::Raw(seed, seconds.unwrap_or(60)),
+            false => What::Random(seed, seconds, arguments.ops),
+        }
     } else {
         What::Replay(arguments.replay.clone())
     };
@@ -114,6 +122,12 @@ pub fn boot(
             longest += seconds.map_or(24 * 3600, |seconds| 2 * seconds);
             job.fetch.push(FOUND.into());
         }
+        What::Raw(seed, seconds) => {
+            argument("raw");
+            argument(&seed.to_string());
+            argument(&seconds.to_string());
+            longest += 2 * seconds;
+        }
         What::Replay(files) | What::Test(_, _, files) => {
             match what {
                 What::Test(seed, ops, _) => {
@@ -140,7 +154,8 @@ pub fn boot(
     // page which was freed comes back soon.
     machine.append = vec!["init_on_alloc=0".into(), "init_on_free=0".into()];
     machine.memory = 640 + kit.overhead();
-    machine.processors = 1;
+    // A thread that races needs a processor of its own.
+    machine.processors = if matches!(what, What::Raw(..)) { 2 } else { 1 };
     machine.timeout = Some(Duration::from_secs(longest) * kit.patience());
     qemu::run(&machine, &kit.kernel, guest.archive, &job, None, take)
 }

@@ -2,9 +2,12 @@
 //!
 //! `mapbuf-fuzz random --seed S [--seconds N] [--ops N]` makes programs until the time is up or the number is reached;
 //! `mapbuf-fuzz replay FILE...` runs programs that were kept;
+//! `mapbuf-fuzz raw SEED SECONDS` throws bytes at the ioctls;
 //! `mapbuf-fuzz test SEED OPS FILE...` does both as tests, with a plan and a result for each (no OPS: the files alone).
 
 mod execute;
+mod pages;
+mod raw;
 mod run;
 mod sys;
 
@@ -67,12 +70,17 @@ fn command() -> Result<bool, Error> {
             fuzzer.random(seed, seconds, ops)
         }
         "replay" => fuzzer.replay(&arguments.collect::<Vec<_>>()),
+        "raw" => {
+            let mut number = || arguments.next().unwrap_or_default().parse::<u64>();
+            let (seed, seconds) = (number()?, number()?);
+            fuzzer.raw(seed, seconds)
+        }
         "test" => {
             let mut number = || arguments.next().unwrap_or_default().parse::<u64>();
             let (seed, ops) = (number()?, number()?);
             fuzzer.test(seed, ops, &arguments.collect::<Vec<_>>())
         }
-        _ => Err("say random, replay or test".into()),
+        _ => Err("say random, replay, raw or test".into()),
     }
 }
 
@@ -331,6 +339,19 @@ impl Fuzzer {
         }
         println!("no difference between the kernel and the model");
         true
+    }
+
+    fn raw(&mut self, seed: u64, seconds: u64) -> Result<bool, Error> {
+        println!("seed {seed}");
+        let result = raw::Raw::new(seed)?.run(Duration::from_secs(seconds));
+        let left = self.clean_up();
+        let complaint = self.complaint();
+        let found = result.err().or(left).or(complaint);
+        match &found {
+            Some(what) => println!("FAILED {what}"),
+            None => println!("nothing found"),
+        }
+        Ok(found.is_none())
     }
 
     fn test(&mut self, seed: u64, ops: u64, files: &[String]) -> Result<bool, Error> {

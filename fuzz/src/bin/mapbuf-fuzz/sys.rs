@@ -247,6 +247,16 @@ impl Desk {
         ioctl(fd, number, self.start + at)
     }
 
+    /// The address of a byte, for whoever only writes to it.
+    pub fn address(&self, at: usize) -> usize {
+        self.start + at
+    }
+
+    /// The same with an address of the kernel's own.
+    pub fn ioctl_kernel(&self, fd: i32, number: u32) -> Errno {
+        ioctl(fd, number, 0xffff_8880_0000_1000)
+    }
+
     /// The same with a struct that cannot be written.
     pub fn ioctl_read_only(&self, fd: i32, number: u32, at: usize) -> Errno {
         ioctl(fd, number, self.read_only + at)
@@ -256,6 +266,17 @@ impl Desk {
     pub fn ioctl_nowhere(&self, fd: i32, number: u32) -> Errno {
         ioctl(fd, number, NOWHERE)
     }
+}
+
+/// `ioctl` with a struct in pages that nobody refers to.
+pub fn ioctl_at(fd: i32, number: u32, address: usize) -> Errno {
+    ioctl(fd, number, address)
+}
+
+/// Closes a descriptor and all after it.
+pub fn close_from(first: i32) {
+    // SAFETY: the caller has opened them all, or had them opened by the driver.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
 fn ioctl(fd: i32, number: u32, address: usize) -> Errno {
