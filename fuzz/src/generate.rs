@@ -10,6 +10,8 @@ use crate::op::{Damage, Id, Op, Place, Step, FILES, NAMES, PAGE, PAGES, USER, VA
 use fastrand::Rng;
 use mapbuf_abi::{Kind, Method, CALLER, MAX_IDS};
 
+/// Pages of one buffer or mapping that are looked at in the end: more would make it slow.
+const MUCH: u64 = 24;
 /// Forks in a program: more would make it slow.
 const FORKS: u32 = 6;
 
@@ -136,7 +138,8 @@ impl Generator {
 
     /// What often comes next: the ways into trouble are longer than one step.
     fn follow(&mut self, last: Op) -> Option<Op> {
-        if !self.one_in(3) {
+        let often = matches!(last, Op::Offset { .. });
+        if self.rng.u32(..6) >= if often { 4 } else { 2 } {
             return None;
         }
         match last {
@@ -351,8 +354,8 @@ impl Generator {
                 0,
             ),
             1 => self.rng.u64(..LIMITS.all * 2),
-            2 | 3 => self.of(&[512, 512, 513, 1023, 1024], 512) * page,
-            4..=7 => self.rng.u64(1..200) * page,
+            2 => self.of(&[512, 512, 513, 1023, 1024], 512) * page,
+            3..=5 => self.rng.u64(1..200) * page,
             8..=12 => self.rng.u64(1..64 * page),
             _ => self.rng.u64(1..12) * page,
         }
@@ -370,7 +373,7 @@ impl Generator {
                 false => kind,
             },
             cache: match self.rng.u32(..30) {
-                0 if odd => self.of(&[3, u32::MAX], 3),
+                0..=7 if odd => self.of(&[3, u32::MAX], 3),
                 0..=4 if !cached => self.rng.u32(1..3),
                 _ => 0,
             },
@@ -832,25 +835,35 @@ impl Generator {
         }
     }
 
-    /// The last steps of a program: every byte that any process can see is read, by every way.
+    /// A part of so many pages: all of them, unless there are very many.
+    fn some_of(&mut self, pages: u64) -> (u32, u32) {
+        let most = MUCH.min(pages);
+        let first = self.rng.u64(..=pages - most);
+        (first as u32, (most * PAGE as u64) as u32)
+    }
+
+    /// The last steps of a program: what any process can see is read once more, by every way.
     fn look_at_everything(&mut self) {
         for worker in 0..WORKERS as u8 {
             self.worker = worker;
-            let page = PAGE as u64;
             let mut ops = Vec::new();
-            for vma in self.process().space.vmas() {
+            let vmas = self.process().space.vmas().iter();
+            let ranges: Vec<_> = vmas.map(|vma| (vma.start, vma.end - vma.start)).collect();
+            for (start, pages) in ranges {
+                let (first, length) = self.some_of(pages);
                 ops.push(Op::Load {
-                    at: vma.start as u32,
+                    at: start as u32 + first,
                     skip: 0,
-                    length: ((vma.end - vma.start) * page) as u32,
+                    length,
                 });
             }
             for Known { file, var, pages } in self.known() {
+                let (first, length) = self.some_of(pages);
                 ops.push(Op::ReadAt {
                     file,
-                    place: Place::Var(var, 0),
+                    place: Place::Var(var, first),
                     skip: 0,
-                    length: (pages * page) as u32,
+                    length,
                     nowhere: false,
                 });
                 ops.push(Op::Info {

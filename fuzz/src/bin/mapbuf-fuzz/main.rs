@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Steps in a program.
-const STEPS: usize = 700;
+const STEPS: usize = 1500;
 /// How often the fuzzer says where it is.
 const SAY: Duration = Duration::from_secs(10);
 /// How long a step may take before the guest is said to hang: emulation is slow, and its machine is shared.
