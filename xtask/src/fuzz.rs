@@ -155,7 +155,11 @@ pub fn boot(
     machine.append = vec!["init_on_alloc=0".into(), "init_on_free=0".into()];
     machine.memory = 640 + kit.overhead();
     // A thread that races needs a processor of its own.
-    machine.processors = if matches!(what, What::Raw(..)) { 2 } else { 1 };
+    machine.processors = if matches!(what, What::Raw(..) | What::Test(..)) {
+        2
+    } else {
+        1
+    };
     machine.timeout = Some(Duration::from_secs(longest) * kit.patience());
     qemu::run(&machine, &kit.kernel, guest.archive, &job, None, take)
 }

@@ -6,6 +6,7 @@ use crate::fuzz::{self, What};
 use crate::kit::Kit;
 use anyhow::{Context, Result};
 use mapbuf_guest::Profile;
+use mapbuf_vm::Variant;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,7 +20,7 @@ const BOOT: Profile = Profile {
     purpose: "programs that were kept, and random ones, with a model beside them",
     append: &[],
     memory_mib: 640,
-    processors: 1,
+    processors: 2,
     module_parameters: "",
     qemu_args: &[],
     timeout_seconds: 600,
@@ -29,6 +30,10 @@ const BOOT: Profile = Profile {
 const RANDOM: &str = "fuzz::random";
 const SEED: u64 = 20_261_121;
 const OPS: u64 = 40_000;
+/// Too few for every reason to come, and enough to see what these kernels have to say.
+const OPS_IN_SLOW_KERNELS: u64 = 10_000;
+/// Bytes that nobody has thought about.
+const RAW: &str = "fuzz::raw";
 
 /// Boots the guest and runs what has such a name.
 pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Result<Tally> {
@@ -38,7 +43,11 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         wanted(&format!("replay::{name}"))
     });
-    let ops = if wanted(RANDOM) { OPS } else { 0 };
+    let ops = match kit.kernel.identity.variant {
+        _ if !wanted(RANDOM) && !wanted(RAW) => 0,
+        Variant::Stock => OPS,
+        _ => OPS_IN_SLOW_KERNELS,
+    };
     if programs.is_empty() && ops == 0 {
         return Ok(Tally::default());
     }

@@ -32,6 +32,8 @@ const SAY: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a program is run to make it shorter.
 const TRIES: usize = 600;
+/// Rounds of the raw fuzzer in a test.
+const RAW_ROUNDS: u32 = 12;
 /// From so many operations on, each operation and each reason must have come.
 const MANY: u64 = 20_000;
 /// Where a program is left that shows a difference.
@@ -73,7 +75,7 @@ fn command() -> Result<bool, Error> {
         "raw" => {
             let mut number = || arguments.next().unwrap_or_default().parse::<u64>();
             let (seed, seconds) = (number()?, number()?);
-            fuzzer.raw(seed, seconds)
+            fuzzer.raw(seed, Duration::from_secs(seconds), u32::MAX)
         }
         "test" => {
             let mut number = || arguments.next().unwrap_or_default().parse::<u64>();
@@ -341,9 +343,9 @@ impl Fuzzer {
         true
     }
 
-    fn raw(&mut self, seed: u64, seconds: u64) -> Result<bool, Error> {
+    fn raw(&mut self, seed: u64, time: Duration, rounds: u32) -> Result<bool, Error> {
         println!("seed {seed}");
-        let result = raw::Raw::new(seed)?.run(Duration::from_secs(seconds));
+        let result = raw::Raw::new(seed)?.run(time, rounds);
         let left = self.clean_up();
         let complaint = self.complaint();
         let found = result.err().or(left).or(complaint);
@@ -355,7 +357,9 @@ impl Fuzzer {
     }
 
     fn test(&mut self, seed: u64, ops: u64, files: &[String]) -> Result<bool, Error> {
-        println!("plan {}", files.len() + usize::from(ops > 0));
+        // The raw fuzzer's threads would not be in the processes that the other one forks: it comes last.
+        let all = files.len() + if ops > 0 { 2 } else { 0 };
+        println!("plan {all}");
         let mut failed = 0;
         for file in files {
             failed += usize::from(!self.replay(std::slice::from_ref(file))?);
@@ -366,8 +370,11 @@ impl Fuzzer {
             let verdict = if well { "ok" } else { "FAILED" };
             println!("{verdict} fuzz::random: seed {seed}, {ops} operations");
             failed += usize::from(!well);
+            let well = self.raw(seed, PATIENCE, RAW_ROUNDS)?;
+            let verdict = if well { "ok" } else { "FAILED" };
+            println!("{verdict} fuzz::raw: seed {seed}");
+            failed += usize::from(!well);
         }
-        let all = files.len() + usize::from(ops > 0);
         println!("{} passed, {failed} failed", all - failed);
         Ok(failed == 0)
     }

@@ -13,6 +13,8 @@ use std::thread;
 /// Where the racing thread writes, or 0; and how many words it may write to.
 static TARGET: AtomicUsize = AtomicUsize::new(0);
 static WORDS: AtomicU32 = AtomicU32::new(0);
+/// It may be about to write to what it last read as its target.
+static WRITES: AtomicBool = AtomicBool::new(false);
 
 /// A thread that writes to the words of a struct as long as it is told to.
 pub struct Racer(());
@@ -23,9 +25,14 @@ impl Racer {
         thread::spawn(|| {
             let mut rng = fastrand::Rng::with_seed(1);
             loop {
-                let target = TARGET.load(Ordering::Acquire);
-                if target == 0 {
+                WRITES.store(false, Ordering::SeqCst);
+                if TARGET.load(Ordering::SeqCst) == 0 {
                     thread::yield_now();
+                    continue;
+                }
+                WRITES.store(true, Ordering::SeqCst);
+                let target = TARGET.load(Ordering::SeqCst);
+                if target == 0 {
                     continue;
                 }
                 let word = rng.u32(..WORDS.load(Ordering::Relaxed).max(1));
@@ -52,9 +59,12 @@ impl Racer {
     /// The address is one of pages that nobody refers to.
     pub fn during<T>(&self, address: usize, words: u32, f: impl FnOnce() -> T) -> T {
         WORDS.store(words, Ordering::Relaxed);
-        TARGET.store(address, Ordering::Release);
+        TARGET.store(address, Ordering::SeqCst);
         let result = f();
-        TARGET.store(0, Ordering::Release);
+        TARGET.store(0, Ordering::SeqCst);
+        while WRITES.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
         result
     }
 }

@@ -8,6 +8,7 @@ use crate::sys::{self, Desk};
 use fastrand::Rng;
 use mapbuf_abi::{ioctl, LastError, Reason, Unname, MAGIC, MAX_IDS, NAMED_DIR, SYSTEM_NODE};
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,22 @@ struct Call {
     number: u32,
     bytes: Vec<u8>,
     lies: Lies,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, lies, .. } = self;
+        write!(
+            f,
+            "ioctl {number:#x} on file {}, {lies:?}, words",
+            self.file
+        )?;
+        let last = self.bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        for at in 0..=last / 4 {
+            write!(f, " {:x}", word(&self.bytes, at))?;
+        }
+        Ok(())
+    }
 }
 
 /// What was counted.
@@ -84,11 +101,14 @@ impl Raw {
         })
     }
 
-    /// Calls until the time is up.
-    pub fn run(&mut self, time: Duration) -> Result<(), String> {
+    /// Calls until the time is up, or for so many rounds.
+    pub fn run(&mut self, time: Duration, rounds: u32) -> Result<(), String> {
         let begun = Instant::now();
         let mut said = begun;
-        while begun.elapsed() < time {
+        for _ in 0..rounds {
+            if begun.elapsed() >= time {
+                break;
+            }
             let result = self.round();
             self.close();
             result?;
@@ -391,9 +411,7 @@ impl Raw {
         if call.lies == Lies::Well {
             let kept = if errno == 0 { claimed.min(FRAME) } else { 0 };
             if after.get(kept..) != before.get(kept..) {
-                return Err(format!(
-                    "{call:x?}: bytes changed that are not the struct's"
-                ));
+                return Err(format!("{call}: bytes changed that are not the struct's"));
             }
         }
         let known = self.covered.len();
@@ -418,7 +436,7 @@ impl Raw {
         match reason {
             Some(reason) if reason.errno() == errno && reason != Reason::KernelRefused => Ok(()),
             reason => Err(format!(
-                "{call:x?}: errno {errno}, and the reason is {reason:?}"
+                "{call}: errno {errno}, and the reason is {reason:?}"
             )),
         }
     }
