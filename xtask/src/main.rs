@@ -14,6 +14,7 @@ mod named;
 mod outputs;
 mod price;
 mod race;
+mod sanitize;
 mod terminal;
 mod test;
 mod vm;
@@ -42,6 +43,7 @@ enum Command {
     Outputs(outputs::Arguments),
     Price(price::Arguments),
     Race(race::Arguments),
+    Sanitize(sanitize::Arguments),
     Test(test::Arguments),
     Unsafe(inventory::Arguments),
     Vm(vm::Arguments),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Outputs(arguments) => outputs::main(&arguments),
         Command::Price(arguments) => price::main(&arguments),
         Command::Race(arguments) => race::main(arguments),
+        Command::Sanitize(arguments) => sanitize::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),
         Command::Unsafe(arguments) => inventory::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),
