@@ -1,6 +1,7 @@
 //! Executes operations.
 
-use crate::sys::{self, Desk, Errno, Rows};
+use crate::memory::{self, Desk, Rows};
+use crate::sys::{self, Errno};
 use mapbuf_abi::{
     ioctl, Alloc, Export, Free, Import, Info, Kind, LastError, Name, Offset, Probe, Query, Region,
     Segments, Unname, SYSTEM_NODE,
@@ -130,7 +131,7 @@ impl Executor {
         const MORE: usize = 64;
         let (fd, size) = (self.fd(file), size_of::<T>());
         let mut bytes = [0; 256];
-        bytes[..size].copy_from_slice(sys::bytes_of(value));
+        bytes[..size].copy_from_slice(memory::bytes_of(value));
         let given = match damage {
             Damage::Short => size - 8,
             Damage::TooLong => PAGE + 8,
@@ -159,7 +160,7 @@ impl Executor {
             return Err(errno);
         }
         self.desk.read(at, &mut bytes[..size]);
-        sys::set_bytes(value, &bytes[..size]);
+        memory::set_bytes(value, &bytes[..size]);
         Ok(())
     }
 
@@ -239,13 +240,13 @@ impl Executor {
                 let populate = if populate { libc::MAP_POPULATE } else { 0 };
                 let flags = i32::from(sharing) | populate;
                 let offset = self.place(place);
-                only(sys::map(self.fd(file), at, pages, prot, flags, offset))
+                only(memory::map(self.fd(file), at, pages, prot, flags, offset))
             }
-            Op::Unmap { at, pages } => only(sys::unmap(at, pages)),
-            Op::Protect { at, pages, prot } => only(sys::protect(at, pages, prot)),
-            Op::Move { at, pages, to } => only(sys::relocate(at, pages, to)),
-            Op::Resize { at, pages, new } => only(sys::resize(at, pages, new)),
-            Op::Forget { at, pages } => only(sys::forget(at, pages)),
+            Op::Unmap { at, pages } => only(memory::unmap(at, pages)),
+            Op::Protect { at, pages, prot } => only(memory::protect(at, pages, prot)),
+            Op::Move { at, pages, to } => only(memory::relocate(at, pages, to)),
+            Op::Resize { at, pages, new } => only(memory::resize(at, pages, new)),
+            Op::Forget { at, pages } => only(memory::forget(at, pages)),
             Op::Load { at, skip, length } => Ok(load(at, skip, length)),
             Op::Store {
                 at,
@@ -529,7 +530,7 @@ fn load(at: u32, skip: u32, length: u32) -> Answer {
     let mut signal = 0;
     for (page, at, piece, before) in pieces(start, length.into()) {
         if let Some(to) = bytes.get_mut(before..before + piece) {
-            signal = sys::load(page, at, to);
+            signal = memory::load(page, at, to);
         }
         if signal != 0 {
             break;
@@ -547,7 +548,7 @@ fn store(at: u32, skip: u32, bytes: &[u8]) -> Answer {
     let start = u64::from(at) * PAGE as u64 + u64::from(skip);
     for (page, at, piece, before) in pieces(start, bytes.len() as u64) {
         let from = bytes.get(before..before + piece).unwrap_or_default();
-        let signal = sys::store(page, at, from);
+        let signal = memory::store(page, at, from);
         if signal != 0 {
             return Answer {
                 signal,

@@ -5,7 +5,9 @@
 //! `mapbuf-fuzz raw SEED SECONDS` throws bytes at the ioctls;
 //! `mapbuf-fuzz test SEED OPS FILE...` does both as tests, with a plan and a result for each (no OPS: the files alone).
 
+mod board;
 mod execute;
+mod memory;
 mod pages;
 mod raw;
 mod run;
@@ -104,7 +106,7 @@ struct Fuzzer {
 
 impl Fuzzer {
     fn new() -> Result<Self, Error> {
-        sys::catch_faults();
+        memory::catch_faults();
         sys::adopt_orphans();
         // Everybody may open it; who may do what then is the driver's business.
         fs::set_permissions(SYSTEM_NODE, fs::Permissions::from_mode(0o666))?;
@@ -133,7 +135,7 @@ impl Fuzzer {
 
     /// Runs a program and compares.
     fn try_program(&mut self, steps: &[Step], count: bool) -> Result<Option<Difference>, Error> {
-        let steps = steps.get(..sys::STEPS).unwrap_or(steps);
+        let steps = steps.get(..board::STEPS).unwrap_or(steps);
         let end = self.runner.run(steps);
         let end = end.map_err(|errno| format!("the processes: errno {errno}"))?;
         let done = match &end {

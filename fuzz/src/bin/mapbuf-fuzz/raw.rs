@@ -3,8 +3,9 @@
 //! What comes out is not foretold. What must hold is: an error has a reason that goes with it; bytes of the caller's
 //! that are not the struct's stay as they were, and all of them when the call fails; a struct is read once.
 
+use crate::memory::Desk;
 use crate::pages::{Coverage, LatePage, Racer};
-use crate::sys::{self, Desk};
+use crate::sys;
 use fastrand::Rng;
 use mapbuf_abi::{ioctl, LastError, Reason, Unname, MAGIC, MAX_IDS, NAMED_DIR, SYSTEM_NODE};
 use std::collections::HashSet;
@@ -461,7 +462,7 @@ impl Raw {
             return Ok(());
         };
         let (errno, after, came) =
-            late.with(&bytes, new, |address| sys::ioctl_at(fd, number, address));
+            late.with(&bytes, new, |address| sys::ioctl(fd, number, address));
         self.counts.fetches += u64::from(came);
         let first = word(&after, 0) as usize;
         let rest = after.get(size..) == bytes.get(size..);

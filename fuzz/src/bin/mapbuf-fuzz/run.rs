@@ -4,8 +4,9 @@
 //! long as the steps are its own, and wakes the next one. So the order of everything is that of the program, and the
 //! same program does the same again.
 
+use crate::board::Shared;
 use crate::execute::{Executor, Mail};
-use crate::sys::{self, Errno, Shared};
+use crate::sys::{self, Errno};
 use mapbuf_fuzz::answer::Answer;
 use mapbuf_fuzz::op::{Op, Step, USER, WORKERS};
 use std::time::{Duration, Instant};

@@ -1,0 +1,212 @@
+//! Ioctls.
+
+use super::Generator;
+use crate::model::ioctls::FOREIGN;
+use crate::model::memory::LIMITS;
+use crate::model::What;
+use crate::op::{Id, Op, NAMES, PAGE, USER};
+use mapbuf_abi::{Kind, Method, CALLER};
+
+impl Generator {
+    pub(super) fn query(&mut self) -> Op {
+        Op::Query {
+            file: self.file(|file| !matches!(file.what, What::DmaBuf(_))),
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn bytes(&mut self) -> u64 {
+        let page = PAGE as u64;
+        match self.rng.u32(..40) {
+            0 => self.of(
+                &[0, 1, u64::MAX, 1 << 44, 1 << 45, (1 << 44) - (1 << 32) + 1],
+                0,
+            ),
+            1 => self.rng.u64(..LIMITS.all * 2),
+            2 => self.of(&[512, 512, 513, 1023, 1024], 512) * page,
+            3..=5 => self.rng.u64(1..200) * page,
+            8..=12 => self.rng.u64(1..64 * page),
+            _ => self.rng.u64(1..12) * page,
+        }
+    }
+
+    pub(super) fn alloc(&mut self) -> Op {
+        let kind = self.rng.u32(1..5);
+        let odd = self.one_in(25);
+        let cached = kind == Kind::Coherent.number() && !self.one_in(20);
+        Op::Alloc {
+            file: self.session(),
+            to: self.free_var(),
+            kind: match odd && self.rng.bool() {
+                true => self.of(&[0, 5, 6, u32::MAX], 0),
+                false => kind,
+            },
+            cache: match self.rng.u32(..30) {
+                0..=7 if odd => self.of(&[3, u32::MAX], 3),
+                0..=4 if !cached => self.rng.u32(1..3),
+                _ => 0,
+            },
+            bytes: self.bytes(),
+            node: match self.rng.u32(..25) {
+                0 => self.of(&[1, -2, 64, i32::MAX, i32::MIN], 1),
+                1..=3 => 0,
+                _ => -1,
+            },
+            id: match self.rng.u32(..8) {
+                0 => self.id(),
+                1 => Id::Number(self.rng.u32(1..30)),
+                _ => Id::Number(0),
+            },
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn free(&mut self) -> Op {
+        let (file, id) = self.buffer();
+        let damage = self.damage();
+        Op::Free { file, id, damage }
+    }
+
+    pub(super) fn info(&mut self) -> Op {
+        let (file, mut id) = self.buffer();
+        if self.one_in(6) {
+            id = Id::Number(0);
+        }
+        let damage = self.damage();
+        Op::Info { file, id, damage }
+    }
+
+    pub(super) fn segments(&mut self) -> Op {
+        let (file, id) = self.buffer();
+        Op::Segments {
+            file,
+            id,
+            first: self.of(&[0, 0, 0, 1, 2, 7, u32::MAX], 0),
+            count: self.of(&[0, 1, 2, 16, 16, 512], 16),
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn offset(&mut self) -> Op {
+        let (file, id) = self.buffer();
+        let var = match id {
+            Id::Var(var) => var,
+            Id::Number(_) => self.var(),
+        };
+        Op::Offset {
+            file,
+            // The offset takes the place of the one for `auto`.
+            to: if self.one_in(4) { self.var() } else { var },
+            id,
+            method: match self.one_in(30) {
+                true => self.of(&[12, 99, u32::MAX], 12),
+                false => self.rng.u32(..Method::ALL.len() as u32),
+            },
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn export(&mut self) -> Op {
+        let (file, id) = self.buffer();
+        Op::Export {
+            file,
+            to: self.free_file(),
+            id,
+            starved: self.one_in(15),
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn import(&mut self) -> Op {
+        let buffer = match self.rng.u32(..20) {
+            0 => FOREIGN,
+            _ => self.file(|file| matches!(file.what, What::DmaBuf(_))),
+        };
+        Op::Import {
+            file: self.session(),
+            to: self.free_var(),
+            buffer,
+            id: if self.one_in(5) {
+                self.id()
+            } else {
+                Id::Number(0)
+            },
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn name(&mut self) -> Op {
+        let (file, id) = self.buffer();
+        let owner = [CALLER, CALLER, CALLER, CALLER, CALLER, 0, USER, USER + 1];
+        Op::Name {
+            file,
+            id,
+            name: match self.one_in(10) {
+                true => self.rng.u8(..NAMES),
+                false => self.rng.u8(..6),
+            },
+            mode: match self.one_in(15) {
+                true => self.of(&[0o777, 0o1600, 1 << 16], 0o777),
+                false => self.of(&[0o600, 0o640, 0o644, 0o666, 0o666, 0o200, 0], 0o600),
+            },
+            uid: self.of(&owner, CALLER),
+            gid: self.of(&owner, CALLER),
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn unname(&mut self) -> Op {
+        let names: Vec<u8> = self.world.names().collect();
+        let any = self.rng.u8(..NAMES);
+        Op::Unname {
+            file: self.file(|file| !matches!(file.what, What::DmaBuf(_))),
+            name: if self.one_in(6) {
+                any
+            } else {
+                self.of(&names, any)
+            },
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn probe(&mut self) -> Op {
+        let (file, id) = self.buffer();
+        Op::Probe {
+            file,
+            id,
+            flags: self.of(&[0, 1, 2, 3, 4], 0),
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn region(&mut self) -> Op {
+        Op::Region {
+            file: self.file(|file| !matches!(file.what, What::DmaBuf(_))),
+            index: self.of(&[0, 1, u32::MAX], 0),
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn last_error(&mut self) -> Op {
+        Op::LastError {
+            file: self.file(|file| !matches!(file.what, What::DmaBuf(_))),
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn unknown(&mut self) -> Op {
+        // One after the last of ours, and numbers that only look like ours.
+        let numbers = [0xb9ff, 0xc010_b90e, 0xb97f, 0xc050_ba00, 0x8010_b801];
+        Op::Unknown {
+            file: self.file(|_| true),
+            number: self.of(&numbers, 0xb9ff),
+        }
+    }
+
+    pub(super) fn dma_buf_sync(&mut self) -> Op {
+        Op::DmaBufSync {
+            file: self.file(|file| matches!(file.what, What::DmaBuf(_))),
+            flags: self.of(&[1, 2, 3, 5, 6, 7, 3, 7, 0, 4, 8], 3),
+        }
+    }
+}

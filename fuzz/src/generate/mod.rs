@@ -1,0 +1,426 @@
+//! Makes a program of a seed.
+//!
+//! The generator goes along with the model, so that most operations have something to work on; now and then it gives
+//! one arguments that make no sense. What a program does depends on its seed alone.
+
+mod files;
+mod ioctls;
+mod mappings;
+
+use crate::model::{Description, Process, What, World};
+use crate::op::{Damage, Id, Op, Place, Step, FILES, PAGE, VARS, WORKERS};
+use fastrand::Rng;
+use mapbuf_abi::MAX_IDS;
+
+/// Pages of one buffer or mapping that are looked at in the end: more would make it slow.
+const MUCH: u64 = 24;
+/// Forks in a program: more would make it slow.
+const FORKS: u32 = 6;
+
+/// Makes a program of about so many steps.
+pub fn program(seed: u64, length: usize) -> Vec<Step> {
+    let mut generator = Generator {
+        rng: Rng::with_seed(seed),
+        world: World::new(),
+        steps: Vec::with_capacity(length + 64),
+        worker: 0,
+        forks: 0,
+    };
+    while generator.steps.len() < length {
+        generator.worker = generator.rng.usize(..WORKERS) as u8;
+        for _ in 0..generator.rng.usize(6..30) {
+            let op = generator.operation();
+            generator.push(op);
+        }
+    }
+    generator.look_at_everything();
+    generator.steps
+}
+
+/// A buffer that a process can name: the session's place, the variable, and the size in pages.
+#[derive(Clone, Copy)]
+struct Known {
+    file: u8,
+    var: u8,
+    pages: u64,
+}
+
+/// A mapping, in pages.
+#[derive(Clone, Copy)]
+struct Range {
+    at: u32,
+    pages: u32,
+}
+
+struct Generator {
+    rng: Rng,
+    world: World,
+    steps: Vec<Step>,
+    worker: u8,
+    forks: u32,
+}
+
+type Make = fn(&mut Generator) -> Op;
+
+/// How often each operation comes, among all.
+const WEIGHTS: &[(u32, Make)] = &[
+    (200, Generator::load),
+    (200, Generator::store),
+    (120, Generator::map),
+    (90, Generator::alloc),
+    (40, Generator::free),
+    (45, Generator::unmap),
+    (45, Generator::protect),
+    (30, Generator::relocate),
+    (20, Generator::resize),
+    (35, Generator::forget),
+    (60, Generator::read_at),
+    (50, Generator::write_at),
+    (40, Generator::info),
+    (25, Generator::segments),
+    (45, Generator::offset),
+    (25, Generator::export),
+    (20, Generator::import),
+    (25, Generator::name),
+    (15, Generator::unname),
+    (20, Generator::open_named),
+    (12, Generator::open),
+    (14, Generator::close),
+    (15, Generator::query),
+    (12, Generator::send),
+    (14, Generator::receive),
+    (5, Generator::probe),
+    (4, Generator::region),
+    (8, Generator::last_error),
+    (5, Generator::unknown),
+    (10, Generator::dma_buf_sync),
+    (14, Generator::seek),
+    (4, Generator::fork),
+    (3, Generator::leave),
+];
+
+impl Generator {
+    fn push(&mut self, op: Op) {
+        let step = Step {
+            worker: self.worker,
+            op,
+        };
+        self.world.step(&step, None);
+        self.steps.push(step);
+    }
+
+    fn process(&self) -> &Process {
+        self.world.process(self.worker)
+    }
+
+    fn operation(&mut self) -> Op {
+        let depth = self.world.depth(self.worker);
+        if depth > 0 && self.one_in(12) {
+            return self.leave();
+        }
+        if self.sessions().is_empty() && !self.one_in(4) {
+            return self.open();
+        }
+        let last = self.steps.last().filter(|step| step.worker == self.worker);
+        if let Some(op) = last.map(|step| step.op) {
+            if let Some(op) = self.follow(op) {
+                return op;
+            }
+        }
+        let all: u32 = WEIGHTS.iter().map(|(weight, _)| weight).sum();
+        let mut at = self.rng.u32(..all);
+        for (weight, make) in WEIGHTS {
+            if at < *weight {
+                return make(self);
+            }
+            at -= weight;
+        }
+        self.load()
+    }
+
+    /// What often comes next: the ways into trouble are longer than one step.
+    fn follow(&mut self, last: Op) -> Option<Op> {
+        let often = matches!(last, Op::Offset { .. });
+        if self.rng.u32(..6) >= if often { 4 } else { 2 } {
+            return None;
+        }
+        match last {
+            Op::Alloc { file, to, .. } => Some(self.map_of(file, Place::Var(to, 0))),
+            Op::Offset { file, to, .. } => Some(self.map_of(file, Place::Var(to, 0))),
+            Op::Import { file, to, .. } => Some(self.map_of(file, Place::Id(to))),
+            Op::Map { at, pages, .. }
+            | Op::Forget { at, pages }
+            | Op::Protect { at, pages, .. }
+            | Op::Move { to: at, pages, .. } => {
+                let skip = self.rng.u32(..pages.max(1));
+                Some(self.access(Range {
+                    at: at + skip,
+                    pages: pages - skip.min(pages),
+                }))
+            }
+            Op::Store { at, .. } if self.rng.bool() => Some(Op::Forget { at, pages: 1 }),
+            Op::Store { at, .. } => Some(Op::Load {
+                at,
+                skip: 0,
+                length: PAGE as u32,
+            }),
+            _ => None,
+        }
+    }
+
+    fn one_in(&mut self, n: u32) -> bool {
+        self.rng.u32(..n) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        match from.len() {
+            0 => None,
+            count => from.get(self.rng.usize(..count)).copied(),
+        }
+    }
+
+    fn of<T: Copy>(&mut self, from: &[T], otherwise: T) -> T {
+        self.pick(from).unwrap_or(otherwise)
+    }
+
+    fn damage(&mut self) -> Damage {
+        match self.rng.u32(..40) {
+            0..=2 => self.of(Damage::ALL, Damage::No),
+            3 => Damage::Longer,
+            4 => Damage::Edge,
+            _ => Damage::No,
+        }
+    }
+
+    fn files(&self, wanted: impl Fn(&Description) -> bool) -> Vec<u8> {
+        let files = (0..).zip(&self.process().files);
+        files
+            .filter(|(_, file)| file.as_deref().is_some_and(&wanted))
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    fn sessions(&self) -> Vec<u8> {
+        self.files(|file| matches!(file.what, What::Session(_)) && file.writes() && file.reads())
+    }
+
+    /// A file of the wanted sort; now and then any, or none.
+    fn file(&mut self, wanted: impl Fn(&Description) -> bool) -> u8 {
+        let any = self.rng.u8(..FILES as u8);
+        if self.one_in(25) {
+            return any;
+        }
+        let good = self.files(wanted);
+        self.of(&good, any)
+    }
+
+    fn session(&mut self) -> u8 {
+        let sessions = self.sessions();
+        let any = self.file(|file| matches!(file.what, What::Session(_)));
+        if self.one_in(10) {
+            return any;
+        }
+        self.of(&sessions, any)
+    }
+
+    /// A place for a new descriptor: mostly an empty one.
+    fn free_file(&mut self) -> u8 {
+        let files = (0..).zip(&self.process().files);
+        let empty: Vec<u8> = files
+            .filter(|(_, file)| file.is_none())
+            .map(|(place, _)| place)
+            .collect();
+        let any = self.rng.u8(1..FILES as u8);
+        if self.one_in(8) {
+            return any;
+        }
+        self.of(&empty, any)
+    }
+
+    fn var(&mut self) -> u8 {
+        self.rng.u8(..VARS as u8)
+    }
+
+    /// A variable for a new buffer: mostly one that stands for none.
+    fn free_var(&mut self) -> u8 {
+        let known: Vec<u8> = self.known().iter().map(|known| known.var).collect();
+        let free: Vec<u8> = (0..VARS as u8).filter(|var| !known.contains(var)).collect();
+        let any = self.var();
+        self.of(&free, any)
+    }
+
+    /// The buffers that the process can name.
+    fn known(&self) -> Vec<Known> {
+        let process = self.process();
+        let mut known = Vec::new();
+        for (place, file) in (0..).zip(&process.files) {
+            let Some(What::Session(session)) = file.as_ref().map(|file| &file.what) else {
+                continue;
+            };
+            for (var, id) in (0..).zip(process.ids) {
+                if let Ok(buffer) = session.buffer(id) {
+                    known.push(Known {
+                        file: place,
+                        var,
+                        pages: buffer.len(),
+                    });
+                }
+            }
+        }
+        known
+    }
+
+    /// A buffer, mostly one that there is.
+    fn buffer(&mut self) -> (u8, Id) {
+        let known = self.known();
+        match self.pick(&known) {
+            Some(known) if !self.one_in(20) => (known.file, Id::Var(known.var)),
+            _ => {
+                let named = self.files(|file| matches!(file.what, What::Named(_)));
+                if let (Some(file), false) = (self.pick(&named), self.one_in(4)) {
+                    return (file, Id::Number(u32::from(self.one_in(8))));
+                }
+                (self.session(), self.id())
+            }
+        }
+    }
+
+    fn id(&mut self) -> Id {
+        match self.rng.u32(..6) {
+            0 => Id::Number(self.rng.u32(..12)),
+            1 => Id::Number(MAX_IDS - self.rng.u32(..2)),
+            2 => Id::Number(u32::MAX),
+            3 => Id::Number(0),
+            _ => Id::Var(self.var()),
+        }
+    }
+
+    fn fork(&mut self) -> Op {
+        if self.forks >= FORKS || self.world.depth(self.worker) > 1 {
+            return self.load();
+        }
+        self.forks += 1;
+        Op::Fork {}
+    }
+
+    fn leave(&mut self) -> Op {
+        if self.world.depth(self.worker) == 0 {
+            if self.forks >= FORKS {
+                return self.store();
+            }
+            self.forks += 1;
+        }
+        match self.one_in(3) {
+            true => Op::Kill {},
+            false => Op::Exit {},
+        }
+    }
+
+    /// A part of so many pages: all of them, unless there are very many.
+    fn some_of(&mut self, pages: u64) -> (u32, u32) {
+        let most = MUCH.min(pages);
+        let first = self.rng.u64(..=pages - most);
+        (first as u32, (most * PAGE as u64) as u32)
+    }
+
+    /// The last steps of a program: what any process can see is read once more, by every way.
+    fn look_at_everything(&mut self) {
+        for worker in 0..WORKERS as u8 {
+            self.worker = worker;
+            let mut ops = Vec::new();
+            let vmas = self.process().space.vmas().iter();
+            let ranges: Vec<_> = vmas.map(|vma| (vma.start, vma.end - vma.start)).collect();
+            for (start, pages) in ranges {
+                let (first, length) = self.some_of(pages);
+                ops.push(Op::Load {
+                    at: start as u32 + first,
+                    skip: 0,
+                    length,
+                });
+            }
+            for Known { file, var, pages } in self.known() {
+                let (first, length) = self.some_of(pages);
+                ops.push(Op::ReadAt {
+                    file,
+                    place: Place::Var(var, first),
+                    skip: 0,
+                    length,
+                    nowhere: false,
+                });
+                ops.push(Op::Info {
+                    file,
+                    id: Id::Var(var),
+                    damage: Damage::No,
+                });
+            }
+            let file = self.sessions().first().copied();
+            if let Some(file) = file {
+                let damage = Damage::No;
+                ops.push(Op::Query { file, damage });
+            }
+            for op in ops {
+                self.push(op);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model;
+    use crate::tally::Tally;
+
+    #[test]
+    fn the_same_seed_makes_the_same_program() {
+        assert_eq!(program(7, 500), program(7, 500));
+        assert_ne!(program(7, 500), program(8, 500));
+    }
+
+    #[test]
+    fn programs_do_everything_and_much_of_it_well() {
+        let mut tally = Tally::default();
+        for seed in 0..24 {
+            let steps = program(seed, 1000);
+            for (step, answer) in steps.iter().zip(model::run(&steps)) {
+                tally.count(&step.op, &answer);
+            }
+        }
+        assert!(tally.missing().is_empty(), "{:?}", tally.missing());
+        assert!(tally.share_of_successes() > 0.5, "{tally}");
+    }
+
+    #[test]
+    fn a_world_that_ends_leaves_nothing_behind() {
+        for seed in 0..20 {
+            let mut world = World::new();
+            for step in program(seed, 600) {
+                world.step(&step, None);
+            }
+            let names: Vec<u8> = world.names().collect();
+            for name in names {
+                let (worker, file, damage) = (0, 0, Damage::No);
+                for op in [
+                    Op::Open { to: 0, access: 2 },
+                    Op::Unname { file, name, damage },
+                ] {
+                    assert!(world.step(&Step { worker, op }, None).succeeded());
+                }
+            }
+            for worker in 0..WORKERS as u8 {
+                while world.waiting(worker) > 0 {
+                    let op = Op::Receive { to: 0 };
+                    world.step(&Step { worker, op }, None);
+                }
+                while world.depth(worker) > 0 {
+                    let op = Op::Exit {};
+                    world.step(&Step { worker, op }, None);
+                }
+                let op = Op::Kill {};
+                world.step(&Step { worker, op }, None);
+            }
+            assert_eq!(world.accounts().used(), 0);
+            assert_eq!(world.accounts().buffers(), 0);
+        }
+    }
+}
