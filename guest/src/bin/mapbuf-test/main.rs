@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    std::env::set_var(tests::reasons::PROFILE, profile.name);
     if !filter.is_empty() {
         // Some tests look at what all the others have met.
         std::env::set_var(tests::reasons::NOT_ALL, "1");

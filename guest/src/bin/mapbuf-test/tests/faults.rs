@@ -30,11 +30,11 @@ tests! { "faults":
 }
 
 /// The kernel's switch for the calling thread.
-struct Injection(File);
+pub struct Injection(File);
 
 impl Injection {
     /// Prepares the kernel: without this nothing is ever injected into allocations that may wait.
-    fn new() -> Outcome<Self> {
+    pub fn new() -> Outcome<Self> {
         let Ok(own) = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -58,7 +58,7 @@ impl Injection {
     }
 
     /// Runs `f` while its `nth` chance to fail does; whether that chance came.
-    fn at<T>(&mut self, nth: u32, f: impl FnOnce() -> T) -> Outcome<(T, bool)> {
+    pub fn at<T>(&mut self, nth: u32, f: impl FnOnce() -> T) -> Outcome<(T, bool)> {
         self.set(nth)?;
         let result = f();
         let mut left = [0; 16];

@@ -56,7 +56,7 @@ pub const REGIONS: &[&str] = &["regions"];
 /// Run with the programs that others wrote.
 pub const PEERS: &[&str] = &["peers"];
 /// Run where any reason may be met.
-pub const REASONS: &[&str] = &["stock", "regions"];
+pub const REASONS: &[&str] = &["stock", "regions", "faults"];
 /// Run where drivers that others wrote take dma-bufs.
 pub const IMPORTERS: &[&str] = &["importers"];
 
@@ -106,6 +106,7 @@ mod programs;
 mod protection;
 mod questions;
 mod races;
+mod rare;
 pub mod reasons;
 mod regions;
 mod security;
@@ -136,6 +137,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         export::TESTS,
         importers::TESTS,
         faults::TESTS,
+        rare::TESTS,
         limits::TESTS,
         denial::TESTS,
         security::TESTS,

@@ -13,6 +13,9 @@ tests! { "reasons":
     REASONS, 10: [ every_reason_is_produced_by_a_test ];
 }
 
+/// The profile that is run.
+pub const PROFILE: &str = "MAPBUF_TEST_PROFILE";
+
 /// Set when only some tests are run.
 pub const NOT_ALL: &str = "MAPBUF_TEST_NOT_ALL";
 
@@ -47,18 +50,23 @@ const BY_REGIONS: &[Reason] = &[
     Reason::OffsetsFull,
 ];
 
-/// Reasons that take a kernel function which fails although nothing is wrong: see the fault injection of the debug rung.
+/// Reasons that take a kernel function which fails although nothing is wrong: see `rare`.
 const BY_FAULT_INJECTION: &[Reason] = &[Reason::CacheRefused, Reason::KernelRefused];
 
 fn every_reason_is_produced_by_a_test() -> Outcome {
     if std::env::var_os(NOT_ALL).is_some() {
         skip!("only some of the tests are run");
     }
-    let with_regions = Session::open()?.region(0)?.count > 0;
+    // Each reason is asked for in one profile: an ordinary one, unless it is listed for another.
+    let profile = std::env::var(PROFILE).unwrap_or_default();
+    let asked_for = |reason: &Reason| match profile.as_str() {
+        "regions" => BY_REGIONS.contains(reason),
+        "faults" => BY_FAULT_INJECTION.contains(reason),
+        _ => !BY_REGIONS.contains(reason) && !BY_FAULT_INJECTION.contains(reason),
+    };
     let missing: Vec<_> = Reason::ALL
         .iter()
-        .filter(|reason| BY_REGIONS.contains(reason) == with_regions)
-        .filter(|reason| !BY_FAULT_INJECTION.contains(reason))
+        .filter(|reason| asked_for(reason))
         .filter(|reason| !Path::new(MET).join(reason.name()).exists())
         .collect();
     check!(missing.is_empty(), "no test produces {missing:?}");
