@@ -19,6 +19,7 @@
 mod accounts;
 mod buffer;
 mod file;
+mod kunit;
 mod mapping;
 mod memory;
 mod named;

@@ -136,16 +136,28 @@ impl Profile {
 }
 
 /// Profiles for a kernel that was built to find mistakes.
-pub const DEBUG_PROFILES: &[Profile] = &[Profile {
-    name: "faults",
-    purpose: "every allocation fails once; needs a kernel with fault injection",
-    append: &["memmap=1M$0x30000000"],
-    memory_mib: 2048,
-    processors: 2,
-    module_parameters: "",
-    qemu_args: &[],
-    timeout_seconds: 900,
-}];
+pub const DEBUG_PROFILES: &[Profile] = &[
+    Profile {
+        name: "kunit",
+        purpose: "the module's own tests inside the kernel, which run when it is loaded",
+        append: &["kunit.enable=1", "kunit.autorun=1"],
+        memory_mib: 512,
+        processors: 1,
+        module_parameters: "",
+        qemu_args: &[],
+        timeout_seconds: 60,
+    },
+    Profile {
+        name: "faults",
+        purpose: "every allocation fails once; needs a kernel with fault injection",
+        append: &["memmap=1M$0x30000000"],
+        memory_mib: 2048,
+        processors: 2,
+        module_parameters: "",
+        qemu_args: &[],
+        timeout_seconds: 900,
+    },
+];
 
 /// For Debian's full kernel, with drivers loaded that take dma-bufs.
 pub const IMPORTERS: Profile = Profile {

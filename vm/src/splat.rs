@@ -33,6 +33,8 @@ const STARTS: &[&str] = &[
     "ODEBUG: ",
     "page dumped because: VM_",
     "refcount_t: ",
+    // Of KUnit.
+    "not ok ",
     "usercopy: Kernel memory",
 ];
 
@@ -177,6 +179,7 @@ mod tests {
             "[    9.1] INFO: task cat:1 blocked for more than 120 seconds.",
             "[    9.1] BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 61s!",
             "[    9.1] ------------[ cut here ]------------",
+            "[    9.1]     not ok 2 a_test",
         ] {
             assert!(is_splat(line), "{line}");
         }

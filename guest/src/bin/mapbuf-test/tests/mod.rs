@@ -62,6 +62,8 @@ pub const IMPORTERS: &[&str] = &["importers"];
 
 /// Run with several processors and a module that waits at its seams.
 pub const RACES: &[&str] = &["races"];
+/// Run where the module's tests inside the kernel have run.
+pub const KUNIT: &[&str] = &["kunit"];
 /// Run where allocations can be made to fail.
 pub const FAULTS: &[&str] = &["faults"];
 
@@ -92,6 +94,7 @@ mod faults;
 mod fuzz;
 mod importers;
 mod info;
+mod kunit;
 mod last_error;
 mod lifetime;
 mod limits;
@@ -136,6 +139,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         names::TESTS,
         export::TESTS,
         importers::TESTS,
+        kunit::TESTS,
         faults::TESTS,
         rare::TESTS,
         limits::TESTS,

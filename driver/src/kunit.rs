@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of what only exists inside the kernel, by KUnit: where the kernel has it and is told to run tests
+//! (`kunit.enable=1`), they run when the module loads. Elsewhere nothing of this is compiled.
+
+use kernel::macros::kunit_tests;
+
+/// Pages that the driver takes and gives back.
+#[kunit_tests(mapbuf_pages)]
+mod pages {
+    use crate::sys::pages::{
+        NumaNode,
+        PageRef,
+        Run,
+        MAX_ORDER, //
+    };
+
+    fn contiguous(run: &Run) -> bool {
+        (0..run.len()).all(|index| {
+            let pfn = run.page(index).map(PageRef::pfn);
+            pfn == Some(run.pfn() + index as u64)
+        })
+    }
+
+    #[test]
+    fn split_run_has_the_pages_that_were_asked_for_and_no_more() {
+        for count in [1, 2, 3, 5, 8, 600] {
+            let Some(run) = Run::split(count, NumaNode::ANY) else {
+                assert!(false);
+                return;
+            };
+            assert_eq!(run.len(), count);
+            assert!(contiguous(&run));
+            assert!(run.page(count).is_none());
+            assert!(run.paged() && !run.compound());
+        }
+        assert!(Run::split(0, NumaNode::ANY).is_none_or(|run| run.len() == 0));
+        assert!(Run::split((1 << MAX_ORDER) + 1, NumaNode::ANY).is_none());
+        assert!(Run::split(usize::MAX, NumaNode::ANY).is_none());
+    }
+
+    #[test]
+    fn folio_is_one_and_a_single_page_is_no_compound() {
+        for order in [0, 1, 4, 9] {
+            let Some(run) = Run::folio(order, NumaNode::ANY, true) else {
+                assert!(false);
+                return;
+            };
+            assert_eq!(run.len(), 1 << order);
+            assert!(contiguous(&run));
+            assert_eq!(run.compound(), order > 0);
+            let begins = run
+                .page(0)
+                .is_some_and(|page| page.begins_folio(1 << order));
+            assert_eq!(begins, order > 0);
+        }
+    }
+
+    #[test]
+    fn bytes_end_with_their_page() {
+        let Some(run) = Run::split(2, NumaNode::ANY) else {
+            assert!(false);
+            return;
+        };
+        let length = |index, offset, length| {
+            let bytes = run.bytes(index, offset, length);
+            bytes.map(|bytes| bytes.len())
+        };
+        assert_eq!(length(0, 0, usize::MAX), Some(kernel::page::PAGE_SIZE));
+        assert_eq!(length(1, 4095, 8), Some(1));
+        assert_eq!(length(1, 4096, 8), Some(0));
+        assert_eq!(length(1, 4097, 8), None);
+        assert_eq!(length(2, 0, 8), None);
+    }
+}
+
+/// What is remembered of refusals.
+#[kunit_tests(mapbuf_refusals)]
+mod refusals {
+    use crate::{
+        abi::{
+            reason::Reason,
+            wire::{
+                LastError,
+                Operation, //
+            },
+        },
+        refusals::Refusals, //
+    };
+    use kernel::prelude::*;
+
+    fn told(refusals: &Refusals) -> LastError {
+        let mut last = LastError::default();
+        refusals.tell(&mut last);
+        last
+    }
+
+    #[test]
+    fn last_refusal_of_the_thread_is_told() {
+        let Ok(refusals) = KBox::pin_init(Refusals::new(), GFP_KERNEL) else {
+            assert!(false);
+            return;
+        };
+        assert_eq!(told(&refusals).sequence, 0);
+        let refused = refusals.note(Operation::Free, Err::<(), _>(Reason::NoSuchId.with(&[7])));
+        assert_eq!(refused, Err(ENOENT));
+        let last = told(&refusals);
+        assert_eq!(last.sequence, 1);
+        assert_eq!(last.reason, Reason::NoSuchId.number());
+        assert_eq!(last.operation, Operation::Free.number());
+        assert_eq!(last.operands.first(), Some(&7));
+        // What succeeds forgets nothing, and what is refused next takes its place.
+        assert_eq!(refusals.note(Operation::Info, Ok(1)), Ok(1));
+        assert_eq!(told(&refusals).sequence, 1);
+        let refused = refusals.note(Operation::Mmap, Err::<(), _>(Reason::NameTaken.into()));
+        assert!(refused.is_err());
+        assert_eq!(told(&refusals).sequence, 2);
+        assert_eq!(told(&refusals).operation, Operation::Mmap.number());
+    }
+}
