@@ -20,6 +20,23 @@ pub struct Price {
     pub steps: Steps,
 }
 
+/// What the whole life of a piece of memory costs when many processes do the same at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contended {
+    /// What was measured.
+    pub subject: String,
+    /// How large it was.
+    pub bytes: u64,
+    /// How many processes.
+    pub processes: u64,
+    /// How many lives each of them measured.
+    pub lives: u64,
+    /// Instructions of all lives of one process alone.
+    pub alone: u64,
+    /// Instructions of all lives of all processes, on all processors.
+    pub together: u64,
+}
+
 /// Instructions, or what the clock says, step by step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Steps {

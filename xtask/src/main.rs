@@ -1,5 +1,6 @@
 //! The developer's commands: `cargo xtask help` lists them.
 
+mod contend;
 mod demo;
 mod docs;
 mod fuzz;
@@ -33,6 +34,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Contend(contend::Arguments),
     Demo(demo::Arguments),
     Docs(docs::Arguments),
     Fuzz(fuzz::Arguments),
@@ -51,6 +53,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Contend(arguments) => contend::main(&arguments),
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),
         Command::Fuzz(arguments) => fuzz::main(&arguments),

@@ -4,7 +4,10 @@
 //! The processor's time stamp counter is read before and after each step. Under QEMU's `-icount shift=0` it counts
 //! instructions (`cpu_get_ticks` of `softmmu/cpu-timers.c`); elsewhere it counts whatever it counts. Interrupts add to
 //! it, so each step is repeated and the least is told.
+//!
+//! With `--processes N` it measures instead what N processes take that do all steps at once.
 
+mod contend;
 mod subject;
 mod sys;
 
@@ -26,6 +29,8 @@ struct Task {
     sizes: Vec<usize>,
     repeats: usize,
     subjects: Vec<Subject>,
+    /// Processes that do it at once; 0: one alone, step by step.
+    processes: usize,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +50,19 @@ fn main() -> ExitCode {
 }
 
 fn run(task: &Task) -> Result<()> {
+    if task.processes > 0 {
+        for &bytes in &task.sizes {
+            for &subject in &task.subjects {
+                tell(&contend::contend(
+                    subject,
+                    bytes,
+                    task.processes,
+                    task.repeats,
+                )?)?;
+            }
+        }
+        return Ok(());
+    }
     let _first = sys::First::new()?;
     for &bytes in &task.sizes {
         for &subject in &task.subjects {
@@ -61,6 +79,7 @@ fn arguments() -> Option<Task> {
         sizes: vec![64 << 10, 2 << 20, 64 << 20],
         repeats: 5,
         subjects: Vec::new(),
+        processes: 0,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -71,6 +90,7 @@ fn arguments() -> Option<Task> {
                 task.sizes = sizes.collect::<Option<_>>()?;
             }
             "--repeats" => task.repeats = words.next()?.parse().ok()?,
+            "--processes" => task.processes = words.next()?.parse().ok()?,
             name => task.subjects.push(Subject::named(name)?),
         }
     }
@@ -80,8 +100,8 @@ fn arguments() -> Option<Task> {
     (task.repeats > 0).then_some(task)
 }
 
-fn tell(price: &Price) -> Result<()> {
-    let mut line = serde_json::to_vec(price)?;
+fn tell(row: &impl serde::Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(row)?;
     line.push(b'\n');
     std::io::stdout().write_all(&line)?;
     Ok(())

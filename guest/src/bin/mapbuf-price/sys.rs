@@ -1,9 +1,9 @@
 //! System calls, and what the kernel tells of a mapping.
 
 use super::Result;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// The size of a page.
 pub const PAGE: usize = 4096;
@@ -72,6 +72,45 @@ pub fn check(result: libc::c_long) -> io::Result<libc::c_long> {
         return Err(io::Error::last_os_error());
     }
     Ok(result)
+}
+
+/// A pipe: what is read, what is written.
+pub fn pipe() -> Result<(File, File)> {
+    let mut ends = [0; 2];
+    // SAFETY: there is room for two descriptors.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }.into())?;
+    // SAFETY: the kernel has just put these descriptors into our table.
+    let [read, write] = ends.map(|fd| File::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+    Ok((read, write))
+}
+
+/// Runs a function in a process of its own; its number.
+pub fn fork(body: impl FnOnce() -> Result<()>) -> Result<libc::pid_t> {
+    // SAFETY: the process has one thread.
+    let pid = check(unsafe { libc::fork() }.into())?;
+    if pid != 0 {
+        return Ok(libc::pid_t::try_from(pid)?);
+    }
+    let status = match body() {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("mapbuf-price: {error}");
+            1
+        }
+    };
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(status) }
+}
+
+/// Waits until a child has ended well.
+pub fn wait_for(pid: libc::pid_t) -> Result<()> {
+    let mut status = 0;
+    // SAFETY: the status is valid for the call.
+    check(unsafe { libc::waitpid(pid, &mut status, 0) }.into())?;
+    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
+        return Ok(());
+    }
+    Err(format!("process {pid} ended with status {status:#x}").into())
 }
 
 /// What was mapped.

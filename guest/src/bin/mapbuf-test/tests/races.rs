@@ -15,6 +15,7 @@ use super::module::Expedited;
 use crate::check::{Failure, Outcome};
 use crate::proc::module_loaded;
 use crate::session::Session;
+use crate::sys::until;
 use crate::tests::Test;
 use crate::{check, check_eq};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,6 +172,13 @@ fn after(slot: &Slot, rules: Rules) -> Outcome {
         check!(!module_loaded("mapbuf"), "the module stays");
         super::module::load_with("seam_us=60")?;
     }
+    // Every open file, buffer and name holds the module. The last reference to a file is dropped in task work.
+    let mut users = String::new();
+    let alone = until(Duration::from_secs(3), || {
+        users = std::fs::read_to_string("/sys/module/mapbuf/refcnt").unwrap_or_default();
+        users.trim() == "0"
+    });
+    check!(alone, "{} still hold the module", users.trim());
     let session = Session::open()?;
     comes_to(&session, 0, 0)
 }
