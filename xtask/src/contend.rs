@@ -72,14 +72,15 @@ fn measure(kit: &Kit, arguments: &Arguments) -> Result<Vec<Contended>> {
     let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-price");
     let modules = kit.driver(None)?;
     let mut guest = kit.guest(false)?;
-    let mut job = Job::default();
-    job.argv = ["mapbuf-price", "--processes"].map(String::from).to_vec();
-    job.argv.push(arguments.processes.to_string());
-    job.argv
-        .extend(["--repeats".into(), arguments.lives.to_string()]);
-    job.argv
-        .extend(["--bytes".into(), arguments.bytes.to_string()]);
-    job.argv.extend(arguments.subjects.iter().cloned());
+    let mut argv: Vec<String> = ["mapbuf-price", "--processes"].map(String::from).to_vec();
+    argv.push(arguments.processes.to_string());
+    argv.extend(["--repeats".into(), arguments.lives.to_string()]);
+    argv.extend(["--bytes".into(), arguments.bytes.to_string()]);
+    argv.extend(arguments.subjects.iter().cloned());
+    let mut job = Job {
+        argv,
+        ..Job::default()
+    };
     kit.load(&mut guest, &mut job, &modules, "")?;
     guest.program(&program)?;
     let mut machine = kit.machine();

@@ -672,9 +672,8 @@ pub fn mount(fstype: &str, at: &str) -> Result<()> {
 pub fn sockets() -> Result<[File; 2]> {
     let mut ends = [0; 2];
     // SAFETY: `ends` has room for two descriptors.
-    check(
-        unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM, 0, ends.as_mut_ptr()) }.into(),
-    )?;
+    let made = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM, 0, ends.as_mut_ptr()) };
+    check(made.into())?;
     Ok(ends.map(own))
 }
 
@@ -688,24 +687,20 @@ pub fn send_to_nobody(file: &File) -> Result<()> {
         iov_base: byte.as_mut_ptr().cast(),
         iov_len: 1,
     };
-    // A `struct cmsghdr` of 16 bytes, then the descriptors.
-    let mut control = [0_u64; 4];
+    // A `struct cmsghdr`: its length, level and type; then the descriptors.
+    let pair = |low: i32, high: i32| u64::from(low as u32) | u64::from(high as u32) << 32;
+    let mut control = [
+        16 + size_of_val(&sent) as u64,
+        pair(libc::SOL_SOCKET, libc::SCM_RIGHTS),
+        pair(sent[0], sent[1]),
+        pair(sent[2], 0),
+    ];
     // SAFETY: all zeros are a valid header.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &mut data;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control);
-    // SAFETY: the message has room for one header and for these descriptors (CMSG_SPACE(12) is 32).
-    unsafe {
-        let header = libc::CMSG_FIRSTHDR(&message);
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(size_of_val(&sent) as u32) as usize;
-        libc::CMSG_DATA(header)
-            .cast::<[i32; 3]>()
-            .write_unaligned(sent);
-    }
     // SAFETY: the message names memory that outlives the call.
     let count = unsafe { libc::sendmsg(ends[0].as_raw_fd(), &message, 0) };
     check(count as libc::c_long).map(drop)

@@ -296,6 +296,14 @@ fn bug_08_tail_pages_without_references() -> Outcome {
         shows(&part, 0, 5, 3)?;
         part.unmap_part(2 * PAGE, PAGE)?;
         drop(map);
+        // A page that has gone back to the kernel with its mapping is somebody else's now.
+        let others = Map::anonymous(16 << 20)?;
+        for at in (0..others.len).step_by(PAGE) {
+            others.set_u64(at, !0);
+        }
+        let again = session.map(pages * PAGE, RW, SHARED, buffer.mmap_offset)?;
+        shows(&again, 0, pages, 0)?;
+        drop(again);
         session.free(buffer.id)?;
         part.unmap_part(0, 5 * PAGE)?;
         comes_to(&session, 0, 0)?;
