@@ -129,6 +129,8 @@ static inline const char *mapbuf_operation_name(uint32_t number)
 		return "write";
 	case 261:
 		return "lseek";
+	case 262:
+		return "attaching a device";
 	default:
 		return NULL;
 	}
@@ -205,6 +207,8 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "OffsetsFull";
 	case 224:
 		return "OverCgroupLimit";
+	case 225:
+		return "NoPagesForDevices";
 	case 301:
 		return "UnknownMethod";
 	case 302:
@@ -351,6 +355,8 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "no {0:bytes} are free among the mmap offsets of this session, which reach to 16 TiB";
 	case 224:
 		return "{0:bytes} would pass the limit of the caller's memory cgroup: of {1:bytes} only {2:bytes} are left";
+	case 225:
+		return "a device cannot import memory of kind {0:kind}: it has no pages";
 	case 301:
 		return "there is no method number {0}";
 	case 302:
@@ -497,6 +503,8 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "free buffers, or open the node once more: each open file has offsets of its own";
 	case 224:
 		return "free memory in the container or service, or raise its limit (memory.max of its cgroup)";
+	case 225:
+		return "let the device import a buffer of another kind; or map the dma-buf's descriptor and copy";
 	case 301:
 		return "QUERY gives a mask of the methods; 0 is auto";
 	case 302:

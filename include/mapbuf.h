@@ -74,6 +74,11 @@
 // Read a device's memory, knowing that this can hang a bus or take data out of a queue.
 #define MAPBUF_RISK 2
 
+// Asks about dma-bufs instead of this open file: the last refusal that the driver made for this thread when it
+// mapped a dma-buf's own descriptor, or had a device import one. Which open file of ours asks does not matter; it
+// can be asked for no other thread.
+#define MAPBUF_OF_DMA_BUFS 1
+
 // Kinds of memory.
 enum mapbuf_kind {
   // Scattered order-0 pages, virtually contiguous in the kernel (`vmap` with `VM_USERMAP`).
@@ -170,6 +175,8 @@ enum mapbuf_operation {
   MAPBUF_OPERATION_WRITE = 260,
   // `lseek(2)`
   MAPBUF_OPERATION_SEEK = 261,
+  // A device attached to a dma-buf: a driver of another device imports it for the calling thread.
+  MAPBUF_OPERATION_ATTACH = 262,
 };
 
 // Why a request was refused. The operands are named first.
@@ -276,6 +283,9 @@ enum mapbuf_reason {
   // (bytes, limit, room): the memory cgroup of the caller, or one that it lies in, has not so much left.
   // Comes with ENOMEM.
   MAPBUF_REASON_OVER_CGROUP_LIMIT = 224,
+  // (kind): a device cannot import memory without pages.
+  // Comes with EOPNOTSUPP.
+  MAPBUF_REASON_NO_PAGES_FOR_DEVICES = 225,
   // (method): no such method.
   // Comes with EINVAL.
   MAPBUF_REASON_UNKNOWN_METHOD = 301,
@@ -539,7 +549,7 @@ struct mapbuf_export {
 struct mapbuf_last_error {
   // In: size of this struct in bytes.
   uint32_t size;
-  // In: 0.
+  // In: bits of MAPBUF_last_error.
   uint32_t flags;
   // Out: number of this refusal; grows with each one on this open file. 0: none yet for the thread.
   //

@@ -189,6 +189,13 @@ impl Reason {
                 "{0:bytes} would pass the limit of the caller's memory cgroup: of {1:bytes} only {2:bytes} are left",
                 "free memory in the container or service, or raise its limit (memory.max of its cgroup)",
             ),
+            Self::NoPagesForDevices => text(
+                "a device cannot import memory of kind {0:kind}: it has no pages",
+                "let the device import a buffer of another kind; or map the dma-buf's descriptor and copy",
+            )
+            .since(
+                "include/linux/scatterlist.h, sg_set_page: the list that a device is given names struct pages, and a reserved range has none",
+            ),
             Self::UnknownMethod => text(
                 "there is no method number {0}",
                 "QUERY gives a mask of the methods; 0 is auto",

@@ -162,6 +162,8 @@ reasons! {
     OffsetsFull = 223, ENOSPC;
     /// (bytes, limit, room): the memory cgroup of the caller, or one that it lies in, has not so much left.
     OverCgroupLimit = 224, ENOMEM;
+    /// (kind): a device cannot import memory without pages.
+    NoPagesForDevices = 225, EOPNOTSUPP;
 
     // 3xx: mapping.
 

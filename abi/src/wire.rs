@@ -251,6 +251,8 @@ numbered! {
         Write = 0x104, "write";
         /// `lseek(2)`
         Seek = 0x105, "lseek";
+        /// A device attached to a dma-buf: a driver of another device imports it for the calling thread.
+        Attach = 0x106, "attaching a device";
     }
 }
 
@@ -539,13 +541,21 @@ pub struct Region {
     pub name: [u8; NAME_LEN],
 }
 
+/// Bits of [`LastError::flags`].
+pub mod last_error {
+    /// Asks about dma-bufs instead of this open file: the last refusal that the driver made for this thread when it
+    /// mapped a dma-buf's own descriptor, or had a device import one. Which open file of ours asks does not matter; it
+    /// can be asked for no other thread.
+    pub const OF_DMA_BUFS: u32 = 1 << 0;
+}
+
 /// `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for a thread on this open file.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LastError {
     /// In: size of this struct in bytes.
     pub size: u32,
-    /// In: 0.
+    /// In: bits of [`last_error`].
     pub flags: u32,
     /// Out: number of this refusal; grows with each one on this open file. 0: none yet for the thread.
     ///

@@ -77,6 +77,11 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
+    /// Whose limits it counts against.
+    pub(crate) fn driver(&self) -> &Arc<Driver> {
+        &self.driver
+    }
+
     /// Charges the calling user.
     pub(crate) fn new(driver: &Arc<Driver>, bytes: u64) -> Result<Self, Refusal> {
         let uid = caller::uid();

@@ -6,13 +6,13 @@
 use crate::{
     abi::{
         reason::{
-            errno,
             Reason,
             Refusal, //
         },
         wire::{
             Kind,
             Method,
+            Operation,
             Segment,
             ADDRESS_HIDDEN,
             NAME_LEN, //
@@ -30,7 +30,10 @@ use crate::{
         Request,
         Sharing, //
     },
-    refusals,
+    refusals::{
+        self,
+        Refusals, //
+    },
     seam::{
         pause,
         Seam, //
@@ -102,7 +105,7 @@ pub(crate) type Name = [u8; NAME_LEN];
 pub(crate) struct Buffer {
     /// Goes first when the buffer is dropped; the charge follows.
     memory: Memory,
-    _charge: Charge,
+    charge: Charge,
     segments: u32,
     session: Arc<Freed>,
     id_freed: Atomic<bool>,
@@ -147,7 +150,7 @@ impl Buffer {
             KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         let mut buffer = Self {
             memory,
-            _charge: charge,
+            charge,
             segments: 0,
             session: session.clone(),
             id_freed: Atomic::new(false),
@@ -164,6 +167,10 @@ impl Buffer {
         let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)?;
         buffer.describe(fmt!("mapbuf {kind}")).map_err(no_memory)?;
         Ok(buffer)
+    }
+
+    fn of_dma_bufs(&self) -> &Refusals {
+        &self.charge.driver().of_dma_bufs
     }
 
     /// Its memory.
@@ -335,10 +342,14 @@ impl Visible {
 
 impl Exporter for Buffer {
     fn mmap(&self, vma: &NewVma<'_>, method: Option<u32>) -> Result {
+        // A node has asked for a plan before, and remembers a refusal for its own open file.
+        let by_descriptor = method.is_none();
         let method = method.and_then(Method::from_number).unwrap_or(Method::Auto);
-        let plan = self
-            .plan(vma, vma.page_offset(), method)
-            .map_err(|refusal| refusals::error(refusal.reason))?;
+        let plan = self.plan(vma, vma.page_offset(), method);
+        let plan = match by_descriptor {
+            true => self.of_dma_bufs().note(Operation::Mmap, plan)?,
+            false => plan.map_err(|refusal| refusals::error(refusal.reason))?,
+        };
         pause(Seam::Entered);
         mapping::carry_out(&self.memory, vma, &plan)
     }
@@ -352,7 +363,9 @@ impl Exporter for Buffer {
         let memory = self.memory.backing();
         if self.memory.kind() == Kind::Region {
             // The frames of a reserved range have no `struct page`.
-            return Err(refusals::error_code(errno::EOPNOTSUPP));
+            let kind = u64::from(self.memory.kind().number());
+            let refusal = Reason::NoPagesForDevices.with(&[kind]);
+            return self.of_dma_bufs().note(Operation::Attach, Err(refusal));
         }
         let mut at = 0;
         while at < memory.len() {
@@ -373,9 +386,6 @@ impl Exporter for Buffer {
         let memory = self.memory.backing();
         if let Some(address) = memory.address() {
             return Ok(address);
-        }
-        if !memory.paged() {
-            return Err(refusals::error_code(errno::EOPNOTSUPP));
         }
         let pages = (0..memory.len()).filter_map(|index| memory.page(index));
         let map = KernelMap::new(memory.len(), memory.cache(), pages)?;

@@ -439,8 +439,16 @@ impl MapbufFile {
     }
 
     fn last_error(&self, argument: usize) -> Result<(), Refusal> {
-        let (place, mut error) = read::<wire::LastError>(argument)?;
-        self.refusals.tell(&mut error);
+        let (place, mut error) =
+            read_with_flags::<wire::LastError>(argument, wire::last_error::OF_DMA_BUFS)?;
+        if error.flags & wire::last_error::OF_DMA_BUFS == 0 {
+            self.refusals.tell(&mut error);
+        } else {
+            // Those of all users are kept together, so each thread is told its own only.
+            let at = core::mem::offset_of!(wire::LastError, thread);
+            request::reserved(&[u64::from(error.thread)], at)?;
+            self.driver.of_dma_bufs.tell(&mut error);
+        }
         place.write(&error)
     }
 

@@ -84,6 +84,9 @@ pub(crate) struct Driver {
     accounts: kernel::sync::Mutex<accounts::Accounts>,
     #[pin]
     regions: kernel::sync::Mutex<region::Regions>,
+    /// Refusals to whoever uses a dma-buf without an open file of ours.
+    #[pin]
+    of_dma_bufs: refusals::Refusals,
     device: Arc<sys::dma::SystemDevice>,
     class: sys::node::Class,
     numbers: sys::chardev::Numbers,
@@ -100,6 +103,7 @@ impl Driver {
                 names <- kernel::new_mutex!(named::Names::new()),
                 accounts <- kernel::new_mutex!(accounts::Accounts::new()),
                 regions <- kernel::new_mutex!(regions),
+                of_dma_bufs <- refusals::Refusals::new(),
                 device,
                 class,
                 numbers,

@@ -10,7 +10,7 @@ use crate::{
     mapping::Mapping,
     named::unname,
 };
-use mapbuf_abi::{Info, Kind, LastError, Query, SYSTEM_NODE};
+use mapbuf_abi::{last_error, Info, Kind, LastError, Query, SYSTEM_NODE};
 use std::{
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -135,7 +135,18 @@ impl Device {
     ///
     /// As for [`query`](Self::query).
     pub fn last_error(&self) -> Result<LastError> {
-        self.file.last_error()
+        self.file.last_error(0)
+    }
+
+    /// What the driver last refused to this thread when it mapped a dma-buf's own descriptor
+    /// ([`Export`](crate::Export)), or had another driver import one: calls that no open file of this driver takes part
+    /// in. Any session may ask; each thread is told its own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`query`](Self::query).
+    pub fn last_error_of_dma_bufs(&self) -> Result<LastError> {
+        self.file.last_error(last_error::OF_DMA_BUFS)
     }
 
     pub(crate) fn info_of(&self, id: u32) -> Result<Info> {

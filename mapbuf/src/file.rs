@@ -115,14 +115,17 @@ impl NodeFile {
     /// call has a number above every one that anybody had looked at before it (`mark`), and its operation and errno are
     /// the call's: what fails one of these belongs to an older call, and the kernel's core has refused this one.
     pub(crate) fn reason(&self, mark: Mark, operation: Operation, errno: Errno) -> Option<Error> {
-        let last = self.last_error().ok()?;
+        let last = self.last_error(0).ok()?;
         self.seen.fetch_max(last.sequence, Ordering::Relaxed);
         explained(&last, mark.0, operation, errno.raw_os_error())
     }
 
     /// What the driver last refused to this thread on this open file.
-    pub(crate) fn last_error(&self) -> Result<LastError> {
-        let mut last = LastError::default();
+    pub(crate) fn last_error(&self, flags: u32) -> Result<LastError> {
+        let mut last = LastError {
+            flags,
+            ..LastError::default()
+        };
         match raw::call_sized(self.fd.as_fd(), &mut last) {
             Ok(()) => Ok(last),
             // Not by way of `call`: it would come here again for the reason.

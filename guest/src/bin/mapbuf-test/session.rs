@@ -3,8 +3,8 @@
 use crate::sys::{self, Errno, Map, RW, SHARED};
 use mapbuf_abi::reason::Refusal;
 use mapbuf_abi::{
-    ioctl, Alloc, Cache, Export, Free, Import, Info, Kind, LastError, Method, Name, Offset,
-    Operation, Probe, Query, Reason, Region, Segment, Segments, Unname, ANY_NODE, CALLER,
+    ioctl, last_error, Alloc, Cache, Export, Free, Import, Info, Kind, LastError, Method, Name,
+    Offset, Operation, Probe, Query, Reason, Region, Segment, Segments, Unname, ANY_NODE, CALLER,
     NAMED_DIR, NAME_LEN, OPERANDS, SYSTEM_NODE,
 };
 use std::cell::Cell;
@@ -120,6 +120,17 @@ impl Session {
         let mut last = LastError {
             size: size_of::<LastError>() as u32,
             thread,
+            ..Default::default()
+        };
+        sys::ioctl(self, ioctl::LAST_ERROR, &mut last)?;
+        Ok(last)
+    }
+
+    /// The same for a dma-buf's own descriptor: what this thread was refused when it mapped one, or had a device take it.
+    pub fn of_dma_bufs(&self) -> std::result::Result<LastError, Errno> {
+        let mut last = LastError {
+            size: size_of::<LastError>() as u32,
+            flags: last_error::OF_DMA_BUFS,
             ..Default::default()
         };
         sys::ioctl(self, ioctl::LAST_ERROR, &mut last)?;

@@ -7,13 +7,13 @@
 
 use super::lifetime;
 use super::sharing::{numbered, shows};
-use crate::check::{fails, Failure, Outcome};
+use crate::check::{fails, refused, Failure, Outcome};
 use crate::proc::Log;
-use crate::session::{alloc_request, Session, KINDS};
+use crate::session::{alloc_request, Refused, Session, KINDS};
 use crate::sys::{self, fork, Map, PAGE, RW, SHARED};
 use crate::v4l2::{Memory, Queue, Way};
 use crate::{check, check_eq};
-use mapbuf_abi::{ioctl, Alloc, Cache, Kind};
+use mapbuf_abi::{ioctl, Alloc, Cache, Kind, Operation, Reason};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 
@@ -279,15 +279,29 @@ fn scattered_buffer_is_refused_where_one_run_is_wanted() -> Outcome {
 fn region_is_refused_by_every_importer() -> Outcome {
     let node = Session::open_named("ring", true)?;
     let dma_buf = node.export(0)?;
-    for (number, errno) in [
-        (BY_DMA_ADDRESS, libc::EOPNOTSUPP),
-        // `vb2_vmalloc_map_dmabuf` makes EFAULT of every error.
-        (BY_KERNEL_ADDRESS, libc::EFAULT),
-    ] {
-        let mut camera = camera(number)?;
-        camera.request(Memory::DmaBuf, 2)?;
-        fails(camera.queue(0, Some(&dma_buf)), errno)?;
-    }
+    // `vb2_vmalloc_map_dmabuf` makes EFAULT of every error, and does not attach.
+    let mut any = camera(BY_KERNEL_ADDRESS)?;
+    any.request(Memory::DmaBuf, 2)?;
+    fails(any.queue(0, Some(&dma_buf)), libc::EFAULT)?;
+    check_eq!(node.of_dma_bufs()?.sequence, 0, "refusals before");
+    let mut one_run = camera(BY_DMA_ADDRESS)?;
+    one_run.request(Memory::DmaBuf, 2)?;
+    let queued = one_run.queue(0, Some(&dma_buf));
+    // The reason is there for this thread, on any open file.
+    let session = Session::open()?;
+    let said = Some(session.of_dma_bufs()?);
+    refused(
+        queued.map_err(|errno| Refused { errno, said }),
+        Operation::Attach,
+        Reason::NoPagesForDevices,
+        &[Kind::Region.number().into()],
+    )?;
+    let elsewhere = std::thread::spawn(|| Session::open().map(|session| session.of_dma_bufs()));
+    let elsewhere = elsewhere.join().ok().and_then(Result::ok);
+    check!(
+        matches!(elsewhere, Some(Ok(last)) if last.sequence == 0),
+        "another thread was told"
+    );
     // What needs no importer works: it is a dma-buf all the same.
     let map = Map::new(&dma_buf, PAGE, RW, SHARED, 0)?;
     map.set_u64(0, 7);

@@ -53,6 +53,9 @@ const BY_REGIONS: &[Reason] = &[
 /// Reasons that take a kernel function which fails although nothing is wrong: see `rare`.
 const BY_FAULT_INJECTION: &[Reason] = &[Reason::CacheRefused, Reason::KernelRefused];
 
+/// Reasons that take a driver of another device: see `importers`.
+const BY_IMPORTERS: &[Reason] = &[Reason::NoPagesForDevices];
+
 fn every_reason_is_produced_by_a_test() -> Outcome {
     if std::env::var_os(NOT_ALL).is_some() {
         skip!("only some of the tests are run");
@@ -62,7 +65,10 @@ fn every_reason_is_produced_by_a_test() -> Outcome {
     let asked_for = |reason: &Reason| match profile.as_str() {
         "regions" => BY_REGIONS.contains(reason),
         "faults" => BY_FAULT_INJECTION.contains(reason),
-        _ => !BY_REGIONS.contains(reason) && !BY_FAULT_INJECTION.contains(reason),
+        "importers" => BY_IMPORTERS.contains(reason),
+        _ => ![BY_REGIONS, BY_FAULT_INJECTION, BY_IMPORTERS]
+            .concat()
+            .contains(reason),
     };
     let missing: Vec<_> = Reason::ALL
         .iter()
