@@ -110,8 +110,10 @@ impl<'a> NewVma<'a> {
         // SAFETY: We may set the operations of a VMA that we set up.
         unsafe { (*self.as_ptr()).vm_ops = operations };
         if matches!(by, Answer::Pfn | Answer::HugePfn) {
+            // As `remap_pfn_range` does. A core dump, which finds no page, would hold zeros.
+            let of_frames = flags::PFNMAP | flags::IO | flags::DONTDUMP;
             // SAFETY: We may set the flags of a VMA that we set up.
-            unsafe { mapbuf_vma_flags(self.as_ptr(), flags::PFNMAP, 0) };
+            unsafe { mapbuf_vma_flags(self.as_ptr(), of_frames, 0) };
         }
     }
 
