@@ -208,6 +208,10 @@ pub(crate) fn unname(driver: &Driver, field: &Name) -> Result<(), Refusal> {
     right::unname(named.owner, caller::uid(), || {
         caller::capable(Capability::SysAdmin)
     })?;
+    let kind = named.buffer.memory().kind().name();
+    let no_memory = |_| Reason::OutOfMemory.with(&[named.buffer.bytes()]);
+    let described = named.buffer.describe(fmt!("mapbuf {kind}"));
+    described.map_err(no_memory)?;
     named.buffer.set_name(None);
     pause(Seam::HalfUnnamed);
     let named = names.by_minor.remove(&minor);
