@@ -48,7 +48,7 @@ pub const PROFILES: &[Profile] = &[
             "-device",
             "nvme,drive=disk,serial=mapbuf",
         ],
-        timeout_seconds: 300,
+        timeout_seconds: 600,
     },
     Profile {
         name: "zeroing",

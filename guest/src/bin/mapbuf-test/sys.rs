@@ -1,4 +1,6 @@
-//! System calls, as safe functions where they can be; the only file here with `unsafe` in it.
+//! System calls, as safe functions where they can be; with [`others`] the only file here that has `unsafe` in it.
+
+pub mod others;
 
 use std::ffi::CString;
 use std::fmt;

@@ -56,7 +56,7 @@ pub const REGIONS: &[&str] = &["regions"];
 /// Run with the programs that others wrote.
 pub const PEERS: &[&str] = &["peers"];
 /// Run where any reason may be met.
-pub const REASONS: &[&str] = &["stock", "regions", "faults"];
+pub const REASONS: &[&str] = &["stock", "regions", "faults", "importers"];
 /// Run where drivers that others wrote take dma-bufs.
 pub const IMPORTERS: &[&str] = &["importers"];
 
@@ -92,17 +92,20 @@ mod encoding;
 mod export;
 mod faults;
 mod fuzz;
+mod handover;
 mod importers;
 mod info;
 mod kunit;
 mod last_error;
 mod lifetime;
 mod limits;
+mod manager;
 mod matrix;
 mod methods;
 pub mod module;
 mod names;
 mod nodes;
+mod onlookers;
 mod peers;
 mod pins;
 mod programs;
@@ -118,6 +121,7 @@ mod sharing;
 mod sizes;
 mod structs;
 mod traced;
+mod ways;
 mod zeroing;
 
 /// Every test, in the order in which they are run.
@@ -128,6 +132,8 @@ pub fn all() -> impl Iterator<Item = Test> {
         last_error::TESTS,
         encoding::TESTS,
         sharing::TESTS,
+        manager::TESTS,
+        onlookers::TESTS,
         protection::TESTS,
         cow::TESTS,
         methods::TESTS,
@@ -138,6 +144,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         info::TESTS,
         names::TESTS,
         export::TESTS,
+        handover::TESTS,
         importers::TESTS,
         kunit::TESTS,
         faults::TESTS,
