@@ -76,6 +76,9 @@ pub struct Arguments {
     /// Load a module of the kernel's own, with parameters, and what it needs, first.
     #[arg(long, value_name = "NAME[ PARAMETER=VALUE...]")]
     load: Vec<String>,
+    /// Compile the C examples (examples/c), and put them into /examples.
+    #[arg(long)]
+    examples: bool,
     /// Run the program on a terminal, as a shell always is.
     #[arg(long)]
     tty: bool,
@@ -136,6 +139,13 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         Err(error) => ui.note(format!(
             "Warning: the guest has no mapbuf command: {error:#}"
         )),
+    }
+    if arguments.examples {
+        for example in kit.examples()? {
+            guest.example(&example)?;
+        }
+        let folder = crate::workspace()?.join("examples/c");
+        guest.example(&folder.join("handover.sh"))?;
     }
     for copy in &arguments.copy {
         let (from, to) = split_paths(copy);
