@@ -62,6 +62,10 @@ fn open_files_are_charged() -> Outcome {
     Ok(())
 }
 
+/// What a cgroup may have been charged ahead when the counting begins, and is not charged again: `MEMCG_CHARGE_BATCH`
+/// pages (`include/linux/memcontrol.h`) for each of two processors.
+const AHEAD: usize = 2 * 64 * PAGE;
+
 fn ids_and_offsets_are_charged() -> Outcome {
     const IDS: usize = 4000;
     let session = Session::open()?;
@@ -88,7 +92,7 @@ fn ids_and_offsets_are_charged() -> Outcome {
         Ok(())
     })?;
     check!(
-        grown >= 999 * methods * 64,
+        grown + AHEAD >= 999 * methods * 64,
         "{} offsets are charged {grown} bytes",
         999 * methods
     );
