@@ -41,6 +41,14 @@ pub enum CoreRefusal {
         /// The length.
         len: u64,
     },
+    /// `__mmap_setup`, `mm/vma.c`: a private writable mapping is charged for the copies that it may need
+    /// (`accountable_mapping`), and `ENOMEM` is what overcommit says, too.
+    #[error("there is no room for {len} bytes of private copies: in the address space, or in what the kernel promises to \
+             all programs together")]
+    NoRoomForCopies {
+        /// The length.
+        len: u64,
+    },
     /// `do_mmap`, `mm/mmap.c`: `EAGAIN` where `RLIMIT_MEMLOCK` is reached (after `mlockall(MCL_FUTURE)`).
     #[error("{len} bytes more would pass the process's limit of locked memory")]
     LockLimit {
@@ -87,6 +95,10 @@ impl CoreRefusal {
             }
             Self::NoAddressSpace { .. } => {
                 "unmap something, or raise the limit (ulimit -v, or vm.max_map_count for many mappings)"
+            }
+            Self::NoRoomForCopies { .. } => {
+                "map it shared, or for reading alone; or compare CommitLimit with Committed_AS in /proc/meminfo \
+                 (vm.overcommit_memory), and look at ulimit -v"
             }
             Self::LockLimit { .. } => "raise the limit (ulimit -l), or unlock memory",
             Self::BeyondExport { .. } => "map at most what lies between the offset and the end",
@@ -141,6 +153,9 @@ pub(crate) fn of_mmap(call: &MmapCall, errno: Errno) -> Option<CoreRefusal> {
                 && call.sharing == Sharing::Shared =>
         {
             Some(CoreRefusal::SharedWriteOfReadOnlyOpen)
+        }
+        Errno::NOMEM if call.sharing == Sharing::Private && call.access == Access::ReadWrite => {
+            Some(CoreRefusal::NoRoomForCopies { len })
         }
         Errno::NOMEM => Some(CoreRefusal::NoAddressSpace { len }),
         Errno::AGAIN => Some(CoreRefusal::LockLimit { len }),
@@ -215,6 +230,18 @@ mod tests {
             of_mmap(&read_only, Errno::ACCESS),
             Some(CoreRefusal::SharedWriteOfReadOnlyOpen)
         );
+        let copies = MmapCall {
+            sharing: Sharing::Private,
+            ..CALL
+        };
+        assert!(matches!(
+            of_mmap(&copies, Errno::NOMEM),
+            Some(CoreRefusal::NoRoomForCopies { len: 4096 })
+        ));
+        assert!(matches!(
+            of_mmap(&CALL, Errno::NOMEM),
+            Some(CoreRefusal::NoAddressSpace { len: 4096 })
+        ));
         let export = MmapCall {
             export_bytes: Some(4096),
             ..CALL

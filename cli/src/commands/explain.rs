@@ -130,6 +130,14 @@ fn core_refusals() -> Vec<Entry> {
             "mm/mmap.c, do_mmap: ENOMEM at vm.max_map_count; mm/vma.c, may_expand_vm: at RLIMIT_AS",
         ),
         entry(
+            CoreRefusal::NoRoomForCopies { len },
+            "NoRoomForCopies",
+            "ENOMEM",
+            "a private writable mapping may need a copy of every page, and the kernel does not promise so much to all \
+             programs together (or the address space has no room)",
+            "mm/vma.c, __mmap_setup: ENOMEM from security_vm_enough_memory_mm for what accountable_mapping names",
+        ),
+        entry(
             CoreRefusal::LockLimit { len },
             "LockLimit",
             "EAGAIN",
