@@ -35,7 +35,7 @@ const NOT_WATCHED: u8 = 125;
 #[command(after_long_help = "Examples:
   mapbuf diagnose -- ./my-program /dev/maps0
   mapbuf diagnose --json --output why.json -- ./my-program
-  mapbuf diagnose --read -- ./my-program                   (and see whether anything answers)
+  mapbuf diagnose --read -- ./my-program                 (and see whether anything answers)
   mapbuf diagnose --trace events.txt -- ./my-program     (the raw events, too)")]
 pub struct DiagnoseArgs {
     /// Say it in JSON
@@ -47,6 +47,9 @@ pub struct DiagnoseArgs {
     /// Keep what the probes recorded
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Use kprobes, as on kernels that have no fprobe events, even where there are such
+    #[arg(long)]
+    kprobes: bool,
     /// Afterwards, read what physical ranges hold that are no RAM; a device may mind being read
     #[arg(long)]
     read: bool,
@@ -74,8 +77,9 @@ pub enum Problem {
     #[error("watching the kernel needs root (CAP_SYS_ADMIN, and CAP_SYS_PTRACE for the program): sudo mapbuf diagnose -- …")]
     Privilege,
     /// The kernel is locked down.
-    #[error("kernel lockdown (secure boot) forbids probes of kernel functions, to root too; boot without secure boot, or \
-             run the program in a virtual machine (cargo xtask vm) to have it diagnosed")]
+    #[error("the kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which forbids probes of its \
+             functions to root, too; boot with lockdown=integrity or none, or run the program in a virtual machine (cargo \
+             xtask vm) to have it diagnosed")]
     Lockdown,
     /// Not mounted, or not built.
     #[error("there is no tracefs with dynamic_events at /sys/kernel/tracing; mount it (mount -t tracefs tracefs \
@@ -141,7 +145,7 @@ fn look_behind(history: &History, iomem: &mut Iomem) {
 
 fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     let signals = tracee::hold_signals()?;
-    let tracer = tracefs::Tracer::new()?;
+    let tracer = tracefs::Tracer::new(args.kprobes)?;
     let tracee = tracee::Tracee::new(&args.command, STUB, signals)?;
     let recording = match tracer.watch(tracee.id()) {
         Ok(recording) => recording,
@@ -150,7 +154,7 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
             return Err(problem.into());
         }
     };
-    let life = tracee.run()?;
+    let life = tracee.run(|| recording.may_have_stopped())?;
     let text = recording.finish();
     let lost = tracer.lost();
     drop(tracer);

@@ -2,15 +2,18 @@
 /*
  * The museum's visitor: maps a node as a program would, and reads the first word of each page.
  *
- *   visit NODE [PAGES [OFFSET-IN-PAGES [shared|private [vmread|free]]]]
+ *   visit NODE [PAGES [OFFSET-IN-PAGES [shared|private [free|vmread|direct|uring|poke]]]]
  *   visit dma-heap | udmabuf
  *
- * vmread: then reads the first page by process_vm_readv. free: tells the driver to free the buffer before reading.
+ * free: tells the driver to free the buffer before reading. Others come after it: vmread reads the first page by
+ * process_vm_readv, direct writes it to the disk /dev/ram0 with O_DIRECT, uring registers it as io_uring's buffer,
+ * poke writes to it, although it is mapped for reading.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/dma-heap.h>
+#include <linux/io_uring.h>
 #include <linux/udmabuf.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,6 +21,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -52,6 +56,42 @@ static int from_udmabuf(void)
 	return ioctl(device, UDMABUF_CREATE, &create);
 }
 
+static int vmread(void *memory)
+{
+	char copy[64];
+	struct iovec local = { copy, sizeof(copy) }, remote = { memory, sizeof(copy) };
+
+	if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) < 0)
+		return fail("process_vm_readv");
+	return 0;
+}
+
+static int direct(const void *memory)
+{
+	int disk = open("/dev/ram0", O_WRONLY | O_DIRECT | O_CLOEXEC);
+
+	if (disk < 0)
+		return fail("/dev/ram0");
+	if (write(disk, memory, PAGE) != PAGE)
+		return fail("write with O_DIRECT");
+	close(disk);
+	return 0;
+}
+
+static int uring(void *memory)
+{
+	struct io_uring_params parameters = { 0 };
+	struct iovec buffer = { memory, PAGE };
+	int ring = (int)syscall(SYS_io_uring_setup, 1, &parameters);
+
+	if (ring < 0)
+		return fail("io_uring_setup");
+	if (syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1) < 0)
+		return fail("io_uring_register");
+	close(ring);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *node = argc > 1 ? argv[1] : "";
@@ -60,7 +100,10 @@ int main(int argc, char **argv)
 	int sharing = argc > 4 && !strcmp(argv[4], "private") ? MAP_PRIVATE : MAP_SHARED;
 	const char *then = argc > 5 ? argv[5] : "";
 	volatile uint32_t *memory;
+	/* io_uring wants to write to its buffers. */
+	int writes = !strcmp(then, "uring");
 	uint32_t sum = 0;
+	int failed = 0;
 	int fd;
 
 	if (!strcmp(node, "dma-heap"))
@@ -68,10 +111,10 @@ int main(int argc, char **argv)
 	else if (!strcmp(node, "udmabuf"))
 		fd = from_udmabuf();
 	else
-		fd = open(node, O_RDONLY | O_CLOEXEC);
+		fd = open(node, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	if (fd < 0)
 		return fail(node);
-	memory = mmap(NULL, (size_t)(pages * PAGE), PROT_READ, sharing, fd, offset * PAGE);
+	memory = mmap(NULL, (size_t)(pages * PAGE), writes ? PROT_READ | PROT_WRITE : PROT_READ, sharing, fd, offset * PAGE);
 	if (memory == MAP_FAILED)
 		return fail("mmap");
 	if (!strcmp(then, "free") && ioctl(fd, _IO('m', 1)) < 0)
@@ -79,13 +122,16 @@ int main(int argc, char **argv)
 	close(fd);
 	for (long page = 0; page < pages; page++)
 		sum ^= memory[page * PAGE / 4];
-	if (!strcmp(then, "vmread")) {
-		char copy[64];
-		struct iovec local = { copy, sizeof(copy) }, remote = { (void *)memory, sizeof(copy) };
-
-		if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) < 0)
-			return fail("process_vm_readv");
-	}
+	if (!strcmp(then, "vmread"))
+		failed = vmread((void *)memory);
+	else if (!strcmp(then, "direct"))
+		failed = direct((void *)memory);
+	else if (!strcmp(then, "uring"))
+		failed = uring((void *)memory);
+	else if (!strcmp(then, "poke"))
+		memory[0] = 1;
+	if (failed)
+		return failed;
 	printf("%ld pages read; the first word is %#x, all together %#x\n", pages, memory[0], sum);
 	return 0;
 }

@@ -121,8 +121,9 @@ const FAULT_REFUSED: Cause = Cause {
 const FLAG_MISSING: Cause = Cause {
     name: "pfn-flag-missing",
     severity: Severity::Error,
-    why: "a frame may be inserted by number only where the VMA says so: vmf_insert_pfn wants VM_PFNMAP (else BUG_ON), \
-          vmf_insert_mixed wants VM_MIXEDMAP (else VM_FAULT_SIGBUS) (mm/memory.c)",
+    why: "a frame may be inserted by number only where the VMA says so: vmf_insert_pfn wants VM_PFNMAP, or VM_MIXEDMAP \
+          for frames without a page (else BUG_ON), vmf_insert_mixed wants VM_MIXEDMAP (else VM_FAULT_SIGBUS) \
+          (mm/memory.c)",
     next: &[
         "the driver: in mmap, vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP) for vmf_insert_pfn, or \
          VM_MIXEDMAP for vmf_insert_mixed",
@@ -143,8 +144,12 @@ const PRIVATE_PFN: Cause = Cause {
 const INSERT_FAILED: Cause = Cause {
     name: "insert-failed",
     severity: Severity::Error,
-    why: "the frame could not be inserted: its number is not one of this machine's, or the address is outside the VMA",
-    next: &["the driver: check the frame's number (a DMA address or a kernel address is none)"],
+    why: "the frame could not be inserted: the address is outside the VMA, or the frame's number is not one of this \
+          machine's (vmf_insert_pfn_prot in mm/memory.c)",
+    next: &[
+        "the driver: insert at vmf->address; who works it out from vmf->pgoff must take vma->vm_pgoff off first",
+        "the driver: check the frame's number (a DMA address or a kernel address is none)",
+    ],
 };
 
 const NOTHING_BEHIND: Cause = Cause {
@@ -219,7 +224,7 @@ pub fn find(history: &History, life: &Life, iomem: &Iomem) -> Vec<Finding> {
         findings.extend(unknown_frames(mapping, iomem));
     }
     for insert in &history.inserts {
-        findings.extend(bad_insert(history, insert));
+        findings.extend(bad_insert(history, insert, iomem));
     }
     for pin in &history.pins {
         findings.extend(without_pages(history, pin));
@@ -343,6 +348,8 @@ fn uncached(mapping: &Mapping, iomem: &Iomem) -> Option<Finding> {
         call.function == "remap_pfn_range"
             && call.result() == 0
             && call.get("asked") & NOT_CACHED != 0
+            // Granted: the driver has changed the kernel's own view of this memory before, and knows what it does.
+            && call.get("granted") & NOT_CACHED == 0
             && iomem.is_ram(call.get("pfn") * PAGE)
     })?;
     let mode = match call.get("asked") & NOT_CACHED {
@@ -386,15 +393,13 @@ fn unknown_frames(mapping: &Mapping, iomem: &Iomem) -> Option<Finding> {
     })
 }
 
-fn bad_insert(history: &History, insert: &Call) -> Option<Finding> {
-    let mapping = history.at(insert.get("addr"))?;
+fn bad_insert(history: &History, insert: &Call, iomem: &Iomem) -> Option<Finding> {
+    // The address that was asked for may lie outside.
+    let mapping = history.at(insert.get("start"))?;
     let flags = insert.get("flags");
     let begin = insert.function.ends_with("_begin");
     let function = insert.function.trim_end_matches("_begin");
-    let handler = history.faults.iter().find_map(|fault| {
-        let same = fault.get("addr") & !(PAGE - 1) == insert.get("addr") & !(PAGE - 1);
-        same.then(|| fault.text("fault").map(symbol))?
-    });
+    let handler = insert.text("fault").map(symbol);
     // A call at a function's end leaves no trace of its caller.
     let inside = insert
         .module_function()
@@ -414,13 +419,24 @@ fn bad_insert(history: &History, insert: &Call) -> Option<Finding> {
             ", which lack VM_PFNMAP (0x400)"
         };
         &FLAG_MISSING
+    } else if begin && flags & vm::MIXEDMAP != 0 && iomem.is_ram(insert.get("pfn") * PAGE) {
+        what += &format!(
+            ", among them VM_MIXEDMAP (0x10000000), and for frame {:#x}, which is RAM and has a page",
+            insert.get("pfn")
+        );
+        &FLAG_MISSING
     } else if begin {
         return None;
     } else {
+        let (start, end) = (insert.get("start"), insert.get("end"));
+        let address = insert.get("addr");
         what = format!(
-            "{function} failed inside {inside} for frame {:#x}",
+            "{function} failed inside {inside} for frame {:#x} at {address:#x}",
             insert.get("pfn")
         );
+        if !(start..end).contains(&address) {
+            what += &format!(", which is outside of the mapping ({start:#x}-{end:#x})");
+        }
         &INSERT_FAILED
     };
     let mut finding = cause.found(mapping, what);
@@ -588,6 +604,17 @@ mod tests {
     fn frames_and_cache_modes_are_compared_with_iomem() {
         let lines = [MMAP, &remap(0x200, 0, 0x3f, 0, 0xfb), REGION, MAPPED];
         assert_eq!(diagnose(&lines, &Life::default()), ["uncached-ram"]);
+        // Memory that the driver has made uncached in the kernel's view, too.
+        let granted =
+            "pfnmap_track: (remap_pfn_range+0x4/0x9 <- pfnmap_track) granted=0x8000000000000037";
+        let lines = [
+            MMAP,
+            granted,
+            &remap(0x200, 0, 0x3f, 0, 0xfb),
+            REGION,
+            MAPPED,
+        ];
+        assert!(diagnose(&lines, &Life::default()).is_empty());
         let lines = [MMAP, &remap(0xd0000, 0, 0x3f, 0, 0xfb), REGION, MAPPED];
         assert_eq!(diagnose(&lines, &Life::default()), ["nothing-behind"]);
         let lines = [MMAP, &remap(0xfe000, 0, 0x3f, 0, 0xfb), REGION, MAPPED];

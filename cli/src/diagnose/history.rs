@@ -126,6 +126,8 @@ struct Thread {
     doing: Option<Doing>,
     calls: Vec<Call>,
     region: Option<Call>,
+    /// The cache mode that the kernel chose for what is being mapped by frame number.
+    granted: Option<String>,
 }
 
 impl History {
@@ -143,6 +145,7 @@ impl History {
                         doing: None,
                         calls: Vec::new(),
                         region: None,
+                        granted: None,
                     });
                     threads.len() - 1
                 });
@@ -198,11 +201,18 @@ impl History {
             | "get_user_pages_fast"
             | "pin_user_pages"
             | "pin_user_pages_remote" => self.pins.push(call.clone()),
-            // The same, for drivers with mmap_prepare.
-            "remap_pfn_range_complete" => thread.calls.push(Call {
-                function: "remap_pfn_range".into(),
-                ..call.clone()
-            }),
+            "pfnmap_track" | "pfnmap_setup_cachemode" => {
+                thread.granted = call.fields.get("granted").cloned();
+            }
+            // The second is for drivers with mmap_prepare.
+            "remap_pfn_range" | "remap_pfn_range_complete" => {
+                let mut call = call.clone();
+                call.function = "remap_pfn_range".into();
+                if let Some(granted) = thread.granted.take() {
+                    call.fields.insert("granted".into(), granted);
+                }
+                thread.calls.push(call);
+            }
             _ => thread.calls.push(call.clone()),
         }
     }

@@ -20,6 +20,8 @@ pub struct Report {
     program: Vec<String>,
     exit_status: u8,
     killed_by: Option<i32>,
+    /// The kernel stopped a thread of it (BUG), and it hangs in its end.
+    stuck: bool,
     faults: Vec<Fault>,
     findings: Vec<Finding>,
     /// Mappings of devices, those that failed too.
@@ -63,6 +65,7 @@ impl Report {
                 .collect(),
             exit_status: life.status,
             killed_by: life.killed_by,
+            stuck: life.stuck,
             faults: life.faults.clone(),
             findings,
             mappings,
@@ -139,6 +142,10 @@ impl fmt::Display for Report {
         let program = self.program.first().map_or("", String::as_str);
         write!(f, "{bold}mapbuf diagnose:{bold:#} {program} ")?;
         match self.killed_by {
+            _ if self.stuck => write!(
+                f,
+                "was stopped by the kernel (BUG: see dmesg) and cannot end before a reboot"
+            )?,
             Some(signal) => write!(f, "was killed by {}", signal_name(signal))?,
             None => write!(f, "exited with {}", self.exit_status)?,
         }

@@ -10,6 +10,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use serde::Serialize;
 use std::{
     ffi::OsString,
@@ -22,6 +23,13 @@ use std::{
 const SI_KERNEL: i32 = 0x80;
 /// `PTRACE_EVENT_STOP`, `include/uapi/linux/ptrace.h`.
 const EVENT_STOP: i32 = 128;
+/// How often it is looked whether the program hangs, when nothing happens.
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 500_000_000,
+};
+/// So many looks one after the other must find it hanging.
+const TICKS_HANGING: u32 = 4;
 /// What the stub exits with when there is no such program, as a shell does.
 pub const NOT_FOUND: u8 = 127;
 /// The same, when it cannot be executed.
@@ -66,6 +74,8 @@ pub struct Life {
     pub killed_by: Option<i32>,
     /// In their order.
     pub faults: Vec<Fault>,
+    /// The kernel stopped a thread of it in the middle (BUG), and it cannot come to its end.
+    pub stuck: bool,
 }
 
 /// The program, stopped before it is executed.
@@ -162,13 +172,30 @@ impl Tracee {
         self.child.id()
     }
 
-    /// Runs it to its end. A signal that somebody sends to us is the program's.
-    pub fn run(self) -> Result<Life, Problem> {
+    /// Runs it to its end. A signal that somebody sends to us is the program's. `may_be_stuck` says that the kernel
+    /// may have stopped it: then it is not waited for once a thread of it hangs in its own end.
+    pub fn run(self, may_be_stuck: impl Fn() -> bool) -> Result<Life, Problem> {
         let mut life = Life::default();
+        let mut hanging = 0;
         signal::kill(self.pid, Signal::SIGCONT).map_err(problem)?;
         loop {
             if self.collect(&mut life) {
                 return Ok(life);
+            }
+            if !self.signal_within(TICK) {
+                hanging = if may_be_stuck() && self.hangs() {
+                    hanging + 1
+                } else {
+                    0
+                };
+                if hanging >= TICKS_HANGING {
+                    life.stuck = true;
+                    // What the kernel ends a thread with after a BUG (oops_end in arch/x86/kernel/dumpstack.c).
+                    life.killed_by = Some(Signal::SIGSEGV as i32);
+                    life.status = 128 + Signal::SIGSEGV as u8;
+                    return Ok(life);
+                }
+                continue;
             }
             let Ok(Some(info)) = self.signals.read_signal() else {
                 continue;
@@ -181,6 +208,24 @@ impl Tracee {
                 }
             }
         }
+    }
+
+    /// Whether a signal comes within this time.
+    fn signal_within(&self, time: Timespec) -> bool {
+        let mut polled = [PollFd::new(&self.signals, PollFlags::IN)];
+        // Interrupted: the same as nothing.
+        poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Whether a thread of it is ending, and waits for what does not come.
+    fn hangs(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
+            return false;
+        };
+        threads
+            .flatten()
+            .filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok())
+            .any(|stat| is_ending_in_vain(&stat))
     }
 
     /// Handles every change of state that there is; whether the program has ended.
@@ -231,6 +276,20 @@ impl Tracee {
             vma: vma_at(pid, address),
         });
     }
+}
+
+/// Whether a line of `/proc/PID/stat` is that of a thread that is ending (`PF_EXITING` of `include/linux/sched.h`) and
+/// cannot be woken.
+fn is_ending_in_vain(stat: &str) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    // The name may have anything in it.
+    let Some((_, rest)) = stat.rsplit_once(") ") else {
+        return false;
+    };
+    let mut words = rest.split(' ');
+    let state = words.next();
+    let flags = words.nth(5).and_then(|word| word.parse::<u64>().ok());
+    state == Some("D") && flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
 /// The mapping of a process that an address is in.
@@ -315,6 +374,15 @@ mod raw {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_thread_that_ends_and_cannot_be_woken_hangs() {
+        let stat = |state, flags| format!("104 (a) b) {state} 100 104 97 0 -1 {flags} 22 0 0");
+        assert!(is_ending_in_vain(&stat("D", 0x40_404c)));
+        assert!(!is_ending_in_vain(&stat("D", 0x40_4040)));
+        assert!(!is_ending_in_vain(&stat("S", 0x40_404c)));
+        assert!(!is_ending_in_vain(""));
+    }
 
     #[test]
     fn the_first_line_of_a_mapping_is_read() {

@@ -56,6 +56,9 @@ const fn probe(event: &'static str, place: &'static str, fetch: &'static str) ->
 const FAILED_FAULT: &str = "ret & 0x53";
 const IS_EFAULT: &str = "ret == -14";
 
+/// The event of a call that may end in a `BUG`.
+const MAY_STOP: &str = "vmf_insert_pfn_begin";
+
 /// The functions of `mm/memory.c`, `mm/vmalloc.c`, `kernel/dma/mapping.c`, `mm/vma.c` and `mm/gup.c` that are watched.
 /// Not every kernel has each of them as a function of its own: those that are missing are left out.
 const PROBES: &[Probe] = &[
@@ -66,6 +69,9 @@ const PROBES: &[Probe] = &[
         "addr=action->remap.start:x64 pfn=action->remap.start_pfn:x64 size=action->remap.size:x64 \
          asked=action->remap.pgprot.pgprot:x64 ret=$retval:s32",
     ),
+    // The cache mode that came of the one that was asked for (arch/x86/mm/pat/memtype.c).
+    Probe { vma: false, ..probe("pfnmap_track", "pfnmap_track%return", "granted=+0($arg3):x64") },
+    Probe { vma: false, ..probe("pfnmap_setup_cachemode", "pfnmap_setup_cachemode%return", "granted=+0($arg3):x64") },
     probe("vm_insert_page", "vm_insert_page%return", "addr=$arg2:x64 size=\\4096 ret=$retval:s32"),
     probe("vm_insert_pages_begin", "vm_insert_pages", "addr=$arg2:x64 num=+0($arg4):u64"),
     probe("vm_insert_pages", "vm_insert_pages%return", "addr=$arg2:x64 left=+0($arg4):u64 ret=$retval:s32"),
@@ -76,12 +82,12 @@ const PROBES: &[Probe] = &[
     probe("vm_iomap_memory", "vm_iomap_memory%return", "physical=$arg2:x64 size=$arg3:x64 ret=$retval:s32"),
     probe("dma_mmap_attrs", "dma_mmap_attrs%return", "size=$arg5:x64 ret=$retval:s32"),
     // At its beginning: with a wrong VMA it does not come to its end (BUG_ON).
-    Probe { filter: "!(flags & 0x10000400) || ((flags & 0x20) && !(flags & 0x8))",
-        ..probe("vmf_insert_pfn_begin", "vmf_insert_pfn", "addr=$arg2:x64 pfn=$arg3:x64") },
-    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_pfn", "vmf_insert_pfn%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32") },
-    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_pfn_prot", "vmf_insert_pfn_prot%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32") },
-    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_mixed", "vmf_insert_mixed%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32") },
-    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_mixed_mkwrite", "vmf_insert_mixed_mkwrite%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32") },
+    Probe { filter: "!(flags & 0x400) || (flags & 0x10000000) || ((flags & 0x20) && !(flags & 0x8))",
+        ..probe(MAY_STOP, "vmf_insert_pfn", "addr=$arg2:x64 pfn=$arg3:x64 fault=vma->vm_ops->fault:symbol") },
+    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_pfn", "vmf_insert_pfn%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol") },
+    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_pfn_prot", "vmf_insert_pfn_prot%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol") },
+    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_mixed", "vmf_insert_mixed%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol") },
+    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_mixed_mkwrite", "vmf_insert_mixed_mkwrite%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol") },
     Probe { filter: FAILED_FAULT, ..probe("handle_mm_fault", "handle_mm_fault%return",
         "addr=$arg2:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol name=vma->vm_file->f_path.dentry->d_name.name:string") },
     Probe { vma: false, ..probe("mmap_region", "mmap_region%return",
@@ -122,9 +128,13 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Makes the instance and defines the probes; nothing is recorded yet.
-    pub fn new() -> Result<Self, Problem> {
+    /// Makes the instance and defines the probes; nothing is recorded yet. Without fprobe events, or where kprobes are
+    /// asked for, kprobe events do the same.
+    pub fn new(kprobes: bool) -> Result<Self, Problem> {
         let root = mounted()?;
+        if locked_down() {
+            return Err(Problem::Lockdown);
+        }
         sweep(&root);
         let own = std::process::id();
         let instance = root.join("instances").join(format!("{INSTANCE}{own}"));
@@ -136,11 +146,11 @@ impl Tracer {
             group: format!("{GROUP}{own}"),
             events: Vec::new(),
         };
-        tracer.define()?;
+        tracer.define(kprobes)?;
         Ok(tracer)
     }
 
-    fn define(&mut self) -> Result<(), Problem> {
+    fn define(&mut self, kprobes: bool) -> Result<(), Problem> {
         let path = self.root.join("dynamic_events");
         let mut last = None;
         for probe in PROBES {
@@ -161,13 +171,13 @@ impl Tracer {
                 Some(function) => (function, "r64"),
                 None => (*place, "p"),
             };
-            let defined =
-                append(&path, &format!("f:{group}/{event} {place} {fetch}")).or_else(|_| {
-                    append(
-                        &path,
-                        &format!("{kretprobe}:{group}/{event} {function} {fetch}"),
-                    )
-                });
+            let fprobe = format!("f:{group}/{event} {place} {fetch}");
+            let kprobe = format!("{kretprobe}:{group}/{event} {function} {fetch}");
+            let defined = if kprobes {
+                append(&path, &kprobe)
+            } else {
+                append(&path, &fprobe).or_else(|_| append(&path, &kprobe))
+            };
             match defined {
                 Ok(()) => self.events.push(event),
                 Err(error) => last = Some(error),
@@ -261,10 +271,16 @@ impl Drop for Tracer {
 /// The thread that takes the events out while the program runs.
 pub struct Recording {
     stop: Arc<AtomicBool>,
+    doomed: Arc<AtomicBool>,
     thread: JoinHandle<Vec<u8>>,
 }
 
 impl Recording {
+    /// Whether a call was seen that may have stopped a thread in the middle of the kernel.
+    pub fn may_have_stopped(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
+    }
+
     fn start(instance: &Path) -> io::Result<Self> {
         let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
         let mut pipe = OpenOptions::new()
@@ -273,19 +289,34 @@ impl Recording {
             .open(instance.join("trace_pipe"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let doomed = Arc::new(AtomicBool::new(false));
+        let dooming = Arc::clone(&doomed);
         let thread = thread::spawn(move || {
-            let mut text = Vec::new();
+            let mark = format!(" {MAY_STOP}: ");
+            let mut text: Vec<u8> = Vec::new();
+            let mut searched = 0;
             let mut chunk = vec![0; 1 << 16];
             loop {
                 let last = stopped.load(Ordering::Acquire);
-                if drain(&mut pipe, &mut chunk, &mut text) && !last {
+                let empty = drain(&mut pipe, &mut chunk, &mut text);
+                let new = text.get(searched..).unwrap_or_default();
+                if new.windows(mark.len()).any(|part| part == mark.as_bytes()) {
+                    dooming.store(true, Ordering::Release);
+                }
+                // The mark may lie across the end.
+                searched = text.len().saturating_sub(mark.len() - 1);
+                if empty && !last {
                     thread::sleep(Duration::from_millis(5));
                 } else if last {
                     return text;
                 }
             }
         });
-        Ok(Self { stop, thread })
+        Ok(Self {
+            stop,
+            doomed,
+            thread,
+        })
     }
 
     /// What was recorded, when the program has ended.
@@ -326,11 +357,14 @@ fn mounted() -> Result<PathBuf, Problem> {
     })
 }
 
+/// Whether the kernel lets nobody use tracefs (`LOCKDOWN_TRACEFS`, `security/lockdown/lockdown.c`).
+fn locked_down() -> bool {
+    fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|modes| modes.contains("[confidentiality]"))
+}
+
 fn refused(what: String, error: &io::Error) -> Problem {
-    let lockdown = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    let locked = lockdown.contains("[integrity]") || lockdown.contains("[confidentiality]");
     match error.kind() {
-        ErrorKind::PermissionDenied if locked => Problem::Lockdown,
         ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => Problem::Privilege,
         _ => Problem::Tracefs {
             what,

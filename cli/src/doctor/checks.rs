@@ -103,11 +103,17 @@ fn lockdown() -> Finding {
     let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     let enforced = fs::read_to_string("/sys/module/module/parameters/sig_enforce")
         .is_ok_and(|text| text.trim() == "Y");
-    if text.contains("[integrity]") || text.contains("[confidentiality]") {
+    let refused = if text.contains("[confidentiality]") {
+        Some("unsigned modules and mapbuf diagnose are")
+    } else {
+        text.contains("[integrity]")
+            .then_some("unsigned modules are")
+    };
+    if let Some(refused) = refused {
         Finding::new(
             subject,
             State::Lacking,
-            "the kernel is locked down: unsigned modules and mapbuf diagnose are refused",
+            format!("the kernel is locked down: {refused} refused"),
             "sign mapbuf.ko with an enrolled key (mokutil), or turn secure boot off",
         )
     } else if enforced {

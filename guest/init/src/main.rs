@@ -239,6 +239,7 @@ fn late_mounts(host: &mut Host) {
         ("tmp", "/tmp", "tmpfs", "mode=1777"),
         ("run", "/run", "tmpfs", "mode=0755"),
         ("cgroup2", "/sys/fs/cgroup", "cgroup2", ""),
+        ("securityfs", "/sys/kernel/security", "securityfs", ""),
         ("debugfs", "/sys/kernel/debug", "debugfs", ""),
         ("tracefs", "/sys/kernel/tracing", "tracefs", ""),
     ];

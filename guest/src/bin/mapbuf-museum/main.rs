@@ -1,8 +1,11 @@
 //! Goes through the museum: each driver in `examples/broken` is loaded, a program uses it under `mapbuf diagnose`, and
 //! the diagnosis must name the cause; drivers that are right must give none; and nothing may be left in tracefs.
 
+mod exhibits;
+
+use exhibits::{Exhibit, PROGRAMS, RIGHT, SILENT, STOPPING, WRONG};
 use std::fs;
-use std::io::Write;
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Output, Stdio};
@@ -11,94 +14,36 @@ use std::time::Duration;
 
 const HALL: &str = "/museum";
 const TRACEFS: &str = "/sys/kernel/tracing";
-const SIGBUS: i32 = 128 + 7;
-
-/// A driver that is wrong.
-struct Exhibit {
-    /// Its module, and with other dashes its node.
-    module: &'static str,
-    /// What the visitor is to do with it.
-    visit: &'static str,
-    /// What must be said.
-    cause: &'static str,
-    /// The function that must be named.
-    function: &'static str,
-    /// The visitor's exit status.
-    status: i32,
-}
-
-const EXHIBITS: &[Exhibit] = &[
-    exhibit(
-        "copy_on_write",
-        "16 0 private",
-        "copy-on-write",
-        "my_mmap",
-        SIGBUS,
-    ),
-    exhibit("ignored_error", "4", "ignored-error", "my_mmap", SIGBUS),
-    exhibit("call_failed", "4", "call-failed", "my_mmap", 1),
-    exhibit("beyond_mapped", "8", "beyond-mapped", "my_mmap", SIGBUS),
-    exhibit("fault_refused", "8", "fault-refused", "my_fault", SIGBUS),
-    exhibit("offset_is_id", "4 7", "offset-is-id", "my_mmap", 1),
-    exhibit("offset_is_id_pages", "4 7", "offset-is-id", "my_mmap", 1),
-    exhibit(
-        "pfn_flag_missing",
-        "1",
-        "pfn-flag-missing",
-        "my_fault",
-        SIGBUS,
-    ),
-    exhibit("nothing_behind", "4", "nothing-behind", "my_mmap", 0),
-    exhibit("uncached_ram", "1", "uncached-ram", "my_mmap", 0),
-    exhibit("no_pages", "1 0 shared vmread", "no-pages", "my_mmap", 1),
-    exhibit("outlived", "1 0 shared free", "outlived", "my_mmap", 0),
-];
-
-const fn exhibit(
-    module: &'static str,
-    visit: &'static str,
-    cause: &'static str,
-    function: &'static str,
-    status: i32,
-) -> Exhibit {
-    Exhibit {
-        module,
-        visit,
-        cause,
-        function,
-        status,
-    }
-}
-
-/// Uses of drivers that are right, and of the exhibits where they are: no cause may be found.
-const RIGHT: &[(&str, &str)] = &[
-    ("dma_heap", "dma-heap"),
-    ("udmabuf", "udmabuf"),
-    ("dev_mem", "/dev/mem 16 0xf0"),
-    (
-        "mapbuf_vmalloc_private",
-        "/dev/mapbuf/named/museum-vmalloc 16 0 private",
-    ),
-    (
-        "mapbuf_contiguous",
-        "/dev/mapbuf/named/museum-contiguous 16",
-    ),
-    ("mapbuf_coherent", "/dev/mapbuf/named/museum-coherent 8 8"),
-    ("copy_on_write_but_shared", "/dev/broken-copy-on-write 16"),
-    ("beyond_mapped_but_within", "/dev/broken-beyond-mapped 4"),
-];
 
 type Outcome = Result<(), String>;
 
 /// A test: its name, and what it does.
 type Test = (String, Box<dyn Fn() -> Outcome>);
 
+/// All tests, in the order in which they run: the last ones lock the kernel down.
 fn tests() -> Vec<Test> {
     let mut tests: Vec<Test> = Vec::new();
-    for exhibit in EXHIBITS {
+    for exhibit in WRONG.iter().chain(PROGRAMS) {
         tests.push((
-            format!("museum::{}", exhibit.module),
-            Box::new(|| is_diagnosed(exhibit)),
+            format!("museum::{}", exhibit.name),
+            Box::new(|| is_diagnosed(exhibit, &[])),
+        ));
+    }
+    tests.push((
+        format!("museum::{}", SILENT.name),
+        Box::new(|| is_diagnosed(&SILENT, &["--read"])),
+    ));
+    // One of each sort of probe.
+    let by_kprobes = [
+        "copy_on_write",
+        "offset_is_id",
+        "pfn_flag_missing",
+        "no_pages",
+    ];
+    for exhibit in WRONG.iter().filter(|one| by_kprobes.contains(&one.name)) {
+        tests.push((
+            format!("museum::by_kprobes_{}", exhibit.name),
+            Box::new(|| is_diagnosed(exhibit, &["--kprobes"])),
         ));
     }
     for (name, visit) in RIGHT {
@@ -108,12 +53,19 @@ fn tests() -> Vec<Test> {
         ));
     }
     type Other = (&'static str, fn() -> Outcome);
-    let others: [Other; 5] = [
+    let others: [Other; 9] = [
+        (
+            "nothing_wrong_with_uncached_by_frames",
+            uncached_by_frames_is_right,
+        ),
         ("reading_shows_that_nothing_answers", reading_shows),
         ("exit_status_is_kept", status_is_kept),
         ("signals_end_it_cleanly", signals_end_it),
         ("a_killed_one_is_swept_up", killed_one_is_swept_up),
+        ("a_killed_program_is_told_of", killed_program_is_told_of),
         ("without_privilege_it_says_so", says_what_is_missing),
+        ("lockdown_for_integrity_is_no_hindrance", works_when_locked),
+        ("lockdown_for_confidentiality_is_said", says_it_is_locked),
     ];
     for (name, body) in others {
         tests.push((format!("museum::{name}"), Box::new(body)));
@@ -121,18 +73,33 @@ fn tests() -> Vec<Test> {
     tests
 }
 
+/// The tests that need a boot of their own.
+fn stopping_tests() -> Vec<Test> {
+    let mut tests: Vec<Test> = Vec::new();
+    for exhibit in STOPPING {
+        tests.push((
+            format!("museum::{}", exhibit.name),
+            Box::new(|| is_diagnosed(exhibit, &[])),
+        ));
+    }
+    tests
+}
+
 fn main() -> ExitCode {
     let mut list = false;
     let mut show = false;
+    let mut stopping = false;
     let mut filter = String::new();
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--list" => list = true,
             "--show" => show = true,
+            "--stopping" => stopping = true,
             _ => filter = argument,
         }
     }
-    let chosen: Vec<_> = tests()
+    let all = if stopping { stopping_tests() } else { tests() };
+    let chosen: Vec<_> = all
         .into_iter()
         .filter(|(name, _)| filter.split(',').any(|part| name.contains(part)))
         .collect();
@@ -145,27 +112,13 @@ fn main() -> ExitCode {
     if !show {
         println!("plan {}", chosen.len());
     }
-    for exhibit in EXHIBITS {
-        let path = format!("{HALL}/{}.ko", exhibit.module);
-        // The test of an exhibit that is not there fails.
-        let _ = Command::new("insmod").arg(path).status();
-    }
-    for kind in ["vmalloc", "contiguous", "coherent"] {
-        // The same.
-        let _ = Command::new("mapbuf")
-            .args([
-                "create",
-                &format!("museum-{kind}"),
-                "--kind",
-                kind,
-                "--size",
-                "64K",
-            ])
-            .stdout(Stdio::null())
-            .status();
-    }
+    open_doors(stopping);
     if show {
-        return show_all();
+        return if stopping {
+            show_all(STOPPING, &[])
+        } else {
+            show_all(WRONG.iter().chain([&SILENT]), RIGHT)
+        };
     }
     let mut failed = 0;
     for (name, body) in &chosen {
@@ -182,28 +135,89 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
+/// Loads the exhibits and makes what their visitors need. The test of what is not there fails.
+fn open_doors(stopping: bool) {
+    let load = |module: &str, parameter: Option<String>| {
+        let path = format!("{HALL}/{module}.ko");
+        let _ = Command::new("insmod").arg(path).args(parameter).status();
+    };
+    if stopping {
+        // The kernel is to live on after it has stopped a thread.
+        let _ = fs::write("/proc/sys/kernel/panic_on_oops", "0");
+        for exhibit in STOPPING {
+            load(exhibit.module(), None);
+        }
+        return;
+    }
+    for exhibit in WRONG.iter().filter(|one| !one.name.contains('@')) {
+        load(exhibit.module(), None);
+    }
+    load(
+        SILENT.module(),
+        silent_memory().map(|start| format!("address={start:#x}")),
+    );
+    for (name, kind, cache) in [
+        ("vmalloc", "vmalloc", "cached"),
+        ("pages", "pages", "cached"),
+        ("contiguous", "contiguous", "cached"),
+        ("coherent", "coherent", "cached"),
+        ("uncached", "contiguous", "uncached"),
+    ] {
+        let _ = Command::new("mapbuf")
+            .args(["create", &format!("museum-{name}"), "--kind", kind])
+            .args(["--cache", cache, "--size", "64K"])
+            .stdout(Stdio::null())
+            .status();
+    }
+    let _ = fs::write("/tmp/one-page", [0; 4096]);
+}
+
+/// Where the memory of the device lies that reads as ones, and drops what is written to it.
+fn silent_memory() -> Option<u64> {
+    // QEMU's ivshmem; its memory is the third resource.
+    let devices = fs::read_dir("/sys/bus/pci/devices").ok()?;
+    devices.flatten().find_map(|device| {
+        let read = |name| fs::read_to_string(device.path().join(name)).ok();
+        let is_it = read("vendor")?.trim() == "0x1af4" && read("device")?.trim() == "0x1110";
+        let _ = is_it.then(|| fs::write(device.path().join("enable"), "1"));
+        let resources = read("resource").filter(|_| is_it)?;
+        let start = resources.lines().nth(2)?.split(' ').next()?.to_owned();
+        u64::from_str_radix(start.trim_start_matches("0x"), 16).ok()
+    })
+}
+
 /// Prints what is said of each exhibit, as a person sees it.
-fn show_all() -> ExitCode {
-    let right = RIGHT
+fn show_all<'a>(wrong: impl IntoIterator<Item = &'a Exhibit>, right: &[(&str, &str)]) -> ExitCode {
+    let wrong = wrong
+        .into_iter()
+        .map(|exhibit| (exhibit.name, exhibit.visit()));
+    let right = right
         .iter()
         .map(|(_, visit)| ("right", (*visit).to_owned()));
-    let wrong = EXHIBITS.iter().map(|exhibit| {
-        let node = format!("/dev/broken-{}", exhibit.module.replace('_', "-"));
-        (exhibit.module, format!("{node} {}", exhibit.visit))
-    });
     for (name, visit) in wrong.chain(right) {
         println!("== {name}");
-        println!("# mapbuf diagnose -- visit {visit}");
-        let _ = std::io::stdout().flush();
+        let option = (name == SILENT.name).then_some("--read");
+        let shown = option.map_or_else(String::new, |option| format!("{option} "));
+        println!("# mapbuf diagnose {shown}-- visit {visit}");
+        // A file, not a pipe: a program that hangs in its end keeps it open.
+        let path = "/tmp/said";
+        let said = fs::File::create(path).and_then(|file| Ok((file.try_clone()?, file)));
+        let Ok((out, err)) = said else {
+            return ExitCode::FAILURE;
+        };
         let status = Command::new("mapbuf")
-            .args(["diagnose", "--output", "/dev/stdout", "--", "/museum/visit"])
+            .arg("diagnose")
+            .args(option)
+            .args(["--", "/museum/visit"])
             .args(visit.split(' '))
-            .stderr(std::io::stdout())
+            .stdout(out)
+            .stderr(err)
             .status();
         if let Err(error) = status {
             println!("mapbuf could not be started: {error}");
             return ExitCode::FAILURE;
         }
+        print!("{}", fs::read_to_string(path).unwrap_or_default());
         println!();
     }
     println!("== end");
@@ -212,22 +226,39 @@ fn show_all() -> ExitCode {
 
 /// Runs a program under `mapbuf diagnose --json`; its output, and the diagnosis.
 fn diagnose(command: &[&str]) -> Result<(Output, String), String> {
+    diagnose_with(&[], command)
+}
+
+/// The same, with options.
+fn diagnose_with(options: &[&str], command: &[&str]) -> Result<(Output, String), String> {
     let file = "/tmp/diagnosis.json";
     let _ = fs::remove_file(file);
-    let output = Command::new("mapbuf")
-        .args(["diagnose", "--json", "--output", file, "--"])
+    // Files, not pipes: a program that hangs in its end keeps them open.
+    let kept = |path: &str| fs::File::create(path).map_err(|error| error.to_string());
+    let (stdout, stderr) = ("/tmp/visit.out", "/tmp/visit.err");
+    let status = Command::new("mapbuf")
+        .args(["diagnose", "--json", "--output", file])
+        .args(options)
+        .arg("--")
         .args(command)
-        .output()
+        .stdout(kept(stdout)?)
+        .stderr(kept(stderr)?)
+        .status()
         .map_err(|error| error.to_string())?;
+    let output = Output {
+        status,
+        stdout: fs::read(stdout).unwrap_or_default(),
+        stderr: fs::read(stderr).unwrap_or_default(),
+    };
     let diagnosis = fs::read_to_string(file)
         .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
     Ok((output, diagnosis))
 }
 
-fn visit(words: &str) -> Result<(Option<i32>, String), String> {
+fn visit(options: &[&str], words: &str) -> Result<(Option<i32>, String), String> {
     let mut command = vec!["/museum/visit"];
     command.extend(words.split(' '));
-    let (output, diagnosis) = diagnose(&command)?;
+    let (output, diagnosis) = diagnose_with(options, &command)?;
     Ok((output.status.code(), diagnosis))
 }
 
@@ -246,14 +277,14 @@ fn values<'a>(diagnosis: &'a str, key: &str) -> Vec<&'a str> {
         .collect()
 }
 
-fn is_diagnosed(exhibit: &Exhibit) -> Outcome {
-    let node = format!("/dev/broken-{}", exhibit.module.replace('_', "-"));
-    let (status, diagnosis) = visit(&format!("{node} {}", exhibit.visit))?;
+fn is_diagnosed(exhibit: &Exhibit, options: &[&str]) -> Outcome {
+    let (status, diagnosis) = visit(options, &exhibit.visit())?;
     if causes(&diagnosis) != [exhibit.cause] {
         return Err(format!("not {}, but {diagnosis}", exhibit.cause));
     }
-    let function = format!("{} [{}]", exhibit.function, exhibit.module);
-    if !values(&diagnosis, "function").contains(&function.as_str()) {
+    let function = format!("{} [{}]", exhibit.function, exhibit.module());
+    if !exhibit.function.is_empty() && !values(&diagnosis, "function").contains(&function.as_str())
+    {
         return Err(format!("{function} is not named: {diagnosis}"));
     }
     if status != Some(exhibit.status) {
@@ -263,9 +294,22 @@ fn is_diagnosed(exhibit: &Exhibit) -> Outcome {
 }
 
 fn is_right(words: &str) -> Outcome {
-    let (status, diagnosis) = visit(words)?;
+    let (status, diagnosis) = visit(&[], words)?;
     if status != Some(0) || !causes(&diagnosis).is_empty() {
         return Err(format!("status {status:?}: {diagnosis}"));
+    }
+    Ok(())
+}
+
+/// Memory whose every view is uncached: what is asked for is granted.
+fn uncached_by_frames_is_right() -> Outcome {
+    let (output, diagnosis) = diagnose(&["mapbuf", "figure", "remap", "--cache", "uncached"])?;
+    if !output.status.success() || !causes(&diagnosis).is_empty() {
+        return Err(format!("{}: {diagnosis}", output.status));
+    }
+    let drawing = String::from_utf8_lossy(&output.stdout);
+    if !drawing.contains("4 KiB, uncached") || !drawing.contains("from the live page tables") {
+        return Err(format!("what was drawn is not that: {drawing}"));
     }
     Ok(())
 }
@@ -367,6 +411,50 @@ fn killed_one_is_swept_up() -> Outcome {
     diagnose(&["true"]).map(drop)
 }
 
+/// A program that is killed in the middle of its work.
+fn killed_program_is_told_of() -> Outcome {
+    let (output, diagnosis) = diagnose(&["sh", "-c", "kill -KILL $$"])?;
+    let told = values(&diagnosis, "killed_by") == ["9"];
+    if output.status.code() != Some(137) || !told {
+        return Err(format!("{}: {diagnosis}", output.status));
+    }
+    Ok(())
+}
+
+/// Locks the kernel down; there is no way back.
+fn lock(mode: &str) -> Outcome {
+    fs::write("/sys/kernel/security/lockdown", mode)
+        .map_err(|error| format!("the kernel is not locked: {error}"))
+}
+
+fn works_when_locked() -> Outcome {
+    lock("integrity")?;
+    is_diagnosed(WRONG.first().ok_or("no exhibits")?, &[])
+}
+
+fn says_it_is_locked() -> Outcome {
+    lock("confidentiality")?;
+    let output = Command::new("mapbuf")
+        .args(["diagnose", "--", "/museum/visit", "/dev/zero"])
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() != Some(125) || !said.contains("locked down") {
+        return Err(format!("{}: {said}", output.status));
+    }
+    // The program was not run.
+    if !output.stdout.is_empty() {
+        return Err(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let doctor = Command::new("mapbuf").arg("doctor").output();
+    let doctor = doctor.map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    if !said.contains("locked down: unsigned modules and mapbuf diagnose are refused") {
+        return Err(format!("doctor says nothing of it: {said}"));
+    }
+    Ok(())
+}
+
 fn says_what_is_missing() -> Outcome {
     let output = Command::new("mapbuf")
         .args(["diagnose", "--", "true"])
@@ -393,8 +481,12 @@ fn instances() -> Vec<String> {
 
 fn nothing_is_left() -> Outcome {
     let instances = instances();
-    let events = fs::read_to_string(Path::new(TRACEFS).join("dynamic_events"))
-        .map_err(|error| error.to_string())?;
+    let events = match fs::read_to_string(Path::new(TRACEFS).join("dynamic_events")) {
+        Ok(events) => events,
+        // Locked down: nobody can define any, and nobody can read them.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => String::new(),
+        Err(error) => return Err(error.to_string()),
+    };
     if instances.is_empty() && events.is_empty() {
         return Ok(());
     }
