@@ -1,7 +1,7 @@
 //! The command line, and the help that teaches it.
 
 use crate::{
-    commands::probe::ProbeArgs,
+    commands::{probe::ProbeArgs, show::ShowArgs},
     demo::{SceneArgs, SCENE},
     diagnose::{DiagnoseArgs, StubArgs, STUB},
     doctor::DoctorArgs,
@@ -29,7 +29,7 @@ Kinds of memory:
 
 Exit codes:
   0  it is done
-  1  the driver or the kernel refused, and said why; or a check of the demo failed
+  1  the driver or the kernel refused, and said why; or a check of the demo failed, or doctor found something lacking
   2  the command line is wrong
   3  no driver, no node, or no buffer of this name
   4  no permission
@@ -40,6 +40,8 @@ Examples:
   mapbuf load
   mapbuf create ring --kind vmalloc --size 64K --fill-pages ddccbbaa --mode 0444
   mapbuf dump ring --length 32
+  mapbuf show remap                          what a way to map does
+  mapbuf diagnose -- ./my-program            why a program fails with a driver, mapbuf's or another
   mapbuf demo";
 
 /// The mapbuf command.
@@ -68,6 +70,7 @@ pub enum Command {
     Matrix(MatrixArgs),
     Probe(ProbeArgs),
     Doctor(DoctorArgs),
+    Show(ShowArgs),
     Figure(FigureArgs),
     Diagnose(DiagnoseArgs),
     #[command(name = STUB, hide = true)]
@@ -91,6 +94,7 @@ impl Command {
             | Self::Explain(ExplainArgs { output, .. })
             | Self::Matrix(MatrixArgs { output, .. })
             | Self::Doctor(DoctorArgs { output })
+            | Self::Show(ShowArgs { output, .. })
             | Self::Probe(ProbeArgs { output, .. }) => output.json,
             Self::Diagnose(_)
             | Self::DiagnosedProgram(_)
@@ -277,6 +281,9 @@ pub struct DemoArgs {
     /// of the text
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
+    /// What the guide shows, to run it: a list that 'cargo xtask demo' makes
+    #[arg(long, value_name = "FILE")]
+    pub guide: Option<PathBuf>,
     /// The module's file, to load it again in the end
     #[arg(long, value_name = "FILE")]
     pub module: Option<PathBuf>,

@@ -9,4 +9,5 @@ pub mod list;
 pub mod load;
 pub mod probe;
 pub mod remove;
+pub mod show;
 pub mod unload;

@@ -7,6 +7,7 @@
 mod by_hand;
 mod charset;
 pub mod frames;
+mod guide;
 mod kinds;
 mod ledger;
 mod overview;
@@ -88,6 +89,7 @@ const SCENES: &[Scene] = &[
     ),
     Scene::new("holes", "", &["A9"], regions::nothing_there),
     Scene::new("overview", "Every way to map", &["A12"], overview::scene),
+    Scene::new("guide", "The guide's programs", &["A12"], guide::scene),
     Scene::new(
         "refusals",
         "Refusals, and what they say",
@@ -121,6 +123,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         name: String::new(),
         silent: to_stdout,
         module: args.module.clone(),
+        guide: args.guide.clone(),
         before: before.map(|info| format!("{}:{}", info.buffers, info.used_bytes)),
     };
     for scene in SCENES {

@@ -12,6 +12,8 @@ mod holders;
 mod matrix;
 mod module;
 mod output;
+mod specimen;
+mod tables;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Matrix(args) => matrix::run(&args),
+        Command::Show(args) => commands::show::run(&args),
         Command::Figure(args) => figure::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Probe(args) => commands::probe::run(&args),

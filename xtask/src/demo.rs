@@ -1,14 +1,18 @@
 //! `cargo xtask demo`
 
+use crate::docs::{self, programs};
+use crate::guest::Guest;
 use crate::kit::Kit;
+use crate::test::museum;
 use crate::vm;
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use mapbuf_init::Job;
 use mapbuf_vm::{qemu, Ui};
 use std::fs;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 /// Where the demo writes its results in the guest.
@@ -19,6 +23,16 @@ const RESERVED: &str = "memmap=2M$0x30000000";
 const REGIONS: &str = "regions=ring:0x30000000:1M:ram:probe,uncached:0x30100000:1M:ram:uc:probe,\
                        hole:0x90000000:64K:ram:probe";
 const TIMEOUT: Duration = Duration::from_secs(180);
+/// Where the guest finds what the guide shows.
+const GUIDE: &str = "/guide.json";
+/// Buffers that the guide's programs map by name, and what they are.
+const NAMED: [(&str, &str); 5] = [
+    ("museum-vmalloc", "vmalloc"),
+    ("museum-pages", "pages"),
+    ("museum-contiguous", "contiguous"),
+    ("museum-coherent", "coherent"),
+    ("museum-uncached", "contiguous --cache uncached"),
+];
 
 /// Show what the driver does: get a kernel, build the module, boot, load it, run the demo.
 #[derive(clap::Args)]
@@ -36,21 +50,34 @@ pub struct Show {
     /// The kit.
     pub kit: Kit,
     command: PathBuf,
+    /// Why the guide does not build.
+    guide: Option<String>,
 }
 
 impl Show {
     /// Makes all ready but the module.
     pub fn new(ui: &Ui) -> Result<Self> {
+        // The guide is made meanwhile; whether it was is one of the things that are shown.
+        let guide = thread::spawn(|| docs::book(&Ui::default().quiet()));
         let kit = Kit::open(ui)?;
         let command = kit.command()?;
-        Ok(Self { kit, command })
+        let step = ui.step("Building the guide", 0);
+        let guide = guide.join().unwrap_or_else(|_| bail!("it was broken off"));
+        step.done();
+        Ok(Self {
+            kit,
+            command,
+            guide: guide.err().map(|error| format!("{error:#}")),
+        })
     }
 
-    /// Boots a guest with the module and runs the demo in it; with `json` its results are the report's file.
+    /// Boots a guest with the module and runs the demo in it; with `json` its results are the report's file. With
+    /// `guide` the guide's programs are run as well.
     pub fn boot(
         &self,
         modules: &[PathBuf],
         json: bool,
+        guide: bool,
         output: &mut dyn FnMut(qemu::Stream, &[u8]),
     ) -> Result<qemu::Report> {
         let mut guest = self.kit.guest(false)?;
@@ -60,6 +87,9 @@ impl Show {
         };
         self.kit.load(&mut guest, &mut job, modules, REGIONS)?;
         guest.program(&self.command)?;
+        if guide {
+            self.put_guide(&mut guest, &mut job)?;
+        }
         if std::io::stdout().is_terminal() {
             let (_, columns) = crate::terminal::size();
             job.env.insert("COLUMNS".into(), columns.to_string());
@@ -81,6 +111,42 @@ impl Show {
             output,
         )
     }
+
+    /// Puts the guide's programs into the guest, and a list of them.
+    fn put_guide(&self, guest: &mut Guest, job: &mut Job) -> Result<()> {
+        museum::furnish(&self.kit, guest, job)?;
+        for example in self.kit.examples()? {
+            guest.program(&example)?;
+            guest.example(&example)?;
+        }
+        let folder = crate::workspace()?.join("examples/c");
+        guest.example(&folder.join("handover.sh"))?;
+        let setup = |command| programs::Program {
+            chapter: "setup".into(),
+            command,
+            status: 0,
+        };
+        let exhibits = "for module in /museum/*.ko; do case $module in */reads_ones.ko) ;; *) insmod $module || exit;; esac; \
+                        done";
+        let mut list = vec![setup(exhibits.into())];
+        for (name, kind) in NAMED {
+            let command = format!("mapbuf create {name} --kind {kind} --size 64K");
+            list.push(setup(command));
+        }
+        list.extend(programs::all()?);
+        for (name, _) in NAMED {
+            list.push(setup(format!("mapbuf remove {name}")));
+        }
+        let guide = serde_json::json!({
+            "failed": self.guide,
+            "programs": list,
+        });
+        guest
+            .archive
+            .file(GUIDE, 0o644, guide.to_string().as_bytes())?;
+        job.argv.extend(["--guide".into(), GUIDE.into()]);
+        Ok(())
+    }
 }
 
 /// Runs the command.
@@ -90,13 +156,14 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let modules = show.kit.driver(arguments.driver.as_deref())?;
     let step = ui.step("Booting", 0);
     let mut step = Some(step);
-    let report = show.boot(&modules, arguments.json.is_some(), &mut |stream, bytes| {
+    let mut output = |stream, bytes: &[u8]| {
         // A bar must be gone before anything else is printed.
         if let Some(step) = step.take() {
             step.done();
         }
         vm::to_own_streams(stream, bytes);
-    })?;
+    };
+    let report = show.boot(&modules, arguments.json.is_some(), true, &mut output)?;
     drop(step);
     vm::explain(&ui, &report, false);
     if let (Some(path), Some(file)) = (&arguments.json, report.files.first()) {

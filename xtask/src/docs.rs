@@ -3,6 +3,8 @@
 //! The chapters are written by hand, what commands print in them is put there by `cargo xtask outputs`, and the page of
 //! reasons is made here, from `abi/`.
 
+pub mod programs;
+
 use crate::workspace;
 use anyhow::{bail, Context, Result};
 use mapbuf_abi::Reason;
@@ -26,19 +28,21 @@ pub struct Arguments {
     figures: bool,
 }
 
-/// The figures: a method, and how many pages of it are drawn.
-const FIGURES: &[(&str, u32)] = &[
-    ("remap", 8),
-    ("remap-each", 8),
-    ("insert", 8),
-    ("map-pages", 8),
-    ("vmalloc", 8),
-    ("dma", 8),
-    ("iomap", 8),
-    ("io-remap", 8),
-    ("fault-page", 8),
-    ("fault-pfn", 8),
-    ("fault-huge", 4096),
+/// The figures: a file's name, and what `mapbuf figure` is told.
+const FIGURES: &[(&str, &str)] = &[
+    ("remap", "remap"),
+    ("remap-each", "remap-each"),
+    ("insert", "insert"),
+    ("map-pages", "map-pages"),
+    ("vmalloc", "vmalloc"),
+    ("dma", "dma"),
+    ("iomap", "iomap"),
+    ("io-remap", "io-remap"),
+    ("fault-page", "fault-page"),
+    ("fault-pfn", "fault-pfn"),
+    ("fault-huge", "fault-huge --pages 4096"),
+    ("uncached", "remap --cache uncached --pages 4"),
+    ("whole-folio", "fault-page --kind pages"),
 ];
 
 /// Carries the command out.
@@ -55,19 +59,27 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.figures {
         draw()?;
     }
+    println!("{}", book(&Ui::default())?.join("index.html").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the book; the folder that it is in.
+pub fn book(ui: &Ui) -> Result<PathBuf> {
     let book = workspace()?.join("target/book");
-    let status = Command::new(mdbook(&Ui::default())?)
+    let output = Command::new(mdbook(ui)?)
         .arg("build")
         .arg(workspace()?.join("docs"))
         .arg("--dest-dir")
         .arg(&book)
-        .status()
+        .output()
         .context("mdbook could not be started")?;
-    if !status.success() {
-        bail!("mdbook did not make the book");
+    if !output.status.success() {
+        bail!(
+            "mdbook did not make the book:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
-    println!("{}", book.join("index.html").display());
-    Ok(ExitCode::SUCCESS)
+    Ok(book)
 }
 
 /// Has `mapbuf figure` draw each figure in one guest.
@@ -77,12 +89,12 @@ fn draw() -> Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("vm");
     let mut script = String::new();
-    for (method, pages) in FIGURES {
-        script += &format!("mapbuf figure {method} --pages {pages} > /tmp/{method}.svg || exit; ");
-        let file = folder.join(format!("{method}.svg"));
+    for (name, words) in FIGURES {
+        script += &format!("mapbuf figure {words} > /tmp/{name}.svg || exit; ");
+        let file = folder.join(format!("{name}.svg"));
         command
             .arg("--fetch")
-            .arg(format!("/tmp/{method}.svg:{}", file.display()));
+            .arg(format!("/tmp/{name}.svg:{}", file.display()));
     }
     let status = command.args(["--", "sh", "-c", &script]).status()?;
     if !status.success() {
@@ -101,7 +113,15 @@ fn mdbook(ui: &Ui) -> Result<PathBuf> {
     }
     let step = ui.step("Installing mdbook", 0);
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["install", "--locked", "--version", MDBOOK, "mdbook"])
+        // Made to be used a few times: what counts is how soon it is there.
+        .args([
+            "install",
+            "--debug",
+            "--locked",
+            "--version",
+            MDBOOK,
+            "mdbook",
+        ])
         .args(["--no-default-features", "--features", "search", "--root"])
         .arg(&root)
         .output()
@@ -279,20 +299,57 @@ mod tests {
     #[test]
     fn every_figure_is_shown_and_is_one() {
         let all: String = chapters().into_iter().map(|(_, text)| text).collect();
-        for (method, _) in FIGURES {
+        for (name, words) in FIGURES {
             assert!(
-                all.contains(&format!("(figures/{method}.svg)")),
-                "{method} is not shown"
+                all.contains(&format!("(figures/{name}.svg)")),
+                "{name} is not shown"
             );
             let path = workspace()
                 .unwrap()
-                .join(format!("docs/src/figures/{method}.svg"));
+                .join(format!("docs/src/figures/{name}.svg"));
             let drawing = fs::read_to_string(path).unwrap();
+            let method = words.split(' ').next().unwrap();
             assert!(
-                drawing.starts_with("<svg ") && drawing.contains("-&gt; 0x"),
-                "{method}"
+                drawing.starts_with("<svg ")
+                    && drawing.contains(&format!("memory, method {method}<"))
+                    && drawing.contains("from the live page tables"),
+                "{name} is stale; run: cargo xtask docs --figures"
             );
         }
+    }
+
+    /// What the museum is shown to say is what `mapbuf diagnose` has to say.
+    #[test]
+    fn diagnoses_are_those_of_today() {
+        let source = workspace().unwrap().join("cli/src/diagnose/causes.rs");
+        let source = fs::read_to_string(source).unwrap().replace("\\\n", " ");
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let source = words(&source);
+        let mut seen = 0;
+        for (name, text) in chapters() {
+            for (_, shown) in crate::outputs::places(&text)
+                .into_iter()
+                .filter(|(command, _)| *command == "museum")
+            {
+                // A paragraph begins with a word of its own and goes on indented.
+                let shown = shown.replace("\n       ", " ");
+                for line in shown.lines() {
+                    let line = line.trim();
+                    let Some(said) = ["why ", "next "]
+                        .iter()
+                        .find_map(|word| line.strip_prefix(word))
+                    else {
+                        continue;
+                    };
+                    seen += 1;
+                    assert!(
+                        source.contains(&words(said)),
+                        "{name} is stale; run: cargo xtask outputs docs/src/{name}\n{said}"
+                    );
+                }
+            }
+        }
+        assert!(seen > 30, "{seen}");
     }
 
     #[test]

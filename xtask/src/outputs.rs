@@ -97,17 +97,55 @@ fn fill(document: &str, mut run: impl FnMut(&str) -> Result<String>) -> Result<S
         let shown = place
             .cut(&output)
             .with_context(|| format!("nothing in the output of '{}' fits {line}", place.command))?;
-        filled.push_str(&format!("```text\n{shown}\n```\n{END}\n"));
+        // The marker is not seen in the book, so what is to be typed stands above what it printed.
+        let typed = match place.from {
+            None if place.command.starts_with("vm ") => {
+                format!("$ cargo xtask {}\n", place.command)
+            }
+            _ => String::new(),
+        };
+        filled.push_str(&format!("```text\n{typed}{shown}\n```\n{END}\n"));
     }
     Ok(filled)
+}
+
+/// The places of a document: their commands, and what is shown there.
+pub fn places(document: &str) -> Vec<(&str, &str)> {
+    document
+        .split(BEGIN)
+        .skip(1)
+        .filter_map(|part| {
+            let (marker, rest) = part.split_once('\n')?;
+            let place = Place::parse(marker)?;
+            Some((place.command, rest.split(END).next()?))
+        })
+        .collect()
+}
+
+/// The words of a command: blanks between single quotes are no end of a word.
+fn words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for letter in command.chars() {
+        match letter {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            _ => {
+                if let Some(word) = words.last_mut() {
+                    word.push(letter);
+                }
+            }
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 /// Runs a command of ours.
 fn run(command: &str) -> Result<String> {
     eprintln!("cargo xtask {command}");
-    let words = command.split_whitespace();
     let output = Command::new(std::env::current_exe()?)
-        .args(words)
+        .args(words(command))
         .current_dir(workspace()?)
         .stderr(Stdio::inherit())
         .output()?;
@@ -154,6 +192,22 @@ mod tests {
         // A second time it is the same.
         let again = fill(&filled, |_| Ok("two\nthree\n".to_owned())).unwrap();
         assert_eq!(again, expected);
+    }
+
+    #[test]
+    fn quotes_keep_words_together() {
+        assert_eq!(
+            words("vm -- sh -c 'a && b c'"),
+            ["vm", "--", "sh", "-c", "a && b c"]
+        );
+        assert_eq!(places(DOCUMENT), [("demo", "old\n")]);
+    }
+
+    #[test]
+    fn what_is_typed_stands_above_what_it_printed() {
+        let document = "<!-- output: vm -- mapbuf list -->\n<!-- end of output -->\n";
+        let filled = fill(document, |_| Ok("nothing\n".to_owned())).unwrap();
+        assert!(filled.contains("```text\n$ cargo xtask vm -- mapbuf list\nnothing\n```"));
     }
 
     #[test]

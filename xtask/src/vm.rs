@@ -39,6 +39,9 @@ pub struct Arguments {
     /// Put a file or folder into the guest [default GUESTPATH: the same name in /root].
     #[arg(long, value_name = "HOSTPATH[:GUESTPATH]")]
     copy: Vec<String>,
+    /// Compile a program of examples/c, and put it into the guest.
+    #[arg(long, value_name = "NAME")]
+    example: Vec<String>,
     /// Bring a file back from the guest when the program has ended.
     #[arg(long, value_name = "GUESTPATH:HOSTPATH")]
     fetch: Vec<String>,
@@ -146,6 +149,15 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         }
         let folder = crate::workspace()?.join("examples/c");
         guest.example(&folder.join("handover.sh"))?;
+    }
+    if !arguments.example.is_empty() {
+        let examples = kit.examples()?;
+        for name in &arguments.example {
+            let named =
+                |path: &&PathBuf| path.file_name().is_some_and(|file| file == name.as_str());
+            let program = examples.iter().find(named);
+            guest.program(program.with_context(|| format!("there is no examples/c/{name}.c"))?)?;
+        }
     }
     for copy in &arguments.copy {
         let (from, to) = split_paths(copy);

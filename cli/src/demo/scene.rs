@@ -87,6 +87,9 @@ pub struct SceneArgs {
     /// The module's file
     #[arg(long)]
     pub module: Option<PathBuf>,
+    /// What the guide shows
+    #[arg(long)]
+    pub guide: Option<PathBuf>,
     /// Buffers and bytes that were there before the demo, with a colon between them
     #[arg(long)]
     pub before: Option<String>,
@@ -100,6 +103,9 @@ impl SceneArgs {
         }
         if let Some(module) = &self.module {
             words.extend(["--module".into(), module.into()]);
+        }
+        if let Some(guide) = &self.guide {
+            words.extend(["--guide".into(), guide.into()]);
         }
         if let Some(before) = &self.before {
             words.extend(["--before".into(), before.into()]);

@@ -135,7 +135,7 @@ fn tell(row: &str, name: &str, results: &Result<Results, String>, took: Duration
 /// One boot with one demo; the inner error is about a demo that left no results.
 fn run(show: &Show, driver: Option<&Path>) -> Result<Result<Results, String>> {
     let modules = show.kit.driver(driver)?;
-    let report = show.boot(&modules, true, &mut |_, _| {})?;
+    let report = show.boot(&modules, true, driver.is_none(), &mut |_, _| {})?;
     Ok(match report.files.into_iter().next() {
         Some(Ok(contents)) => {
             serde_json::from_slice(&contents).map_err(|error| format!("unreadable: {error}"))

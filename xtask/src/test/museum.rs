@@ -28,7 +28,8 @@ const BOOT: Profile = Profile {
     processors: 1,
     module_parameters: "",
     qemu_args: &[],
-    timeout_seconds: 600,
+    // Half a hundred diagnoses, each with probes to set: minutes on a machine that has nothing else to do.
+    timeout_seconds: 1500,
 };
 
 /// What the device has whose memory reads as ones.
