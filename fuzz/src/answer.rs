@@ -60,8 +60,8 @@ impl Answer {
         self.errno == 0 && self.signal == 0
     }
 
-    /// The driver's reason, if it was the driver who refused. `before` is the number of the last refusal that this
-    /// process had on the same file.
+    /// What the driver says was its last reason, when this came out badly. If the kernel's core refused, that is an
+    /// older one, or none.
     pub fn reason(&self) -> Option<Reason> {
         match self.errno {
             0 => None,

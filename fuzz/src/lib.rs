@@ -23,7 +23,8 @@
 //! it says of `mmap`, `mprotect`, `mremap` and `madvise` follows the kernel's own `mm/`.
 //!
 //! Three things cannot be known beforehand, and are learned from the answer after being checked for what must hold
-//! of them: an id that the driver chose, an `mmap` offset, and into how many physical runs memory fell.
+//! of them: an id that the driver chose, an `mmap` offset, and into how many physical runs memory fell. And where 64
+//! pages or more are not to be had, that is believed.
 
 pub mod answer;
 pub mod generate;

@@ -23,6 +23,10 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
         "is for a thread that dies, which cannot tell of it",
     ),
     (
+        &[Reason::OffsetsFull],
+        "takes buffers of 2^32 pages, far beyond the limits",
+    ),
+    (
         &[Reason::OverCgroupLimit],
         "takes a memory cgroup with a limit",
     ),
@@ -37,7 +41,6 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
             Reason::ProbeWritesDevice,
             Reason::RegionNameTaken,
             Reason::ProbeWhileMapped,
-            Reason::OffsetsFull,
         ],
         "takes a machine with regions",
     ),
