@@ -43,13 +43,18 @@ pub(crate) fn carry_out(memory: &Memory, vma: &NewVma<'_>, plan: &Plan) -> Resul
         Way::MapPages => insert::map_pages(backing, vma)?,
         Way::Vmalloc => vmalloc::map(memory, vma)?,
         Way::Dma => dma::map(memory, vma)?,
-        Way::FaultPage | Way::FaultPfn | Way::FaultHugeFolio | Way::FaultHugePfn => {}
+        Way::FaultPage
+        | Way::FaultAround
+        | Way::FaultPfn
+        | Way::FaultHugeFolio
+        | Way::FaultHugePfn => {}
     }
     pause(Seam::Mapped);
     vma.answer_faults::<Buffer>(match plan.way {
         Way::Remap | Way::RemapEach | Way::IoRemap | Way::Iomap | Way::Dma => Answer::Never,
         Way::Insert | Way::MapPages | Way::Vmalloc => Answer::Refill,
         Way::FaultPage => Answer::Page,
+        Way::FaultAround => Answer::Around,
         Way::FaultPfn => Answer::Pfn,
         Way::FaultHugeFolio => Answer::HugeFolio,
         Way::FaultHugePfn => Answer::HugePfn,

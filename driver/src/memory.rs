@@ -236,6 +236,14 @@ impl Layout for Memory {
             _ => Huge::No,
         }
     }
+
+    fn faults_singly(&self) -> bool {
+        match self {
+            Self::Vmalloc(_) => true,
+            Self::Contiguous(memory) => memory.faults_singly(),
+            Self::Pages(_) | Self::Coherent(_) | Self::Region(_) => false,
+        }
+    }
 }
 
 /// Pages from `index` on whose frame numbers follow each other, among `len`.

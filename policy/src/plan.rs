@@ -113,6 +113,12 @@ pub trait Layout {
     /// What sort of huge entry a mapping of the pages from `page` to `end` can have somewhere, given an
     /// address that fits.
     fn huge(&self, page: u64, end: u64) -> Huge;
+
+    /// Whether the kernel's fault path would map one page at a time. Such memory has no folio of the size of a
+    /// huge entry.
+    fn faults_singly(&self) -> bool {
+        matches!(self.facts().kind, Kind::Vmalloc)
+    }
 }
 
 /// The kernel function that maps, with what it needs to know.
@@ -136,6 +142,8 @@ pub enum Way {
     IoRemap,
     /// A `fault` that answers with the page.
     FaultPage,
+    /// A `fault` that calls `vmf_insert_page_mkwrite`, and `vm_insert_pages` for the pages around.
+    FaultAround,
     /// A `fault` that calls `vmf_insert_pfn`.
     FaultPfn,
     /// A `huge_fault` that calls `vmf_insert_folio_pmd`, and a `fault` for the rest.
@@ -165,7 +173,7 @@ impl Plan {
             Way::Dma => Method::Dma,
             Way::Iomap => Method::Iomap,
             Way::IoRemap => Method::IoRemap,
-            Way::FaultPage => Method::FaultPage,
+            Way::FaultPage | Way::FaultAround => Method::FaultPage,
             Way::FaultPfn => Method::FaultPfn,
             Way::FaultHugeFolio | Way::FaultHugePfn => Method::FaultHuge,
         }
@@ -214,16 +222,18 @@ const fn row(way: Way) -> (Needs, Cow) {
         Way::Vmalloc => (Needs::Vmalloc, Cow::Copies),
         // dma_direct_mmap of kernel/dma/direct.c is one remap_pfn_range.
         Way::Dma => (Needs::Coherent, Cow::OneRun),
-        Way::FaultPage => (Needs::Pages, Cow::Copies),
+        // Copies are left to FaultPage: `way` looks at that.
+        Way::FaultPage | Way::FaultAround => (Needs::Pages, Cow::Copies),
         Way::FaultPfn => (Needs::Nothing, Cow::Never),
         Way::FaultHugeFolio => (Needs::Huge, Cow::Copies),
         Way::FaultHugePfn => (Needs::Huge, Cow::Never),
     }
 }
 
-/// The way that a method stands for, for this memory.
-fn way(method: Method, facts: &Facts, huge: Huge) -> Way {
+/// The way that a method stands for, for this memory; `around`: pages may be mapped that were not touched.
+fn way(method: Method, facts: &Facts, huge: Huge, around: bool) -> Way {
     match method {
+        Method::Auto if facts.paged && around => Way::FaultAround,
         Method::Auto if facts.paged => Way::FaultPage,
         Method::Auto if matches!(facts.kind, Kind::Coherent) => Way::Dma,
         Method::Auto if facts.ram => Way::Remap,
@@ -267,7 +277,8 @@ pub fn decide(memory: &impl Layout, request: &Request) -> Result<Plan, Refusal> 
         Method::FaultHuge => memory.huge(request.page, end),
         _ => Huge::No,
     };
-    let way = way(request.method, &facts, huge);
+    let around = memory.faults_singly() && !cow;
+    let way = way(request.method, &facts, huge, around);
     let plan = Plan {
         way,
         seal: matches!(request.sharing, Sharing::PrivateReadOnly),
@@ -640,7 +651,7 @@ mod tests {
         use Way::*;
         matches!(
             way,
-            Insert | MapPages | Vmalloc | FaultPage | FaultHugeFolio
+            Insert | MapPages | Vmalloc | FaultPage | FaultAround | FaultHugeFolio
         )
     }
 
@@ -694,6 +705,10 @@ mod tests {
                 Method::Auto => prop_assert!(plan.method() != Method::Auto),
                 method => prop_assert_eq!(plan.method(), method),
             }
+            // Where single pages are faulted in one by one, those around them come along; not where they
+            // are to be copied, nor by a method that was asked for by its name.
+            let around = request.method == Method::Auto && facts.kind == Kind::Vmalloc && !cow;
+            prop_assert_eq!(plan.way == Way::FaultAround, around);
             // A folio in a mapping with VM_MIXEDMAP must never get a huge entry, so there are two ways.
             match plan.way {
                 Way::FaultHugeFolio => prop_assert!(memory.huge == Huge::Folio && facts.paged),

@@ -6,7 +6,10 @@
 use crate::{
     memory::Backing,
     sys::{
-        pages,
+        pages::{
+            self,
+            PageRef, //
+        },
         vma::{
             Answer,
             Fault,
@@ -14,8 +17,12 @@ use crate::{
         },
     },
 };
+use core::ops::Range;
 
-pub(crate) fn answer(memory: &dyn Backing, fault: Fault<'_>) -> Outcome {
+/// Pages that one call of `vm_insert_pages` is given in a fault: they lie on the stack.
+const BATCH: usize = 32;
+
+pub(crate) fn answer(memory: &dyn Backing, mut fault: Fault<'_>) -> Outcome {
     let Ok(index) = usize::try_from(fault.page_offset()) else {
         return Outcome::SIGBUS;
     };
@@ -26,10 +33,46 @@ pub(crate) fn answer(memory: &dyn Backing, fault: Fault<'_>) -> Outcome {
     match (fault.answer, page, pfn) {
         (Answer::Page | Answer::HugeFolio, Some(page), _) => fault.give(page),
         // The core makes the copy: `vmf_insert_page_mkwrite` would let a private write reach the buffer.
-        (Answer::Refill, Some(page), _) if fault.copies() => fault.give(page),
+        (Answer::Refill | Answer::Around, Some(page), _) if fault.copies() => fault.give(page),
+        (Answer::Around, Some(page), _) => around(memory, index, page, fault),
         (Answer::Refill, Some(page), _) => fault.insert(page),
         (Answer::Pfn | Answer::HugePfn, _, Some(pfn)) => fault.insert_pfn(pfn),
         _ => Outcome::SIGBUS,
+    }
+}
+
+/// The page, and those that share its page table: a fault costs as much as twenty entries.
+fn around(memory: &dyn Backing, index: usize, page: PageRef, mut fault: Fault<'_>) -> Outcome {
+    let outcome = fault.insert(page);
+    if outcome.failed() {
+        return outcome;
+    }
+    let table = fault.table();
+    let limit = |page: u64| usize::try_from(page).map_or(0, |page| page.min(memory.len()));
+    // What cannot be mapped now is mapped when it is touched.
+    insert(memory, limit(table.start)..index, page, &fault);
+    insert(memory, index + 1..limit(table.end), page, &fault);
+    outcome
+}
+
+/// Maps pages of the buffer until one has an entry already; `filler` is any page.
+fn insert(memory: &dyn Backing, pages: Range<usize>, filler: PageRef, fault: &Fault<'_>) {
+    let mut batch = [filler; BATCH];
+    let mut at = pages.start;
+    while at < pages.end {
+        let mut count = 0;
+        for (slot, index) in batch.iter_mut().zip(at..pages.end) {
+            let Some(page) = memory.page(index) else {
+                return;
+            };
+            *slot = page;
+            count += 1;
+        }
+        let all = batch.get_mut(..count);
+        if !all.is_some_and(|pages| fault.insert_others(at, pages)) {
+            return;
+        }
+        at += count;
     }
 }
 

@@ -49,14 +49,18 @@ impl Contiguous {
     pub(super) fn new(spec: &Spec) -> Result<Self, Refusal> {
         let pages = spec.pages;
         let order = pages.ilog2();
-        let run = if pages.is_power_of_two() && order <= phys::pmd_order() {
+        let run = if pages.is_power_of_two() && order <= phys::MAX_ORDER {
             Run::folio(order, spec.node, true)
         } else if pages <= 1 << phys::MAX_ORDER {
             Run::split(pages, spec.node)
         } else {
             // A CMA area lies where it lies, whatever node was asked for.
             let cma = || spec.node.is_any().then(|| Run::cma(pages)).flatten();
-            Run::contig(pages, spec.node).or_else(cma)
+            let contig = match pages.is_power_of_two() {
+                true => Run::contig_folio(order, spec.node),
+                false => Run::contig(pages, spec.node),
+            };
+            contig.or_else(cma)
         };
         let most = (PAGE_SIZE as u64) << phys::MAX_ORDER;
         let run =
@@ -69,6 +73,16 @@ impl Contiguous {
             run,
             cache: spec.cache,
         })
+    }
+
+    /// Whether the kernel's fault path maps one page at a time: pages that are folios of their own, or a folio
+    /// larger than a page table shows (`finish_fault` of `mm/memory.c`).
+    pub(crate) fn faults_singly(&self) -> bool {
+        let least = match self.run.compound() {
+            true => 1 << phys::pmd_order(),
+            false => 1,
+        };
+        self.run.paged() && self.run.len() > least
     }
 
     /// Whether it is one folio that gets a PMD entry.

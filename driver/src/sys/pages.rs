@@ -195,6 +195,21 @@ impl Run {
         run.cleared()
     }
 
+    /// The same as one folio of `1 << order` pages, of any order: its pages are counted together, so that
+    /// mapping and unmapping them is cheap.
+    pub(crate) fn contig_folio(order: u32, node: NumaNode) -> Option<Self> {
+        let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
+        // SAFETY: Any order may be asked for; a node that is named has memory.
+        let first = unsafe { mapbuf_alloc_contig_folio(order, gfp, node.id()) };
+        // INVARIANT: The kernel gave one folio of so many pages, with one reference, ours.
+        let run = Self {
+            first: PageRef(NonNull::new(first)?),
+            count: 1 << order,
+            origin: Origin::Folio,
+        };
+        run.cleared()
+    }
+
     /// `count` zeroed pages of the CMA area that the machine was booted with, if it was.
     pub(crate) fn cma(count: usize) -> Option<Self> {
         // SAFETY: Any count may be asked for; the alignment is a power of two of pages.

@@ -18,6 +18,7 @@ use crate::{
     abi::wire::Cache,
     policy::plan::Sharing, //
 };
+use core::ops::Range;
 use kernel::{
     bindings,
     error::to_result,
@@ -35,6 +36,9 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*, //
 };
+
+/// What the lowest page table shows, in bytes.
+const TABLE: usize = PAGE_SIZE * (PAGE_SIZE / size_of::<bindings::pte_t>());
 
 /// A VMA that `mmap` is setting up: not yet visible to anybody else.
 pub(crate) struct NewVma<'a>(&'a VmaNew);
@@ -102,6 +106,7 @@ impl<'a> NewVma<'a> {
         let operations = match by {
             Answer::Never => &Operations::<T>::NEVER,
             Answer::Page => &Operations::<T>::PAGE,
+            Answer::Around => &Operations::<T>::AROUND,
             Answer::Refill => &Operations::<T>::REFILL,
             Answer::Pfn => &Operations::<T>::PFN,
             Answer::HugeFolio => &Operations::<T>::HUGE_FOLIO,
@@ -109,12 +114,15 @@ impl<'a> NewVma<'a> {
         };
         // SAFETY: We may set the operations of a VMA that we set up.
         unsafe { (*self.as_ptr()).vm_ops = operations };
-        if matches!(by, Answer::Pfn | Answer::HugePfn) {
+        let set = match by {
             // As `remap_pfn_range` does. A core dump, which finds no page, would hold zeros.
-            let of_frames = flags::PFNMAP | flags::IO | flags::DONTDUMP;
-            // SAFETY: We may set the flags of a VMA that we set up.
-            unsafe { mapbuf_vma_flags(self.as_ptr(), of_frames, 0) };
-        }
+            Answer::Pfn | Answer::HugePfn => flags::PFNMAP | flags::IO | flags::DONTDUMP,
+            // A fault could not set it any more.
+            Answer::Around => flags::MIXEDMAP,
+            Answer::Never | Answer::Page | Answer::Refill | Answer::HugeFolio => return,
+        };
+        // SAFETY: We may set the flags of a VMA that we set up.
+        unsafe { mapbuf_vma_flags(self.as_ptr(), set, 0) };
     }
 
     /// `remap_pfn_range`: `pages` pages of the VMA from its page `at` on show the frames from `pfn` on.
@@ -219,6 +227,9 @@ pub(crate) enum Answer {
     Never,
     /// With the page; the core maps it, by a huge entry where its folio has the size of one.
     Page,
+    /// With the page and those around it, as far as one page table reaches. No page may be one of a folio
+    /// that gets a huge entry: the VMA has `VM_MIXEDMAP`, as with `Refill`.
+    Around,
     /// With the page, mapped by us: a VMA whose pages were inserted has `VM_MIXEDMAP`, and must never get
     /// a huge entry for a folio (`__split_huge_pmd_locked` of `mm/huge_memory.c` would leak it).
     Refill,
@@ -248,6 +259,11 @@ impl Outcome {
     pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
     /// Not by a huge entry: the core asks again for a small one.
     pub(crate) const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
+
+    /// Whether there is no entry for the address now.
+    pub(crate) fn failed(self) -> bool {
+        self.0 != bindings::vm_fault_reason_VM_FAULT_NOPAGE
+    }
 }
 
 impl Fault<'_> {
@@ -299,10 +315,43 @@ impl Fault<'_> {
     }
 
     /// Maps the page by a small entry.
-    pub(crate) fn insert(self, page: PageRef) -> Outcome {
+    pub(crate) fn insert(&mut self, page: PageRef) -> Outcome {
         let write = self.write();
-        // SAFETY: The VMA has `VM_MIXEDMAP`, which `vm_insert_pages` and its like have set.
+        // SAFETY: The VMA has `VM_MIXEDMAP`: `answer_faults` or `vm_insert_pages` and its like have set it.
         Outcome(unsafe { bindings::vmf_insert_page_mkwrite(self.fault, page.as_ptr(), write) })
+    }
+
+    /// The pages of the buffer, from the first to the one behind the last, that the VMA shows by the page
+    /// table of the address.
+    pub(crate) fn table(&self) -> Range<u64> {
+        let place = &self.fault.__bindgen_anon_1;
+        // SAFETY: The VMA of a fault is locked against changes.
+        let (first, end) = unsafe {
+            let vma = &(*place.vma).__bindgen_anon_1.__bindgen_anon_1;
+            (vma.vm_start, vma.vm_end)
+        };
+        let start = place.address & !(TABLE - 1);
+        let last = start.saturating_add(TABLE).min(end);
+        let before = place.address.saturating_sub(start.max(first)) / PAGE_SIZE;
+        let behind = last.saturating_sub(place.address).div_ceil(PAGE_SIZE);
+        let page = self.page_offset();
+        page.saturating_sub(before as u64)..page.saturating_add(behind as u64)
+    }
+
+    /// Maps pages, which lie in the buffer from page `at` on, by small entries, until one of them has an
+    /// entry already; whether all of them were mapped.
+    pub(crate) fn insert_others(&self, at: usize, pages: &mut [PageRef]) -> bool {
+        let place = &self.fault.__bindgen_anon_1;
+        let distance = at.wrapping_sub(place.pgoff);
+        let address =
+            (place.address & !(PAGE_SIZE - 1)).wrapping_add(distance.wrapping_mul(PAGE_SIZE));
+        let mut left = pages.len();
+        // SAFETY: `PageRef` is transparent over a pointer to a page; the VMA has `VM_MIXEDMAP`, so nothing
+        // of it is changed; the function checks that the range lies in it.
+        let result = unsafe {
+            bindings::vm_insert_pages(place.vma, address, pages.as_mut_ptr().cast(), &mut left)
+        };
+        result == 0
     }
 
     /// Maps the page frame by a small entry.
@@ -351,6 +400,7 @@ impl<T: Exporter> Operations<T> {
         ..pin_init::zeroed()
     };
     const PAGE: bindings::vm_operations_struct = Self::small(Self::page);
+    const AROUND: bindings::vm_operations_struct = Self::small(Self::around);
     const REFILL: bindings::vm_operations_struct = Self::small(Self::refill);
     const PFN: bindings::vm_operations_struct = Self::small(Self::pfn);
     const HUGE_FOLIO: bindings::vm_operations_struct = bindings::vm_operations_struct {
@@ -367,8 +417,24 @@ impl<T: Exporter> Operations<T> {
     ) -> bindings::vm_operations_struct {
         bindings::vm_operations_struct {
             fault: Some(fault),
+            map_pages: Some(Self::none_around),
             ..Self::NEVER
         }
+    }
+
+    /// There being such a function tells the core that faults need the lock of the VMA alone
+    /// (`vmf_can_call_fault` of `mm/memory.c`); without it each is taken twice, the second time under the
+    /// lock of the address space. Nothing is mapped here: [`Fault`] does that.
+    ///
+    /// # Safety
+    ///
+    /// None: it looks at nothing.
+    unsafe extern "C" fn none_around(
+        _fault: *mut bindings::vm_fault,
+        _start: c_ulong,
+        _end: c_ulong,
+    ) -> bindings::vm_fault_t {
+        0
     }
 
     /// A debugger's access to page frames, which have no pages that it could pin. The kernel's
@@ -512,6 +578,14 @@ impl<T: Exporter> Operations<T> {
     unsafe extern "C" fn page(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: Called by the core for a VMA that `answer_faults` was called for.
         unsafe { Self::answer(fault, Answer::Page, 0) }
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a fault in a VMA that [`NewVma::answer_faults`] was called for.
+    unsafe extern "C" fn around(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: As above.
+        unsafe { Self::answer(fault, Answer::Around, 0) }
     }
 
     /// # Safety

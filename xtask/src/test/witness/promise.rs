@@ -106,7 +106,12 @@ pub fn is_special(way: Way) -> bool {
         | Way::IoRemap
         | Way::FaultPfn
         | Way::FaultHugePfn => true,
-        Way::Insert | Way::MapPages | Way::Vmalloc | Way::FaultPage | Way::FaultHugeFolio => false,
+        Way::Insert
+        | Way::MapPages
+        | Way::Vmalloc
+        | Way::FaultPage
+        | Way::FaultAround
+        | Way::FaultHugeFolio => false,
     }
 }
 

@@ -216,8 +216,13 @@ fn export_races_free() -> Outcome {
 }
 
 fn faults_race_unmapping() -> Outcome {
+    faults_race_unmapping_of(Kind::Pages)?;
+    faults_race_unmapping_of(Kind::Vmalloc)
+}
+
+fn faults_race_unmapping_of(kind: Kind) -> Outcome {
     let session = Session::open()?;
-    let (buffer, map) = session.mapped(Kind::Pages, 4 << 20)?;
+    let (buffer, map) = session.mapped(kind, 4 << 20)?;
     let toucher = |_: &Session, round: u64| {
         let at = (round as usize * 7 * PAGE) % (4 << 20);
         map.set_u64(at, 1);

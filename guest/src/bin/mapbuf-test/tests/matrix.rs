@@ -115,9 +115,12 @@ fn mappings_have_the_flags_of_their_way() -> Outcome {
         (Kind::Vmalloc, Method::Insert),
         (Kind::Pages, Method::MapPages),
         (Kind::Vmalloc, Method::Vmalloc),
+        // A fault brings the pages around along.
+        (Kind::Vmalloc, Method::Auto),
     ];
     let by_page = [
-        (Kind::Vmalloc, Method::Auto),
+        (Kind::Vmalloc, Method::FaultPage),
+        (Kind::Pages, Method::Auto),
         (Kind::Pages, Method::FaultPage),
         (Kind::Contiguous, Method::FaultPage),
     ];

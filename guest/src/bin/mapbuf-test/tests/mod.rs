@@ -82,6 +82,7 @@ macro_rules! tests {
     };
 }
 
+mod around;
 mod bytes;
 mod cells;
 mod concurrent;
@@ -135,6 +136,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         manager::TESTS,
         onlookers::TESTS,
         protection::TESTS,
+        around::TESTS,
         cow::TESTS,
         methods::TESTS,
         lifetime::TESTS,
