@@ -31,6 +31,10 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
         "takes a memory cgroup with a limit",
     ),
     (
+        &[Reason::NoPagesForDevices],
+        "takes a machine with regions, and a driver that attaches to dma-bufs",
+    ),
+    (
         &[
             Reason::UnalignedWrite,
             Reason::RegionIsRam,

@@ -160,13 +160,17 @@ struct page *mapbuf_alloc_contig(unsigned long count, gfp_t gfp, int nid)
 	return alloc_contig_pages(count, gfp, nid == NUMA_NO_NODE ? numa_mem_id() : nid, NULL);
 }
 
-/* The same as one folio of any size, as hugetlb gets its gigantic ones: they come without a reference. */
+/* A larger folio is a warning of alloc_contig_frozen_range(). */
+unsigned int mapbuf_max_folio_order(void)
+{
+	return MAX_FOLIO_ORDER;
+}
+
+/* The same as one folio of any size up to that, as hugetlb gets its gigantic ones: they come without a reference. */
 struct page *mapbuf_alloc_contig_folio(unsigned int order, gfp_t gfp, int nid)
 {
 	struct page *page;
 
-	if (order > MAX_FOLIO_ORDER)
-		return NULL;
 	if (nid == NUMA_NO_NODE)
 		nid = numa_mem_id();
 	page = alloc_contig_frozen_pages(1UL << order, gfp | __GFP_COMP, nid, NULL);

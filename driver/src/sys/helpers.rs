@@ -54,6 +54,7 @@ extern "C" {
     pub(super) fn mapbuf_set_folio_index(page: *mut page, index: c_ulong);
     pub(super) fn mapbuf_alloc_pages_node(nid: c_int, gfp: gfp_t, order: c_uint) -> *mut page;
     pub(super) fn mapbuf_alloc_contig(count: c_ulong, gfp: gfp_t, nid: c_int) -> *mut page;
+    pub(super) fn mapbuf_max_folio_order() -> c_uint;
     pub(super) fn mapbuf_alloc_contig_folio(order: c_uint, gfp: gfp_t, nid: c_int) -> *mut page;
     pub(super) fn mapbuf_node_has_memory(nid: c_int) -> bool;
     pub(super) fn mapbuf_pmd_order() -> c_uint;

@@ -195,11 +195,15 @@ impl Run {
         run.cleared()
     }
 
-    /// The same as one folio of `1 << order` pages, of any order: its pages are counted together, so that
-    /// mapping and unmapping them is cheap.
+    /// The same, as one folio where it can be one: its pages are counted together, so that mapping and
+    /// unmapping them is cheap. `1 << order` pages, more than `1 << MAX_ORDER`.
     pub(crate) fn contig_folio(order: u32, node: NumaNode) -> Option<Self> {
+        // SAFETY: It answers with a constant.
+        if order > unsafe { mapbuf_max_folio_order() } {
+            return Self::contig(1 << order, node);
+        }
         let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
-        // SAFETY: Any order may be asked for; a node that is named has memory.
+        // SAFETY: The kernel can make a folio of this order; a node that is named has memory.
         let first = unsafe { mapbuf_alloc_contig_folio(order, gfp, node.id()) };
         // INVARIANT: The kernel gave one folio of so many pages, with one reference, ours.
         let run = Self {
