@@ -12,7 +12,7 @@ use mapbuf_abi::{Alloc, Kind, Method};
 pub enum Sort {
     /// Pages, by faults: neither `VM_PFNMAP` nor `VM_MIXEDMAP`.
     Pages,
-    /// Pages that were inserted: `VM_MIXEDMAP` (mm/memory.c, `vm_insert_pages`).
+    /// Pages that were inserted, or will be by faults: `VM_MIXEDMAP` (mm/memory.c, `vm_insert_pages`).
     Inserted,
     /// Page frames: `VM_PFNMAP` (mm/memory.c, `remap_pfn_range`; `vmf_insert_pfn` wants it).
     Frames,
@@ -30,6 +30,8 @@ fn sort(kind: Kind, method: Method, one_run: bool) -> Option<Sort> {
     // A page of coherent memory has no reference count of its own (`__GFP_COMP` is not allowed there).
     let paged = kind != Kind::Coherent;
     match method {
+        // A fault brings along the scattered pages around, which takes VM_MIXEDMAP.
+        Method::Auto if kind == Kind::Vmalloc => Some(Sort::Inserted),
         Method::Auto if paged => Some(Sort::Pages),
         Method::FaultPage => paged.then_some(Sort::Pages),
         Method::Insert | Method::MapPages => paged.then_some(Sort::Inserted),
