@@ -78,16 +78,18 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
 
 /// A report in which the `BUG` of each test is no failure; one more, one less or another is.
 fn without_the_expected(mut report: qemu::Report, tests: usize) -> qemu::Report {
-    let is_expected = |line: &str| {
-        line.contains("kernel BUG at mm/memory.c:")
-            || line.contains("Oops: invalid opcode: 0000 [#")
-    };
+    let marks = [
+        "------------[ cut here ]------------",
+        "kernel BUG at mm/memory.c:",
+        "Oops: invalid opcode: 0000 [#",
+    ];
+    let is_expected = |line: &str| marks.iter().any(|mark| line.contains(mark));
     let (expected, others): (Vec<_>, Vec<_>) = report
         .log
         .iter()
         .filter(|line| splat::is_splat(line))
         .partition(|line| is_expected(line));
-    let all = others.is_empty() && expected.len() == 2 * tests;
+    let all = others.is_empty() && expected.len() == marks.len() * tests;
     if !all {
         let seen = expected.len();
         let complaint = format!("{tests} times a BUG and an Oops are expected, not {seen} lines");
