@@ -144,10 +144,10 @@ impl Buffer {
     fn new(session: &Arc<Freed>, memory: Memory, charge: Charge) -> Result<BufferRef, Refusal> {
         let pages = memory.backing().len();
         let no_memory = |_| refusals::no_memory((pages * PAGE_SIZE) as u64, PAGE_SIZE as u64);
-        let name =
-            KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
-        let kernel_map =
-            KBox::pin_init(kernel::new_mutex!(None), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
+        let name = kernel::new_mutex!(None, "mapbuf_name");
+        let name = KBox::pin_init(name, GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
+        let kernel_map = kernel::new_mutex!(None, "mapbuf_kernel_map");
+        let kernel_map = KBox::pin_init(kernel_map, GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         let mut buffer = Self {
             memory,
             charge,

@@ -8,13 +8,15 @@
 //!
 //! # Locks, in the order in which they are taken
 //!
-//! 1. `mm->mmap_lock` (the kernel's: `mmap`, faults);
+//! 1. `mm->mmap_lock` (the kernel's: `mmap`, faults), `dma_buf->resv` (the kernel's: `vmap`);
 //! 2. `Driver::regions`;
 //! 3. `Driver::names`;
 //! 4. `Session::table`;
-//! 5. `Driver::accounts`, `Buffer::name`, `Refusals::records`: nothing else is taken under them.
+//! 5. `Driver::accounts`, `Buffer::name`, `Buffer::kernel_map`, `Refusals::records`: no other of ours is taken
+//!    under them.
 //!
-//! None of ours is held while user memory is copied, since a fault there takes the first.
+//! None of ours is held while user memory is copied, since a fault there takes the first. The test `faults::locks` holds
+//! this list against what lockdep has seen.
 
 mod accounts;
 mod buffer;
@@ -100,9 +102,9 @@ impl Driver {
         let device = Arc::new(sys::dma::SystemDevice::register()?, GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
-                names <- kernel::new_mutex!(named::Names::new()),
-                accounts <- kernel::new_mutex!(accounts::Accounts::new()),
-                regions <- kernel::new_mutex!(regions),
+                names <- kernel::new_mutex!(named::Names::new(), "mapbuf_names"),
+                accounts <- kernel::new_mutex!(accounts::Accounts::new(), "mapbuf_accounts"),
+                regions <- kernel::new_mutex!(regions, "mapbuf_regions"),
                 of_dma_bufs <- refusals::Refusals::new(),
                 device,
                 class,

@@ -50,10 +50,13 @@ pub(crate) struct Refusals {
 impl Refusals {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            records <- kernel::new_mutex!(Records {
-                sequence: 0,
-                last: [None; THREADS],
-            }),
+            records <- kernel::new_mutex!(
+                Records {
+                    sequence: 0,
+                    last: [None; THREADS],
+                },
+                "mapbuf_records"
+            ),
         })
     }
 

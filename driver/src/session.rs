@@ -136,13 +136,16 @@ impl Session {
         pin_init!(Self {
             driver,
             freed,
-            table <- kernel::new_mutex!(Table {
-                ids: RBTree::new(),
-                places: RBTree::new(),
-                buffers: 0,
-                last_id: 0,
-                end: place::FIRST_PACKED,
-            }),
+            table <- kernel::new_mutex!(
+                Table {
+                    ids: RBTree::new(),
+                    places: RBTree::new(),
+                    buffers: 0,
+                    last_id: 0,
+                    end: place::FIRST_PACKED,
+                },
+                "mapbuf_table"
+            ),
         })
     }
 

@@ -275,9 +275,20 @@ impl Session {
 
     /// Some rows of `SEGMENTS`, and how many there are.
     pub fn segment_rows(&self, id: u32, first: u32, count: u32) -> Result<(Vec<Segment>, u32)> {
-        let row = size_of::<Segment>();
-        let bytes = (row * count as usize).max(1);
+        let bytes = (size_of::<Segment>() * count as usize).max(1);
         let rows = self.explain(Map::anonymous(bytes))?;
+        self.segment_rows_at(id, first, count, &rows)
+    }
+
+    /// The same, with the place where the driver writes them.
+    pub fn segment_rows_at(
+        &self,
+        id: u32,
+        first: u32,
+        count: u32,
+        rows: &Map,
+    ) -> Result<(Vec<Segment>, u32)> {
+        let row = size_of::<Segment>();
         let request = Segments {
             size: size_of::<Segments>() as u32,
             id,

@@ -382,6 +382,12 @@ impl Map {
     }
 }
 
+/// Unmaps whatever is left of a mapping that was cut up.
+pub fn unmap_range(start: usize, len: usize) -> Result<()> {
+    // SAFETY: the caller's mapping was there, to which there are no references, and nothing was mapped since.
+    check(unsafe { libc::munmap(start as *mut _, len) }.into()).map(drop)
+}
+
 impl Drop for Map {
     fn drop(&mut self) {
         if self.whole {

@@ -35,6 +35,10 @@ impl Test {
                 "Memory cgroup out of memory",
                 "Call Trace",
             ],
+            // The stack of the child's: the kernel asks for it without __GFP_NOWARN.
+            ("faults", "fork_with_failing_memory") => {
+                &["vmalloc error", "Call Trace", "kmemleak: Cannot allocate"]
+            }
             ("faults", _) => &["kmemleak: Cannot allocate"],
             _ => &[],
         }
@@ -149,7 +153,6 @@ pub fn all() -> impl Iterator<Item = Test> {
         handover::TESTS,
         importers::TESTS,
         kunit::TESTS,
-        faults::TESTS,
         rare::TESTS,
         limits::TESTS,
         denial::TESTS,
@@ -172,6 +175,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         module::TESTS,
     ]
     .into_iter()
+    .chain(faults::TESTS)
     .flatten()
     .copied()
     .chain(races::pairs())
