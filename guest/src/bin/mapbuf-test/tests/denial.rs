@@ -64,7 +64,7 @@ fn open_files_are_charged() -> Outcome {
 
 /// What a cgroup may have been charged ahead when the counting begins, and is not charged again: `MEMCG_CHARGE_BATCH`
 /// pages (`include/linux/memcontrol.h`) for each of two processors.
-const AHEAD: usize = 2 * 64 * PAGE;
+pub const AHEAD: usize = 2 * 64 * PAGE;
 
 fn ids_and_offsets_are_charged() -> Outcome {
     const IDS: usize = 4000;

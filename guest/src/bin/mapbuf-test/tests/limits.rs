@@ -1,5 +1,6 @@
 //! Limits and accounting: a charge follows the buffer until it is gone.
 
+use super::denial::AHEAD;
 use super::lifetime::comes_to;
 use super::names::OpenToAll;
 use crate::check::{elsewhere, refused, Failure, Outcome};
@@ -362,7 +363,7 @@ fn page_memory_is_charged_to_the_cgroup() -> Outcome {
             let buffer = session.alloc(kind, SIZE)?;
             let with = group.current()?;
             check!(
-                with >= before + SIZE,
+                with + AHEAD >= before + SIZE,
                 "{kind:?}: memory.current went from {before} to {with}"
             );
             session.free(buffer.id)?;
