@@ -63,6 +63,7 @@ const HARMLESS: &[&str] = &[
     "INFO: task hung detection",
     "DMA-API: preallocated",
     "DMA-API: debugging enabled",
+    "DMA-API: debugging disabled on kernel command line",
 ];
 
 /// Whether a line of the log (with its time stamp or without) begins a failure report.
@@ -187,6 +188,7 @@ mod tests {
             "[    0.100000] RETBleed: WARNING: Spectre v2 mitigation leaves CPU vulnerable",
             "[    0.1] Command line: panic=-1 BUG: x",
             "[    0.1] DMA-API: preallocated 65536 debug entries",
+            "[    0.0] DMA-API: debugging disabled on kernel command line",
             "[    0.1] mapbuf: module verification failed: signature and/or required key missing - tainting kernel",
             "[    0.1] traps: prog[12] general protection fault ip:1 sp:2 error:0 in prog",
             "[    0.1] mapbuf-test[33]: segfault at 0 ip 0 sp 0 error 4",

@@ -20,6 +20,7 @@ pub enum Variant {
 }
 
 const SYSTEM: &str = include_str!("../kernels/system.config");
+const IMPORTERS: &str = include_str!("../kernels/importers.config");
 const CHECKS: &str = include_str!("../kernels/checks.config");
 const KASAN: &str = include_str!("../kernels/kasan.config");
 const UBSAN: &str = include_str!("../kernels/ubsan.config");
@@ -55,7 +56,7 @@ impl Variant {
     pub fn fragment(self) -> Option<String> {
         let parts: &[&str] = match self {
             Self::Stock => return None,
-            Self::Debug => &[SYSTEM, CHECKS, KASAN],
+            Self::Debug => &[SYSTEM, IMPORTERS, CHECKS, KASAN],
             Self::Ubsan => &[SYSTEM, CHECKS, UBSAN],
             Self::Kcsan => &[SYSTEM, KCSAN],
         };
@@ -81,6 +82,11 @@ impl Variant {
             Self::Ubsan => &[NO_FIVE_LEVELS, WATCHDOG, WORKQUEUE, STALL, NO_SHEAVES],
             Self::Kcsan => &[NO_FIVE_LEVELS, WATCHDOG, WORKQUEUE, STALL],
         }
+    }
+
+    /// Whether there are drivers for it that others wrote and that take dma-bufs.
+    pub fn has_importers(self) -> bool {
+        matches!(self, Self::Stock | Self::Debug)
     }
 
     /// Whether it has kmemleak.

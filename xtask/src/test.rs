@@ -137,8 +137,12 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let fuzzed = asked_for(fuzz::PROFILE);
     let all = arguments.profile.is_empty();
     let canary = asked_for(canary::PROFILE);
-    if !stock && (witnessed || toured || imported) {
-        bail!("the witness, the museum and the importers know Debian's kernels only");
+    if !stock && (witnessed || toured) {
+        bail!("the witness and the museum know Debian's kernels only");
+    }
+    let importers = variant.has_importers();
+    if imported && !importers {
+        bail!("the {variant} kernel has no drivers that take dma-bufs");
     }
     if stock && canary {
         bail!("the stock kernel does not notice the canary's mistakes");
@@ -166,7 +170,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         let driver = arguments.driver.as_deref();
         tally.add(museum::run(&kit, filter, driver, &logs)?);
     }
-    if stock && !arguments.host && (imported || all) {
+    if importers && !arguments.host && (imported || all) {
         let filter = filter.unwrap_or_default();
         let driver = arguments.driver.as_deref();
         tally.add(importers::run(&kit, filter, driver, &logs)?);

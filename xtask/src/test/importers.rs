@@ -1,4 +1,5 @@
-//! The importers: drivers that others wrote, in Debian's full kernel, which take mapbuf's buffers as dma-bufs.
+//! The importers: drivers that others wrote, which take mapbuf's buffers as dma-bufs; in Debian's full kernel, or in the
+//! debug kernel, which has them too.
 
 use super::stock::Results;
 use super::Tally;
@@ -7,7 +8,7 @@ use crate::kit::Kit;
 use anyhow::{Context, Result};
 use mapbuf_guest::profile::IMPORTERS;
 use mapbuf_init::Job;
-use mapbuf_vm::{qemu, Flavour};
+use mapbuf_vm::{qemu, Flavour, Variant};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -45,8 +46,15 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
     {
         return Ok(Tally::default());
     }
-    // The kernel is fetched when there is something to run in it.
-    let kit = kit.with_flavour(Flavour::Full)?;
+    let variant = kit.kernel.identity.variant;
+    let full;
+    let kit = if variant == Variant::Stock {
+        // The kernel is fetched when there is something to run in it.
+        full = kit.with_flavour(Flavour::Full)?;
+        &full
+    } else {
+        kit
+    };
     let modules = kit.driver(driver)?;
     let mut guest = kit.guest(false)?;
     let mut job = Job {
@@ -63,15 +71,16 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
     }
     job.env
         .insert("MAPBUF_EXAMPLES".into(), guest::EXAMPLES.to_owned());
+    kit.suit(&mut job);
     let mut machine = kit.machine();
-    machine.memory = IMPORTERS.memory_mib;
+    machine.memory = IMPORTERS.memory_mib + kit.overhead();
     machine.processors = IMPORTERS.processors;
     machine.append = IMPORTERS
         .append
         .iter()
         .map(|&word| word.to_owned())
         .collect();
-    machine.timeout = Some(Duration::from_secs(IMPORTERS.timeout_seconds));
+    machine.timeout = Some(Duration::from_secs(IMPORTERS.timeout_seconds) * kit.patience());
     let mut results = Results::default();
     kit.ui.note("importers: booting the guest");
     let begun = Instant::now();
@@ -84,10 +93,10 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
         &mut |stream, bytes| results.take(stream, bytes),
     )?;
     results.conclude(
-        "stock",
+        variant.name(),
         &IMPORTERS,
         &report,
         begun.elapsed(),
-        &logs.join("importers.log"),
+        &logs.join(format!("{variant}-{PROFILE}.log")),
     )
 }
