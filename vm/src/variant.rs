@@ -11,19 +11,15 @@ pub enum Variant {
     /// Debian's own.
     #[default]
     Stock,
-    /// With KASAN, lockdep, kmemleak, fault injection and other checks.
+    /// With KASAN, UBSAN, lockdep, kmemleak, fault injection and other checks.
     Debug,
-    /// With the same checks, and UBSAN instead of KASAN.
-    Ubsan,
     /// With KCSAN, which finds data races.
     Kcsan,
 }
 
 const SYSTEM: &str = include_str!("../kernels/system.config");
 const IMPORTERS: &str = include_str!("../kernels/importers.config");
-const CHECKS: &str = include_str!("../kernels/checks.config");
-const KASAN: &str = include_str!("../kernels/kasan.config");
-const UBSAN: &str = include_str!("../kernels/ubsan.config");
+const DEBUG: &str = include_str!("../kernels/debug.config");
 const KCSAN: &str = include_str!("../kernels/kcsan.config");
 
 /// KASAN's shadow for five levels of page tables trips over emulation while it boots.
@@ -40,14 +36,13 @@ const NO_SHEAVES: &str = "slab_debug=F";
 
 impl Variant {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Stock, Self::Debug, Self::Ubsan, Self::Kcsan];
+    pub const ALL: [Self; 3] = [Self::Stock, Self::Debug, Self::Kcsan];
 
     /// Its name, on command lines and in the cache.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stock => "stock",
             Self::Debug => "debug",
-            Self::Ubsan => "ubsan",
             Self::Kcsan => "kcsan",
         }
     }
@@ -56,8 +51,7 @@ impl Variant {
     pub fn fragment(self) -> Option<String> {
         let parts: &[&str] = match self {
             Self::Stock => return None,
-            Self::Debug => &[SYSTEM, IMPORTERS, CHECKS, KASAN],
-            Self::Ubsan => &[SYSTEM, CHECKS, UBSAN],
+            Self::Debug => &[SYSTEM, IMPORTERS, DEBUG],
             Self::Kcsan => &[SYSTEM, KCSAN],
         };
         let name = self.name();
@@ -79,7 +73,6 @@ impl Variant {
                 NO_SHEAVES,
                 EACH_TIME,
             ],
-            Self::Ubsan => &[NO_FIVE_LEVELS, WATCHDOG, WORKQUEUE, STALL, NO_SHEAVES],
             Self::Kcsan => &[NO_FIVE_LEVELS, WATCHDOG, WORKQUEUE, STALL],
         }
     }
@@ -91,19 +84,19 @@ impl Variant {
 
     /// Whether it has kmemleak.
     pub fn finds_leaks(self) -> bool {
-        matches!(self, Self::Debug | Self::Ubsan)
+        self == Self::Debug
     }
 
     /// Whether allocations can be made to fail in it.
     pub fn injects_faults(self) -> bool {
-        matches!(self, Self::Debug | Self::Ubsan)
+        self == Self::Debug
     }
 
     /// What it takes of a machine's memory beside what the stock kernel does, in MiB: its checks keep books of all of it.
     pub fn overhead(self) -> u32 {
         match self {
             Self::Stock => 0,
-            Self::Debug | Self::Ubsan | Self::Kcsan => 384,
+            Self::Debug | Self::Kcsan => 384,
         }
     }
 
@@ -111,7 +104,7 @@ impl Variant {
     pub fn patience(self) -> u32 {
         match self {
             Self::Stock => 1,
-            Self::Debug | Self::Ubsan | Self::Kcsan => 8,
+            Self::Debug | Self::Kcsan => 8,
         }
     }
 }

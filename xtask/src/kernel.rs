@@ -10,7 +10,7 @@ pub struct Arguments {
     /// Which build of the kernel: `cloud-amd64` or `amd64`, which has nearly all drivers.
     #[arg(long, default_value_t)]
     flavour: Flavour,
-    /// The kernel: `stock`, or one that is built here: `debug`, `ubsan`, `kcsan`.
+    /// The kernel: `stock`, or one that is built here: `debug`, `kcsan`.
     #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "flavour")]
     kernel: Variant,
     /// Look for a newer one in the archive first.

@@ -18,7 +18,7 @@ pub struct Arguments {
     /// A kernel tree to build against, or `running` for the running kernel's [default: the kit's kernel].
     #[arg(long, value_name = "KERNELDIR")]
     build: Option<PathBuf>,
-    /// The kit's kernel to build against: `stock`, `debug`, `ubsan` or `kcsan`.
+    /// The kit's kernel to build against: `stock`, `debug` or `kcsan`.
     #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "build")]
     kernel: Variant,
     /// The module's folder; nothing is written there [default: the driver's].

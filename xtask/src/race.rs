@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Take the module from this folder instead of the driver's.
     #[arg(long, value_name = "DIR")]
     driver: Option<PathBuf>,
-    /// The kernel: `stock`, or one that finds mistakes: `debug`, `ubsan`, `kcsan`.
+    /// The kernel: `stock`, or one that finds mistakes: `debug`, `kcsan`.
     #[arg(long, value_name = "NAME", default_value_t)]
     kernel: Variant,
 }

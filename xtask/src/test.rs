@@ -35,7 +35,7 @@ pub struct Arguments {
     /// The debug rung: the guest's tests, in the debug kernel. The same as `--kernel debug`.
     #[arg(long, conflicts_with = "kernel")]
     debug: bool,
-    /// The same in another kernel: `ubsan` or `kcsan`.
+    /// The same in another kernel: `kcsan`, which finds data races.
     #[arg(long, value_name = "NAME", default_value_t)]
     kernel: Variant,
     /// Only these ways to boot; `witness` is the one that is looked at from outside.

@@ -33,7 +33,7 @@ pub struct Arguments {
     #[arg(long, default_value_t)]
     flavour: Flavour,
     /// The kernel: `stock`, or one that is built here to find mistakes: `debug` (KASAN, lockdep, kmemleak, fault
-    /// injection), `ubsan`, `kcsan`.
+    /// injection), or `kcsan`.
     #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "flavour")]
     kernel: Variant,
     /// Put a file or folder into the guest [default GUESTPATH: the same name in /root].
