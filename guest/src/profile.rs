@@ -24,6 +24,8 @@ pub struct Profile {
     pub memory_mib: u32,
     /// Its processors.
     pub processors: u32,
+    /// Modules of the kernel's own that are loaded before, with their parameters.
+    pub modules: &'static [(&'static str, &'static str)],
     /// Parameters of `mapbuf.ko`, as for `insmod`.
     pub module_parameters: &'static str,
     /// Arguments for QEMU, beside those that every boot has.
@@ -31,6 +33,14 @@ pub struct Profile {
     /// Seconds after which the run has failed, under emulation.
     pub timeout_seconds: u64,
 }
+
+/// Two cameras with a screen each. The first takes contiguous memory by its DMA address (`vb2_dma_contig_memops`), the
+/// second any by the kernel's address (`vb2_vmalloc_memops`). Input 0 is a webcam, input 1 and the output are HDMI.
+const VIVID: (&str, &str) = (
+    "vivid",
+    "n_devs=2 allocators=1,0 node_types=0x101,0x101 vid_cap_nr=0,2 vid_out_nr=1,3 \
+     num_inputs=2,2 input_types=0xc,0xc num_outputs=1,1 output_types=1,1",
+);
 
 /// Every profile, in the order in which they are run.
 pub const PROFILES: &[Profile] = &[
@@ -40,6 +50,7 @@ pub const PROFILES: &[Profile] = &[
         append: &[],
         memory_mib: 3072,
         processors: 2,
+        modules: &[],
         module_parameters: "",
         // An empty disk, for direct input and output; what is written to it is gone with the machine.
         qemu_args: &[
@@ -57,6 +68,7 @@ pub const PROFILES: &[Profile] = &[
         // Little memory, so that a freed page comes back soon.
         memory_mib: 384,
         processors: 1,
+        modules: &[],
         module_parameters: "",
         qemu_args: &[],
         timeout_seconds: 120,
@@ -67,6 +79,7 @@ pub const PROFILES: &[Profile] = &[
         append: &[],
         memory_mib: 512,
         processors: 2,
+        modules: &[],
         module_parameters: "",
         qemu_args: &[],
         timeout_seconds: 300,
@@ -79,6 +92,7 @@ pub const PROFILES: &[Profile] = &[
         append: &["cma=1200M@4G", "init_on_alloc=0", "init_on_free=0"],
         memory_mib: 4096,
         processors: 2,
+        modules: &[],
         module_parameters: "",
         qemu_args: &[],
         timeout_seconds: 180,
@@ -93,6 +107,7 @@ pub const PROFILES: &[Profile] = &[
         processors: 2,
         // At 0x90000000 and beyond there is nothing in this machine; from 0xc0000000 on the firmware makes all
         // uncached.
+        modules: &[],
         module_parameters: "regions=ring:0x30000000:1M:ram,\
             uc:0x30100000:1M:ram:uc:probe,wc:0x30200000:1M:ram:wc:probe,\
             big:0x30800000:8M:ram:probe,plain:0x30400000:64K:ram,\
@@ -110,6 +125,7 @@ pub const PROFILES: &[Profile] = &[
         append: &["cma=192M", "memmap=16M$0x8000000"],
         memory_mib: 512,
         processors: 2,
+        modules: &[],
         module_parameters: "regions=ram:0x8000000:1M:ram,\
             uc:0x8100000:1M:ram:uc,wc:0x8200000:1M:ram:wc,dev:0xa0000000:64K:mmio",
         qemu_args: &[],
@@ -122,6 +138,7 @@ pub const PROFILES: &[Profile] = &[
         append: &[],
         memory_mib: 1024,
         processors: 4,
+        modules: &[],
         module_parameters: "seam_us=60",
         qemu_args: &[],
         timeout_seconds: 300,
@@ -143,6 +160,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
         append: &["kunit.enable=1", "kunit.autorun=1"],
         memory_mib: 512,
         processors: 1,
+        modules: &[],
         module_parameters: "",
         qemu_args: &[],
         timeout_seconds: 60,
@@ -154,6 +172,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
         append: &["memmap=1M$0x30000000", "dma_debug=off"],
         memory_mib: 2048,
         processors: 2,
+        modules: &[VIVID],
         module_parameters: "",
         qemu_args: &[],
         timeout_seconds: 900,
@@ -168,6 +187,7 @@ pub const IMPORTERS: Profile = Profile {
     // Below 4 GiB: a device of 32 bits would get copies of what lies above.
     memory_mib: 1024,
     processors: 2,
+    modules: &[VIVID, ("vgem", "")],
     module_parameters: "regions=ring:0x30000000:1M:ram",
     qemu_args: &[],
     timeout_seconds: 300,

@@ -1,7 +1,7 @@
 //! What the person who waits gets to see: a bar on a terminal, plain lines otherwise.
 
 use anyhow::{bail, Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
@@ -17,6 +17,8 @@ const TAIL: usize = 25;
 pub struct Ui {
     terminal: bool,
     quiet: bool,
+    /// Those on the terminal at this moment, one below the other.
+    bars: MultiProgress,
 }
 
 impl Default for Ui {
@@ -24,6 +26,7 @@ impl Default for Ui {
         Self {
             terminal: std::io::stderr().is_terminal(),
             quiet: false,
+            bars: MultiProgress::new(),
         }
     }
 }
@@ -39,7 +42,7 @@ impl Ui {
 
     /// A line that stays.
     pub fn note(&self, text: impl AsRef<str>) {
-        eprintln!("{}", text.as_ref());
+        self.bars.suspend(|| eprintln!("{}", text.as_ref()));
     }
 
     /// Begins something that takes a while. `lines` is about how many lines the programs that do it print, which is
@@ -48,7 +51,7 @@ impl Ui {
         let bar = if self.quiet {
             ProgressBar::hidden()
         } else if self.terminal {
-            let bar = ProgressBar::new(lines);
+            let bar = self.bars.add(ProgressBar::new(lines));
             let template = if lines > 0 {
                 "{prefix} {bar:24} {elapsed} {wide_msg:.dim}"
             } else {
@@ -70,6 +73,7 @@ impl Ui {
             bar,
             plain: !self.terminal && !self.quiet,
             quiet: self.quiet,
+            bars: self.bars.clone(),
             begun: Instant::now(),
             lines,
         }
@@ -83,6 +87,7 @@ pub struct Step {
     bar: ProgressBar,
     plain: bool,
     quiet: bool,
+    bars: MultiProgress,
     begun: Instant,
     lines: u64,
 }
@@ -106,7 +111,8 @@ impl Step {
         self.bar.finish_and_clear();
         let seconds = self.begun.elapsed().as_secs_f32();
         if !self.quiet && (self.plain || seconds > 1.0) {
-            eprintln!("{}: done in {seconds:.1} s", self.title);
+            let line = format!("{}: done in {seconds:.1} s", self.title);
+            self.bars.suspend(|| eprintln!("{line}"));
         }
     }
 

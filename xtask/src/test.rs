@@ -6,12 +6,14 @@ mod fuzz;
 mod host;
 mod importers;
 pub mod museum;
+mod slots;
 mod stock;
 mod witness;
 
 use crate::kit::Kit;
 use anyhow::{bail, Result};
 use mapbuf_vm::{Ui, Variant};
+use slots::{at_once, Guests, Slots};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -150,36 +152,43 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     if canary || (!stock && all && filter.is_none()) {
         tally.add(canary::run(&kit, &logs)?);
     }
-    if !arguments.host && (all || !profiles.is_empty()) {
-        let choice = stock::Choice {
-            filter: filter.unwrap_or_default(),
-            profiles: &profiles,
-            driver: arguments.driver.as_deref(),
-            jobs: arguments.jobs.max(1),
-            rounds: arguments.rounds,
-        };
-        tally.add(stock::run(&kit, &choice, &logs)?);
+    let (driver, filter) = (arguments.driver.as_deref(), filter.unwrap_or_default());
+    let (kit, logs) = (&kit, &logs);
+    let slots = &Slots::new(arguments.jobs.max(1));
+    let mut guests: Vec<Guests<'_>> = Vec::new();
+    if !arguments.host {
+        // It takes longest.
+        if stock && (toured || all) {
+            guests.push(Box::new(move || {
+                museum::run(kit, filter, driver, slots, logs)
+            }));
+        }
+        if all || !profiles.is_empty() {
+            let choice = stock::Choice {
+                filter,
+                profiles: &profiles,
+                driver,
+                rounds: arguments.rounds,
+            };
+            guests.push(Box::new(move || stock::run(kit, &choice, slots, logs)));
+        }
+        if stock && (witnessed || all) {
+            guests.push(Box::new(move || {
+                witness::run(kit, filter, driver, slots, logs)
+            }));
+        }
+        if importers && (imported || all) {
+            guests.push(Box::new(move || {
+                importers::run(kit, filter, driver, slots, logs)
+            }));
+        }
+        if fuzzed || all {
+            guests.push(Box::new(move || {
+                fuzz::run(kit, filter, driver, slots, logs)
+            }));
+        }
     }
-    if stock && !arguments.host && (witnessed || all) {
-        let filter = filter.unwrap_or_default();
-        let driver = arguments.driver.as_deref();
-        tally.add(witness::run(&kit, filter, driver, &logs)?);
-    }
-    if stock && !arguments.host && (toured || all) {
-        let filter = filter.unwrap_or_default();
-        let driver = arguments.driver.as_deref();
-        tally.add(museum::run(&kit, filter, driver, &logs)?);
-    }
-    if importers && !arguments.host && (imported || all) {
-        let filter = filter.unwrap_or_default();
-        let driver = arguments.driver.as_deref();
-        tally.add(importers::run(&kit, filter, driver, &logs)?);
-    }
-    if !arguments.host && (fuzzed || all) {
-        let filter = filter.unwrap_or_default();
-        let driver = arguments.driver.as_deref();
-        tally.add(fuzz::run(&kit, filter, driver, &logs)?);
-    }
+    tally.add(at_once(guests)?);
     if tally.passed + tally.failed == 0 {
         println!("No test has such a name.");
     }

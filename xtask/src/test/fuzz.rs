@@ -1,5 +1,6 @@
 //! The fuzzer as a test: the programs under tests/fuzz, and random ones that are the same every time.
 
+use super::slots::Slots;
 use super::stock::Results;
 use super::Tally;
 use crate::fuzz::{self, What};
@@ -21,6 +22,7 @@ const BOOT: Profile = Profile {
     append: &[],
     memory_mib: 640,
     processors: 2,
+    modules: &[],
     module_parameters: "",
     qemu_args: &[],
     timeout_seconds: 600,
@@ -36,7 +38,13 @@ const OPS_IN_SLOW_KERNELS: u64 = 10_000;
 const RAW: &str = "fuzz::raw";
 
 /// Boots the guest and runs what has such a name.
-pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Result<Tally> {
+pub fn run(
+    kit: &Kit,
+    filter: &str,
+    driver: Option<&Path>,
+    slots: &Slots,
+    logs: &Path,
+) -> Result<Tally> {
     let wanted = |name: &str| filter.split(',').any(|part| name.contains(part));
     let mut programs = kept()?;
     programs.retain(|path| {
@@ -52,6 +60,7 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
         return Ok(Tally::default());
     }
     let mut results = Results::default();
+    let _slot = slots.take(BOOT.memory_mib + kit.overhead());
     kit.ui.note("fuzz: booting the guest");
     let begun = Instant::now();
     let what = What::Test(SEED, ops, programs);

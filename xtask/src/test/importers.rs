@@ -1,6 +1,7 @@
 //! The importers: drivers that others wrote, which take mapbuf's buffers as dma-bufs; in Debian's full kernel, or in the
 //! debug kernel, which has them too.
 
+use super::slots::Slots;
 use super::stock::Results;
 use super::Tally;
 use crate::guest;
@@ -16,20 +17,14 @@ use std::time::{Duration, Instant};
 /// The name for `--profile`.
 pub const PROFILE: &str = IMPORTERS.name;
 
-/// Modules of the kernel's own, with their parameters.
-const MODULES: &[(&str, &str)] = &[
-    // Two cameras with a screen each. The first takes contiguous memory by its DMA address (`vb2_dma_contig_memops`), the
-    // second any by the kernel's address (`vb2_vmalloc_memops`). Input 0 is a webcam, input 1 and the output are HDMI.
-    (
-        "vivid",
-        "n_devs=2 allocators=1,0 node_types=0x101,0x101 vid_cap_nr=0,2 vid_out_nr=1,3 \
-         num_inputs=2,2 input_types=0xc,0xc num_outputs=1,1 output_types=1,1",
-    ),
-    ("vgem", ""),
-];
-
 /// Boots the guest and runs the tests of the profile.
-pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Result<Tally> {
+pub fn run(
+    kit: &Kit,
+    filter: &str,
+    driver: Option<&Path>,
+    slots: &Slots,
+    logs: &Path,
+) -> Result<Tally> {
     let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-test");
     let mut argv = vec!["mapbuf-test", "--profile", PROFILE];
     if !filter.is_empty() {
@@ -47,6 +42,7 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
         return Ok(Tally::default());
     }
     let variant = kit.kernel.identity.variant;
+    let _slot = slots.take(IMPORTERS.memory_mib + kit.overhead());
     let full;
     let kit = if variant == Variant::Stock {
         // The kernel is fetched when there is something to run in it.
@@ -61,7 +57,7 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
         argv: argv.into_iter().map(str::to_owned).collect(),
         ..Job::default()
     };
-    for (name, parameters) in MODULES {
+    for (name, parameters) in IMPORTERS.modules {
         kit.load_own(&mut guest, &mut job, name, parameters)?;
     }
     kit.load(&mut guest, &mut job, &modules, IMPORTERS.module_parameters)?;

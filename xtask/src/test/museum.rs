@@ -1,5 +1,6 @@
 //! The museum: drivers that are wrong on purpose, and what `mapbuf diagnose` says about each.
 
+use super::slots::Slots;
 use super::stock::Results;
 use super::Tally;
 use crate::guest::{self, Guest};
@@ -26,6 +27,7 @@ const BOOT: Profile = Profile {
     append: &["tsc=reliable"],
     memory_mib: 1024,
     processors: 1,
+    modules: &[],
     module_parameters: "",
     qemu_args: &[],
     // Half a hundred diagnoses, each with probes to set: minutes on a machine that has nothing else to do.
@@ -47,7 +49,13 @@ const STOPPING: Profile = Profile {
 const STOPPING_WORD: &str = "--stopping";
 
 /// Boots the guests and goes through the museum.
-pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Result<Tally> {
+pub fn run(
+    kit: &Kit,
+    filter: &str,
+    driver: Option<&Path>,
+    slots: &Slots,
+    logs: &Path,
+) -> Result<Tally> {
     let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-museum");
     let mut tally = Tally::default();
     for (profile, word) in [(&BOOT, None), (&STOPPING, Some(STOPPING_WORD))] {
@@ -61,6 +69,7 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
             continue;
         }
         let mut results = Results::default();
+        let _slot = slots.take(profile.memory_mib);
         kit.ui.note(format!("{}: booting the guest", profile.name));
         let begun = Instant::now();
         let words: Vec<_> = word.into_iter().chain([filter]).collect();

@@ -1,5 +1,6 @@
 //! The stock rung and the debug rung: the integration tests in a kernel, one boot for each profile.
 
+use super::slots::{lock, Slots};
 use super::Tally;
 use crate::guest::{self, EXAMPLES};
 use crate::kit::Kit;
@@ -13,12 +14,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Condvar, Mutex};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// What QEMU takes beside the guest's memory, in MiB.
-const OVERHEAD: u64 = 400;
 
 /// What to run.
 pub struct Choice<'a> {
@@ -28,18 +26,18 @@ pub struct Choice<'a> {
     pub profiles: &'a [String],
     /// The module's folder, if not the driver's.
     pub driver: Option<&'a Path>,
-    /// How many guests at once.
-    pub jobs: usize,
     /// Rounds of each pair of operations that race, if not as few as in a quick run.
     pub rounds: Option<u64>,
 }
 
 /// Runs the tests of each profile.
-pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
+pub fn run(kit: &Kit, choice: &Choice, slots: &Slots, logs: &Path) -> Result<Tally> {
     let variant = kit.kernel.identity.variant;
-    let all: Vec<_> = PROFILES
+    // The longest ones early, so that no processor is idle in the end.
+    let all: Vec<_> = DEBUG_PROFILES
         .iter()
-        .chain(DEBUG_PROFILES.iter().filter(|_| variant.injects_faults()))
+        .filter(|_| variant.injects_faults())
+        .chain(PROFILES)
         .collect();
     for name in choice.profiles {
         if !all.iter().any(|profile| profile.name == name) {
@@ -89,6 +87,9 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         };
         if !choice.filter.is_empty() {
             job.argv.push(choice.filter.into());
+        }
+        for (name, parameters) in profile.modules {
+            kit.load_own(&mut guest, &mut job, name, parameters)?;
         }
         kit.load(
             &mut guest,
@@ -146,18 +147,17 @@ pub fn run(kit: &Kit, choice: &Choice, logs: &Path) -> Result<Tally> {
         results.conclude(variant.name(), profile, &report, begun.elapsed(), &log)
     };
 
-    let slots = Slots::new(choice.jobs);
     let queue = Mutex::new(profiles);
     let outcome = Mutex::new((Tally::default(), Vec::new()));
     kit.ui.note(format!("{variant}: booting the guests"));
     thread::scope(|scope| {
-        for _ in 0..choice.jobs {
+        for _ in 0..slots.all() {
             scope.spawn(|| loop {
                 let profile = lock(&queue).pop_front();
                 let Some(profile) = profile else {
                     return;
                 };
-                let _slot = slots.take(u64::from(profile.memory_mib + kit.overhead()) + OVERHEAD);
+                let _slot = slots.take(profile.memory_mib + kit.overhead());
                 let result = boot(profile);
                 let mut outcome = lock(&outcome);
                 match result {
@@ -186,12 +186,6 @@ fn selftests(kit: &Kit) -> Result<Vec<(&'static str, PathBuf)>> {
     Ok(vec![("pfnmap", pfnmap)])
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 fn has_tests(program: &PathBuf, profile: &Profile, filter: &str) -> Result<bool> {
     let mut command = Command::new(program);
     command.args(["--profile", profile.name, "--list"]);
@@ -208,60 +202,6 @@ fn has_tests(program: &PathBuf, profile: &Profile, filter: &str) -> Result<bool>
         );
     }
     Ok(!output.stdout.is_empty())
-}
-
-/// The host's memory, shared out to guests.
-struct Slots {
-    free: Mutex<(usize, u64)>,
-    changed: Condvar,
-    all: usize,
-}
-
-struct Slot<'a> {
-    slots: &'a Slots,
-    memory: u64,
-}
-
-impl Slots {
-    fn new(jobs: usize) -> Self {
-        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let available = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemAvailable:"))
-            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
-            .map_or(u64::MAX, |kib| kib / 1024);
-        Self {
-            free: Mutex::new((jobs, available)),
-            changed: Condvar::new(),
-            all: jobs,
-        }
-    }
-
-    /// Waits until there is memory for another guest; the only one always gets a place.
-    fn take(&self, memory: u64) -> Slot<'_> {
-        let mut free = lock(&self.free);
-        while free.0 < self.all && free.1 < memory {
-            free = self
-                .changed
-                .wait(free)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        free.0 -= 1;
-        free.1 = free.1.saturating_sub(memory);
-        Slot {
-            slots: self,
-            memory,
-        }
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        let mut free = lock(&self.slots.free);
-        free.0 += 1;
-        free.1 = free.1.saturating_add(self.memory);
-        self.slots.changed.notify_all();
-    }
 }
 
 /// What `mapbuf-test` has said.

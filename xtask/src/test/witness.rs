@@ -6,6 +6,7 @@
 mod look;
 mod promise;
 
+use super::slots::Slots;
 use super::Tally;
 use crate::guest;
 use crate::kit::Kit;
@@ -43,7 +44,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PRINTED: usize = 30;
 
 /// Boots the guest and looks.
-pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Result<Tally> {
+pub fn run(
+    kit: &Kit,
+    filter: &str,
+    driver: Option<&Path>,
+    slots: &Slots,
+    logs: &Path,
+) -> Result<Tally> {
     let mut wanted = names();
     wanted.push(PAT.to_owned());
     wanted.retain(|name| chosen(name, filter));
@@ -105,6 +112,7 @@ pub fn run(kit: &Kit, filter: &str, driver: Option<&Path>, logs: &Path) -> Resul
     }
     machine.timeout = Some(Duration::from_secs(300));
 
+    let _slot = slots.take(machine.memory);
     kit.ui.note("witness: booting the guest");
     let begun = Instant::now();
     let mut witness = Witness::new(World::new(ram, device), socket);

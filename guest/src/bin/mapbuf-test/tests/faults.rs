@@ -4,6 +4,7 @@
 //!
 //! Needs a kernel with fault injection; elsewhere these are skipped.
 
+mod devices;
 mod locks;
 mod maps;
 mod module;
@@ -14,9 +15,10 @@ use super::Test;
 pub use sweep::Injection;
 
 /// The tests of all files here.
-pub const TESTS: [&[Test]; 4] = [
+pub const TESTS: [&[Test]; 5] = [
     requests::TESTS,
     maps::TESTS,
+    devices::TESTS,
     // While the module is there that the others have used.
     locks::TESTS,
     module::TESTS,

@@ -33,7 +33,7 @@ tests! { "importers":
 }
 
 /// `vivid` with `vb2_dma_contig_memops`, and with `vb2_vmalloc_memops`: the numbers of its capture devices.
-const BY_DMA_ADDRESS: u32 = 0;
+pub const BY_DMA_ADDRESS: u32 = 0;
 const BY_KERNEL_ADDRESS: u32 = 2;
 
 /// A picture of 57600 bytes: 14 pages and a bit.
@@ -52,7 +52,7 @@ const HDMI_IS_CONNECTED_TO: u32 = 0x00f0_f000 + 113;
 const FIRST_OUTPUT: u32 = 2;
 
 /// A camera whose picture is the same every time.
-fn camera(number: u32) -> Outcome<Queue> {
+pub fn camera(number: u32) -> Outcome<Queue> {
     let mut camera = Queue::open(number, Way::Capture)?;
     camera.webcam(SMALL)?;
     camera.control(OSD_TEXT_MODE, 2)?;
