@@ -53,9 +53,11 @@ impl Generator {
 
     /// A place in a file that has bytes there, and how many pages lie behind it.
     pub(super) fn place(&mut self, mapping: bool) -> (u8, Place, u64) {
+        // A dma-buf has no bytes to be read.
+        let dma_bufs = mapping || self.one_in(40);
         let others = self.files(|file| match file.what {
             What::Named(_) => true,
-            What::DmaBuf(_) => mapping,
+            What::DmaBuf(_) => dma_bufs,
             What::Session(_) => false,
         });
         if let (Some(place), true) = (self.pick(&others), self.one_in(4)) {

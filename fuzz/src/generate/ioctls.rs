@@ -2,6 +2,7 @@
 
 use super::Generator;
 use crate::model::ioctls::FOREIGN;
+use crate::model::mapping::{BLOCK, HUGE};
 use crate::model::memory::LIMITS;
 use crate::model::What;
 use crate::op::{Id, Op, NAMES, PAGE, USER};
@@ -23,15 +24,21 @@ impl Generator {
                 0,
             ),
             1 => self.rng.u64(..LIMITS.all * 2),
-            2 => self.of(&[512, 512, 513, 1023, 1024], 512) * page,
-            3..=5 => self.rng.u64(1..200) * page,
+            2..=3 => self.of(&[512, 512, 512, 513, 1023, 1024], 512) * page,
+            4..=6 => self.rng.u64(1..200) * page,
             8..=12 => self.rng.u64(1..64 * page),
             _ => self.rng.u64(1..12) * page,
         }
     }
 
     pub(super) fn alloc(&mut self) -> Op {
-        let kind = self.rng.u32(1..5);
+        let bytes = self.bytes();
+        // Only these have folios of the size of a huge entry, and mostly when they fit a block of the page allocator.
+        let folios = [Kind::Pages.number(), Kind::Contiguous.number()];
+        let kind = match (HUGE..=BLOCK).contains(&bytes.div_ceil(PAGE as u64)) && !self.one_in(4) {
+            true => self.of(&folios, 1),
+            false => self.rng.u32(1..5),
+        };
         let odd = self.one_in(25);
         let cached = kind == Kind::Coherent.number() && !self.one_in(20);
         Op::Alloc {
@@ -46,7 +53,7 @@ impl Generator {
                 0..=4 if !cached => self.rng.u32(1..3),
                 _ => 0,
             },
-            bytes: self.bytes(),
+            bytes,
             node: match self.rng.u32(..25) {
                 0 => self.of(&[1, -2, 64, i32::MAX, i32::MIN], 1),
                 1..=3 => 0,

@@ -1,6 +1,6 @@
 //! Mappings, and what is done to them.
 
-use super::{Generator, Range};
+use super::{large, Generator, Range};
 use crate::op::{Op, Place, PAGES};
 
 impl Generator {
@@ -48,6 +48,7 @@ impl Generator {
             1 => left + 1,
             2 => self.rng.u32(..PAGES / 4),
             3..=14 => left,
+            15..=20 if large(left.into()) => left,
             _ => self.rng.u32(..left.max(1)) + 1,
         };
         Op::Map {
@@ -59,6 +60,7 @@ impl Generator {
             sharing: match self.rng.u32(..60) {
                 0 => self.of(&[0, 3], 0),
                 1..=20 => 2,
+                21..=30 if large(pages.into()) => 2,
                 _ => 1,
             },
             populate: self.one_in(6),

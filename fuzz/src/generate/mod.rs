@@ -7,10 +7,11 @@ mod files;
 mod ioctls;
 mod mappings;
 
+use crate::model::mapping::HUGE;
 use crate::model::{Description, Process, What, World};
 use crate::op::{Damage, Id, Op, Place, Step, FILES, PAGE, VARS, WORKERS};
 use fastrand::Rng;
-use mapbuf_abi::MAX_IDS;
+use mapbuf_abi::{Method, MAX_IDS};
 
 /// Pages of one buffer or mapping that are looked at in the end: more would make it slow.
 const MUCH: u64 = 24;
@@ -37,12 +38,13 @@ pub fn program(seed: u64, length: usize) -> Vec<Step> {
     generator.steps
 }
 
-/// A buffer that a process can name: the session's place, the variable, and the size in pages.
+/// A buffer that a process can name: the session's place, the variable, the size in pages, and what tells it from others.
 #[derive(Clone, Copy)]
 struct Known {
     file: u8,
     var: u8,
     pages: u64,
+    number: u64,
 }
 
 /// A mapping, in pages.
@@ -140,11 +142,27 @@ impl Generator {
 
     /// What often comes next: the ways into trouble are longer than one step.
     fn follow(&mut self, last: Op) -> Option<Op> {
-        let often = matches!(last, Op::Offset { .. });
-        if self.rng.u32(..6) >= if often { 4 } else { 2 } {
+        let often = match last {
+            // A huge entry takes every one of its steps.
+            Op::Alloc { bytes, .. } if large(bytes.div_ceil(PAGE as u64)) => 5,
+            Op::Map { pages, .. } if large(pages.into()) => 5,
+            Op::Store { at, .. } if self.is_large(at) => 5,
+            Op::Offset { .. } => 4,
+            _ => 2,
+        };
+        if self.rng.u32(..6) >= often {
             return None;
         }
         match last {
+            Op::Alloc {
+                file, to, bytes, ..
+            } if large(bytes.div_ceil(PAGE as u64)) => Some(Op::Offset {
+                file,
+                to,
+                id: Id::Var(to),
+                method: Method::FaultHuge.number(),
+                damage: Damage::No,
+            }),
             Op::Alloc { file, to, .. } => Some(self.map_of(file, Place::Var(to, 0))),
             Op::Offset { file, to, .. } => Some(self.map_of(file, Place::Var(to, 0))),
             Op::Import { file, to, .. } => Some(self.map_of(file, Place::Id(to))),
@@ -158,14 +176,40 @@ impl Generator {
                     pages: pages - skip.min(pages),
                 }))
             }
-            Op::Store { at, .. } if self.rng.bool() => Some(Op::Forget { at, pages: 1 }),
-            Op::Store { at, .. } => Some(Op::Load {
-                at,
-                skip: 0,
-                length: PAGE as u32,
-            }),
+            Op::Store { at, .. } => match self.rng.u32(..3) {
+                0 => Some(Op::Forget { at, pages: 1 }),
+                1 => Some(Op::Load {
+                    at,
+                    skip: 0,
+                    length: PAGE as u32,
+                }),
+                _ => self.look_behind(at),
+            },
             _ => None,
         }
+    }
+
+    /// Whether a page lies in a mapping that can have a huge entry.
+    fn is_large(&self, at: u32) -> bool {
+        let vma = self.process().space.at(at.into());
+        vma.is_some_and(|vma| large(vma.end - vma.start))
+    }
+
+    /// Reads from the buffer itself what a mapped page shows.
+    fn look_behind(&self, at: u32) -> Option<Op> {
+        let vma = self.process().space.at(at.into())?;
+        let page = vma.first + (u64::from(at) - vma.start);
+        let known = self.known();
+        let known = known
+            .iter()
+            .find(|known| known.number == vma.buffer.number)?;
+        Some(Op::ReadAt {
+            file: known.file,
+            place: Place::Var(known.var, page as u32),
+            skip: 0,
+            length: PAGE as u32,
+            nowhere: false,
+        })
     }
 
     fn one_in(&mut self, n: u32) -> bool {
@@ -263,6 +307,7 @@ impl Generator {
                         file: place,
                         var,
                         pages: buffer.len(),
+                        number: buffer.number,
                     });
                 }
             }
@@ -338,7 +383,10 @@ impl Generator {
                     length,
                 });
             }
-            for Known { file, var, pages } in self.known() {
+            for Known {
+                file, var, pages, ..
+            } in self.known()
+            {
                 let (first, length) = self.some_of(pages);
                 ops.push(Op::ReadAt {
                     file,
@@ -363,6 +411,11 @@ impl Generator {
             }
         }
     }
+}
+
+/// Whether a huge entry can lie in so many pages.
+fn large(pages: u64) -> bool {
+    pages >= HUGE
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::files::What;
 use super::memory::Buffer;
 use super::space::{Vma, EXEC, WRITE};
-use super::{Refused, Result, World};
+use super::{Refused, Result, Seen, World};
 use crate::answer::Answer;
 use crate::op::{Op, PAGE};
 use mapbuf_abi::{Cache, Kind, Method, Reason};
@@ -12,6 +12,8 @@ use std::rc::Rc;
 
 /// Pages in an entry of 2 MiB.
 pub const HUGE: u64 = 512;
+/// Pages in the largest block of the page allocator.
+pub const BLOCK: u64 = 1024;
 
 /// A part of a buffer, and how it is to be mapped.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,8 @@ pub struct Wanted {
     pub exec: bool,
     /// The caller may see physical addresses.
     pub admin: bool,
+    /// The driver found no place for a huge entry.
+    pub nothing_huge: bool,
 }
 
 /// Whether the mapping is one of page frames, or why it cannot be.
@@ -72,7 +76,7 @@ pub fn plan(buffer: &Buffer, wanted: &Wanted) -> std::result::Result<bool, Reaso
         }
         Method::FaultPfn if wanted.copies => Err(Reason::CowAtFault),
         Method::FaultPfn => Ok(true),
-        Method::FaultHuge => match huge(buffer, page, page + pages) {
+        Method::FaultHuge => match huge(buffer, wanted) {
             None => Err(Reason::NothingHuge),
             Some(true) if wanted.copies => Err(Reason::CowAtFault),
             Some(frames) => Ok(frames),
@@ -83,9 +87,10 @@ pub fn plan(buffer: &Buffer, wanted: &Wanted) -> std::result::Result<bool, Reaso
 
 /// Whether a huge entry can lie somewhere in a part of a buffer, and if so, whether it is one of frames.
 ///
-/// The page allocator gives blocks that are aligned to their size, and all of the sizes here fit one, so frames line
-/// up where pages do.
-fn huge(buffer: &Buffer, page: u64, end: u64) -> Option<bool> {
+/// The page allocator gives blocks that are aligned to their size, so frames line up where pages do. What fits no block
+/// lies anywhere, and only the driver knows where: what it says is believed where it can be so.
+fn huge(buffer: &Buffer, wanted: &Wanted) -> Option<bool> {
+    let (page, end) = (wanted.page, wanted.page + wanted.pages);
     let first = page.next_multiple_of(HUGE);
     let mut starts = (first..end)
         .step_by(HUGE as usize)
@@ -94,6 +99,11 @@ fn huge(buffer: &Buffer, page: u64, end: u64) -> Option<bool> {
         Kind::Pages => starts
             .any(|start| buffer.run_from(start) >= HUGE)
             .then_some(false),
+        Kind::Contiguous if buffer.len() > BLOCK => {
+            let certain = wanted.pages >= 2 * HUGE - 1;
+            let possible = wanted.pages >= HUGE && !wanted.nothing_huge;
+            (certain || possible).then_some(true)
+        }
         Kind::Contiguous if buffer.len() == HUGE => starts.next().map(|_| false),
         Kind::Contiguous | Kind::Coherent => starts.next().map(|_| true),
         Kind::Vmalloc | Kind::Region => None,
@@ -101,7 +111,7 @@ fn huge(buffer: &Buffer, page: u64, end: u64) -> Option<bool> {
 }
 
 impl World {
-    pub(super) fn map(&mut self, worker: u8, op: &Op) -> Result<Answer> {
+    pub(super) fn map(&mut self, worker: u8, op: &Op, seen: Option<Seen<'_>>) -> Result<Answer> {
         let Op::Map {
             file,
             at,
@@ -163,6 +173,7 @@ impl World {
             copies: !shared && write,
             exec: prot & EXEC != 0,
             admin: process.admin(),
+            nothing_huge: seen.and_then(|seen| seen.answer.reason()) == Some(Reason::NothingHuge),
         };
         let frames = plan(&buffer, &wanted).map_err(|reason| match file.what {
             What::DmaBuf(_) => Refused::Kernel(reason.errno()),

@@ -250,7 +250,7 @@ impl World {
                 offset,
                 whence,
             } => self.seek(worker, file, offset, whence),
-            Op::Map { .. } => self.map(worker, op),
+            Op::Map { .. } => self.map(worker, op, seen),
             Op::Unmap { pages: 0, .. } => Err(Refused::Kernel(libc::EINVAL)),
             Op::Unmap { at, pages } => {
                 let space = &mut self.process_mut(worker).space;
