@@ -341,7 +341,8 @@ pub fn print(steps: &[Step]) -> String {
     steps.iter().map(|step| format!("{step}\n")).collect()
 }
 
-/// The name of this number, as it is in the structs. Those from 6 on are wrong, but for number 8.
+/// The name of this number, as it is in the structs. Those from 6 on are wrong, but for number 8 and those of regions
+/// ([`REGIONS`](crate::model::region::REGIONS)).
 pub fn name(number: u8) -> [u8; mapbuf_abi::NAME_LEN] {
     let mut name = [0; mapbuf_abi::NAME_LEN];
     let text: &[u8] = match number {
@@ -356,6 +357,8 @@ pub fn name(number: u8) -> [u8; mapbuf_abi::NAME_LEN] {
         8 => &[b'x'; mapbuf_abi::NAME_LEN],
         9 => b"fuzz/9",
         10 => b"fuzz\0z",
+        12 => b"region",
+        13 => b"region-uc",
         _ => b"fuzz\xff",
     };
     for (to, from) in name.iter_mut().zip(text) {
@@ -364,7 +367,7 @@ pub fn name(number: u8) -> [u8; mapbuf_abi::NAME_LEN] {
     name
 }
 
-/// How many numbers [`name`] has names for.
+/// How many numbers [`name`] has names for that programs give and take away; those of regions follow.
 pub const NAMES: u8 = 12;
 
 /// The file name of the node of this name.

@@ -44,6 +44,11 @@ pub struct Arguments {
 const PROGRAM: &str = "mapbuf-fuzz";
 const FOUND: &str = "/tmp/found.txt";
 
+/// Memory that is set aside, and the regions in it, which the model knows: `fuzz/src/model/region.rs`.
+const RESERVED: &str = "memmap=1M$0x10000000";
+const REGIONS: &str =
+    "regions=region:0x10000000:64K:ram:probe,region-uc:0x10040000:32K:ram:uc:probe";
+
 /// What to run.
 pub enum What {
     /// Random programs: seed, seconds, operations.
@@ -145,14 +150,16 @@ pub fn boot(
             }
         }
     }
-    kit.load(&mut guest, &mut job, &modules, "")?;
+    kit.load(&mut guest, &mut job, &modules, REGIONS)?;
     kit.suit(&mut job);
     guest.program(&program)?;
     job.unload.push("mapbuf".into());
     let mut machine = kit.machine();
     // The kernel must not zero pages by itself, so that a driver which forgets to is seen; little memory, so that a
     // page which was freed comes back soon.
-    machine.append = vec!["init_on_alloc=0".into(), "init_on_free=0".into()];
+    machine.append = ["init_on_alloc=0", "init_on_free=0", RESERVED]
+        .map(Into::into)
+        .to_vec();
     machine.memory = 640 + kit.overhead();
     // A thread that races needs a processor of its own.
     machine.processors = if matches!(what, What::Raw(..) | What::Test(..)) {

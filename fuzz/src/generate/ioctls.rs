@@ -4,6 +4,7 @@ use super::Generator;
 use crate::model::ioctls::FOREIGN;
 use crate::model::mapping::{BLOCK, HUGE};
 use crate::model::memory::LIMITS;
+use crate::model::region::REGIONS;
 use crate::model::What;
 use crate::op::{Id, Op, NAMES, PAGE, USER};
 use mapbuf_abi::{Kind, Method, CALLER};
@@ -149,7 +150,7 @@ impl Generator {
             file,
             id,
             name: match self.one_in(10) {
-                true => self.rng.u8(..NAMES),
+                true => self.rng.u8(..NAMES + REGIONS.len() as u8),
                 false => self.rng.u8(..6),
             },
             mode: match self.one_in(15) {
@@ -163,7 +164,9 @@ impl Generator {
     }
 
     pub(super) fn unname(&mut self) -> Op {
-        let names: Vec<u8> = self.world.names().collect();
+        // A region that has lost its name would be lost to all programs that follow: root is not to ask for it.
+        let may = |name: &u8| *name < NAMES || self.process().uid != 0;
+        let names: Vec<u8> = self.world.names().filter(may).collect();
         let any = self.rng.u8(..NAMES);
         Op::Unname {
             file: self.file(|file| !matches!(file.what, What::DmaBuf(_))),
@@ -177,7 +180,12 @@ impl Generator {
     }
 
     pub(super) fn probe(&mut self) -> Op {
-        let (file, id) = self.buffer();
+        let regions = self
+            .files(|file| matches!(&file.what, What::Named(buffer) if buffer.kind == Kind::Region));
+        let (file, id) = match self.pick(&regions) {
+            Some(file) if !self.one_in(4) => (file, Id::Number(0)),
+            _ => self.buffer(),
+        };
         Op::Probe {
             file,
             id,
@@ -189,7 +197,7 @@ impl Generator {
     pub(super) fn region(&mut self) -> Op {
         Op::Region {
             file: self.file(|file| !matches!(file.what, What::DmaBuf(_))),
-            index: self.of(&[0, 1, u32::MAX], 0),
+            index: self.of(&[0, 1, 2, u32::MAX], 0),
             damage: self.damage(),
         }
     }

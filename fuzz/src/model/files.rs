@@ -299,6 +299,10 @@ impl World {
             return Err(Refused::Kernel(libc::EBADF));
         }
         let (buffer, at) = file.bytes_at(position)?;
+        let word = buffer.word();
+        if at % word != 0 || u64::from(length) % word != 0 {
+            return Err(Reason::UnalignedWrite.into());
+        }
         if at >= buffer.bytes() && length > 0 {
             return Err(Reason::WriteBeyondEnd.into());
         }

@@ -2,10 +2,12 @@
 
 use super::files::{Description, Entry, Session, What};
 use super::memory::{Buffer, LIMITS};
-use super::{name_bytes, Named, Refused, Result, Seen, World};
+use super::{name_bytes, region, Named, Refused, Result, Seen, World};
 use crate::answer::{digest, mix, Answer};
 use crate::op::{self, Damage, Id, Op, PAGE};
-use mapbuf_abi::{bit, Cache, Kind, Method, Reason, ANY_NODE, CALLER, MAX_IDS, MAX_OFFSET_PAGES};
+use mapbuf_abi::{
+    bit, probe, Cache, Kind, Method, Reason, ANY_NODE, CALLER, MAX_IDS, MAX_OFFSET_PAGES,
+};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -74,9 +76,13 @@ impl World {
                 flags,
                 damage,
             } => self.probe(worker, file, (id, flags), damage),
-            Op::Region { file, damage, .. } => {
-                let before = Before::default();
-                self.begin(worker, file, damage, before)?.answer(&[0])
+            Op::Region {
+                file,
+                index,
+                damage,
+            } => {
+                let begun = self.begin(worker, file, damage, Before::default())?;
+                begun.answer(&region::told(index, self.process(worker).admin()))
             }
             Op::LastError { file, damage } => {
                 let begun = self.begin(worker, file, damage, Before::default())?;
@@ -500,11 +506,17 @@ impl World {
             ..Before::default()
         };
         let begun = self.begin(worker, file, damage, before)?;
-        if flags & !3 != 0 {
+        if flags & !(probe::WRITE | probe::RISK) != 0 {
             return Err(Reason::UnknownFlags.into());
         }
-        begun.buffer(self.process(worker).id(id))?;
-        Err(Reason::NotARegion.into())
+        let buffer = begun.buffer(self.process(worker).id(id))?;
+        if buffer.kind != Kind::Region {
+            return Err(Reason::NotARegion.into());
+        }
+        if flags & probe::WRITE != 0 && self.mappings(&buffer) > 0 {
+            return Err(Reason::ProbeWhileMapped.into());
+        }
+        begun.answer(&region::probed(&buffer))
     }
 }
 

@@ -52,6 +52,7 @@ pub fn plan(buffer: &Buffer, wanted: &Wanted) -> std::result::Result<bool, Reaso
     }
     let method = match wanted.method {
         Method::Auto if buffer.has_pages() => Method::FaultPage,
+        Method::Auto if buffer.kind == Kind::Region => Method::Remap,
         Method::Auto => Method::Dma,
         method => method,
     };
@@ -106,6 +107,7 @@ fn huge(buffer: &Buffer, wanted: &Wanted) -> Option<bool> {
         }
         Kind::Contiguous if buffer.len() == HUGE => starts.next().map(|_| false),
         Kind::Contiguous | Kind::Coherent => starts.next().map(|_| true),
+        // Ours are too small.
         Kind::Vmalloc | Kind::Region => None,
     }
 }

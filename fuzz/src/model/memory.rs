@@ -1,5 +1,6 @@
 //! Buffers: their bytes, their limits, and how long they live.
 
+use super::region::{REGIONS, WORD};
 use crate::answer::{digest, pattern};
 use crate::op::PAGE;
 use mapbuf_abi::{Cache, Kind};
@@ -19,7 +20,7 @@ pub struct Limits {
     pub user: u64,
     /// Buffers of one session.
     pub buffers: u64,
-    /// Names.
+    /// Names, those of regions among them.
     pub names: usize,
 }
 
@@ -28,7 +29,7 @@ pub const LIMITS: Limits = Limits {
     all: 20 << 20,
     user: 14 << 20,
     buffers: 9,
-    names: 3,
+    names: 3 + REGIONS.len(),
 };
 
 /// What is charged now.
@@ -75,6 +76,7 @@ pub struct Buffer {
     /// The number of its name.
     pub name: Cell<Option<u8>>,
     uid: u32,
+    charged: u64,
     id_freed: Cell<bool>,
     session: Weak<Freed>,
     accounts: Rc<Accounts>,
@@ -90,10 +92,13 @@ impl Buffer {
         accounts: &Rc<Accounts>,
     ) -> Rc<Self> {
         let pages = runs.iter().sum::<u64>();
-        let bytes = pages * PAGE as u64;
-        accounts.used.set(accounts.used.get() + bytes);
+        let charged = match kind {
+            Kind::Region => 0,
+            _ => pages * PAGE as u64,
+        };
+        accounts.used.set(accounts.used.get() + charged);
         accounts.buffers.set(accounts.buffers.get() + 1);
-        *accounts.users.borrow_mut().entry(uid).or_default() += bytes;
+        *accounts.users.borrow_mut().entry(uid).or_default() += charged;
         Rc::new(Self {
             number,
             kind,
@@ -102,6 +107,7 @@ impl Buffer {
             pages: RefCell::new(vec![None; pages as usize]),
             name: Cell::new(None),
             uid,
+            charged,
             id_freed: Cell::new(false),
             session: Rc::downgrade(session),
             accounts: Rc::clone(accounts),
@@ -125,7 +131,15 @@ impl Buffer {
 
     /// Whether its pages can be handed out one by one.
     pub fn has_pages(&self) -> bool {
-        self.kind != Kind::Coherent
+        !matches!(self.kind, Kind::Coherent | Kind::Region)
+    }
+
+    /// The bytes that a write is made of.
+    pub fn word(&self) -> u64 {
+        match (self.kind, self.cache) {
+            (Kind::Region, Cache::Uncached) => WORD,
+            _ => 1,
+        }
     }
 
     /// How many pages follow each other in physical memory, from this one on.
@@ -168,14 +182,14 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let bytes = self.bytes();
+        let (bytes, charged) = (self.bytes(), self.charged);
         if self.id_freed.get() {
             self.count_freed(|(buffers, held)| (buffers - 1, held - bytes));
         }
         let accounts = &self.accounts;
-        accounts.used.set(accounts.used.get() - bytes);
+        accounts.used.set(accounts.used.get() - charged);
         accounts.buffers.set(accounts.buffers.get() - 1);
-        *accounts.users.borrow_mut().entry(self.uid).or_default() -= bytes;
+        *accounts.users.borrow_mut().entry(self.uid).or_default() -= charged;
     }
 }
 

@@ -8,6 +8,7 @@ mod files;
 pub mod ioctls;
 pub mod mapping;
 pub mod memory;
+pub mod region;
 pub mod space;
 
 pub use files::{Description, Session, What};
@@ -16,6 +17,7 @@ use crate::answer::{Answer, Said};
 use crate::op::{self, Id, Op, Place, Step, FILES, PAGE, USER, VARS, WORKERS};
 use mapbuf_abi::{Operation, Reason};
 use memory::{Accounts, Buffer, Reading};
+use region::REGIONS;
 use space::Space;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -147,15 +149,16 @@ fn uid_of(worker: usize) -> u32 {
 }
 
 impl World {
-    /// A world with nothing in it but a process for each worker.
+    /// A world with nothing in it but a process for each worker, and the regions.
     pub fn new() -> Self {
         let process = |worker: usize| vec![Process::new(worker as u64, uid_of(worker))];
+        let accounts = Rc::default();
         Self {
             workers: std::array::from_fn(process),
-            names: BTreeMap::new(),
+            names: region::named(&accounts),
             mail: Default::default(),
-            accounts: Rc::default(),
-            buffers: 0,
+            accounts,
+            buffers: REGIONS.len() as u64,
             processes: WORKERS as u64,
         }
     }

@@ -464,7 +464,12 @@ impl Executor {
                     ..Probe::default()
                 };
                 self.call(file, ioctl::PROBE, &mut probe, damage, None)?;
-                Ok(Answer::done())
+                Ok(Answer::of(&[
+                    probe.state.into(),
+                    probe.ones,
+                    probe.zeros,
+                    probe.others,
+                ]))
             }
             Op::Region {
                 file,
@@ -476,7 +481,17 @@ impl Executor {
                     ..no_region()
                 };
                 self.call(file, ioctl::REGION, &mut region, damage, None)?;
-                Ok(Answer::of(&[region.count.into()]))
+                Ok(Answer::of(&[
+                    region.count.into(),
+                    region.bytes,
+                    region.start,
+                    region.class.into(),
+                    region.cache.into(),
+                    region.width.into(),
+                    region.state.into(),
+                    region.reason.into(),
+                    digest(&region.name),
+                ]))
             }
             Op::LastError { file, damage } => {
                 let mut last = LastError::default();

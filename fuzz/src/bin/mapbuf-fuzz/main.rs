@@ -13,8 +13,10 @@ mod raw;
 mod run;
 mod sys;
 
+use execute::Executor;
 use mapbuf_abi::{NAMED_DIR, SYSTEM_NODE};
 use mapbuf_fuzz::model::memory::LIMITS;
+use mapbuf_fuzz::model::region::REGIONS;
 use mapbuf_fuzz::model::{Seen, World};
 use mapbuf_fuzz::op::{self, Damage, Op, Step};
 use mapbuf_fuzz::tally::Tally;
@@ -58,7 +60,7 @@ fn command() -> Result<bool, Error> {
     let mut arguments = std::env::args().skip(1);
     let mode = arguments.next().unwrap_or_default();
     let mut fuzzer = Fuzzer::new()?;
-    match mode.as_str() {
+    let well = match mode.as_str() {
         "random" => {
             let (mut seed, mut seconds, mut ops) = (1, None, None);
             while let Some(word) = arguments.next() {
@@ -85,7 +87,12 @@ fn command() -> Result<bool, Error> {
             fuzzer.test(seed, ops, &arguments.collect::<Vec<_>>())
         }
         _ => Err("say random, replay, raw or test".into()),
+    };
+    // Regions that have names hold the module.
+    if let Some(mut own) = with_a_session() {
+        take_away(&mut own, REGIONS.iter().map(|region| region.name));
     }
+    well
 }
 
 /// What does not agree.
@@ -96,6 +103,40 @@ struct Difference {
     mark: String,
     /// What is to be said.
     text: String,
+}
+
+/// Fills the regions with zeros: what is in them outlives a program.
+fn clear_regions() -> Result<(), Error> {
+    for region in REGIONS {
+        let path = op::node(region.name);
+        let node = fs::OpenOptions::new().write(true).open(&path);
+        let zeros = vec![0; region.pages as usize * op::PAGE];
+        node.and_then(|mut node| node.write_all(&zeros))
+            .map_err(|error| format!("{path}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// What works for the fuzzer itself, with a session in place 0.
+fn with_a_session() -> Option<Executor> {
+    let mail = execute::Mail {
+        sockets: Default::default(),
+        foreign: -1,
+    };
+    let mut own = Executor::new(0, mail).ok()?;
+    let opened = own.execute(&Op::Open { to: 0, access: 2 });
+    opened.succeeded().then_some(own)
+}
+
+/// Takes names away, those that there are.
+fn take_away(own: &mut Executor, names: impl IntoIterator<Item = u8>) {
+    for name in names {
+        own.execute(&Op::Unname {
+            file: 0,
+            name,
+            damage: Damage::No,
+        });
+    }
 }
 
 struct Fuzzer {
@@ -136,6 +177,7 @@ impl Fuzzer {
     /// Runs a program and compares.
     fn try_program(&mut self, steps: &[Step], count: bool) -> Result<Option<Difference>, Error> {
         let steps = steps.get(..board::STEPS).unwrap_or(steps);
+        clear_regions()?;
         let end = self.runner.run(steps);
         let end = end.map_err(|errno| format!("the processes: errno {errno}"))?;
         let done = match &end {
@@ -193,33 +235,20 @@ impl Fuzzer {
         })
     }
 
-    /// Takes all names away; says what is left when all processes and names are gone.
+    /// Takes all names away but those of regions; says what is left when all processes and names are gone.
     fn clean_up(&mut self) -> Option<String> {
-        let mail = execute::Mail {
-            sockets: Default::default(),
-            foreign: -1,
-        };
-        let Ok(mut own) = execute::Executor::new(0, mail) else {
-            return Some("no memory for a process of the fuzzer's own".into());
+        let Some(mut own) = with_a_session() else {
+            return Some("the node cannot be opened any more".into());
         };
         let damage = Damage::No;
-        if !own.execute(&Op::Open { to: 0, access: 2 }).succeeded() {
-            return Some("the node cannot be opened any more".into());
-        }
-        if fs::read_dir(NAMED_DIR).is_ok_and(|folder| folder.count() > 0) {
-            for name in 0..op::NAMES {
-                own.execute(&Op::Unname {
-                    file: 0,
-                    name,
-                    damage,
-                });
-            }
+        if fs::read_dir(NAMED_DIR).is_ok_and(|folder| folder.count() > REGIONS.len()) {
+            take_away(&mut own, 0..op::NAMES);
         }
         let answer = own.execute(&Op::Query { file: 0, damage });
         own.execute(&Op::Close { file: 0 });
         let [.., used, _, buffers, _] = answer.values;
-        (!answer.succeeded() || used != 0 || buffers != 0).then(|| {
-            format!("when everything was closed, {buffers} buffers with {used} bytes were left")
+        (!answer.succeeded() || used != 0 || buffers != REGIONS.len() as u64).then(|| {
+            format!("when everything was closed, {buffers} buffers with {used} bytes were left, regions among them")
         })
     }
 

@@ -9,6 +9,7 @@ use crate::sys;
 use fastrand::Rng;
 use mapbuf_abi::{ioctl, LastError, Reason, Unname, MAGIC, MAX_IDS, NAMED_DIR, SYSTEM_NODE};
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -189,10 +190,12 @@ impl Raw {
         Ok(())
     }
 
-    /// Closes everything, also what calls have opened, and takes all names away.
+    /// Closes everything, also what calls have opened, and takes all names away but those of regions.
     fn close(&mut self) {
         if let (Some(session), Ok(folder)) = (self.files.first(), fs::read_dir(NAMED_DIR)) {
-            for name in folder.flatten().map(|entry| entry.file_name()) {
+            let names = folder.flatten().map(|entry| entry.file_name());
+            let region = |name: &OsString| name.as_encoded_bytes().starts_with(b"region");
+            for name in names.filter(|name| !region(name)) {
                 let mut unname = vec![0; size_of::<Unname>()];
                 put(&mut unname, 0, &[size_of::<Unname>() as u32]);
                 for (to, from) in unname.iter_mut().skip(8).zip(name.as_encoded_bytes()) {
