@@ -24,7 +24,8 @@
 //!
 //! Three things cannot be known beforehand, and are learned from the answer after being checked for what must hold
 //! of them: an id that the driver chose, an `mmap` offset, and into how many physical runs memory fell. And where 64
-//! pages or more are not to be had, that is believed.
+//! pages or more are not to be had, that is believed, as is that a large contiguous buffer has no place for a huge
+//! entry.
 
 pub mod answer;
 pub mod generate;
