@@ -136,7 +136,7 @@ pub(crate) fn name(
     add(driver, id, buffer, field, ownership, param::max_names())
 }
 
-/// Gives a region its node. Regions are not counted among the names that users may have.
+/// Gives a region its node, however many names `max_names` allows; it is one less for users.
 pub(crate) fn name_region(
     driver: &Driver,
     buffer: BufferRef,

@@ -115,8 +115,10 @@ fn slab() -> Outcome<usize> {
 
 // `dma_buf_export` and `vmap` allocate what they need uncharged: a `struct dma_buf`, a name, an area. Each buffer has at
 // least a page that counts against max_bytes; with all that belongs to it, charged or not, no more than another page.
+// A kernel that finds mistakes keeps books beside each object.
 fn what_is_charged_to_nobody_is_less_than_the_limits_see() -> Outcome {
     const BUFFERS: usize = 3000;
+    let pages_each = if mapbuf_guest::patience() > 1 { 3 } else { 1 };
     for kind in KINDS {
         let before = slab()?;
         let session = Session::open()?;
@@ -130,7 +132,7 @@ fn what_is_charged_to_nobody_is_less_than_the_limits_see() -> Outcome {
         check_eq!(held.used_bytes as usize, BUFFERS * PAGE, "bytes charged");
         let taken = slab()?.saturating_sub(before);
         check!(
-            taken < BUFFERS * PAGE,
+            taken < pages_each * BUFFERS * PAGE,
             "{kind:?}: {BUFFERS} buffers of a page take {taken} bytes of slab memory ({grown} are charged)"
         );
         drop(session);
@@ -176,33 +178,42 @@ fn oom_stays_inside() -> Outcome {
     comes_to(&Session::open()?, 0, 0)
 }
 
-// Who allocates in a cgroup that is full keeps nobody waiting: locks that all users share are not held meanwhile.
+// Who allocates in a cgroup that is full keeps nobody waiting: locks that all users share are not held meanwhile. What a
+// session keeps its books in is charged like all that the kernel has for a process, so it may be that process which the
+// OOM killer takes, in its cgroup; then another one comes.
 fn full_cgroup_harms_nobody_else() -> Outcome {
     let group = Group::new("full")?;
     fs::write(format!("{}/memory.max", group.0), "8M")?;
     let _open = OpenToAll::new()?;
-    let child = fork(|| {
-        let failed = || -> Outcome {
-            group.enter()?;
-            become_user(1000, 1000)?;
-            loop {
-                let session = Session::open()?;
-                for kind in KINDS {
-                    // Refused, again and again.
-                    let _ = session.alloc(kind, 16 << 20);
-                    let _ = session.alloc(kind, PAGE);
+    let begin = || {
+        fork(|| {
+            let failed = || -> Outcome {
+                group.enter()?;
+                become_user(1000, 1000)?;
+                loop {
+                    let session = Session::open()?;
+                    for kind in KINDS {
+                        // Refused, again and again.
+                        let _ = session.alloc(kind, 16 << 20);
+                        let _ = session.alloc(kind, PAGE);
+                    }
                 }
-            }
-        };
-        i32::from(failed().is_err())
-    })?;
+            };
+            i32::from(failed().is_err())
+        })
+    };
+    let mut child = begin()?;
     for round in 0..200 {
+        match child.ended() {
+            None => {}
+            Some(Ending::Signalled(libc::SIGKILL)) => child = begin()?,
+            Some(ending) => return Err(Failure::new(format!("the other ended: {ending:?}"))),
+        }
         let session = Session::open()?;
         let (buffer, map) = session.mapped(KINDS[round % 4], 4 * PAGE)?;
         map.set_u64(0, 1);
         session.free(buffer.id)?;
     }
-    check_eq!(child.ended(), None, "the other's end");
     child.kill(libc::SIGKILL);
     child.wait();
     comes_to(&Session::open()?, 0, 0)

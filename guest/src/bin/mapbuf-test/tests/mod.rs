@@ -29,7 +29,7 @@ impl Test {
                 "kmemleak: Cannot",
             ],
             // The kernel reports whom it has killed, and where it ran out: in the cgroup.
-            ("denial", "oom_stays_inside") => &[
+            ("denial", "oom_stays_inside" | "full_cgroup_harms_nobody_else") => &[
                 "invoked oom-killer",
                 "oom-kill:constraint=CONSTRAINT_MEMCG",
                 "Memory cgroup out of memory",
