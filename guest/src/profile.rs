@@ -172,7 +172,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
         append: &["memmap=1M$0x30000000", "dma_debug=off"],
         memory_mib: 2048,
         processors: 2,
-        modules: &[VIVID],
+        modules: &[("vgem", "")],
         module_parameters: "",
         qemu_args: &[],
         timeout_seconds: 900,

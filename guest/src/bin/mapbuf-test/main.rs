@@ -7,6 +7,7 @@
 
 mod check;
 mod disk;
+mod drm;
 mod proc;
 mod runner;
 mod session;

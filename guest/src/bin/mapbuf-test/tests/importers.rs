@@ -8,14 +8,14 @@
 use super::lifetime;
 use super::sharing::{numbered, shows};
 use crate::check::{fails, refused, Failure, Outcome};
+use crate::drm::Card;
 use crate::proc::Log;
 use crate::session::{alloc_request, Refused, Session, KINDS};
 use crate::sys::{self, fork, Map, PAGE, RW, SHARED};
 use crate::v4l2::{Memory, Queue, Way};
 use crate::{check, check_eq};
 use mapbuf_abi::{ioctl, Alloc, Cache, Kind, Operation, Reason};
-use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::fs::File;
 
 tests! { "importers":
     IMPORTERS, 60: [
@@ -33,7 +33,7 @@ tests! { "importers":
 }
 
 /// `vivid` with `vb2_dma_contig_memops`, and with `vb2_vmalloc_memops`: the numbers of its capture devices.
-pub const BY_DMA_ADDRESS: u32 = 0;
+const BY_DMA_ADDRESS: u32 = 0;
 const BY_KERNEL_ADDRESS: u32 = 2;
 
 /// A picture of 57600 bytes: 14 pages and a bit.
@@ -52,7 +52,7 @@ const HDMI_IS_CONNECTED_TO: u32 = 0x00f0_f000 + 113;
 const FIRST_OUTPUT: u32 = 2;
 
 /// A camera whose picture is the same every time.
-pub fn camera(number: u32) -> Outcome<Queue> {
+fn camera(number: u32) -> Outcome<Queue> {
     let mut camera = Queue::open(number, Way::Capture)?;
     camera.webcam(SMALL)?;
     camera.control(OSD_TEXT_MODE, 2)?;
@@ -412,32 +412,19 @@ fn camera_of_a_killed_process_gives_the_buffer_back() -> Outcome {
 // handle that was imported is exported again as the dma-buf that it came from (drm_prime.c,
 // `drm_gem_prime_handle_to_dmabuf`).
 fn graphics_handle_keeps_the_buffer() -> Outcome {
-    const HANDLE_TO_FD: u32 = 3 << 30 | 12 << 16 | (b'd' as u32) << 8 | 0x2d;
-    const FD_TO_HANDLE: u32 = HANDLE_TO_FD + 1;
-    const GEM_CLOSE: u32 = 1 << 30 | 8 << 16 | (b'd' as u32) << 8 | 9;
-    let word = |value: u32| value.to_ne_bytes();
-    let card = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/dri/card0")?;
+    let card = Card::open()?;
     for kind in KINDS {
         let session = Session::open()?;
         let (buffer, map) = numbered(&session, kind, 16)?;
         let dma_buf = session.export(buffer.id)?;
-        let mut prime = [word(0), word(0), word(dma_buf.as_raw_fd() as u32)].concat();
-        sys::ioctl_bytes(&card, FD_TO_HANDLE, &mut prime)?;
-        let handle = prime[..4].to_vec();
+        let handle = card.import(&dma_buf)?;
         drop((dma_buf, map, session));
         let session = Session::open()?;
         comes_to(&session, 1, 16 * PAGE)?;
-        let mut prime = [&handle[..], &word(libc::O_RDWR as u32), &word(0)].concat();
-        sys::ioctl_bytes(&card, HANDLE_TO_FD, &mut prime)?;
-        let again = sys::own(i32::from_ne_bytes([
-            prime[8], prime[9], prime[10], prime[11],
-        ]));
+        let again = card.export(handle)?;
         shows(&Map::new(&again, 16 * PAGE, RW, SHARED, 0)?, 0, 16, 0)?;
         drop(again);
-        sys::ioctl_bytes(&card, GEM_CLOSE, &mut [&handle[..], &word(0)].concat())?;
+        card.close(handle)?;
         comes_to(&session, 0, 0)?;
     }
     Ok(())

@@ -19,10 +19,12 @@ tests! { "rare":
 }
 
 /// Fails one chance of `f` after the other until it is refused for this reason; what it makes is kept meanwhile.
+///
+/// Again and again: what is kept lets the kernel need a node more now and then, and the chance that counts comes one later.
 fn until_refused<T>(reason: Reason, mut f: impl FnMut() -> Result<T>) -> Outcome<Refused> {
     let mut injection = Injection::new()?;
     let mut made = Vec::new();
-    for nth in 1..200 {
+    for nth in (1..60).cycle().take(600) {
         let (result, _) = injection.at(nth, &mut f)?;
         match result {
             Ok(one) => made.push(one),
