@@ -535,6 +535,12 @@ impl Watch {
             }
         }
         sort_by_time(&mut self.log);
+        let races = splat::leave_out_races_of_others(&mut self.log);
+        if races > 0 {
+            self.log.push(format!(
+                "({races} reports of data races in which no module has part are left out)"
+            ));
+        }
         let verdict = if self.panicked {
             Verdict::Panic
         } else if self.log.iter().any(|line| splat::is_splat(line)) {

@@ -99,6 +99,39 @@ fn message(line: &str) -> &str {
     rest
 }
 
+/// What frames a report of KCSAN's (`print_report` of kernel/kcsan/report.c).
+const FRAME: &str = "==========";
+
+/// Takes reports of data races out of a log in which no module's function stands; how many there were. The kernel's core
+/// has races that are meant to be, or known.
+pub fn leave_out_races_of_others(log: &mut Vec<String>) -> usize {
+    let is_frame = |line: &String| message(line).starts_with(FRAME);
+    // "f+0x1/0x2 [mapbuf]"
+    let of_module = |line: &String| line.ends_with(']') && message(line).contains("+0x");
+    let mut left_out = 0;
+    let mut from = 0;
+    while let Some(at) = log
+        .iter()
+        .skip(from)
+        .position(|line| message(line).starts_with("BUG: KCSAN: "))
+    {
+        let first = from + at;
+        let rest = log.get(first..).unwrap_or_default();
+        let length = rest
+            .iter()
+            .position(is_frame)
+            .map_or(rest.len(), |end| end + 1);
+        if rest.iter().take(length).any(of_module) {
+            from = first + length;
+            continue;
+        }
+        log.drain(first..first + length);
+        left_out += 1;
+        from = first;
+    }
+    left_out
+}
+
 /// The parts of a log that surround its splats.
 pub fn excerpts(log: &[String]) -> Vec<String> {
     let mut shown = vec![false; log.len()];
@@ -126,6 +159,30 @@ pub fn excerpts(log: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn races_are_left_out_where_no_module_has_part_in_them() {
+        let report = |function: &str| {
+            [
+                "==================================================================",
+                "BUG: KCSAN: data-race in a / b",
+                "write to 0xffff888003 of 8 bytes by task 1 on cpu 0:",
+                function,
+                "Reported by Kernel Concurrency Sanitizer on:",
+                "==================================================================",
+            ]
+            .map(|line| format!("[    9.000001] {line}"))
+        };
+        let ours = report(" contest+0x1/0x2 [canary]");
+        let mut log = [report(" a+0x1/0x2"), ours.clone(), report(" b+0x1/0x2")].concat();
+        assert_eq!(leave_out_races_of_others(&mut log), 2);
+        let splats: Vec<_> = log.iter().filter(|line| is_splat(line)).collect();
+        assert_eq!(splats, [&ours[1]]);
+        // One that was cut off.
+        let mut log = report(" a+0x1/0x2")[..4].to_vec();
+        assert_eq!(leave_out_races_of_others(&mut log), 1);
+        assert_eq!(log.len(), 1);
+    }
 
     #[test]
     fn failures_are_told_from_look_alikes() {

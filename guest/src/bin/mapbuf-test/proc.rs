@@ -199,9 +199,11 @@ impl Log {
             "vmap allocation",
             "vmalloc error",
         ];
+        // Whether a data race is ours is seen from the whole report, which the host looks at.
+        const ELSEWHERE: &[&str] = &["BUG: KCSAN: "];
         self.lines().into_iter().find(|line| {
             let has = |texts: &[&str]| texts.iter().any(|text| line.contains(text));
-            has(BAD) && !has(forgiven)
+            has(BAD) && !has(forgiven) && !has(ELSEWHERE)
         })
     }
 }
