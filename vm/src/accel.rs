@@ -27,6 +27,8 @@ pub enum Accel {
     Kvm,
     /// Emulation.
     Tcg,
+    /// Emulation whose processors really run at the same time.
+    ParallelTcg,
 }
 
 /// An answer, and what it is the answer for.
@@ -44,6 +46,7 @@ impl Accel {
             // One host thread for all processors: with several, QEMU 7.2 trips over the kernel's patching of its own
             // code (`Oops: int3`), at boot and whenever tracing is switched.
             Self::Tcg => "tcg,thread=single,tb-size=256",
+            Self::ParallelTcg => "tcg,thread=multi,tb-size=256",
         }
     }
 
@@ -51,7 +54,7 @@ impl Accel {
     pub fn cpu(self) -> &'static str {
         match self {
             Self::Kvm => "host",
-            Self::Tcg => "max",
+            Self::Tcg | Self::ParallelTcg => "max",
         }
     }
 

@@ -58,7 +58,12 @@ impl Kit {
 
     /// A machine with the defaults, and patience for its kernel.
     pub fn machine(&self) -> Machine {
-        let mut machine = Machine::new(self.accel);
+        let accel = match self.accel {
+            // A processor waits for microseconds to see whether another one changes what it is about to.
+            Accel::Tcg if self.kernel.identity.variant == Variant::Kcsan => Accel::ParallelTcg,
+            accel => accel,
+        };
+        let mut machine = Machine::new(accel);
         machine.silence *= self.patience();
         machine.boot_silence *= self.patience();
         machine
