@@ -95,8 +95,8 @@ impl Variant {
     /// What it takes of a machine's memory beside what the stock kernel does, in MiB: its checks keep books of all of it.
     pub fn overhead(self) -> u32 {
         match self {
-            Self::Stock => 0,
-            Self::Debug | Self::Kcsan => 384,
+            Self::Stock | Self::Kcsan => 0,
+            Self::Debug => 384,
         }
     }
 
