@@ -1,23 +1,13 @@
 //! `cargo xtask contend`: what it costs when many processes do the same at once.
 
-use crate::guest;
+use crate::counting;
 use crate::kit::Kit;
-use crate::vm;
-use anyhow::{bail, Context, Result};
+use anyhow::Result;
 use mapbuf_guest::price::Contended;
-use mapbuf_init::Job;
-use mapbuf_vm::accel::Accel;
-use mapbuf_vm::{qemu, Ui};
+use mapbuf_vm::Ui;
 use std::process::ExitCode;
-use std::time::Duration;
 
-/// A clock that counts the instructions of all processors, which take turns.
-const QEMU: [&str; 4] = ["-icount", "shift=0,align=off", "-cpu", "max,-erms"];
-const APPEND: [&str; 2] = ["tsc=reliable", "cryptomgr.notests"];
-const MEMORY_MIB: u32 = 1024;
 const PROCESSORS: u32 = 4;
-/// Counting makes the emulation slow.
-const TIMEOUT: Duration = Duration::from_secs(900);
 /// What the others are compared with: the kernel's own allocator of buffers.
 const KERNELS: &str = "dma-heap";
 
@@ -69,45 +59,13 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn measure(kit: &Kit, arguments: &Arguments) -> Result<Vec<Contended>> {
-    let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-price");
-    let modules = kit.driver(None)?;
-    let mut guest = kit.guest(false)?;
-    let mut argv: Vec<String> = ["mapbuf-price", "--processes"].map(String::from).to_vec();
-    argv.push(arguments.processes.to_string());
-    argv.extend(["--repeats".into(), arguments.lives.to_string()]);
-    argv.extend(["--bytes".into(), arguments.bytes.to_string()]);
-    argv.extend(arguments.subjects.iter().cloned());
-    let mut job = Job {
-        argv,
-        ..Job::default()
+    let mut words = vec!["--processes".to_owned(), arguments.processes.to_string()];
+    words.extend(["--repeats".into(), arguments.lives.to_string()]);
+    words.extend(["--bytes".into(), arguments.bytes.to_string()]);
+    words.extend(arguments.subjects.iter().cloned());
+    let guest = counting::Guest {
+        processors: PROCESSORS,
+        ..Default::default()
     };
-    kit.load(&mut guest, &mut job, &modules, "")?;
-    guest.program(&program)?;
-    let mut machine = kit.machine();
-    machine.accel = Accel::Tcg;
-    machine.memory = MEMORY_MIB;
-    machine.processors = PROCESSORS;
-    machine.append = APPEND.map(String::from).to_vec();
-    machine.qemu_arguments = QEMU.map(String::from).to_vec();
-    machine.timeout = Some(TIMEOUT);
-    let mut said = Vec::new();
-    let report = qemu::run(
-        &machine,
-        &kit.kernel,
-        guest.archive,
-        &job,
-        None,
-        &mut |stream, bytes| match stream {
-            qemu::Stream::Stdout => said.extend_from_slice(bytes),
-            qemu::Stream::Stderr => vm::to_own_streams(stream, bytes),
-        },
-    )?;
-    if !report.verdict.is_success() {
-        vm::explain(&kit.ui, &report, false);
-        bail!("nothing is known of the contention: {}", report.verdict);
-    }
-    let said = String::from_utf8(said).context("mapbuf-price prints no text")?;
-    let rows = said.lines().map(serde_json::from_str);
-    rows.collect::<Result<_, _>>()
-        .context("mapbuf-price printed something else")
+    guest.measure(kit, &words)
 }

@@ -1,6 +1,7 @@
 //! The developer's commands: `cargo xtask help` lists them.
 
 mod contend;
+mod counting;
 mod demo;
 mod docs;
 mod fuzz;

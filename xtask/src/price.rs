@@ -1,33 +1,17 @@
 //! `cargo xtask price`: what each kind of memory costs, in instructions.
 
-use crate::guest;
+use crate::counting;
 use crate::kit::Kit;
-use crate::vm;
 use anyhow::{bail, Context, Result};
 use mapbuf_guest::price::Price;
-use mapbuf_init::Job;
-use mapbuf_vm::accel::Accel;
-use mapbuf_vm::{qemu, Ui};
+use mapbuf_vm::Ui;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
-/// One processor whose clock counts instructions. The string instructions of newer processors are left out: the
-/// emulation would count each byte that they clear as one.
-const QEMU: [&str; 4] = ["-icount", "shift=0,align=off", "-cpu", "max,-erms"];
-/// Memory for the kind `region`, for large coherent buffers; a clock that the kernel does not doubt; and no ciphers
-/// testing themselves beside it.
-const APPEND: [&str; 4] = [
-    "memmap=64M$0x10000000",
-    "cma=96M",
-    "tsc=reliable",
-    "cryptomgr.notests",
-];
+/// Memory for the kind `region`, and for large coherent buffers.
+const APPEND: [&str; 2] = ["memmap=64M$0x10000000", "cma=96M"];
 const REGIONS: &str = "regions=price:0x10000000:64M:ram";
-const MEMORY_MIB: u32 = 1024;
-/// Counting makes the emulation slow.
-const TIMEOUT: Duration = Duration::from_secs(900);
 
 /// Count the instructions of allocating, mapping, touching, unmapping and freeing, beside the kernel's own ways.
 ///
@@ -83,51 +67,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Boots the guest once; what it measured.
 fn boot(kit: &Kit, arguments: &Arguments) -> Result<Vec<Price>> {
-    let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-price");
-    let modules = kit.driver(arguments.driver.as_deref())?;
-    let mut guest = kit.guest(false)?;
-    let rounds = arguments.rounds.to_string();
-    let words = [
-        "mapbuf-price",
-        "--bytes",
-        &arguments.bytes,
-        "--repeats",
-        &rounds,
-    ];
-    let mut job = Job {
-        argv: words.map(String::from).to_vec(),
-        ..Job::default()
+    let mut words = vec!["--bytes".to_owned(), arguments.bytes.clone()];
+    words.extend(["--repeats".into(), arguments.rounds.to_string()]);
+    words.extend(arguments.subjects.iter().cloned());
+    let guest = counting::Guest {
+        processors: 1,
+        append: &APPEND,
+        parameters: REGIONS,
+        driver: arguments.driver.as_deref(),
     };
-    job.argv.extend(arguments.subjects.iter().cloned());
-    kit.load(&mut guest, &mut job, &modules, REGIONS)?;
-    guest.program(&program)?;
-    let mut machine = kit.machine();
-    machine.accel = Accel::Tcg;
-    machine.memory = MEMORY_MIB;
-    machine.processors = 1;
-    machine.append = APPEND.map(String::from).to_vec();
-    machine.qemu_arguments = QEMU.map(String::from).to_vec();
-    machine.timeout = Some(TIMEOUT);
-    let mut said = Vec::new();
-    let report = qemu::run(
-        &machine,
-        &kit.kernel,
-        guest.archive,
-        &job,
-        None,
-        &mut |stream, bytes| match stream {
-            qemu::Stream::Stdout => said.extend_from_slice(bytes),
-            qemu::Stream::Stderr => vm::to_own_streams(stream, bytes),
-        },
-    )?;
-    if !report.verdict.is_success() {
-        vm::explain(&kit.ui, &report, false);
-        bail!("nothing is known of the price: {}", report.verdict);
-    }
-    let said = String::from_utf8(said).context("mapbuf-price prints no text")?;
-    let rows = said.lines().map(serde_json::from_str);
-    rows.collect::<Result<_, _>>()
-        .context("mapbuf-price printed something else")
+    guest.measure(kit, &words)
 }
 
 /// The least of all boots, row by row.

@@ -1,0 +1,77 @@
+//! A guest whose clock counts instructions, for `price` and `contend`: `mapbuf-price` measures in it.
+
+use crate::guest;
+use crate::kit::Kit;
+use crate::vm;
+use anyhow::{bail, Context, Result};
+use mapbuf_init::Job;
+use mapbuf_vm::accel::Accel;
+use mapbuf_vm::qemu;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::time::Duration;
+
+/// A clock that counts the instructions of all processors, which take turns. The string instructions of newer
+/// processors are left out: the emulation would count each byte that they clear as one.
+const QEMU: [&str; 4] = ["-icount", "shift=0,align=off", "-cpu", "max,-erms"];
+/// A clock that the kernel does not doubt; and no ciphers testing themselves beside it.
+const APPEND: [&str; 2] = ["tsc=reliable", "cryptomgr.notests"];
+const MEMORY_MIB: u32 = 1024;
+/// Counting makes the emulation slow.
+const TIMEOUT: Duration = Duration::from_secs(900);
+
+/// The guest.
+#[derive(Default)]
+pub struct Guest<'a> {
+    /// Its processors.
+    pub processors: u32,
+    /// Kernel parameters, beside those that counting needs.
+    pub append: &'a [&'a str],
+    /// Parameters of the driver.
+    pub parameters: &'a str,
+    /// The driver's folder, if not the usual one.
+    pub driver: Option<&'a Path>,
+}
+
+impl Guest<'_> {
+    /// Boots it and runs `mapbuf-price` with these words; what it measured, a line of JSON each.
+    pub fn measure<T: DeserializeOwned>(&self, kit: &Kit, words: &[String]) -> Result<Vec<T>> {
+        let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-price");
+        let modules = kit.driver(self.driver)?;
+        let mut guest = kit.guest(false)?;
+        let mut job = Job {
+            argv: [&["mapbuf-price".to_owned()], words].concat(),
+            ..Job::default()
+        };
+        kit.load(&mut guest, &mut job, &modules, self.parameters)?;
+        guest.program(&program)?;
+        let mut machine = kit.machine();
+        machine.accel = Accel::Tcg;
+        machine.memory = MEMORY_MIB;
+        machine.processors = self.processors;
+        let append = APPEND.iter().chain(self.append);
+        machine.append = append.map(|&word| word.to_owned()).collect();
+        machine.qemu_arguments = QEMU.map(String::from).to_vec();
+        machine.timeout = Some(TIMEOUT);
+        let mut said = Vec::new();
+        let report = qemu::run(
+            &machine,
+            &kit.kernel,
+            guest.archive,
+            &job,
+            None,
+            &mut |stream, bytes| match stream {
+                qemu::Stream::Stdout => said.extend_from_slice(bytes),
+                qemu::Stream::Stderr => vm::to_own_streams(stream, bytes),
+            },
+        )?;
+        if !report.verdict.is_success() {
+            vm::explain(&kit.ui, &report, false);
+            bail!("nothing was measured: {}", report.verdict);
+        }
+        let said = String::from_utf8(said).context("mapbuf-price prints no text")?;
+        let rows = said.lines().map(serde_json::from_str);
+        rows.collect::<Result<_, _>>()
+            .context("mapbuf-price printed something else")
+    }
+}
