@@ -106,6 +106,12 @@ impl Kit {
             job.env.insert(PATIENCE.into(), patience);
             job.find_leaks = variant.finds_leaks();
         }
+        if variant.injects_faults() {
+            // Preempted after a fork, a process is told its processor by a write to a page that must be copied first.
+            // If that fails for want of memory, it is killed: `rseq_slowpath_update_usr` of kernel/rseq.c.
+            job.env
+                .insert("GLIBC_TUNABLES".into(), "glibc.pthread.rseq=0".into());
+        }
     }
 
     /// Has the guest load modules that were built.
