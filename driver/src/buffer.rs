@@ -19,6 +19,10 @@ use crate::{
         },
     },
     accounts::Charge,
+    counts::{
+        Counted,
+        Sort, //
+    },
     mapping,
     memory::{
         Memory,
@@ -113,6 +117,7 @@ pub(crate) struct Buffer {
     name: Pin<KBox<Mutex<Option<Name>>>>,
     /// For an importer that sees scattered pages through the kernel's address space.
     kernel_map: Pin<KBox<Mutex<Option<KernelMap>>>>,
+    _counted: Counted,
 }
 
 /// A reference to a buffer.
@@ -156,6 +161,7 @@ impl Buffer {
             id_freed: Atomic::new(false),
             name,
             kernel_map,
+            _counted: Counted::new(Sort::Buffer),
         };
         let mut segments = 0;
         buffer.each_segment(|_, _| {

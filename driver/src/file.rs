@@ -24,6 +24,10 @@ use crate::{
         Freed,
         Visible, //
     },
+    counts::{
+        Counted,
+        Sort, //
+    },
     memory::Memory,
     named,
     policy::{
@@ -91,6 +95,7 @@ pub(crate) struct MapbufFile {
     driver: Arc<Driver>,
     refusals: Pin<KBox<Refusals>>,
     opened: Opened,
+    _counted: Counted,
 }
 
 impl OpenFile for MapbufFile {
@@ -110,6 +115,7 @@ impl OpenFile for MapbufFile {
             driver: driver.clone(),
             refusals: KBox::pin_init(Refusals::new(), GFP_KERNEL_ACCOUNT)?,
             opened,
+            _counted: Counted::new(Sort::File),
         };
         Ok(KBox::new(file, GFP_KERNEL_ACCOUNT)?)
     }

@@ -20,6 +20,7 @@
 
 mod accounts;
 mod buffer;
+mod counts;
 mod file;
 mod kunit;
 mod mapping;
@@ -92,6 +93,7 @@ pub(crate) struct Driver {
     device: Arc<sys::dma::SystemDevice>,
     class: sys::node::Class,
     numbers: sys::chardev::Numbers,
+    _counts: sys::debugfs::Directory,
 }
 
 impl Driver {
@@ -109,6 +111,7 @@ impl Driver {
                 device,
                 class,
                 numbers,
+                _counts: counts::show(),
             }),
             GFP_KERNEL,
         )

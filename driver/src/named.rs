@@ -15,6 +15,10 @@ use crate::{
         Name,
         Visible, //
     },
+    counts::{
+        Counted,
+        Sort, //
+    },
     policy::{
         limit,
         request,
@@ -56,6 +60,7 @@ struct Named {
     owner: u32,
     buffer: BufferRef,
     _node: Node<BufferAttributes>,
+    _counted: Counted,
 }
 
 /// All named buffers, by the minor number of their node.
@@ -193,6 +198,7 @@ fn add(
             owner: ownership.uid,
             buffer,
             _node: node,
+            _counted: Counted::new(Sort::Name),
         },
     ));
     names.count += 1;

@@ -22,6 +22,10 @@ use crate::{
         BufferRef,
         Freed, //
     },
+    counts::{
+        Counted,
+        Sort, //
+    },
     memory::Spec,
     policy::{
         limit,
@@ -61,6 +65,7 @@ struct Entry {
     places: [Option<u64>; Method::ALL.len()],
     /// Another session allocated it.
     imported: bool,
+    _counted: Counted,
 }
 
 /// A packed range of page offsets.
@@ -68,6 +73,7 @@ struct Place {
     first: u64,
     buffer: BufferRef,
     method: Method,
+    _counted: Counted,
 }
 
 struct Table {
@@ -188,6 +194,7 @@ impl Session {
                 buffer,
                 places,
                 imported,
+                _counted: Counted::new(Sort::Id),
             },
         ));
         table.buffers += 1;
@@ -324,6 +331,7 @@ impl Table {
             first,
             buffer: buffer.clone(),
             method,
+            _counted: Counted::new(Sort::Offset),
         };
         self.places.insert(node(end - 1, place));
         self.end = self.end.max(end);

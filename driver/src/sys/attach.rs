@@ -10,6 +10,10 @@ use super::{
     dmabuf::Exporter,
     helpers::*, //
 };
+use crate::counts::{
+    Counted,
+    Sort, //
+};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -23,7 +27,8 @@ use kernel::{
 pub(super) struct Attachment {
     table: Opaque<bindings::sg_table>,
     /// The direction that it is mapped for.
-    mapped: Option<bindings::dma_data_direction>,
+    mapped: Option<(bindings::dma_data_direction, Counted)>,
+    _counted: Counted,
 }
 
 impl Attachment {
@@ -43,6 +48,7 @@ impl Attachment {
             Self {
                 table: Opaque::zeroed(),
                 mapped: None,
+                _counted: Counted::new(Sort::Attachment),
             },
             GFP_KERNEL,
         )?;
@@ -130,7 +136,7 @@ impl<T: Exporter> Import<T> {
         let mapped = to_result(mapped);
         match mapped {
             Ok(()) => {
-                ours.mapped = Some(direction);
+                ours.mapped = Some((direction, Counted::new(Sort::DeviceMapping)));
                 ours.table.get()
             }
             Err(error) => error.to_ptr(),
@@ -194,8 +200,8 @@ impl<T: Exporter> Import<T> {
                 // An attachment is on the list only when `attach` has accepted it.
                 let ours = NonNull::new((*attachment).priv_.cast::<Attachment>());
                 if let Some(ours) = ours.map(|ours| &*ours.as_ptr()) {
-                    if let Some(direction) = ours.mapped {
-                        mapbuf_sync_table(device, ours.table.get(), direction, for_cpu);
+                    if let Some((direction, _)) = &ours.mapped {
+                        mapbuf_sync_table(device, ours.table.get(), *direction, for_cpu);
                     }
                 }
                 link = (*link).next;

@@ -8,6 +8,7 @@ mod helpers;
 
 pub(crate) mod caller;
 pub(crate) mod chardev;
+pub(crate) mod debugfs;
 pub(crate) mod dma;
 pub(crate) mod dmabuf;
 pub(crate) mod node;

@@ -7,7 +7,13 @@ use super::{
     helpers::*,
     user::Bytes, //
 };
-use crate::abi::wire::Cache;
+use crate::{
+    abi::wire::Cache,
+    counts::{
+        Counted,
+        Sort, //
+    },
+};
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -440,8 +446,11 @@ impl Drop for Loose {
 ///
 /// # Invariants
 ///
-/// `0` is what `vmap` gave.
-pub(crate) struct KernelMap(NonNull<u8>);
+/// `address` is what `vmap` gave.
+pub(crate) struct KernelMap {
+    address: NonNull<u8>,
+    _counted: Counted,
+}
 
 // SAFETY: Mappings belong to no thread.
 unsafe impl Send for KernelMap {}
@@ -463,19 +472,22 @@ impl KernelMap {
         // SAFETY: `PageRef` is transparent over a pointer to a page, so this is an array of `count`.
         let area = unsafe { mapbuf_vmap(list.as_mut_ptr().cast(), count, cache.number()) };
         // INVARIANT: `vmap` succeeded.
-        Ok(Self(NonNull::new(area.cast()).ok_or(ENOMEM)?))
+        Ok(Self {
+            address: NonNull::new(area.cast()).ok_or(ENOMEM)?,
+            _counted: Counted::new(Sort::KernelAddress),
+        })
     }
 
     /// Where they are.
     pub(crate) fn address(&self) -> NonNull<u8> {
-        self.0
+        self.address
     }
 }
 
 impl Drop for KernelMap {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants.
-        unsafe { mapbuf_vunmap(self.0.as_ptr().cast()) };
+        unsafe { mapbuf_vunmap(self.address.as_ptr().cast()) };
     }
 }
 

@@ -1,12 +1,12 @@
 //! Runs each test in a process of its own, and looks at what it leaves behind.
 
 use crate::check::Failure;
-use crate::proc::{module_loaded, Log};
+use crate::proc::{counts, module_loaded, Log};
 use crate::session::Session;
 use crate::sys::{self, Child, Ending};
 use crate::tests::Test;
 use mapbuf_abi::{NAMED_DIR, SYSTEM_NODE};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::AssertUnwindSafe;
@@ -164,6 +164,7 @@ struct Left {
     loaded: bool,
     buffers: u64,
     used_bytes: u64,
+    objects: BTreeMap<String, i64>,
     names: BTreeSet<String>,
     /// What root may set: the parameters that the tests change, and the mode of the system node.
     settings: Vec<(String, String)>,
@@ -207,6 +208,7 @@ impl Left {
             loaded: module_loaded("mapbuf"),
             buffers: query.buffers,
             used_bytes: query.used_bytes,
+            objects: counts(),
             names,
             settings: settings(),
         }

@@ -6,7 +6,7 @@ use super::limits::Group;
 use super::names::OpenToAll;
 use crate::check::{elsewhere, Failure, Outcome};
 use crate::session::{Session, KINDS};
-use crate::sys::{become_user, fork, pipe, until, Ending, PAGE, PRIVATE, RW};
+use crate::sys::{become_user, fork, pipe, until, Ending, PAGE, PRIVATE, RW, SHARED};
 use crate::{check, check_eq, skip};
 use mapbuf_abi::{Kind, Method};
 use std::fs;
@@ -22,7 +22,10 @@ tests! { "denial":
         oom_stays_inside,
         full_cgroup_harms_nobody_else,
     ];
-    STOCK, 180: [ gathering_memory_ends_with_the_caller ];
+    STOCK, 180: [
+        gathering_memory_ends_with_the_caller,
+        mapping_ends_with_the_caller,
+    ];
 }
 
 /// How much a cgroup's charge grows by something that a process in it does.
@@ -269,6 +272,57 @@ fn gathering_memory_ends_with_the_caller() -> Outcome {
             at_kill >> 20,
             most >> 20
         );
+    }
+    Ok(())
+}
+
+/// KiB of page tables that a process has; nothing when it has ended.
+fn page_tables(pid: i32) -> Option<usize> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmPTE:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// The caller is killed when a sixteenth of a gibibyte is mapped. How far the driver goes on is seen by the page tables
+/// that it fills, 4 KiB for 2 MiB.
+fn mapping_ends_with_the_caller() -> Outcome {
+    const ALL: usize = 1 << 30;
+    const TABLES: usize = (ALL >> 21) * 4;
+    let session = Session::open()?;
+    let buffer = session.alloc(Kind::Vmalloc, ALL)?;
+    for method in [Method::Insert, Method::RemapEach] {
+        let offset = session.offset(buffer.id, method)?;
+        let mut tries = 0;
+        let (at_kill, most) = loop {
+            let child = fork(|| i32::from(session.map(ALL, RW, SHARED, offset).is_err()))?;
+            let before = page_tables(child.pid).unwrap_or(0);
+            let (mut at_kill, mut most, mut ended) = (0, 0, None);
+            until(Duration::from_secs(60), || {
+                most =
+                    page_tables(child.pid).map_or(most, |now| most.max(now.saturating_sub(before)));
+                if at_kill == 0 && most >= TABLES / 16 {
+                    child.kill(libc::SIGKILL);
+                    at_kill = most;
+                }
+                ended = child.ended();
+                ended.is_some()
+            });
+            if ended == Some(Ending::Signalled(libc::SIGKILL)) {
+                break (at_kill, most);
+            }
+            check_eq!(ended, Some(Ending::Exited(0)), "{method:?}: the child");
+            tries += 1;
+            if tries == 5 {
+                skip!("{method:?}: a gibibyte is mapped before it can be stopped");
+            }
+        };
+        check!(
+            most < TABLES / 2,
+            "{method:?}: {at_kill} KiB of {TABLES} were filled when it was killed, and {most} KiB in the end"
+        );
+        check_eq!(session.info(buffer.id)?.mappings, 0, "mappings left");
     }
     Ok(())
 }

@@ -5,11 +5,12 @@
 //! the whole buffer at one run of DMA addresses, and writes the picture through `dma_buf_vmap`. Its second instance takes
 //! any memory (videobuf2-vmalloc.c, `vb2_vmalloc_map_dmabuf`): `dma_buf_vmap` alone.
 
+use super::counts::more;
 use super::lifetime;
 use super::sharing::{numbered, shows};
 use crate::check::{fails, refused, Failure, Outcome};
 use crate::drm::Card;
-use crate::proc::Log;
+use crate::proc::{counts, Log};
 use crate::session::{alloc_request, Refused, Session, KINDS};
 use crate::sys::{self, fork, Errno, Map, PAGE, RW, SHARED};
 use crate::v4l2::{Memory, Queue, Way};
@@ -29,6 +30,7 @@ tests! { "importers":
         cpu_access_while_a_device_has_the_buffer,
         camera_of_a_killed_process_gives_the_buffer_back,
         graphics_handle_keeps_the_buffer,
+        devices_that_have_a_buffer_are_counted,
     ];
 }
 
@@ -432,4 +434,33 @@ fn graphics_handle_keeps_the_buffer() -> Outcome {
         comes_to(&session, 0, 0)?;
     }
     Ok(())
+}
+
+fn devices_that_have_a_buffer_are_counted() -> Outcome {
+    let session = Session::open()?;
+    let buffer = session.alloc(Kind::Pages, HUGE)?;
+    let dma_buf = session.export(buffer.id)?;
+    let before = counts();
+
+    let card = Card::open()?;
+    let handle = card.import(&dma_buf)?;
+    more(&before, &[("attachments", 1)])?;
+    // It maps a buffer on its first use only, which a camera does as soon as it is handed one.
+    let mut by_dma_address = camera(BY_DMA_ADDRESS)?;
+    by_dma_address.request(Memory::DmaBuf, 2)?;
+    by_dma_address.queue(0, Some(&dma_buf))?;
+    more(&before, &[("attachments", 2), ("device_mappings", 1)])?;
+    by_dma_address.request(Memory::DmaBuf, 0)?;
+    card.close(handle)?;
+    more(&before, &[])?;
+
+    let scattered = session.alloc(Kind::Pages, 15 * PAGE)?;
+    let dma_buf = session.export(scattered.id)?;
+    let before = counts();
+    let mut by_kernel_address = camera(BY_KERNEL_ADDRESS)?;
+    by_kernel_address.request(Memory::DmaBuf, 2)?;
+    by_kernel_address.queue(0, Some(&dma_buf))?;
+    more(&before, &[("kernel_addresses", 1)])?;
+    by_kernel_address.request(Memory::DmaBuf, 0)?;
+    more(&before, &[])
 }

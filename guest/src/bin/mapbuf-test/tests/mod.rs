@@ -90,6 +90,7 @@ mod around;
 mod bytes;
 mod cells;
 mod concurrent;
+mod counts;
 mod cow;
 mod denial;
 mod direct;
@@ -148,6 +149,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         direct::TESTS,
         bytes::TESTS,
         info::TESTS,
+        counts::TESTS,
         names::TESTS,
         export::TESTS,
         handover::TESTS,

@@ -1,10 +1,12 @@
 //! Fails the first, the second, the n-th allocation or copy of an operation, until it succeeds untouched.
 
 use crate::check::{Failure, Outcome};
+use crate::proc::counts;
 use crate::session::{self, Session};
 use crate::sys::{self, Errno};
 use crate::{check, skip};
 use mapbuf_abi::{Operation, Reason};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -55,18 +57,23 @@ impl Injection {
     }
 }
 
-/// Buffers and bytes that the driver counts.
-fn held() -> Outcome<(u64, u64)> {
-    let query = Session::open()?.query()?;
-    Ok((query.buffers, query.used_bytes))
+/// What the driver counts: bytes, and objects of each sort.
+#[derive(Debug, Eq, PartialEq)]
+struct Held(u64, BTreeMap<String, i64>);
+
+impl Held {
+    fn now() -> Outcome<Self> {
+        let bytes = Session::open()?.query()?.used_bytes;
+        Ok(Self(bytes, counts()))
+    }
 }
 
 /// Waits until the driver holds what it held before.
-fn comes_back(before: (u64, u64), what: &str, nth: u32) -> Outcome {
-    let mut now = (0, 0);
+fn comes_back(before: &Held, what: &str, nth: u32) -> Outcome {
+    let mut now = None;
     let same = sys::until(std::time::Duration::from_secs(5), || {
-        now = held().unwrap_or((u64::MAX, u64::MAX));
-        now == before
+        now = Held::now().ok();
+        now.as_ref() == Some(before)
     });
     check!(
         same,
@@ -122,7 +129,8 @@ pub fn sweep<S, T>(
     let result = attempt(&mut state);
     check!(result.is_ok(), "{what} fails untouched");
     after(state, result)?;
-    let before = held()?;
+    let before = Held::now()?;
+    check!(!before.1.is_empty(), "the driver counts nothing");
     let mut count = Count::default();
     for nth in 1..MOST {
         let mut state = prepare()?;
@@ -140,7 +148,7 @@ pub fn sweep<S, T>(
         }
         after(state, result)
             .map_err(|why| Failure::new(format!("{what}, after chance {nth}: {why:?}")))?;
-        comes_back(before, what, nth)?;
+        comes_back(&before, what, nth)?;
         if !came {
             check!(refused.is_none(), "{what}: fails without a fault");
             check!(count.faults > 0, "{what}: nothing was injected");
