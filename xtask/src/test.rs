@@ -155,6 +155,12 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let (driver, filter) = (arguments.driver.as_deref(), filter.unwrap_or_default());
     let (kit, logs) = (&kit, &logs);
     let slots = &Slots::new(arguments.jobs.max(1));
+    let choice = &stock::Choice {
+        filter,
+        profiles: &profiles,
+        driver,
+        rounds: arguments.rounds,
+    };
     let mut guests: Vec<Guests<'_>> = Vec::new();
     if !arguments.host {
         // It takes longest.
@@ -164,13 +170,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
             }));
         }
         if all || !profiles.is_empty() {
-            let choice = stock::Choice {
-                filter,
-                profiles: &profiles,
-                driver,
-                rounds: arguments.rounds,
-            };
-            guests.push(Box::new(move || stock::run(kit, &choice, slots, logs)));
+            guests.push(Box::new(move || stock::run(kit, choice, slots, logs)));
         }
         if stock && (witnessed || all) {
             guests.push(Box::new(move || {
@@ -178,9 +178,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
             }));
         }
         if importers && (imported || all) {
-            guests.push(Box::new(move || {
-                importers::run(kit, filter, driver, slots, logs)
-            }));
+            guests.push(Box::new(move || importers::run(kit, choice, slots, logs)));
         }
         if fuzzed || all {
             guests.push(Box::new(move || {

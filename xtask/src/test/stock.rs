@@ -48,23 +48,20 @@ pub fn run(kit: &Kit, choice: &Choice, slots: &Slots, logs: &Path) -> Result<Tal
             );
         }
     }
-    let programs = guest::build(&["mapbuf-guest"], &kit.ui)?;
-    let tests = programs.join("mapbuf-test");
-    let command = kit.command()?;
-    let examples = kit.examples()?;
-    let mut checks = guest::build_checks(&kit.ui)?.to_vec();
-    checks.push(("price", programs.join("mapbuf-price")));
-    // The program is static and can say on the host which tests it has.
+    let mut programs = Programs::build(kit)?;
     let mut profiles = VecDeque::new();
     for profile in all {
         let chosen =
             choice.profiles.is_empty() || choice.profiles.iter().any(|name| name == profile.name);
-        if chosen && has_tests(&tests, profile, choice.filter)? {
+        if chosen && programs.has_tests(profile, choice.filter)? {
             profiles.push_back(profile);
         }
     }
+    programs.checks.extend(guest::build_checks(&kit.ui)?);
+    let price = programs.tests.with_file_name("mapbuf-price");
+    programs.checks.push(("price", price));
     if profiles.iter().any(|profile| profile.name == "peers") {
-        checks.extend(selftests(kit)?);
+        programs.checks.extend(selftests(kit)?);
     }
     // Not by each guest: they would wait for one another.
     let mut built = [None, None];
@@ -74,77 +71,10 @@ pub fn run(kit: &Kit, choice: &Choice, slots: &Slots, logs: &Path) -> Result<Tal
             *modules = Some(kit.variant(choice.driver, profile.seams())?);
         }
     }
-    let boot = |profile: &Profile| -> Result<Tally> {
+    let boot = |profile: &Profile| {
         let modules = built[usize::from(profile.seams())].as_deref();
-        let mut guest = kit.guest(false)?;
-        let mut job = Job {
-            argv: vec![
-                "mapbuf-test".into(),
-                "--profile".into(),
-                profile.name.into(),
-            ],
-            ..Job::default()
-        };
-        if !choice.filter.is_empty() {
-            job.argv.push(choice.filter.into());
-        }
-        for (name, parameters) in profile.modules {
-            kit.load_own(&mut guest, &mut job, name, parameters)?;
-        }
-        kit.load(
-            &mut guest,
-            &mut job,
-            modules.unwrap_or_default(),
-            profile.module_parameters,
-        )?;
-        guest.program(&command)?;
-        guest.program(&tests)?;
-        for example in &examples {
-            guest.example(example)?;
-        }
-        for (name, check) in &checks {
-            guest.copy(check, &Path::new(EXAMPLES).join(name))?;
-        }
-        job.env
-            .insert("MAPBUF_EXAMPLES".into(), EXAMPLES.to_string());
-        if std::env::var_os("MAPBUF_TEST_TIMES").is_some() {
-            job.env.insert("MAPBUF_TEST_TIMES".into(), "1".into());
-        }
-        kit.suit(&mut job);
-        let mut timeout = Duration::from_secs(profile.timeout_seconds);
-        if let Some(rounds) = choice.rounds {
-            job.env
-                .insert("MAPBUF_RACE_ROUNDS".into(), rounds.to_string());
-            timeout += Duration::from_secs(rounds.saturating_mul(10));
-        }
-        // The names of regions hold the module.
-        if !profile.module_parameters.contains("regions=") {
-            job.unload.push("mapbuf".into());
-        }
-        let mut machine = kit.machine();
-        machine.memory = profile.memory_mib + kit.overhead();
-        machine.processors = profile.processors;
-        machine.append = profile.append.iter().map(|&word| word.to_owned()).collect();
-        machine.qemu_arguments = profile
-            .qemu_args
-            .iter()
-            .map(|&word| word.to_owned())
-            .collect();
-        machine.timeout = Some(timeout * kit.patience());
-        let begun = Instant::now();
-        let mut results = Results::default();
-        let report = qemu::run(
-            &machine,
-            &kit.kernel,
-            guest.archive,
-            &job,
-            None,
-            &mut |stream, bytes| {
-                results.take(stream, bytes);
-            },
-        )?;
-        let log = logs.join(format!("{variant}-{}.log", profile.name));
-        results.conclude(variant.name(), profile, &report, begun.elapsed(), &log)
+        let modules = modules.unwrap_or_default();
+        boot(kit, &programs, profile, modules, choice, logs)
     };
 
     let queue = Mutex::new(profiles);
@@ -176,6 +106,122 @@ pub fn run(kit: &Kit, choice: &Choice, slots: &Slots, logs: &Path) -> Result<Tal
     }
 }
 
+/// What the guests are given.
+pub(super) struct Programs {
+    tests: PathBuf,
+    command: PathBuf,
+    examples: Vec<PathBuf>,
+    /// More programs that tests start, and their names.
+    checks: Vec<(&'static str, PathBuf)>,
+}
+
+impl Programs {
+    /// Builds them.
+    pub(super) fn build(kit: &Kit) -> Result<Self> {
+        Ok(Self {
+            tests: guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-test"),
+            command: kit.command()?,
+            examples: kit.examples()?,
+            checks: Vec::new(),
+        })
+    }
+
+    /// Whether a profile has tests with such names: the program is static and can say so on the host.
+    pub(super) fn has_tests(&self, profile: &Profile, filter: &str) -> Result<bool> {
+        let mut command = Command::new(&self.tests);
+        command.args(["--profile", profile.name, "--list"]);
+        if !filter.is_empty() {
+            command.arg(filter);
+        }
+        let output = command
+            .output()
+            .context("mapbuf-test could not be started")?;
+        if !output.status.success() {
+            bail!(
+                "mapbuf-test --list failed:\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(!output.stdout.is_empty())
+    }
+}
+
+/// Boots the guest of a profile with the driver's module, and runs the profile's tests in it.
+pub(super) fn boot(
+    kit: &Kit,
+    programs: &Programs,
+    profile: &Profile,
+    modules: &[PathBuf],
+    choice: &Choice<'_>,
+    logs: &Path,
+) -> Result<Tally> {
+    let mut guest = kit.guest(false)?;
+    let mut job = Job {
+        argv: vec![
+            "mapbuf-test".into(),
+            "--profile".into(),
+            profile.name.into(),
+        ],
+        ..Job::default()
+    };
+    if !choice.filter.is_empty() {
+        job.argv.push(choice.filter.into());
+    }
+    for (name, parameters) in profile.modules {
+        kit.load_own(&mut guest, &mut job, name, parameters)?;
+    }
+    kit.load(&mut guest, &mut job, modules, profile.module_parameters)?;
+    guest.program(&programs.command)?;
+    guest.program(&programs.tests)?;
+    for example in &programs.examples {
+        guest.example(example)?;
+    }
+    for (name, check) in &programs.checks {
+        guest.copy(check, &Path::new(EXAMPLES).join(name))?;
+    }
+    job.env
+        .insert("MAPBUF_EXAMPLES".into(), EXAMPLES.to_string());
+    if std::env::var_os("MAPBUF_TEST_TIMES").is_some() {
+        job.env.insert("MAPBUF_TEST_TIMES".into(), "1".into());
+    }
+    kit.suit(&mut job);
+    let mut timeout = Duration::from_secs(profile.timeout_seconds);
+    if let Some(rounds) = choice.rounds {
+        job.env
+            .insert("MAPBUF_RACE_ROUNDS".into(), rounds.to_string());
+        timeout += Duration::from_secs(rounds.saturating_mul(10));
+    }
+    // The names of regions hold the module.
+    if !profile.module_parameters.contains("regions=") {
+        job.unload.push("mapbuf".into());
+    }
+    let mut machine = kit.machine();
+    machine.memory = profile.memory_mib + kit.overhead();
+    machine.processors = profile.processors;
+    machine.append = profile.append.iter().map(|&word| word.to_owned()).collect();
+    machine.qemu_arguments = profile
+        .qemu_args
+        .iter()
+        .map(|&word| word.to_owned())
+        .collect();
+    machine.timeout = Some(timeout * kit.patience());
+    let begun = Instant::now();
+    let mut results = Results::default();
+    let report = qemu::run(
+        &machine,
+        &kit.kernel,
+        guest.archive,
+        &job,
+        None,
+        &mut |stream, bytes| {
+            results.take(stream, bytes);
+        },
+    )?;
+    let variant = kit.kernel.identity.variant;
+    let log = logs.join(format!("{variant}-{}.log", profile.name));
+    results.conclude(variant.name(), profile, &report, begun.elapsed(), &log)
+}
+
 /// Builds the kernel's own selftests that are run; their names in the guest, and where they are.
 fn selftests(kit: &Kit) -> Result<Vec<(&'static str, PathBuf)>> {
     let step = kit.ui.step("Building the kernel's own selftests", 0);
@@ -184,24 +230,6 @@ fn selftests(kit: &Kit) -> Result<Vec<(&'static str, PathBuf)>> {
     let pfnmap = selftest::build(&kit.kernel, "pfnmap", &sources, &out)?;
     step.done();
     Ok(vec![("pfnmap", pfnmap)])
-}
-
-fn has_tests(program: &PathBuf, profile: &Profile, filter: &str) -> Result<bool> {
-    let mut command = Command::new(program);
-    command.args(["--profile", profile.name, "--list"]);
-    if !filter.is_empty() {
-        command.arg(filter);
-    }
-    let output = command
-        .output()
-        .context("mapbuf-test could not be started")?;
-    if !output.status.success() {
-        bail!(
-            "mapbuf-test --list failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(!output.stdout.is_empty())
 }
 
 /// What `mapbuf-test` has said.
