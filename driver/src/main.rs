@@ -4,7 +4,7 @@
 //!
 //! How a request goes through this driver: [`file`] takes it from an open file of a node; [`session`] or
 //! [`named`] finds the [`buffer`] that it means; `policy` says how, or why not; [`memory`] and [`mapping`]
-//! carry it out; [`refusals`] keeps the reason for the thread that asked.
+//! carry it out; [`refusals`] keeps the reason for the thread that asked. What lives is counted in [`counts`].
 //!
 //! # Locks, in the order in which they are taken
 //!
