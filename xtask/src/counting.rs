@@ -54,17 +54,10 @@ impl Guest<'_> {
         machine.qemu_arguments = QEMU.map(String::from).to_vec();
         machine.timeout = Some(TIMEOUT);
         let mut said = Vec::new();
-        let report = qemu::run(
-            &machine,
-            &kit.kernel,
-            guest.archive,
-            &job,
-            None,
-            &mut |stream, bytes| match stream {
-                qemu::Stream::Stdout => said.extend_from_slice(bytes),
-                qemu::Stream::Stderr => vm::to_own_streams(stream, bytes),
-            },
-        )?;
+        let report = kit.boot(&machine, guest, &job, &mut |stream, bytes| match stream {
+            qemu::Stream::Stdout => said.extend_from_slice(bytes),
+            qemu::Stream::Stderr => vm::to_own_streams(stream, bytes),
+        })?;
         if !report.verdict.is_success() {
             vm::explain(&kit.ui, &report, false);
             bail!("nothing was measured: {}", report.verdict);

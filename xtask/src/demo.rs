@@ -102,14 +102,7 @@ impl Show {
         let mut machine = self.kit.machine();
         machine.append.push(RESERVED.into());
         machine.timeout = Some(TIMEOUT);
-        qemu::run(
-            &machine,
-            &self.kit.kernel,
-            guest.archive,
-            &job,
-            None,
-            output,
-        )
+        self.kit.boot(&machine, guest, &job, output)
     }
 
     /// Puts the guide's programs into the guest, and a list of them.

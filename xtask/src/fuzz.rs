@@ -168,5 +168,5 @@ pub fn boot(
         1
     };
     machine.timeout = Some(Duration::from_secs(longest) * kit.patience());
-    qemu::run(&machine, &kit.kernel, guest.archive, &job, None, take)
+    kit.boot(&machine, guest, &job, take)
 }

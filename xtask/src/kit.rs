@@ -6,7 +6,7 @@ use anyhow::{bail, Context, Result};
 use mapbuf_guest::PATIENCE;
 use mapbuf_init::{Job, LoadModule};
 use mapbuf_vm::accel::Accel;
-use mapbuf_vm::{host, Cache, Flavour, Kernel, Machine, Ui, Variant};
+use mapbuf_vm::{host, qemu, Cache, Flavour, Kernel, Machine, Ui, Variant};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,6 +54,17 @@ impl Kit {
             kit.kernel = Kernel::get(&self.cache, &self.ui, flavour)?;
         }
         Ok(kit)
+    }
+
+    /// Boots the kernel with a guest and its job, and stays with it to its end; `output` gets what the program prints.
+    pub fn boot(
+        &self,
+        machine: &Machine,
+        guest: Guest,
+        job: &Job,
+        output: &mut dyn FnMut(qemu::Stream, &[u8]),
+    ) -> Result<qemu::Report> {
+        qemu::run(machine, &self.kernel, guest.archive, job, None, output)
     }
 
     /// A machine with the defaults, and patience for its kernel.

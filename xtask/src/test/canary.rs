@@ -4,7 +4,7 @@ use super::{report_failure, Tally};
 use crate::kit::Kit;
 use anyhow::Result;
 use mapbuf_init::Job;
-use mapbuf_vm::{qemu, splat, Variant, Verdict};
+use mapbuf_vm::{splat, Variant, Verdict};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -55,14 +55,7 @@ pub fn run(kit: &Kit, logs: &Path) -> Result<Tally> {
     kit.ui
         .note(format!("{variant}: booting the canary's guest"));
     let begun = Instant::now();
-    let report = qemu::run(
-        &machine,
-        &kit.kernel,
-        guest.archive,
-        &job,
-        None,
-        &mut |_, _| {},
-    )?;
+    let report = kit.boot(&machine, guest, &job, &mut |_, _| {})?;
     let log = logs.join(format!("{variant}-{PROFILE}.log"));
     let leaks = report.leaks.clone().unwrap_or_default();
     let text = [

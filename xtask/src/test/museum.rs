@@ -169,7 +169,7 @@ fn boot(
         "ivshmem-plain,memdev=ones".into(),
     ];
     machine.timeout = Some(Duration::from_secs(profile.timeout_seconds));
-    qemu::run(&machine, &kit.kernel, guest.archive, &job, None, take)
+    kit.boot(&machine, guest, &job, take)
 }
 
 /// Puts the exhibits and their visitor into a guest.

@@ -207,16 +207,9 @@ pub(super) fn boot(
     machine.timeout = Some(timeout * kit.patience());
     let begun = Instant::now();
     let mut results = Results::default();
-    let report = qemu::run(
-        &machine,
-        &kit.kernel,
-        guest.archive,
-        &job,
-        None,
-        &mut |stream, bytes| {
-            results.take(stream, bytes);
-        },
-    )?;
+    let report = kit.boot(&machine, guest, &job, &mut |stream, bytes| {
+        results.take(stream, bytes);
+    })?;
     let variant = kit.kernel.identity.variant;
     let log = logs.join(format!("{variant}-{}.log", profile.name));
     results.conclude(variant.name(), profile, &report, begun.elapsed(), &log)

@@ -116,14 +116,9 @@ pub fn run(
     kit.ui.note("witness: booting the guest");
     let begun = Instant::now();
     let mut witness = Witness::new(World::new(ram, device), socket);
-    let report = qemu::run(
-        &machine,
-        &kit.kernel,
-        guest.archive,
-        &job,
-        None,
-        &mut |stream, bytes| witness.take(stream, bytes),
-    )?;
+    let report = kit.boot(&machine, guest, &job, &mut |stream, bytes| {
+        witness.take(stream, bytes)
+    })?;
     witness.conclude(&wanted, &report, begun.elapsed(), &logs.join("witness.log"))
 }
 
