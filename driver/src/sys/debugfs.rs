@@ -18,7 +18,6 @@ use kernel::{
 };
 
 /// A number that can be shown.
-#[repr(transparent)]
 pub(crate) struct Number(Atomic<i32>);
 
 impl Number {

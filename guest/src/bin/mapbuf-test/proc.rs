@@ -1,7 +1,7 @@
 //! What the kernel itself says in `/proc` and `/sys`: a witness that is not the driver.
 
 use crate::sys::{Map, PAGE};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -54,21 +54,6 @@ pub fn smaps() -> Vec<Vma> {
         });
     }
     vmas
-}
-
-/// Where the driver says how many objects there are of each sort.
-pub const COUNTS: &str = "/sys/kernel/debug/mapbuf";
-
-/// What it says there; nothing where that cannot be read.
-pub fn counts() -> BTreeMap<String, i64> {
-    let files = fs::read_dir(COUNTS).into_iter().flatten().flatten();
-    files
-        .filter_map(|file| {
-            let count = fs::read_to_string(file.path()).ok()?;
-            let sort = file.file_name().into_string().ok()?;
-            Some((sort, count.trim_end().parse().ok()?))
-        })
-        .collect()
 }
 
 /// The row that an address lies in.

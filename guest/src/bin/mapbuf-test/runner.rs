@@ -1,12 +1,13 @@
 //! Runs each test in a process of its own, and looks at what it leaves behind.
 
 use crate::check::Failure;
-use crate::proc::{counts, module_loaded, Log};
+use crate::proc::{module_loaded, Log};
 use crate::session::Session;
 use crate::sys::{self, Child, Ending};
+use crate::tests::counts::Held;
 use crate::tests::Test;
 use mapbuf_abi::{NAMED_DIR, SYSTEM_NODE};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::AssertUnwindSafe;
@@ -162,9 +163,7 @@ fn wait(child: &Child, deadline: Duration) -> Option<Ending> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Left {
     loaded: bool,
-    buffers: u64,
-    used_bytes: u64,
-    objects: BTreeMap<String, i64>,
+    held: Held,
     names: BTreeSet<String>,
     /// What root may set: the parameters that the tests change, and the mode of the system node.
     settings: Vec<(String, String)>,
@@ -192,10 +191,6 @@ fn settings() -> Vec<(String, String)> {
 impl Left {
     fn look() -> Self {
         sys::reap();
-        let query = Session::open()
-            .ok()
-            .and_then(|session| session.query().ok())
-            .unwrap_or_default();
         let names = std::fs::read_dir(NAMED_DIR)
             .map(|entries| {
                 entries
@@ -206,9 +201,8 @@ impl Left {
             .unwrap_or_default();
         Self {
             loaded: module_loaded("mapbuf"),
-            buffers: query.buffers,
-            used_bytes: query.used_bytes,
-            objects: counts(),
+            // There is nothing to ask when the module is gone.
+            held: Held::now().unwrap_or_default(),
             names,
             settings: settings(),
         }

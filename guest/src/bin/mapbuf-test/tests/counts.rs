@@ -3,7 +3,6 @@
 
 use super::module;
 use crate::check::{fails, Failure, Outcome};
-use crate::proc::{counts, COUNTS};
 use crate::session::Session;
 use crate::sys::{self, Errno, PAGE};
 use crate::{check, check_eq};
@@ -20,6 +19,40 @@ tests! { "counts":
     RELOAD, 20: [
         open_count_outlives_the_module,
     ];
+}
+
+/// Where the driver says how many objects there are of each sort.
+const COUNTS: &str = "/sys/kernel/debug/mapbuf";
+
+/// What it says there; nothing where that cannot be read.
+pub fn counts() -> BTreeMap<String, i64> {
+    let files = fs::read_dir(COUNTS).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| {
+            let count = fs::read_to_string(file.path()).ok()?;
+            let sort = file.file_name().into_string().ok()?;
+            Some((sort, count.trim_end().parse().ok()?))
+        })
+        .collect()
+}
+
+/// What the driver holds, by its own books.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Held {
+    buffers: u64,
+    used_bytes: u64,
+    pub objects: BTreeMap<String, i64>,
+}
+
+impl Held {
+    pub fn now() -> Outcome<Self> {
+        let query = Session::open()?.query()?;
+        Ok(Self {
+            buffers: query.buffers,
+            used_bytes: query.used_bytes,
+            objects: counts(),
+        })
+    }
 }
 
 /// That there are so many objects more than before, of the sorts that are named, and as many of the others.

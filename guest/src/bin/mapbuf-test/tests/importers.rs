@@ -5,12 +5,12 @@
 //! the whole buffer at one run of DMA addresses, and writes the picture through `dma_buf_vmap`. Its second instance takes
 //! any memory (videobuf2-vmalloc.c, `vb2_vmalloc_map_dmabuf`): `dma_buf_vmap` alone.
 
-use super::counts::more;
+use super::counts::{counts, more};
 use super::lifetime;
 use super::sharing::{numbered, shows};
 use crate::check::{fails, refused, Failure, Outcome};
 use crate::drm::Card;
-use crate::proc::{counts, Log};
+use crate::proc::Log;
 use crate::session::{alloc_request, Refused, Session, KINDS};
 use crate::sys::{self, fork, Errno, Map, PAGE, RW, SHARED};
 use crate::v4l2::{Memory, Queue, Way};
@@ -445,7 +445,7 @@ fn devices_that_have_a_buffer_are_counted() -> Outcome {
     let card = Card::open()?;
     let handle = card.import(&dma_buf)?;
     more(&before, &[("attachments", 1)])?;
-    // It maps a buffer on its first use only, which a camera does as soon as it is handed one.
+    // The card maps a buffer when it first uses it, a camera as soon as it is handed one.
     let mut by_dma_address = camera(BY_DMA_ADDRESS)?;
     by_dma_address.request(Memory::DmaBuf, 2)?;
     by_dma_address.queue(0, Some(&dma_buf))?;

@@ -90,7 +90,7 @@ mod around;
 mod bytes;
 mod cells;
 mod concurrent;
-mod counts;
+pub mod counts;
 mod cow;
 mod denial;
 mod direct;

@@ -1,9 +1,10 @@
 //! `mmap` by each method and through each kind of descriptor, what is done to mappings, page faults and `fork`.
 
-use super::sweep::{plain, sweep, Answers, Count, Injection};
+use super::sweep::{comes_back, plain, sweep, Answers, Count, Injection};
 use crate::check::Outcome;
 use crate::session::{id_offset, Session, KINDS};
 use crate::sys::{self, Ending, Map, PAGE, PRIVATE, READ, RW, SHARED};
+use crate::tests::counts::Held;
 use crate::tests::sharing::{numbered, shows};
 use crate::{check, check_eq};
 use mapbuf_abi::{Kind, Method, Operation};
@@ -96,6 +97,7 @@ fn touch_with_failing_memory() -> Outcome {
     for kind in KINDS {
         let (buffer, first) = numbered(&session, kind, PAGES)?;
         drop(first);
+        let before = Held::now()?;
         for (prot, flags, write) in [
             (RW, SHARED, true),
             (READ, PRIVATE, false),
@@ -122,6 +124,7 @@ fn touch_with_failing_memory() -> Outcome {
                 shows(&map, 0, PAGES, 0)?;
                 drop(map);
                 check_eq!(session.info(buffer.id)?.mappings, 0, "mappings left");
+                comes_back(&before, kind.name(), nth)?;
                 if !came {
                     break;
                 }

@@ -1,12 +1,11 @@
 //! Fails the first, the second, the n-th allocation or copy of an operation, until it succeeds untouched.
 
 use crate::check::{Failure, Outcome};
-use crate::proc::counts;
-use crate::session::{self, Session};
+use crate::session;
 use crate::sys::{self, Errno};
+use crate::tests::counts::Held;
 use crate::{check, skip};
 use mapbuf_abi::{Operation, Reason};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -57,19 +56,8 @@ impl Injection {
     }
 }
 
-/// What the driver counts: bytes, and objects of each sort.
-#[derive(Debug, Eq, PartialEq)]
-struct Held(u64, BTreeMap<String, i64>);
-
-impl Held {
-    fn now() -> Outcome<Self> {
-        let bytes = Session::open()?.query()?.used_bytes;
-        Ok(Self(bytes, counts()))
-    }
-}
-
 /// Waits until the driver holds what it held before.
-fn comes_back(before: &Held, what: &str, nth: u32) -> Outcome {
+pub fn comes_back(before: &Held, what: &str, nth: u32) -> Outcome {
     let mut now = None;
     let same = sys::until(std::time::Duration::from_secs(5), || {
         now = Held::now().ok();
@@ -130,7 +118,7 @@ pub fn sweep<S, T>(
     check!(result.is_ok(), "{what} fails untouched");
     after(state, result)?;
     let before = Held::now()?;
-    check!(!before.1.is_empty(), "the driver counts nothing");
+    check!(!before.objects.is_empty(), "the driver counts nothing");
     let mut count = Count::default();
     for nth in 1..MOST {
         let mut state = prepare()?;
