@@ -5,7 +5,10 @@
 //! The kernel crate's `MiscDevice` leaves `file_operations.owner` empty in 7.2, so `rmmod` would succeed
 //! under an open file there; and one range of devices serves any number of names.
 
-use super::vma::NewVma;
+use super::{
+    this_module::this_module,
+    vma::NewVma, //
+};
 use crate::seam::{
     pause,
     Seam, //
@@ -126,7 +129,7 @@ impl<F: OpenFile> CharDevices<F> {
         let device = NonNull::new(unsafe { bindings::cdev_alloc() }).ok_or(ENOMEM)?;
         // SAFETY: The device is ours and not added yet.
         unsafe {
-            (*device.as_ptr()).owner = crate::THIS_MODULE.as_ptr();
+            (*device.as_ptr()).owner = this_module();
             (*device.as_ptr()).ops = &raw const FILE_OPERATIONS.0;
         }
         let shared = Arc::into_raw(shared).cast_mut().cast();
@@ -165,7 +168,7 @@ static FILE_OPERATIONS: Static = Static(operations::<crate::file::MapbufFile>())
 
 const fn operations<F: OpenFile>() -> bindings::file_operations {
     bindings::file_operations {
-        owner: crate::THIS_MODULE.as_ptr(),
+        owner: this_module(),
         open: Some(open::<F>),
         release: Some(release::<F>),
         unlocked_ioctl: Some(ioctl::<F>),

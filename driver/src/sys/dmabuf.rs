@@ -5,6 +5,7 @@
 use super::{
     attach::Import,
     helpers::*,
+    this_module::this_module,
     user::Bytes,
     vma::{
         Fault,
@@ -123,7 +124,7 @@ impl<T: Exporter> DmaBuf<T> {
         let data = KBox::into_raw(KBox::new(data, GFP_KERNEL_ACCOUNT)?);
         let info = bindings::dma_buf_export_info {
             exp_name: c"mapbuf".as_char_ptr(),
-            owner: crate::THIS_MODULE.as_ptr(),
+            owner: this_module(),
             ops,
             size,
             flags: bindings::O_RDWR as kernel::ffi::c_int,
@@ -153,7 +154,7 @@ impl<T: Exporter> DmaBuf<T> {
             .and_then(NonNull::new)
             .ok_or(NotOurs::NoDmaBuf)?;
         // SAFETY: The reference on it is ours, and its owner never changes.
-        if unsafe { (*buffer.as_ptr()).owner } != crate::THIS_MODULE.as_ptr() {
+        if unsafe { (*buffer.as_ptr()).owner } != this_module() {
             // SAFETY: The reference is ours.
             unsafe { bindings::dma_buf_put(buffer.as_ptr()) };
             return Err(NotOurs::Foreign);

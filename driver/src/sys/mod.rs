@@ -5,6 +5,7 @@
 
 mod attach;
 mod helpers;
+mod this_module;
 
 pub(crate) mod caller;
 pub(crate) mod chardev;

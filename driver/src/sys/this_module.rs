@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! This module's `struct module`, for the `owner` of what the kernel calls us through.
+//!
+//! `module!` gives it another name from one series to the next: a static at the crate's root in 7.2, a constant of
+//! `ModuleMetadata` from 7.3 on. The symbol that modpost makes is the same in both (`scripts/mod/modpost.c`).
+
+use kernel::bindings;
+
+extern "C" {
+    /// Defined by modpost in the module's `.mod.c`.
+    static mut __this_module: bindings::module;
+}
+
+/// The kernel's `THIS_MODULE`.
+pub(super) const fn this_module() -> *mut bindings::module {
+    &raw mut __this_module
+}
