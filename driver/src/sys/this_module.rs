@@ -7,12 +7,7 @@
 
 use kernel::bindings;
 
-extern "C" {
-    /// Defined by modpost in the module's `.mod.c`.
-    static mut __this_module: bindings::module;
-}
-
 /// The kernel's `THIS_MODULE`.
 pub(super) const fn this_module() -> *mut bindings::module {
-    &raw mut __this_module
+    &raw mut bindings::__this_module
 }
