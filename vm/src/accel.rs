@@ -11,6 +11,7 @@ use crate::verdict::Verdict;
 use anyhow::{bail, Result};
 use mapbuf_init::Job;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -31,12 +32,8 @@ pub enum Accel {
     ParallelTcg,
 }
 
-/// An answer, and what it is the answer for.
-#[derive(PartialEq, Eq, Serialize, Deserialize)]
-struct Answer {
-    host: String,
-    accel: Accel,
-}
+/// What was found out, by host and kernel.
+type Answers = BTreeMap<String, Accel>;
 
 impl Accel {
     /// For `-accel`.
@@ -77,16 +74,18 @@ impl Accel {
         }
         let host = describe_host(kernel);
         let file = cache.root().join("accel.json");
-        let known = || -> Option<Accel> {
-            let answer: Answer = serde_json::from_slice(&fs::read(&file).ok()?).ok()?;
-            (answer.host == host).then_some(answer.accel)
+        let known = || -> Answers {
+            let text = fs::read(&file).unwrap_or_default();
+            // What another version left is no answer.
+            serde_json::from_slice(&text).unwrap_or_default()
         };
-        if let Some(accel) = known() {
-            return Ok(accel);
+        if let Some(accel) = known().get(&host) {
+            return Ok(*accel);
         }
         let _lock = cache.lock("accel")?;
-        if let Some(accel) = known() {
-            return Ok(accel);
+        let mut answers = known();
+        if let Some(accel) = answers.get(&host) {
+            return Ok(*accel);
         }
         let step = ui.step("Trying whether KVM works here", 0);
         let mut machine = Machine::new(Self::Kvm);
@@ -112,9 +111,9 @@ impl Accel {
                 "KVM is here but does not boot a guest ({why}); emulation is used from now on."
             ));
         }
-        let answer = Answer { host, accel };
+        answers.insert(host, accel);
         let part = cache.root().join(format!(".accel.{}", std::process::id()));
-        fs::write(&part, serde_json::to_vec(&answer)?)?;
+        fs::write(&part, serde_json::to_vec_pretty(&answers)?)?;
         fs::rename(part, file)?;
         Ok(accel)
     }

@@ -24,7 +24,7 @@ const LINES: u64 = 2000;
 pub fn get(cache: &Cache, ui: &Ui, stock: &Kernel, variant: Variant) -> Result<Kernel> {
     let root = Toolchain::Llvm.get(cache, ui)?;
     let fragment = variant
-        .fragment()
+        .fragment(stock.identity.series())
         .context("the stock kernel is not built here")?;
     let name = name(stock, &root, variant, &fragment)?;
     let folder = cache.entry("kernels", &name, |part| {
@@ -60,7 +60,13 @@ pub fn get(cache: &Cache, ui: &Ui, stock: &Kernel, variant: Variant) -> Result<K
 /// The name of its entry in the cache, if the userland that it takes is there.
 pub fn entry_name(cache: &Cache, stock: &Kernel, variant: Variant) -> Option<String> {
     let root = Toolchain::Llvm.if_made(cache)?;
-    name(stock, &root, variant, &variant.fragment()?).ok()
+    name(
+        stock,
+        &root,
+        variant,
+        &variant.fragment(stock.identity.series())?,
+    )
+    .ok()
 }
 
 fn name(stock: &Kernel, root: &Root, variant: Variant, fragment: &str) -> Result<String> {

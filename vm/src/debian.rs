@@ -109,6 +109,12 @@ pub struct Root {
 }
 
 impl Root {
+    /// Its name in the cache.
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// To run programs in it.
     pub fn sandbox(&self) -> Sandbox {
         Sandbox::new(&self.path)

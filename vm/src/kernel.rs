@@ -1,4 +1,4 @@
-//! Which kernel, and its tree, ready for modules.
+//! A kernel, and its tree, ready for modules.
 //!
 //! Debian's stock kernels have Rust support switched on, but the headers package leaves out the Rust metadata
 //! (`rust/*.rmeta`). It is made again here from the source package with the kernel's own configuration and compiler;
@@ -6,20 +6,20 @@
 
 use crate::build;
 use crate::cache::{link_tree, remove_tree, Cache};
+use crate::choice::Version;
 use crate::debian::{Apt, Root, Toolchain};
 use crate::flavour::Flavour;
+use crate::offer::{self, Offers};
 use crate::sandbox::Sandbox;
 use crate::ui::{Step, Ui};
 use crate::variant::Variant;
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Context, Error, Result};
+use mapbuf_abi::series::{series, SERIES};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The series whose newest release is taken.
-const SERIES: &str = "7.2";
 /// Changes when what is done to prepare a kernel changes.
 const RECIPE: u32 = 1;
 /// Where the kernel's folder appears inside the sandbox: generated files hold absolute paths.
@@ -49,23 +49,43 @@ pub struct Identity {
 }
 
 impl Kernel {
-    /// The stock kernel: the newest of the series and this flavour in the cache; fetched and prepared when there is none.
+    /// The stock kernel of this flavour: the newest that is wanted in the cache; fetched and prepared when there is none.
     ///
-    /// `MAPBUF_KERNEL` (as `7.2.11`) asks for a certain one.
-    pub fn get(cache: &Cache, ui: &Ui, flavour: Flavour) -> Result<Self> {
+    /// Where nothing is said of which one, it is the newest of the newest series that is supported and that the archive
+    /// has whole.
+    pub fn get(cache: &Cache, ui: &Ui, flavour: Flavour, wanted: Option<&Version>) -> Result<Self> {
         let root = Toolchain::Gcc.get(cache, ui)?;
-        let wanted = std::env::var("MAPBUF_KERNEL").ok();
-        let wanted = wanted.as_deref();
         if let Some(kernel) = Self::cached(cache, &root, flavour, wanted) {
-            return Ok(kernel);
+            if wanted.is_some() || kernel.is_of_newest_series() {
+                return Ok(kernel);
+            }
         }
         // One lock for the whole: which entry it will be is known only when the lists are here.
         let _lock = cache.lock("kernel")?;
-        if let Some(kernel) = Self::cached(cache, &root, flavour, wanted) {
-            return Ok(kernel);
+        let cached = Self::cached(cache, &root, flavour, wanted);
+        match cached {
+            Some(kernel) if wanted.is_some() || kernel.is_of_newest_series() => Ok(kernel),
+            Some(kernel) => {
+                // An older one is here; a newer series can be had by now, or not.
+                if let Err(error) = Self::fetch(cache, ui, &root, flavour, wanted) {
+                    let newest = SERIES.first().copied().unwrap_or_default();
+                    let release = &kernel.identity.release;
+                    ui.note(format!(
+                        "{newest} cannot be had, so {release} of the cache is used: {error:#}"
+                    ));
+                }
+                Ok(Self::cached(cache, &root, flavour, wanted).unwrap_or(kernel))
+            }
+            None => {
+                Self::fetch(cache, ui, &root, flavour, wanted)?;
+                Self::cached(cache, &root, flavour, wanted)
+                    .context("the kernel was made and is not there")
+            }
         }
-        Self::fetch(cache, ui, &root, flavour, wanted)?;
-        Self::cached(cache, &root, flavour, wanted).context("the kernel was made and is not there")
+    }
+
+    fn is_of_newest_series(&self) -> bool {
+        SERIES.first() == Some(&self.identity.series())
     }
 
     /// This stock kernel, or one of our own that is built from its sources.
@@ -77,13 +97,30 @@ impl Kernel {
     }
 
     /// Looks for a newer one than the cache has, and gets it.
-    pub fn update(cache: &Cache, ui: &Ui, flavour: Flavour) -> Result<Self> {
+    pub fn update(
+        cache: &Cache,
+        ui: &Ui,
+        flavour: Flavour,
+        wanted: Option<&Version>,
+    ) -> Result<Self> {
         let root = Toolchain::Gcc.get(cache, ui)?;
         {
             let _lock = cache.lock("kernel")?;
-            Self::fetch(cache, ui, &root, flavour, None)?;
+            Self::fetch(cache, ui, &root, flavour, wanted)?;
         }
-        Self::get(cache, ui, flavour)
+        Self::get(cache, ui, flavour, wanted)
+    }
+
+    /// Another build of this very version.
+    pub fn with_flavour(&self, cache: &Cache, ui: &Ui, flavour: Flavour) -> Result<Self> {
+        if self.identity.variant != Variant::Stock {
+            bail!(
+                "the {} kernel has no flavour {flavour}",
+                self.identity.variant
+            );
+        }
+        let version = self.identity.upstream().parse().map_err(Error::msg)?;
+        Self::get(cache, ui, flavour, Some(&version))
     }
 
     /// Removes what neither this kernel, nor another flavour of its version, nor a variant that is built from it, nor
@@ -137,9 +174,18 @@ impl Kernel {
         })
     }
 
-    fn cached(cache: &Cache, root: &Root, flavour: Flavour, wanted: Option<&str>) -> Option<Self> {
+    /// The newest one in the cache that is wanted; when none is, of a series that is supported.
+    fn cached(
+        cache: &Cache,
+        root: &Root,
+        flavour: Flavour,
+        wanted: Option<&Version>,
+    ) -> Option<Self> {
         Self::all_cached(cache, root, flavour)
-            .filter(|kernel| wanted.is_none_or(|wanted| kernel.identity.upstream() == wanted))
+            .filter(|kernel| match wanted {
+                Some(wanted) => wanted.covers(kernel.identity.upstream()),
+                None => offer::is_supported(&kernel.identity.release),
+            })
             .max_by(|a, b| compare_versions(&a.identity.release, &b.identity.release))
     }
 
@@ -155,7 +201,7 @@ impl Kernel {
     }
 
     fn all_cached(cache: &Cache, root: &Root, flavour: Flavour) -> impl Iterator<Item = Self> {
-        let suffix = format!(".{RECIPE}");
+        let suffix = entry_suffix(root);
         let folder = cache.root().join("kernels");
         let root = root.clone();
         cache
@@ -180,7 +226,7 @@ impl Kernel {
         ui: &Ui,
         root: &Root,
         flavour: Flavour,
-        wanted: Option<&str>,
+        wanted: Option<&Version>,
     ) -> Result<()> {
         // Left by a run that was interrupted; the lock says that none is at it now.
         for entry in fs::read_dir(cache.root())?.flatten() {
@@ -196,7 +242,7 @@ impl Kernel {
         root.rustc_version()?;
         let step = ui.step("Looking for the newest kernel", 0);
         let apt = Apt::update(root, work.path(), &step, &log)?;
-        let identity = resolve(&apt.packages()?, flavour, wanted)?;
+        let identity = Offers::new(&apt.packages()?, flavour).choose(wanted)?;
         step.done();
         ui.note(format!("The kernel is {}.", identity.release));
         // All flavours of a version have the same sources.
@@ -205,7 +251,7 @@ impl Kernel {
             .find_map(|other| Self::of_version(cache, root, other, &identity))
             .map(|kernel| kernel.tree());
         let sources = sources.as_deref();
-        let name = format!("{}.{RECIPE}", identity.release);
+        let name = format!("{}{}", identity.release, entry_suffix(root));
         cache.entry("kernels", &name, |part| {
             let log = cache.log(&name);
             cache.require(if sources.is_some() { 1500 } else { 3000 })?;
@@ -289,10 +335,12 @@ impl Kernel {
 impl Identity {
     /// The version number that kernel.org gave it.
     pub fn upstream(&self) -> &str {
-        self.release
-            .split(['+', '-'])
-            .next()
-            .unwrap_or(&self.release)
+        offer::upstream(&self.release)
+    }
+
+    /// The series that it is a release of.
+    pub fn series(&self) -> &str {
+        series(&self.release).unwrap_or(&self.release)
     }
 
     /// Variables for `make`.
@@ -313,85 +361,22 @@ impl Identity {
 
     fn packages(&self, with_sources: bool) -> Vec<String> {
         let (release, version) = (&self.release, &self.version);
-        ["base", "binary", "modules", "headers"]
+        offer::PARTS
             .iter()
             .map(|part| format!("linux-{part}-{release}={version}"))
-            .chain(with_sources.then(|| format!("linux-source-{SERIES}={version}")))
+            .chain(with_sources.then(|| format!("linux-source-{}={version}", self.series())))
             .collect()
     }
 }
 
-/// The newest release of the series and the flavour of which all parts are there in one version.
-fn resolve(
-    packages: &[(String, String)],
-    flavour: Flavour,
-    wanted: Option<&str>,
-) -> Result<Identity> {
-    let mut candidates: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
-    let mut sources = Vec::new();
-    let source = format!("linux-source-{SERIES}");
-    for (name, version) in packages {
-        if *name == source {
-            sources.push(version.as_str());
-        }
-        for part in ["base", "binary", "modules", "headers"] {
-            let Some(release) = name.strip_prefix(&format!("linux-{part}-")) else {
-                continue;
-            };
-            if release.starts_with(&format!("{SERIES}.")) && Flavour::of(release) == Some(flavour) {
-                candidates
-                    .entry((release.to_owned(), version.clone()))
-                    .or_default()
-                    .push(part);
-            }
-        }
-    }
-    let mut found = String::new();
-    let mut best: Option<Identity> = None;
-    for ((release, version), mut parts) in candidates {
-        if sources.contains(&version.as_str()) {
-            parts.push("source");
-        }
-        parts.sort_unstable();
-        parts.dedup();
-        found.push_str(&format!("\n  {release} ({version}): {}", parts.join(", ")));
-        let identity = Identity {
-            release,
-            version,
-            variant: Variant::Stock,
-        };
-        if parts.len() < 5 || wanted.is_some_and(|wanted| identity.upstream() != wanted) {
-            continue;
-        }
-        let newer = best.as_ref().is_none_or(|best| {
-            compare_versions(&identity.release, &best.release)
-                .then_with(|| compare_versions(&identity.version, &best.version))
-                .is_gt()
-        });
-        if newer {
-            best = Some(identity);
-        }
-    }
-    let sources = if sources.is_empty() {
-        "none".to_owned()
-    } else {
-        sources.join(", ")
-    };
-    if found.is_empty() {
-        found = "\n  nothing".into();
-    }
-    best.with_context(|| {
-        format!(
-            "the archive has no kernel {} whose base, binary, modules, headers and source packages have the same version.\n\
-             Found of {flavour}:{found}\nVersions of {source}: {sources}\n\
-             MAPBUF_DEBIAN_MIRROR can name another mirror.",
-            wanted.map_or_else(|| format!("{SERIES}.x"), str::to_owned)
-        )
-    })
+/// What follows a kernel's release in the name of its entry. The metadata of a tree can be read by the very compiler that
+/// made it, so the userland is a part of the name.
+fn entry_suffix(root: &Root) -> String {
+    format!(".{RECIPE}.{}", root.name())
 }
 
 /// Compares version numbers: runs of digits by value, all else by character.
-fn compare_versions(a: &str, b: &str) -> Ordering {
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
     fn pieces(text: &str) -> Vec<(String, u64)> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -520,48 +505,6 @@ pub fn config_value<'a>(config: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn package(name: &str, version: &str) -> (String, String) {
-        (name.to_owned(), version.to_owned())
-    }
-
-    fn all_of(release: &str, version: &str) -> Vec<(String, String)> {
-        ["base", "binary", "modules", "headers"]
-            .iter()
-            .map(|part| package(&format!("linux-{part}-{release}"), version))
-            .collect()
-    }
-
-    #[test]
-    fn the_newest_whole_one_is_taken() {
-        let mut packages = all_of("7.2.9+deb13-cloud-amd64", "7.2.9-1");
-        packages.extend(all_of("7.2.11+deb13-cloud-amd64", "7.2.11-1"));
-        packages.extend(all_of("7.3.1+deb13-cloud-amd64", "7.3.1-1"));
-        packages.extend(all_of("7.2.12+deb13-amd64", "7.2.12-1"));
-        // Its headers are still to come.
-        packages.push(package("linux-binary-7.2.12+deb13-cloud-amd64", "7.2.12-1"));
-        for version in ["7.2.9-1", "7.2.11-1", "7.2.12-1"] {
-            packages.push(package("linux-source-7.2", version));
-        }
-        let resolved = resolve(&packages, Flavour::Cloud, None).unwrap();
-        assert_eq!(resolved.release, "7.2.11+deb13-cloud-amd64");
-        assert_eq!(resolved.upstream(), "7.2.11");
-        assert_eq!(
-            resolve(&packages, Flavour::Cloud, Some("7.2.9"))
-                .unwrap()
-                .version,
-            "7.2.9-1"
-        );
-
-        packages.retain(|(name, version)| name != "linux-source-7.2" || version == "7.2.12-1");
-        let message = resolve(&packages, Flavour::Cloud, None)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("7.2.11+deb13-cloud-amd64 (7.2.11-1): base, binary, headers, modules")
-        );
-        assert!(message.contains("Versions of linux-source-7.2: 7.2.12-1"));
-    }
 
     #[test]
     fn versions_are_compared_by_number() {

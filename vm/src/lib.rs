@@ -7,7 +7,9 @@
 //! - [`debian`]: a Debian userland that holds the compilers, and other ones to be the guest's root;
 //! - [`sandbox`]: how a program runs inside such a userland;
 //! - [`flavour`]: the builds of a kernel that the archive has;
-//! - [`kernel`]: which kernel, and its tree, ready for modules;
+//! - [`choice`]: which kernel somebody asks for;
+//! - [`offer`]: which ones the archive has, and which of them is taken;
+//! - [`kernel`]: a kernel, and its tree, ready for modules;
 //! - [`variant`], [`build`]: the kernels that find mistakes, and how they are built;
 //! - [`module`]: an out-of-tree module, built;
 //! - [`selftest`]: the kernel's own selftests, built;
@@ -22,6 +24,7 @@
 pub mod accel;
 pub mod build;
 pub mod cache;
+pub mod choice;
 pub mod debian;
 pub mod disk;
 pub mod flavour;
@@ -30,6 +33,7 @@ pub mod initramfs;
 pub mod kernel;
 pub mod module;
 pub mod monitor;
+pub mod offer;
 pub mod pagetable;
 pub mod qemu;
 pub mod sandbox;
@@ -42,6 +46,7 @@ pub mod variant;
 pub mod verdict;
 
 pub use cache::Cache;
+pub use choice::Choice;
 pub use flavour::Flavour;
 pub use kernel::Kernel;
 pub use qemu::Machine;

@@ -90,12 +90,16 @@ impl Tree {
         self.path.join(file).exists()
     }
 
+    /// What the kernel that is built from it calls itself, if it is prepared so far.
+    pub fn release(&self) -> Option<String> {
+        let release = fs::read_to_string(self.path.join("include/config/kernel.release")).ok()?;
+        Some(release.trim().to_owned())
+    }
+
     /// Whether it is the tree of the kernel that runs now.
     fn is_running(&self) -> bool {
-        let release = fs::read_to_string(self.path.join("include/config/kernel.release"));
-        release.is_ok_and(|release| {
-            release.trim() == rustix::system::uname().release().to_string_lossy()
-        })
+        let running = rustix::system::uname();
+        self.release().as_deref() == Some(&*running.release().to_string_lossy())
     }
 
     /// Whether the tree was built by LLVM's compiler.

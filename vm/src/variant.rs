@@ -1,5 +1,6 @@
 //! Which kernels there are: the stock one, and those that are built to find mistakes.
 
+use crate::kernel::compare_versions;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -47,8 +48,8 @@ impl Variant {
         }
     }
 
-    /// What it is configured with; none for the stock kernel, which is not built here.
-    pub fn fragment(self) -> Option<String> {
+    /// What it is configured with in a series; none for the stock kernel, which is not built here.
+    pub fn fragment(self, series: &str) -> Option<String> {
         let parts: &[&str] = match self {
             Self::Stock => return None,
             Self::Debug => &[SYSTEM, IMPORTERS, DEBUG],
@@ -57,7 +58,7 @@ impl Variant {
         let name = self.name();
         Some(format!(
             "{}CONFIG_LOCALVERSION=\"+mapbuf-{name}\"\n",
-            parts.concat()
+            of_series(&parts.concat(), series)
         ))
     }
 
@@ -129,6 +130,23 @@ impl FromStr for Variant {
     }
 }
 
+/// A fragment as it is for one series: lines that are bound to others are left out.
+fn of_series(fragment: &str, series: &str) -> String {
+    let mut text = String::new();
+    for line in fragment.lines() {
+        let bound = |word: &str| line.strip_prefix(word)?.trim_start().split_once(' ');
+        let line = match (bound("#before "), bound("#since ")) {
+            (Some((bound, line)), _) if compare_versions(series, bound).is_lt() => line,
+            (_, Some((bound, line))) if compare_versions(series, bound).is_ge() => line,
+            (None, None) => line,
+            _ => continue,
+        };
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
 /// What a configuration asks for: names and values; `n` is what is not set.
 pub fn options(config: &str) -> impl Iterator<Item = (&str, &str)> {
     config
@@ -140,12 +158,14 @@ pub fn options(config: &str) -> impl Iterator<Item = (&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mapbuf_abi::series::SERIES;
     use std::collections::BTreeSet;
 
     #[test]
     fn an_option_is_named_once() {
-        for variant in Variant::ALL {
-            let fragment = variant.fragment().unwrap_or_default();
+        let all = |series| Variant::ALL.map(|variant| (variant, series));
+        for (variant, series) in SERIES.iter().flat_map(all) {
+            let fragment = variant.fragment(series).unwrap_or_default();
             let mut seen = BTreeSet::new();
             for line in fragment.lines() {
                 let comment = line.is_empty() || line.starts_with("# ");
@@ -155,6 +175,14 @@ mod tests {
                 assert!(seen.insert(name), "{variant}: {name} twice");
             }
         }
+    }
+
+    #[test]
+    fn a_line_can_be_bound_to_a_series() {
+        let fragment = "# A.\nA=y\n#before 7.3 B=y\n#since 7.3 C=y\n";
+        assert_eq!(of_series(fragment, "7.2"), "# A.\nA=y\nB=y\n");
+        assert_eq!(of_series(fragment, "7.3"), "# A.\nA=y\nC=y\n");
+        assert_eq!(of_series(fragment, "7.10"), "# A.\nA=y\nC=y\n");
     }
 
     #[test]

@@ -30,11 +30,14 @@ pub struct Arguments {
     /// Only these, as for `cargo xtask price`.
     #[arg(default_values = ["vmalloc", "pages", "contiguous", "coherent", KERNELS, "anonymous"])]
     subjects: Vec<String>,
+    /// Which kernel, as for `cargo xtask kernel`.
+    #[arg(long, value_name = "KERNEL", default_value_t)]
+    kernel: mapbuf_vm::Choice,
 }
 
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
-    let kit = Kit::open(&Ui::default())?;
+    let kit = Kit::open(&Ui::default(), &arguments.kernel)?;
     let rows = measure(&kit, arguments)?;
     println!(
         "{:<15} {:>12} {:>12}   factor",

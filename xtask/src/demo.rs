@@ -7,7 +7,7 @@ use crate::test::museum;
 use crate::vm;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::Job;
-use mapbuf_vm::{qemu, Ui};
+use mapbuf_vm::{qemu, Choice, Ui};
 use std::fs;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -43,6 +43,9 @@ pub struct Arguments {
     /// Take the module from this folder instead of the driver's.
     #[arg(long, value_name = "DIR")]
     driver: Option<PathBuf>,
+    /// Which kernel, as for `cargo xtask kernel`.
+    #[arg(long, value_name = "KERNEL", default_value_t)]
+    kernel: Choice,
 }
 
 /// What it takes to run the demo, any number of times.
@@ -56,10 +59,10 @@ pub struct Show {
 
 impl Show {
     /// Makes all ready but the module.
-    pub fn new(ui: &Ui) -> Result<Self> {
+    pub fn new(ui: &Ui, choice: &Choice) -> Result<Self> {
         // The guide is made meanwhile; whether it was is one of the things that are shown.
         let guide = thread::spawn(|| docs::book(&Ui::default().quiet()));
-        let kit = Kit::open(ui)?;
+        let kit = Kit::open(ui, choice)?;
         let command = kit.command()?;
         let step = ui.step("Building the guide", 0);
         let guide = guide.join().unwrap_or_else(|_| bail!("it was broken off"));
@@ -145,7 +148,7 @@ impl Show {
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
-    let show = Show::new(&ui)?;
+    let show = Show::new(&ui, &arguments.kernel)?;
     let modules = show.kit.driver(arguments.driver.as_deref())?;
     let step = ui.step("Booting", 0);
     let mut step = Some(step);

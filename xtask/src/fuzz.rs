@@ -5,7 +5,7 @@ use crate::kit::Kit;
 use crate::vm;
 use anyhow::{Context, Result};
 use mapbuf_init::Job;
-use mapbuf_vm::{qemu, Ui, Variant, Verdict};
+use mapbuf_vm::{qemu, Choice, Ui, Verdict};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,9 +35,9 @@ pub struct Arguments {
     /// Take the module from this folder instead of the driver's.
     #[arg(long, value_name = "DIR")]
     driver: Option<PathBuf>,
-    /// The kernel: `stock`, or one that finds mistakes: `debug`, `kcsan`.
-    #[arg(long, value_name = "NAME", default_value_t)]
-    kernel: Variant,
+    /// Which kernel, as for `cargo xtask kernel`.
+    #[arg(long, value_name = "KERNEL", default_value_t)]
+    kernel: Choice,
 }
 
 /// The program in the guest, and where a program of steps is left there.
@@ -64,7 +64,7 @@ pub enum What {
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
-    let kit = Kit::with_kernel(&ui, arguments.kernel)?;
+    let kit = Kit::open(&ui, &arguments.kernel)?;
     let what = if arguments.replay.is_empty() {
         let seconds = match (arguments.seconds, arguments.ops) {
             (None, None) => Some(60),

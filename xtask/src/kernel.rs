@@ -1,7 +1,7 @@
 //! `cargo xtask kernel`
 
 use anyhow::Result;
-use mapbuf_vm::{host, Cache, Flavour, Kernel, Ui, Variant};
+use mapbuf_vm::{host, Cache, Choice, Flavour, Kernel, Ui};
 use std::process::ExitCode;
 
 /// Tell which kernel is used, and where its parts are.
@@ -10,9 +10,15 @@ pub struct Arguments {
     /// Which build of the kernel: `cloud-amd64` or `amd64`, which has nearly all drivers.
     #[arg(long, default_value_t)]
     flavour: Flavour,
-    /// The kernel: `stock`, or one that is built here: `debug`, `kcsan`.
-    #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "flavour")]
-    kernel: Variant,
+    /// Which kernel: a series (`7.2`), one release of it (`7.2.12`), or one that is built here from its sources (`debug`,
+    /// `kcsan`, `debug@7.2`) [default: the newest of the newest series that is supported].
+    #[arg(
+        long,
+        value_name = "KERNEL",
+        default_value_t,
+        hide_default_value = true
+    )]
+    kernel: Choice,
     /// Look for a newer one in the archive first.
     #[arg(long)]
     update: bool,
@@ -26,17 +32,18 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
     host::ensure(&ui)?;
     let cache = Cache::open(&ui)?;
+    let (flavour, version) = (arguments.flavour, arguments.kernel.version.as_ref());
     let kernel = if arguments.update {
-        Kernel::update(&cache, &ui, arguments.flavour)?
+        Kernel::update(&cache, &ui, flavour, version)?
     } else {
-        Kernel::get(&cache, &ui, arguments.flavour)?
+        Kernel::get(&cache, &ui, flavour, version)?
     };
     if arguments.clean {
         for name in kernel.remove_others(&cache)? {
             ui.note(format!("Removed {name}"));
         }
     }
-    let kernel = kernel.variant(&cache, &ui, arguments.kernel)?;
+    let kernel = kernel.variant(&cache, &ui, arguments.kernel.variant)?;
     println!("release   {}", kernel.identity.release);
     println!("package   {}", kernel.identity.version);
     println!("image     {}", kernel.image().display());

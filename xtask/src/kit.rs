@@ -6,7 +6,7 @@ use anyhow::{bail, Context, Result};
 use mapbuf_guest::PATIENCE;
 use mapbuf_init::{Job, LoadModule};
 use mapbuf_vm::accel::Accel;
-use mapbuf_vm::{host, qemu, Cache, Flavour, Kernel, Machine, Ui, Variant};
+use mapbuf_vm::{host, qemu, Cache, Choice, Flavour, Kernel, Machine, Ui, Variant};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,19 +25,14 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// Makes everything ready, with the stock kernel; with an empty cache this takes minutes.
-    pub fn open(ui: &Ui) -> Result<Self> {
-        Self::with_kernel(ui, Variant::Stock)
-    }
-
-    /// The same with another kernel.
-    pub fn with_kernel(ui: &Ui, variant: Variant) -> Result<Self> {
+    /// Makes everything ready, with the kernel that is asked for; with an empty cache this takes minutes.
+    pub fn open(ui: &Ui, choice: &Choice) -> Result<Self> {
         host::ensure(ui)?;
         let cache = Cache::open(ui)?;
-        let stock = Kernel::get(&cache, ui, Flavour::default())?;
+        let stock = Kernel::get(&cache, ui, Flavour::default(), choice.version.as_ref())?;
         let init = guest::build(&["mapbuf-init"], ui)?.join("mapbuf-init");
         let accel = Accel::find(&cache, ui, &stock, &fs::read(&init)?)?;
-        let kernel = stock.variant(&cache, ui, variant)?;
+        let kernel = stock.variant(&cache, ui, choice.variant)?;
         Ok(Self {
             ui: ui.clone(),
             cache,
@@ -51,7 +46,7 @@ impl Kit {
     pub fn with_flavour(&self, flavour: Flavour) -> Result<Self> {
         let mut kit = self.clone();
         if flavour != Flavour::default() {
-            kit.kernel = Kernel::get(&self.cache, &self.ui, flavour)?;
+            kit.kernel = self.kernel.with_flavour(&self.cache, &self.ui, flavour)?;
         }
         Ok(kit)
     }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use mapbuf_vm::debian::Toolchain;
 use mapbuf_vm::module::Module;
 use mapbuf_vm::tree::Tree;
-use mapbuf_vm::{host, Cache, Flavour, Kernel, Ui, Variant};
+use mapbuf_vm::{host, Cache, Choice, Flavour, Kernel, Ui};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,9 +18,9 @@ pub struct Arguments {
     /// A kernel tree to build against, or `running` for the running kernel's [default: the kit's kernel].
     #[arg(long, value_name = "KERNELDIR")]
     build: Option<PathBuf>,
-    /// The kit's kernel to build against: `stock`, `debug` or `kcsan`.
-    #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "build")]
-    kernel: Variant,
+    /// The kit's kernel to build against, as for `cargo xtask kernel`.
+    #[arg(long, value_name = "KERNEL", default_value_t, conflicts_with = "build")]
+    kernel: Choice,
     /// The module's folder; nothing is written there [default: the driver's].
     #[arg(long, value_name = "MODULEDIR")]
     dir: Option<PathBuf>,
@@ -35,6 +35,41 @@ pub struct Arguments {
     seams: bool,
 }
 
+/// What a module is built against.
+enum Against {
+    /// A kernel of the kit's.
+    Kernel(Kernel),
+    /// A tree that somebody named.
+    Tree(Tree),
+}
+
+impl Against {
+    fn find(arguments: &Arguments, cache: &Cache, ui: &Ui) -> Result<Self> {
+        let Some(name) = &arguments.build else {
+            host::ensure(ui)?;
+            let Choice { variant, version } = &arguments.kernel;
+            let stock = Kernel::get(cache, ui, Flavour::default(), version.as_ref())?;
+            return Ok(Self::Kernel(stock.variant(cache, ui, *variant)?));
+        };
+        let tree = if name == Path::new("running") {
+            Tree::of_running_kernel()?
+        } else {
+            Tree::open(name)?
+        };
+        Ok(match Kernel::with_tree(cache, &tree.path) {
+            Some(kernel) => Self::Kernel(kernel),
+            None => Self::Tree(tree),
+        })
+    }
+
+    fn release(&self) -> String {
+        match self {
+            Self::Kernel(kernel) => kernel.identity.release.clone(),
+            Self::Tree(tree) => tree.release().unwrap_or_else(|| "unprepared".into()),
+        }
+    }
+}
+
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
@@ -42,9 +77,16 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         Some(dir) => dir.clone(),
         None => default_dir()?,
     };
+    let cache = Cache::open(&ui)?;
+    let against = Against::find(arguments, &cache, &ui)?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
-        None => out_for(&source, arguments.kernel, arguments.clippy, arguments.seams)?,
+        None => out_for(
+            &source,
+            &against.release(),
+            arguments.clippy,
+            arguments.seams,
+        )?,
     };
     let module = Module {
         source,
@@ -52,27 +94,11 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
         clippy: arguments.clippy,
         seams: arguments.seams,
     };
-    let cache = Cache::open(&ui)?;
-    let files = match &arguments.build {
-        None => {
-            host::ensure(&ui)?;
-            let stock = Kernel::get(&cache, &ui, Flavour::default())?;
-            let kernel = stock.variant(&cache, &ui, arguments.kernel)?;
-            module.build(&kernel, &ui)?
-        }
-        Some(name) => {
-            let tree = if name == Path::new("running") {
-                Tree::of_running_kernel()?
-            } else {
-                Tree::open(name)?
-            };
-            match Kernel::with_tree(&cache, &tree.path) {
-                Some(kernel) => module.build(&kernel, &ui)?,
-                None => {
-                    let kit = Toolchain::Gcc.if_made(&cache);
-                    module.build_against(&tree, kit.as_ref(), &ui)?
-                }
-            }
+    let files = match against {
+        Against::Kernel(kernel) => module.build(&kernel, &ui)?,
+        Against::Tree(tree) => {
+            let kit = Toolchain::Gcc.if_made(&cache);
+            module.build_against(&tree, kit.as_ref(), &ui)?
         }
     };
     for file in files {
@@ -86,45 +112,36 @@ pub fn default_dir() -> Result<PathBuf> {
     Ok(crate::workspace()?.join("driver"))
 }
 
-/// Where a module's results go when nobody says: a folder of its own for each source folder and kernel.
-pub fn out_for(source: &Path, kernel: Variant, clippy: bool, seams: bool) -> Result<PathBuf> {
+/// Where a module's results go when nobody says: a folder for each source folder, and in it one for each kernel, so that
+/// what was built for one is not thrown away for another.
+pub fn out_for(source: &Path, release: &str, clippy: bool, seams: bool) -> Result<PathBuf> {
     let source = source
         .canonicalize()
         .with_context(|| format!("{} is not there", source.display()))?;
     let target = crate::workspace()?.join("target");
-    let mut name = if source == default_dir()?.canonicalize()? {
+    let folder = if source == default_dir()?.canonicalize()? {
         "driver".to_owned()
     } else {
         let mut hasher = DefaultHasher::new();
         source.hash(&mut hasher);
         format!("module-{:016x}", hasher.finish())
     };
-    if kernel != Variant::Stock {
-        name.push('-');
-        name.push_str(kernel.name());
-    }
+    let mut name = release.to_owned();
     if clippy {
         name.push_str("-clippy");
     }
     if seams {
         name.push_str("-seams");
     }
-    Ok(target.join(name))
+    Ok(target.join(folder).join(name))
 }
 
 /// Builds the module of a folder, quietly.
 pub fn build(source: &Path, seams: bool, kernel: &Kernel, ui: &Ui) -> Result<Vec<PathBuf>> {
     let step = ui.step("Building the module", 0);
-    let mut out = out_for(source, kernel.identity.variant, false, seams)?.into_os_string();
-    // What was built for one kernel is not thrown away for another.
-    if let Some(flavour) =
-        Flavour::of(&kernel.identity.release).filter(|it| *it != Flavour::default())
-    {
-        out.push(format!("-{flavour}"));
-    }
     let module = Module {
         source: source.to_owned(),
-        out: out.into(),
+        out: out_for(source, &kernel.identity.release, false, seams)?,
         clippy: false,
         seams,
     };

@@ -37,6 +37,9 @@ pub struct Arguments {
     /// Take the module from this folder instead of the driver's.
     #[arg(long, value_name = "DIR")]
     driver: Option<std::path::PathBuf>,
+    /// Which kernel, as for `cargo xtask kernel`.
+    #[arg(long, value_name = "KERNEL", default_value_t)]
+    kernel: mapbuf_vm::Choice,
 }
 
 /// All that was measured.
@@ -49,7 +52,7 @@ struct Measured {
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
-    let kit = Kit::open(&ui)?;
+    let kit = Kit::open(&ui, &arguments.kernel)?;
     let mut boots = Vec::new();
     for number in 1..=arguments.boots.max(1) {
         ui.note(format!("Boot {number} of {}", arguments.boots.max(1)));

@@ -2,7 +2,7 @@
 
 use crate::test;
 use anyhow::Result;
-use mapbuf_vm::Variant;
+use mapbuf_vm::Choice;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,9 +21,9 @@ pub struct Arguments {
     /// Take the module from this folder instead of the driver's.
     #[arg(long, value_name = "DIR")]
     driver: Option<PathBuf>,
-    /// The kernel: `stock`, or one that finds mistakes: `debug`, `kcsan`.
-    #[arg(long, value_name = "NAME", default_value_t)]
-    kernel: Variant,
+    /// Which kernel, as for `cargo xtask kernel`.
+    #[arg(long, value_name = "KERNEL", default_value_t)]
+    kernel: Choice,
 }
 
 /// Runs the command.

@@ -12,7 +12,7 @@ mod witness;
 
 use crate::kit::Kit;
 use anyhow::{bail, Result};
-use mapbuf_vm::{Ui, Variant};
+use mapbuf_vm::{Choice, Ui, Variant};
 use slots::{at_once, Guests, Slots};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,17 +29,17 @@ pub struct Arguments {
     /// Only tests whose names contain this (several: with commas between them); leaves out the host's checks.
     filter: Option<String>,
     /// Only the host rung.
-    #[arg(long, conflicts_with_all = ["stock", "debug", "kernel"])]
+    #[arg(long, conflicts_with_all = ["stock", "debug"])]
     host: bool,
     /// Only the stock rung.
-    #[arg(long, conflicts_with_all = ["debug", "kernel"])]
+    #[arg(long, conflicts_with = "debug")]
     stock: bool,
     /// The debug rung: the guest's tests, in the debug kernel. The same as `--kernel debug`.
     #[arg(long, conflicts_with = "kernel")]
     debug: bool,
-    /// The same in another kernel: `kcsan`, which finds data races.
-    #[arg(long, value_name = "NAME", default_value_t)]
-    kernel: Variant,
+    /// In another kernel: an older series (`7.2`), `kcsan`, which finds data races, `debug@7.2`, and so on.
+    #[arg(long, value_name = "KERNEL", default_value_t)]
+    kernel: Choice,
     /// Only these ways to boot; `witness` is the one that is looked at from outside.
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
@@ -56,11 +56,11 @@ pub struct Arguments {
 
 impl Arguments {
     /// Those of a long run of the races.
-    pub fn races(filter: String, rounds: u64, driver: Option<PathBuf>, kernel: Variant) -> Self {
+    pub fn races(filter: String, rounds: u64, driver: Option<PathBuf>, kernel: Choice) -> Self {
         Self {
             filter: Some(filter),
             host: false,
-            stock: kernel == Variant::Stock,
+            stock: kernel.variant == Variant::Stock,
             debug: false,
             kernel,
             profile: vec!["races".to_owned()],
@@ -112,13 +112,13 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let logs = crate::workspace()?.join("target/logs");
     fs::create_dir_all(&logs)?;
     let mut tally = Tally::default();
-    let variant = if arguments.debug {
-        Variant::Debug
-    } else {
-        arguments.kernel
-    };
+    let mut choice = arguments.kernel.clone();
+    if arguments.debug {
+        choice.variant = Variant::Debug;
+    }
+    let variant = choice.variant;
     // The kit is the same for both rungs: one that cannot be had is seen before minutes are spent.
-    let kit = Kit::with_kernel(&ui, variant)?;
+    let kit = Kit::open(&ui, &choice)?;
     let stock = variant == Variant::Stock;
     let filter = arguments.filter.as_deref();
     if stock && !arguments.stock && arguments.profile.is_empty() {

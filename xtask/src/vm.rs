@@ -5,7 +5,7 @@ use crate::terminal;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::{Job, RootDisk};
 use mapbuf_vm::qemu::{self, Input, Report, Stream};
-use mapbuf_vm::{disk, splat, Flavour, Ui, Variant};
+use mapbuf_vm::{disk, splat, Choice, Flavour, Ui};
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -32,10 +32,10 @@ pub struct Arguments {
     /// Which build of the kernel: `cloud-amd64` or `amd64`, which has nearly all drivers.
     #[arg(long, default_value_t)]
     flavour: Flavour,
-    /// The kernel: `stock`, or one that is built here to find mistakes: `debug` (KASAN, lockdep, kmemleak, fault
-    /// injection), or `kcsan`.
-    #[arg(long, value_name = "NAME", default_value_t, conflicts_with = "flavour")]
-    kernel: Variant,
+    /// Which kernel: a series (`7.2`), one release of it (`7.2.12`), or one that is built here to find mistakes: `debug`
+    /// (KASAN, lockdep, kmemleak, fault injection), `kcsan`, `debug@7.2`.
+    #[arg(long, value_name = "KERNEL", default_value_t)]
+    kernel: Choice,
     /// Put a file or folder into the guest [default GUESTPATH: the same name in /root].
     #[arg(long, value_name = "HOSTPATH[:GUESTPATH]")]
     copy: Vec<String>,
@@ -109,7 +109,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     } else {
         ui.quiet()
     };
-    let mut kit = Kit::with_kernel(&ui, arguments.kernel)?.with_flavour(arguments.flavour)?;
+    let mut kit = Kit::open(&ui, &arguments.kernel)?.with_flavour(arguments.flavour)?;
     kit.ui = quiet;
     let mut guest = kit.guest(arguments.root)?;
     let mut job = Job {

@@ -6,7 +6,11 @@ use super::{
 };
 use crate::{diagnose::Iomem, module};
 use mapbuf::{
-    abi::{explain::Bytes, NAMED_DIR, SYSTEM_NODE},
+    abi::{
+        explain::Bytes,
+        series::{series, SERIES},
+        NAMED_DIR, SYSTEM_NODE,
+    },
     errno_name, Access, Device, DriverInfo, Error, RegionInfo, RegionType,
 };
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
@@ -40,26 +44,29 @@ pub fn all() -> Vec<Finding> {
 
 fn kernel(release: &str, machine: &str) -> Finding {
     let subject = "kernel";
-    let version: Vec<u32> = release
-        .split(['.', '-', '+'])
-        .map_while(|word| word.parse().ok())
-        .take(2)
-        .collect();
     let found = format!("{release}, {machine}");
-    match (version.as_slice(), machine) {
-        ([7, 2], "x86_64") => Finding::well(subject, found),
-        ([7, 2], _) => Finding::new(
+    let supported = series(release).is_some_and(|series| SERIES.contains(&series));
+    match (supported, machine) {
+        (true, "x86_64") => Finding::well(subject, found),
+        (true, _) => Finding::new(
             subject,
             State::Lacking,
             format!("{found}: mapbuf was tested on x86_64 alone"),
             "run cargo xtask test on it, and tell",
         ),
-        _ => Finding::new(
-            subject,
-            State::Wrong,
-            format!("{found}: the driver is written for 7.2, whose interfaces other versions change"),
-            "boot a 7.2 kernel with Rust support (Debian's backports have it), or try in a virtual machine: cargo xtask vm",
-        ),
+        _ => {
+            let names = SERIES.join(" and ");
+            let any = SERIES.join(" or ");
+            Finding::new(
+                subject,
+                State::Wrong,
+                format!("{found}: the driver is written for {names}, and other series have other interfaces"),
+                format!(
+                    "boot a kernel {any} with Rust support (Debian's backports have one), or try in a virtual machine: \
+                     cargo xtask vm"
+                ),
+            )
+        }
     }
 }
 
@@ -364,5 +371,25 @@ fn tracing() -> Finding {
             format!("mapbuf diagnose has no {}: {error}", events.display()),
             "run it as root; mount -t tracefs tracefs /sys/kernel/tracing",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_of_the_list_are_well_and_no_others() {
+        for name in SERIES {
+            let release = format!("{name}.4+deb13-amd64");
+            assert_eq!(kernel(&release, "x86_64").state, State::Well);
+            assert_eq!(kernel(&release, "aarch64").state, State::Lacking);
+            // Matched on the dot: 7.20 is not 7.2.
+            let longer = format!("{name}0.1");
+            assert_eq!(kernel(&longer, "x86_64").state, State::Wrong);
+        }
+        let finding = kernel("6.12.1", "x86_64");
+        assert_eq!(finding.state, State::Wrong);
+        assert!(SERIES.iter().all(|name| finding.found.contains(name)));
     }
 }

@@ -4,7 +4,7 @@
 use super::{break_copy, Mutant};
 use crate::demo::Show;
 use anyhow::{bail, Context, Result};
-use mapbuf_vm::Ui;
+use mapbuf_vm::{Choice, Ui};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -74,7 +74,7 @@ pub fn main(workspace: &Path, mutants: &[Mutant], named: &[String]) -> Result<Ex
         bail!("no mutant is meant for {row}");
     }
     let ui = Ui::default();
-    let show = Show::new(&ui)?;
+    let show = Show::new(&ui, &Choice::default())?;
     let begun = Instant::now();
     let sound = run(&show, None).context("the demo with the driver as it is")?;
     let mut seen = vec![("", sound, begun.elapsed())];

@@ -82,7 +82,7 @@ impl Rung<'_> {
         let step = self.kit.ui.step("host: clippy for the driver", 0);
         let source = source(driver)?;
         let module = Module {
-            out: module::out_for(&source, self.kit.kernel.identity.variant, true, false)?,
+            out: module::out_for(&source, &self.kit.kernel.identity.release, true, false)?,
             source,
             clippy: true,
             seams: false,

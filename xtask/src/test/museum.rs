@@ -10,7 +10,7 @@ use anyhow::{bail, Context, Result};
 use mapbuf_guest::Profile;
 use mapbuf_init::{Ending, Job, LoadModule};
 use mapbuf_vm::shared::SharedMemory;
-use mapbuf_vm::{qemu, splat, Ui, Verdict};
+use mapbuf_vm::{qemu, splat, Choice, Ui, Verdict};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -114,12 +114,16 @@ fn without_the_expected(mut report: qemu::Report, tests: usize) -> qemu::Report 
 
 /// Print what `mapbuf diagnose` says about each driver of the museum (examples/broken), and about some that are right
 #[derive(clap::Args)]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Which kernel, as for `cargo xtask kernel`.
+    #[arg(long, value_name = "KERNEL", default_value_t)]
+    kernel: Choice,
+}
 
 /// Shows the museum.
-pub fn show(_: &Arguments) -> Result<ExitCode> {
+pub fn show(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
-    let kit = Kit::open(&ui)?;
+    let kit = Kit::open(&ui, &arguments.kernel)?;
     let report = boot(&kit, &BOOT, &["--show"], None, &mut vm::to_own_streams)?;
     vm::explain(&ui, &report, false);
     if !report.verdict.is_success() {
