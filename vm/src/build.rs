@@ -5,7 +5,7 @@
 //! compiler is another entry.
 
 use crate::cache::Cache;
-use crate::debian::{Root, Toolchain};
+use crate::debian::{Root, Toolchain, Userland};
 use crate::kernel::{config_value, Identity, Kernel, INSIDE};
 use crate::ui::{Step, Ui};
 use crate::variant::{options, Variant};
@@ -22,7 +22,7 @@ const LINES: u64 = 2000;
 
 /// The kernel, from the cache or built now.
 pub fn get(cache: &Cache, ui: &Ui, stock: &Kernel, variant: Variant) -> Result<Kernel> {
-    let root = Toolchain::Llvm.get(cache, ui)?;
+    let root = userland(stock)?.get(cache, ui)?;
     let fragment = variant
         .fragment(stock.identity.series())
         .context("the stock kernel is not built here")?;
@@ -33,6 +33,7 @@ pub fn get(cache: &Cache, ui: &Ui, stock: &Kernel, variant: Variant) -> Result<K
             release: format!("{}+mapbuf-{variant}", stock.identity.upstream()),
             version: stock.identity.version.clone(),
             variant,
+            suite: stock.identity.suite,
         };
         let build = Build {
             ui,
@@ -59,7 +60,7 @@ pub fn get(cache: &Cache, ui: &Ui, stock: &Kernel, variant: Variant) -> Result<K
 
 /// The name of its entry in the cache, if the userland that it takes is there.
 pub fn entry_name(cache: &Cache, stock: &Kernel, variant: Variant) -> Option<String> {
-    let root = Toolchain::Llvm.if_made(cache)?;
+    let root = userland(stock).ok()?.if_made(cache)?;
     name(
         stock,
         &root,
@@ -67,6 +68,18 @@ pub fn entry_name(cache: &Cache, stock: &Kernel, variant: Variant) -> Option<Str
         &variant.fragment(stock.identity.series())?,
     )
     .ok()
+}
+
+/// The name of that userland.
+pub fn root_name(stock: &Kernel) -> Option<String> {
+    userland(stock).ok().map(Userland::name)
+}
+
+/// The userland that has LLVM's compilers beside the stock kernel's own.
+fn userland(stock: &Kernel) -> Result<Userland> {
+    let name = stock.root.name();
+    let userland = Userland::of(&name).with_context(|| format!("{name} is no userland"))?;
+    Ok(userland.with(Toolchain::Llvm))
 }
 
 fn name(stock: &Kernel, root: &Root, variant: Variant, fragment: &str) -> Result<String> {

@@ -3,6 +3,7 @@
 use crate::cache::Cache;
 use crate::host;
 use crate::sandbox::Sandbox;
+use crate::suite::Suite;
 use crate::ui::{Step, Ui};
 use anyhow::{bail, Context, Result};
 use std::collections::BTreeMap;
@@ -11,14 +12,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The Debian release whose backports have the kernel, and whose own `rustc` built it.
-pub const SUITE: &str = "trixie";
-
 /// Changes when what is done to make a root changes, so that roots made the old way are not taken for new ones.
 const RECIPE: u32 = 2;
 
 /// What the kernel's makefiles call, what unpacks its packages, and the shell of the minimal guest.
-const TOOLCHAIN: [&str; 25] = [
+const TOOLCHAIN: [&str; 24] = [
     "bc",
     "bindgen",
     "bison",
@@ -29,7 +27,6 @@ const TOOLCHAIN: [&str; 25] = [
     "e2fsprogs",
     "flex",
     "gcc",
-    "gcc-14",
     "kmod",
     "libarchive13t64",
     "libc6-dev",
@@ -58,46 +55,117 @@ pub enum Toolchain {
     Llvm,
 }
 
-impl Toolchain {
-    /// The userland's name in the cache.
-    fn name(self) -> String {
-        let kind = match self {
-            Self::Gcc => "toolchain",
-            Self::Llvm => "llvm",
-        };
-        format!("{SUITE}-{kind}-{RECIPE}")
+/// Which userland.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Userland {
+    /// The Debian release.
+    pub suite: Suite,
+    /// What is in it.
+    pub toolchain: Toolchain,
+    /// Where the release's compilers change, which one this is, from 1 on; else 0.
+    number: u32,
+}
+
+impl Userland {
+    /// The newest one in the cache, or the first one.
+    pub fn newest(cache: &Cache, suite: Suite, toolchain: Toolchain) -> Self {
+        let made = cache.entries("roots");
+        let made = made.iter().filter_map(|name| Self::of(name));
+        let newest = made
+            .filter(|made| (made.suite, made.toolchain) == (suite, toolchain))
+            .max_by_key(|made| made.number);
+        newest.unwrap_or(Self {
+            suite,
+            toolchain,
+            number: suite.is_rolling().into(),
+        })
     }
 
-    /// The userland, if it has been made.
+    /// The one after it, with the compilers of today.
+    pub fn next(self) -> Self {
+        Self {
+            number: self.number + 1,
+            ..self
+        }
+    }
+
+    /// The one with other compilers beside it.
+    pub fn with(self, toolchain: Toolchain) -> Self {
+        Self { toolchain, ..self }
+    }
+
+    /// The one that has this name in the cache.
+    pub fn of(name: &str) -> Option<Self> {
+        let [suite, kind, rest] = name.splitn(3, '-').collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        let number = match rest.split_once('.') {
+            Some((_, number)) => number.parse().ok()?,
+            None => 0,
+        };
+        let userland = Self {
+            suite: suite.parse().ok()?,
+            toolchain: Toolchain::ALL.into_iter().find(|it| it.name() == kind)?,
+            number,
+        };
+        // One that was made by another recipe is none.
+        (userland.name() == name).then_some(userland)
+    }
+
+    /// Its name in the cache.
+    pub fn name(self) -> String {
+        let Self {
+            suite,
+            toolchain,
+            number,
+        } = self;
+        let name = format!("{suite}-{}-{RECIPE}", toolchain.name());
+        match number {
+            0 => name,
+            number => format!("{name}.{number}"),
+        }
+    }
+
+    /// It, if it has been made.
     pub fn if_made(self, cache: &Cache) -> Option<Root> {
         let path = cache.root().join("roots").join(self.name());
         path.exists().then_some(Root { path })
     }
 
-    /// The userland.
+    /// It, from the cache or made now.
     pub fn get(self, cache: &Cache, ui: &Ui) -> Result<Root> {
         let name = self.name();
         let path = cache.entry("roots", &name, |part| {
             let log = cache.log(&name);
             cache.require(3500)?;
-            let (title, packages) = match self {
-                Self::Gcc => (
-                    "Making a Debian userland with the compilers",
-                    TOOLCHAIN.to_vec(),
-                ),
-                Self::Llvm => (
-                    "Making a Debian userland with LLVM's compilers",
-                    [TOOLCHAIN.as_slice(), &LLVM].concat(),
-                ),
+            let (compilers, packages) = match self.toolchain {
+                Toolchain::Gcc => ("the compilers", TOOLCHAIN.to_vec()),
+                Toolchain::Llvm => ("LLVM's compilers", [TOOLCHAIN.as_slice(), &LLVM].concat()),
             };
-            let step = ui.step(title, 1300);
+            let title = format!(
+                "Making a userland of Debian {} with {compilers}",
+                self.suite
+            );
+            let step = ui.step(&title, 1300);
             let tar = part.join("root.tar");
-            mmdebstrap(&step, &log, &tar, &packages, &[])?;
+            mmdebstrap(&step, &log, &tar, self.suite, &packages, &[])?;
             unpack(&step, &log, &tar, part)?;
             step.done();
             Ok(())
         })?;
         Ok(Root { path })
+    }
+}
+
+impl Toolchain {
+    const ALL: [Self; 2] = [Self::Gcc, Self::Llvm];
+
+    /// As it stands in the names of userlands.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gcc => "toolchain",
+            Self::Llvm => "llvm",
+        }
     }
 }
 
@@ -155,6 +223,7 @@ pub fn mmdebstrap(
     step: &Step,
     log: &Path,
     tar: &Path,
+    suite: Suite,
     packages: &[&str],
     hooks: &[String],
 ) -> Result<()> {
@@ -179,18 +248,21 @@ pub fn mmdebstrap(
     for (key, value) in proxies() {
         command.arg(format!("--aptopt={key} \"{value}\""));
     }
-    command.arg(SUITE).arg(tar);
-    match mirror() {
-        Some(mirror) => {
-            command.arg(format!("deb {mirror} {SUITE} main"));
-            command.arg(format!("deb {mirror} {SUITE}-backports main"));
+    command.arg(suite.name()).arg(tar);
+    let backports = suite.backports();
+    match (mirror(), backports) {
+        (Some(mirror), backports) => {
+            for part in backports.into_iter().chain([suite.to_string()]) {
+                command.arg(format!("deb {mirror} {part} main"));
+            }
         }
-        None => {
+        (None, Some(backports)) => {
             // mmdebstrap knows where Debian is; the backports are beside it.
             command.arg(format!(
-                "--setup-hook=sed -n 's/ {SUITE} / {SUITE}-backports /p' \"$1\"/etc/apt/sources.list > \"$1\"/etc/apt/sources.list.d/backports.list"
+                "--setup-hook=sed -n 's/ {suite} / {backports} /p' \"$1\"/etc/apt/sources.list > \"$1\"/etc/apt/sources.list.d/backports.list"
             ));
         }
+        (None, None) => {}
     }
     // A caller's private temporary folder may be closed to the users that apt and mmdebstrap become, and /tmp may be
     // in memory.
@@ -396,16 +468,43 @@ impl<'a> Apt<'a> {
         command
     }
 
-    /// Every package of the lists: name and version.
-    pub fn packages(&self) -> Result<Vec<(String, String)>> {
-        let output = self.command("apt-cache").arg("dumpavail").output()?;
+    /// The packages of the lists whose names are wanted: name and version, a line for each version.
+    pub fn packages(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>> {
+        let names = self.cache(&["pkgnames", "linux-"])?;
+        let names: Vec<_> = names.lines().filter(|name| wanted(name)).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        // `dumpavail` would name the newest version of each only.
+        let shown = self.cache(&[["show", "--all-versions"].as_slice(), &names].concat())?;
+        Ok(stanzas(&shown))
+    }
+
+    /// What `apt-cache` prints.
+    fn cache(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.command("apt-cache").args(arguments).output()?;
         if !output.status.success() {
             bail!(
                 "the package lists cannot be read:\n{}",
                 String::from_utf8_lossy(&output.stderr)
             );
         }
-        Ok(stanzas(&String::from_utf8_lossy(&output.stdout)))
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Whether the archive has another version of an installed package by now.
+    pub fn has_other(&self, package: &str) -> Result<bool> {
+        let text = self.cache(&["policy", package])?;
+        let version = |field: &str| {
+            let line = text
+                .lines()
+                .find_map(|line| line.trim().strip_prefix(field));
+            line.map(|version| version.trim().to_owned())
+        };
+        match (version("Installed:"), version("Candidate:")) {
+            (Some(installed), Some(candidate)) => Ok(installed != candidate),
+            _ => bail!("apt-cache policy {package} names no version:\n{text}"),
+        }
     }
 
     /// Downloads packages (`NAME=VERSION`), checked against the archive's signature, and returns their folder.
@@ -448,6 +547,33 @@ fn stanzas(text: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn userlands_are_found_by_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("mapbuf"), &Ui::default()).unwrap();
+        let newest = |suite| Userland::newest(&cache, suite, Toolchain::Gcc);
+        assert_eq!(
+            newest(Suite::Trixie).name(),
+            format!("trixie-toolchain-{RECIPE}")
+        );
+        let first = newest(Suite::Sid);
+        assert_eq!(first.name(), format!("sid-toolchain-{RECIPE}.1"));
+        for userland in [first, first.next(), first.with(Toolchain::Llvm)] {
+            cache.entry("roots", &userland.name(), |_| Ok(())).unwrap();
+            assert_eq!(Userland::of(&userland.name()), Some(userland));
+        }
+        assert_eq!(newest(Suite::Sid), first.next());
+        assert!(newest(Suite::Trixie).if_made(&cache).is_none());
+        for none in [
+            "sid-toolchain",
+            "sid-toolchain-1.1",
+            "sid-gcc-2",
+            "sid-toolchain-2.x",
+        ] {
+            assert_eq!(Userland::of(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn the_mirror_is_found_in_both_formats() {

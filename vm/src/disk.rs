@@ -2,8 +2,9 @@
 //! archive, with the owners that it has there.
 
 use crate::cache::Cache;
-use crate::debian::{self, SUITE};
+use crate::debian;
 use crate::kernel::Kernel;
+use crate::suite::Suite;
 use crate::ui::Ui;
 use anyhow::{bail, Context, Result};
 use std::fs;
@@ -35,9 +36,10 @@ pub fn image(cache: &Cache, ui: &Ui, kernel: &Kernel, packages: &[String]) -> Re
     let mut packages: Vec<&str> = packages.iter().map(String::as_str).chain(ALWAYS).collect();
     packages.sort_unstable();
     packages.dedup();
+    let suite = Suite::default();
     let mut hasher = DefaultHasher::new();
     (RECIPE, &packages, &kernel.folder).hash(&mut hasher);
-    let name = format!("{SUITE}-{:016x}", hasher.finish());
+    let name = format!("{suite}-{:016x}", hasher.finish());
     let folder = cache.entry("disks", &name, |part| {
         let log = cache.log(&name);
         let step = ui.step("Making a Debian userland for the guest", 600);
@@ -51,7 +53,7 @@ pub fn image(cache: &Cache, ui: &Ui, kernel: &Kernel, packages: &[String]) -> Re
                 kernel.identity.release
             ),
         ];
-        debian::mmdebstrap(&step, &log, &tar, &packages, &hooks)?;
+        debian::mmdebstrap(&step, &log, &tar, suite, &packages, &hooks)?;
         let size = fs::metadata(&tar)?.len().saturating_mul(5) / 4 + ROOM;
         let image = part.join("root.ext4");
         fs::File::create(&image)?.set_len(size)?;

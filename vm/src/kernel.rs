@@ -6,11 +6,12 @@
 
 use crate::build;
 use crate::cache::{link_tree, remove_tree, Cache};
-use crate::choice::Version;
-use crate::debian::{Apt, Root, Toolchain};
+use crate::choice::Stock;
+use crate::debian::{Apt, Root, Toolchain, Userland};
 use crate::flavour::Flavour;
-use crate::offer::{self, Offers};
+use crate::offer::{self, Look, Offers};
 use crate::sandbox::Sandbox;
+use crate::suite::Suite;
 use crate::ui::{Step, Ui};
 use crate::variant::Variant;
 use anyhow::{bail, Context, Error, Result};
@@ -19,9 +20,14 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Changes when what is done to prepare a kernel changes.
 const RECIPE: u32 = 1;
+/// After so long it is looked again whether the archive has the newest supported series by now.
+const SOON: Duration = Duration::from_secs(24 * 3600);
+/// And after so long whether it has one that is newer than all that are supported.
+const LATER: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Where the kernel's folder appears inside the sandbox: generated files hold absolute paths.
 pub const INSIDE: &str = "/kit";
 
@@ -46,44 +52,32 @@ pub struct Identity {
     /// What kind it is.
     #[serde(default)]
     pub variant: Variant,
+    /// Where it, or its sources, came from.
+    #[serde(default)]
+    pub suite: Suite,
 }
 
 impl Kernel {
     /// The stock kernel of this flavour: the newest that is wanted in the cache; fetched and prepared when there is none.
     ///
     /// Where nothing is said of which one, it is the newest of the newest series that is supported and that the archive
-    /// has whole.
-    pub fn get(cache: &Cache, ui: &Ui, flavour: Flavour, wanted: Option<&Version>) -> Result<Self> {
-        let root = Toolchain::Gcc.get(cache, ui)?;
-        if let Some(kernel) = Self::cached(cache, &root, flavour, wanted) {
-            if wanted.is_some() || kernel.is_of_newest_series() {
-                return Ok(kernel);
-            }
-        }
-        // One lock for the whole: which entry it will be is known only when the lists are here.
-        let _lock = cache.lock("kernel")?;
-        let cached = Self::cached(cache, &root, flavour, wanted);
-        match cached {
-            Some(kernel) if wanted.is_some() || kernel.is_of_newest_series() => Ok(kernel),
-            Some(kernel) => {
-                // An older one is here; a newer series can be had by now, or not.
-                if let Err(error) = Self::fetch(cache, ui, &root, flavour, wanted) {
-                    let newest = SERIES.first().copied().unwrap_or_default();
-                    let release = &kernel.identity.release;
-                    ui.note(format!(
-                        "{newest} cannot be had, so {release} of the cache is used: {error:#}"
-                    ));
-                }
-                Ok(Self::cached(cache, &root, flavour, wanted).unwrap_or(kernel))
-            }
-            None => {
-                Self::fetch(cache, ui, &root, flavour, wanted)?;
-                Self::cached(cache, &root, flavour, wanted)
-                    .context("the kernel was made and is not there")
-            }
-        }
+    /// has whole; what is newer than that is said.
+    pub fn get(cache: &Cache, ui: &Ui, flavour: Flavour, stock: &Stock) -> Result<Self> {
+        let shelf = Shelf {
+            cache,
+            ui,
+            flavour,
+            stock,
+        };
+        let kernel = match shelf.newest() {
+            Some(kernel) if shelf.is_good(&kernel) => kernel,
+            _ => shelf.fill()?,
+        };
+        shelf.comment(&kernel);
+        Ok(kernel)
     }
 
+    /// Whether nothing newer is supported.
     fn is_of_newest_series(&self) -> bool {
         SERIES.first() == Some(&self.identity.series())
     }
@@ -97,18 +91,18 @@ impl Kernel {
     }
 
     /// Looks for a newer one than the cache has, and gets it.
-    pub fn update(
-        cache: &Cache,
-        ui: &Ui,
-        flavour: Flavour,
-        wanted: Option<&Version>,
-    ) -> Result<Self> {
-        let root = Toolchain::Gcc.get(cache, ui)?;
+    pub fn update(cache: &Cache, ui: &Ui, flavour: Flavour, stock: &Stock) -> Result<Self> {
+        let shelf = Shelf {
+            cache,
+            ui,
+            flavour,
+            stock,
+        };
         {
             let _lock = cache.lock("kernel")?;
-            Self::fetch(cache, ui, &root, flavour, wanted)?;
+            shelf.fetch()?;
         }
-        Self::get(cache, ui, flavour, wanted)
+        Self::get(cache, ui, flavour, stock)
     }
 
     /// Another build of this very version.
@@ -119,26 +113,38 @@ impl Kernel {
                 self.identity.variant
             );
         }
-        let version = self.identity.upstream().parse().map_err(Error::msg)?;
-        Self::get(cache, ui, flavour, Some(&version))
+        let stock = Stock {
+            version: Some(self.identity.upstream().parse().map_err(Error::msg)?),
+            suite: self.identity.suite,
+        };
+        Self::get(cache, ui, flavour, &stock)
     }
 
-    /// Removes what neither this kernel, nor another flavour of its version, nor a variant that is built from it, nor
-    /// their userlands need; the names of what was removed.
+    /// Removes what nothing needs any more; the names of what was removed. Needed are this kernel, the newest one of each
+    /// series that is supported, their other flavours, variants that are built from them, and the userlands of all of these.
     pub fn remove_others(&self, cache: &Cache) -> Result<Vec<String>> {
-        let mut removed = Vec::new();
         let name = |path: &Path| path.file_name()?.to_str().map(str::to_owned);
-        let mut kernels: Vec<_> = Flavour::ALL
-            .into_iter()
-            .filter_map(|flavour| Self::of_version(cache, &self.root, flavour, &self.identity))
-            .filter_map(|kernel| name(&kernel.folder))
-            .collect();
-        kernels.extend(name(&self.folder));
-        let variants = Variant::ALL.into_iter();
-        kernels.extend(variants.filter_map(|variant| build::entry_name(cache, self, variant)));
-        let llvm = Toolchain::Llvm.if_made(cache);
-        let roots = [Some(&self.root), llvm.as_ref()].into_iter().flatten();
-        let roots = roots.filter_map(|root| name(&root.path)).collect();
+        let mut kept = vec![self.clone()];
+        for suite in Suite::ALL {
+            for series in SERIES {
+                let all = Self::all_cached(cache, suite, Flavour::default());
+                let of_series = all.filter(|kernel| kernel.identity.series() == *series);
+                kept.extend(of_series.max_by(Self::compare));
+            }
+        }
+        let mut kernels = Vec::new();
+        let mut roots = Vec::new();
+        for kernel in kept {
+            let flavours = Flavour::ALL.into_iter();
+            let flavours = flavours.filter_map(|it| Self::of_version(cache, it, &kernel.identity));
+            kernels.extend(flavours.filter_map(|kernel| name(&kernel.folder)));
+            kernels.extend(name(&kernel.folder));
+            let variants = Variant::ALL.into_iter();
+            kernels.extend(variants.filter_map(|it| build::entry_name(cache, &kernel, it)));
+            roots.extend(name(&kernel.root.path));
+            roots.extend(build::root_name(&kernel));
+        }
+        let mut removed = Vec::new();
         for (kind, keep) in [
             ("kernels", kernels),
             ("roots", roots),
@@ -161,111 +167,50 @@ impl Kernel {
         if folder.parent() != Some(&kernels) || path.file_name()? != "build" {
             return None;
         }
+        let name = folder.file_name()?.to_str()?;
         let identity = fs::read(folder.join("identity.json")).ok()?;
         let identity: Identity = serde_json::from_slice(&identity).ok()?;
-        let toolchain = match identity.variant {
-            Variant::Stock => Toolchain::Gcc,
-            _ => Toolchain::Llvm,
+        let userland = match identity.variant {
+            Variant::Stock => parts_of(name)?.1,
+            _ => Userland::newest(cache, identity.suite, Toolchain::Llvm),
         };
         Some(Self {
             folder: folder.to_owned(),
-            root: toolchain.if_made(cache)?,
+            root: userland.if_made(cache)?,
             identity,
         })
     }
 
-    /// The newest one in the cache that is wanted; when none is, of a series that is supported.
-    fn cached(
-        cache: &Cache,
-        root: &Root,
-        flavour: Flavour,
-        wanted: Option<&Version>,
-    ) -> Option<Self> {
-        Self::all_cached(cache, root, flavour)
-            .filter(|kernel| match wanted {
-                Some(wanted) => wanted.covers(kernel.identity.upstream()),
-                None => offer::is_supported(&kernel.identity.release),
-            })
-            .max_by(|a, b| compare_versions(&a.identity.release, &b.identity.release))
-    }
-
     /// Another flavour of the same version of the packages.
-    fn of_version(
-        cache: &Cache,
-        root: &Root,
-        flavour: Flavour,
-        identity: &Identity,
-    ) -> Option<Self> {
-        Self::all_cached(cache, root, flavour)
-            .find(|kernel| kernel.identity.version == identity.version)
+    fn of_version(cache: &Cache, flavour: Flavour, identity: &Identity) -> Option<Self> {
+        Self::all_cached(cache, identity.suite, flavour)
+            .filter(|kernel| kernel.identity.version == identity.version)
+            .max_by(Self::compare)
     }
 
-    fn all_cached(cache: &Cache, root: &Root, flavour: Flavour) -> impl Iterator<Item = Self> {
-        let suffix = entry_suffix(root);
-        let folder = cache.root().join("kernels");
-        let root = root.clone();
-        cache
-            .entries("kernels")
-            .into_iter()
-            .filter(move |name| name.strip_suffix(&suffix).and_then(Flavour::of) == Some(flavour))
-            .filter_map(move |name| {
-                let folder = folder.join(name);
-                let identity = fs::read(folder.join("identity.json")).ok()?;
-                let identity: Identity = serde_json::from_slice(&identity).ok()?;
-                let root = root.clone();
-                Some(Self {
-                    folder,
-                    identity,
-                    root,
-                })
-            })
+    /// Which one is newer: by its release, and of two that differ in their userlands alone by these.
+    fn compare(&self, other: &Self) -> Ordering {
+        let key = |kernel: &Self| kernel.root.name();
+        compare_versions(&self.identity.release, &other.identity.release)
+            .then_with(|| compare_versions(&key(self), &key(other)))
     }
 
-    fn fetch(
-        cache: &Cache,
-        ui: &Ui,
-        root: &Root,
-        flavour: Flavour,
-        wanted: Option<&Version>,
-    ) -> Result<()> {
-        // Left by a run that was interrupted; the lock says that none is at it now.
-        for entry in fs::read_dir(cache.root())?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".apt-") {
-                remove_tree(&entry.path())?;
+    fn all_cached(cache: &Cache, suite: Suite, flavour: Flavour) -> impl Iterator<Item = Self> {
+        let cache = cache.clone();
+        let names = cache.entries("kernels");
+        names.into_iter().filter_map(move |name| {
+            let (release, userland) = parts_of(&name)?;
+            if Flavour::of(release) != Some(flavour) || userland.suite != suite {
+                return None;
             }
-        }
-        let work = tempfile::Builder::new()
-            .prefix(".apt-")
-            .tempdir_in(cache.root())?;
-        let log = cache.log("kernel");
-        let _ = fs::remove_file(&log);
-        root.rustc_version()?;
-        let step = ui.step("Looking for the newest kernel", 0);
-        let apt = Apt::update(root, work.path(), &step, &log)?;
-        let identity = Offers::new(&apt.packages()?, flavour).choose(wanted)?;
-        step.done();
-        ui.note(format!("The kernel is {}.", identity.release));
-        // All flavours of a version have the same sources.
-        let sources = Flavour::ALL
-            .into_iter()
-            .find_map(|other| Self::of_version(cache, root, other, &identity))
-            .map(|kernel| kernel.tree());
-        let sources = sources.as_deref();
-        let name = format!("{}{}", identity.release, entry_suffix(root));
-        cache.entry("kernels", &name, |part| {
-            let log = cache.log(&name);
-            cache.require(if sources.is_some() { 1500 } else { 3000 })?;
-            let step = ui.step("Downloading its packages", 0);
-            let debs = apt.download(&identity.packages(sources.is_none()), &step, &log)?;
-            step.done();
-            prepare(ui, root, &identity, &debs, sources, part, &log)?;
-            fs::write(
-                part.join("identity.json"),
-                serde_json::to_vec_pretty(&identity)?,
-            )?;
-            Ok(())
-        })?;
-        Ok(())
+            let folder = cache.root().join("kernels").join(&name);
+            let identity = fs::read(folder.join("identity.json")).ok()?;
+            Some(Self {
+                folder,
+                identity: serde_json::from_slice(&identity).ok()?,
+                root: userland.if_made(&cache)?,
+            })
+        })
     }
 
     /// The image that QEMU boots.
@@ -369,10 +314,186 @@ impl Identity {
     }
 }
 
-/// What follows a kernel's release in the name of its entry. The metadata of a tree can be read by the very compiler that
-/// made it, so the userland is a part of the name.
-fn entry_suffix(root: &Root) -> String {
-    format!(".{RECIPE}.{}", root.name())
+/// The name of a stock kernel's entry. The metadata of a tree can be read by the very compiler that made it, so the
+/// userland is a part of the name.
+fn entry_name(identity: &Identity, root: &Root) -> String {
+    format!("{}.{RECIPE}.{}", identity.release, root.name())
+}
+
+/// The release and the userland in such a name.
+fn parts_of(name: &str) -> Option<(&str, Userland)> {
+    let (release, userland) = name.rsplit_once(&format!(".{RECIPE}."))?;
+    Some((release, Userland::of(userland)?))
+}
+
+/// Where stock kernels of a flavour stand, and which one is wanted of them.
+struct Shelf<'a> {
+    cache: &'a Cache,
+    ui: &'a Ui,
+    flavour: Flavour,
+    stock: &'a Stock,
+}
+
+impl Shelf<'_> {
+    /// The newest one in the cache that is wanted; when nothing is said of which one, of a series that is supported.
+    fn newest(&self) -> Option<Kernel> {
+        Kernel::all_cached(self.cache, self.stock.suite, self.flavour)
+            .filter(|kernel| match &self.stock.version {
+                Some(version) => version.covers(kernel.identity.upstream()),
+                None => offer::is_supported(&kernel.identity.release),
+            })
+            .max_by(Kernel::compare)
+    }
+
+    /// Whether a kernel of the cache is taken without asking the archive.
+    fn is_good(&self, kernel: &Kernel) -> bool {
+        let last = || Look::last(self.cache, self.stock.suite);
+        let lately = |age| last().is_some_and(|look| look.is_younger_than(age));
+        if self.stock.version.is_some() {
+            true
+        } else if kernel.is_of_newest_series() {
+            lately(LATER)
+        } else {
+            lately(SOON)
+        }
+    }
+
+    /// Asks the archive, and gets what is wanted from there; where that fails, what the cache has.
+    fn fill(&self) -> Result<Kernel> {
+        // One lock for the whole: which entry it will be is known only when the lists are here.
+        let _lock = self.cache.lock("kernel")?;
+        let Some(kernel) = self.newest() else {
+            self.fetch()?;
+            return self
+                .newest()
+                .context("the kernel was made and is not there");
+        };
+        if self.is_good(&kernel) {
+            return Ok(kernel);
+        }
+        let outcome = match kernel.is_of_newest_series() {
+            // It is kept until somebody asks for an update.
+            true => self.look().map(|_| ()),
+            false => self.fetch(),
+        };
+        if let Err(error) = outcome {
+            Look::put_off(self.cache, self.stock.suite)?;
+            self.ui.note(format!(
+                "The archive could not be asked for newer kernels: {error:#}"
+            ));
+        }
+        Ok(self.newest().unwrap_or(kernel))
+    }
+
+    /// Says what else there is, and what the kernel is not.
+    fn comment(&self, kernel: &Kernel) {
+        let upstream = kernel.identity.upstream();
+        let (series, supported) = (kernel.identity.series(), SERIES.join(" and "));
+        if !offer::is_supported(upstream) {
+            self.ui.note(format!(
+                "{series} is not supported ({supported} are): the driver may not build or not work with it."
+            ));
+            return;
+        }
+        let Some(look) = Look::last(self.cache, self.stock.suite) else {
+            return;
+        };
+        let offers = look.offers(self.flavour);
+        let newest = SERIES.first().copied().unwrap_or_default();
+        let asked = self.stock.version.is_some() || kernel.is_of_newest_series();
+        if !asked && offers.lacks(newest) {
+            self.ui.note(format!(
+                "Debian {} has no whole kernel {newest}; {upstream} is taken.",
+                self.stock.suite
+            ));
+        }
+        if let Some(newer) = offers.newer() {
+            let series = mapbuf_abi::series::series(newer).unwrap_or(newer);
+            let suite = match self.stock.suite {
+                suite if suite == Suite::default() => String::new(),
+                suite => format!("@{suite}"),
+            };
+            self.ui.note(format!(
+                "{newer} is there, and not supported yet; `cargo xtask kernel try {series}{suite}` builds and tries it."
+            ));
+        }
+    }
+
+    /// Looks at what the archive has.
+    fn look(&self) -> Result<Offers> {
+        self.with_apt(|_, offers, _| Ok(offers))
+    }
+
+    /// Does something with the archive's package lists, brought up to date, in the newest userland of the suite.
+    fn with_apt<T>(&self, then: impl FnOnce(&Apt<'_>, Offers, &Root) -> Result<T>) -> Result<T> {
+        // Left by a run that was interrupted; the lock says that none is at it now.
+        for entry in fs::read_dir(self.cache.root())?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".apt-") {
+                remove_tree(&entry.path())?;
+            }
+        }
+        let work = tempfile::Builder::new()
+            .prefix(".apt-")
+            .tempdir_in(self.cache.root())?;
+        let suite = self.stock.suite;
+        let root = Userland::newest(self.cache, suite, Toolchain::Gcc).get(self.cache, self.ui)?;
+        root.rustc_version()?;
+        let log = self.cache.log("kernel");
+        let _ = fs::remove_file(&log);
+        let step = self.ui.step("Looking for the newest kernel", 0);
+        let apt = Apt::update(&root, work.path(), &step, &log)?;
+        let look = Look::keep(self.cache, suite, apt.packages(Look::wants)?)?;
+        step.done();
+        then(&apt, look.offers(self.flavour), &root)
+    }
+
+    fn fetch(&self) -> Result<()> {
+        let all = || Kernel::all_cached(self.cache, self.stock.suite, self.flavour);
+        self.with_apt(|apt, offers, root| {
+            let cached: Vec<_> = all().map(|it| it.identity.upstream().to_owned()).collect();
+            let identity = offers.choose(self.stock, &cached)?;
+            if all().any(|kernel| kernel.identity == identity) {
+                return Ok(());
+            }
+            self.ui.note(format!("The kernel is {}.", identity.release));
+            let renewed;
+            let mut root = root;
+            if self.stock.suite.is_rolling()
+                && (apt.has_other("rustc")? || apt.has_other("bindgen")?)
+            {
+                let userland = Userland::newest(self.cache, self.stock.suite, Toolchain::Gcc);
+                renewed = userland.next().get(self.cache, self.ui)?;
+                root = &renewed;
+            }
+            self.install(apt, &identity, root)
+        })
+    }
+
+    /// Downloads a kernel and prepares it with the compilers of a userland.
+    fn install(&self, apt: &Apt<'_>, identity: &Identity, root: &Root) -> Result<()> {
+        // All flavours of a version have the same sources.
+        let sources = Flavour::ALL
+            .into_iter()
+            .find_map(|other| Kernel::of_version(self.cache, other, identity))
+            .map(|kernel| kernel.tree());
+        let sources = sources.as_deref();
+        let name = entry_name(identity, root);
+        self.cache.entry("kernels", &name, |part| {
+            let log = self.cache.log(&name);
+            self.cache
+                .require(if sources.is_some() { 1500 } else { 3000 })?;
+            let step = self.ui.step("Downloading its packages", 0);
+            let debs = apt.download(&identity.packages(sources.is_none()), &step, &log)?;
+            step.done();
+            prepare(self.ui, root, identity, &debs, sources, part, &log)?;
+            fs::write(
+                part.join("identity.json"),
+                serde_json::to_vec_pretty(identity)?,
+            )?;
+            Ok(())
+        })?;
+        Ok(())
+    }
 }
 
 /// Compares version numbers: runs of digits by value, all else by character.
@@ -505,6 +626,26 @@ pub fn config_value<'a>(config: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_carry_their_userland() {
+        let userland = |name: &str| Userland::of(name).unwrap().name();
+        let parts = |name| {
+            let (release, userland) = parts_of(name)?;
+            Some((release, userland.name()))
+        };
+        // The first number looks like the recipe's.
+        assert_eq!(
+            parts("7.1.13+deb13-cloud-amd64.1.trixie-toolchain-2"),
+            Some(("7.1.13+deb13-cloud-amd64", userland("trixie-toolchain-2")))
+        );
+        assert_eq!(
+            parts("7.2.13+deb14-amd64.1.sid-toolchain-2.3"),
+            Some(("7.2.13+deb14-amd64", userland("sid-toolchain-2.3")))
+        );
+        assert_eq!(parts("7.2.12+mapbuf-debug.0123456789abcdef"), None);
+        assert_eq!(parts("7.2.12+deb13-cloud-amd64.1"), None);
+    }
 
     #[test]
     fn versions_are_compared_by_number() {

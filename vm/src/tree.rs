@@ -123,6 +123,13 @@ impl Tree {
         }
     }
 
+    /// The one of these userlands whose compiler built the kernel; where there is none, the first.
+    pub fn suited<'a>(&self, kits: &'a [Root]) -> Option<&'a Root> {
+        let wanted = self.rustc_wanted();
+        let suits = |root: &&Root| root.rustc_version().ok().as_deref() == wanted;
+        kits.iter().find(suits).or(kits.first())
+    }
+
     /// Chooses the compilers, and lists what is missing for a module; `rust` says that it has Rust sources.
     pub fn examine(&self, rust: bool, kit: Option<&Root>) -> (Compilers, Vec<Missing>) {
         let mut missing = Vec::new();

@@ -1,17 +1,22 @@
 //! `cargo xtask kernel`
 
+use crate::attempt;
 use anyhow::Result;
 use mapbuf_vm::{host, Cache, Choice, Flavour, Kernel, Ui};
 use std::process::ExitCode;
 
 /// Tell which kernel is used, and where its parts are.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Which build of the kernel: `cloud-amd64` or `amd64`, which has nearly all drivers.
     #[arg(long, default_value_t)]
     flavour: Flavour,
-    /// Which kernel: a series (`7.2`), one release of it (`7.2.12`), or one that is built here from its sources (`debug`,
-    /// `kcsan`, `debug@7.2`) [default: the newest of the newest series that is supported].
+    /// Which kernel: a series (`7.2`), one release of it (`7.2.12`), one that is built here from its sources (`debug`,
+    /// `kcsan`), one of Debian unstable with its newer compilers (`sid`), or more exactly `debug@7.2`, `7.2@sid`
+    /// [default: the newest of the newest series that is supported].
     #[arg(
         long,
         value_name = "KERNEL",
@@ -27,16 +32,25 @@ pub struct Arguments {
     clean: bool,
 }
 
+/// What else can be done.
+#[derive(clap::Subcommand)]
+enum Action {
+    Try(attempt::Arguments),
+}
+
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    if let Some(Action::Try(arguments)) = &arguments.action {
+        return attempt::main(arguments);
+    }
     let ui = Ui::default();
     host::ensure(&ui)?;
     let cache = Cache::open(&ui)?;
-    let (flavour, version) = (arguments.flavour, arguments.kernel.version.as_ref());
+    let (flavour, stock) = (arguments.flavour, &arguments.kernel.stock);
     let kernel = if arguments.update {
-        Kernel::update(&cache, &ui, flavour, version)?
+        Kernel::update(&cache, &ui, flavour, stock)?
     } else {
-        Kernel::get(&cache, &ui, flavour, version)?
+        Kernel::get(&cache, &ui, flavour, stock)?
     };
     if arguments.clean {
         for name in kernel.remove_others(&cache)? {

@@ -29,7 +29,7 @@ impl Kit {
     pub fn open(ui: &Ui, choice: &Choice) -> Result<Self> {
         host::ensure(ui)?;
         let cache = Cache::open(ui)?;
-        let stock = Kernel::get(&cache, ui, Flavour::default(), choice.version.as_ref())?;
+        let stock = Kernel::get(&cache, ui, Flavour::default(), &choice.stock)?;
         let init = guest::build(&["mapbuf-init"], ui)?.join("mapbuf-init");
         let accel = Accel::find(&cache, ui, &stock, &fs::read(&init)?)?;
         let kernel = stock.variant(&cache, ui, choice.variant)?;

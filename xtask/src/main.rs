@@ -1,5 +1,6 @@
 //! The developer's commands: `cargo xtask help` lists them.
 
+mod attempt;
 mod contend;
 mod counting;
 mod demo;

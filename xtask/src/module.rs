@@ -1,10 +1,10 @@
 //! `cargo xtask module`
 
 use anyhow::{Context, Result};
-use mapbuf_vm::debian::Toolchain;
+use mapbuf_vm::debian::{Toolchain, Userland};
 use mapbuf_vm::module::Module;
 use mapbuf_vm::tree::Tree;
-use mapbuf_vm::{host, Cache, Choice, Flavour, Kernel, Ui};
+use mapbuf_vm::{host, Cache, Choice, Flavour, Kernel, Suite, Ui};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,8 +47,8 @@ impl Against {
     fn find(arguments: &Arguments, cache: &Cache, ui: &Ui) -> Result<Self> {
         let Some(name) = &arguments.build else {
             host::ensure(ui)?;
-            let Choice { variant, version } = &arguments.kernel;
-            let stock = Kernel::get(cache, ui, Flavour::default(), version.as_ref())?;
+            let Choice { variant, stock } = &arguments.kernel;
+            let stock = Kernel::get(cache, ui, Flavour::default(), stock)?;
             return Ok(Self::Kernel(stock.variant(cache, ui, *variant)?));
         };
         let tree = if name == Path::new("running") {
@@ -97,8 +97,9 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let files = match against {
         Against::Kernel(kernel) => module.build(&kernel, &ui)?,
         Against::Tree(tree) => {
-            let kit = Toolchain::Gcc.if_made(&cache);
-            module.build_against(&tree, kit.as_ref(), &ui)?
+            let kits = Suite::ALL.map(|suite| Userland::newest(&cache, suite, Toolchain::Gcc));
+            let kits: Vec<_> = kits.iter().filter_map(|it| it.if_made(&cache)).collect();
+            module.build_against(&tree, tree.suited(&kits), &ui)?
         }
     };
     for file in files {

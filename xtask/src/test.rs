@@ -71,6 +71,18 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// Those that tell whether the driver is the same in another kernel.
+    pub fn trial(kernel: Choice) -> Self {
+        Self {
+            profile: vec!["stock".to_owned(), witness::PROFILE.to_owned()],
+            jobs: 2,
+            rounds: None,
+            ..Self::races(String::new(), 0, None, kernel)
+        }
+    }
+}
+
 /// Whether there is such a way to boot.
 pub fn is_profile(name: &str) -> bool {
     [witness::PROFILE, museum::PROFILE, fuzz::PROFILE].contains(&name)
