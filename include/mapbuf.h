@@ -23,7 +23,7 @@
 // Version of this interface, in `Query::abi_version`. It changes when a program must know.
 #define MAPBUF_ABI_VERSION 1
 
-// `_IOC_TYPE` of every ioctl here; free in `Documentation/userspace-api/ioctl/ioctl-number.rst` of 7.2.
+// `_IOC_TYPE` of every ioctl here; free in `Documentation/userspace-api/ioctl/ioctl-number.rst`.
 #define MAPBUF_MAGIC 185
 
 // `mmap` offsets below this many pages are buffer ids; packed offsets start here.

@@ -24,7 +24,7 @@ pub struct Text {
     pub sentence: &'static str,
     /// What to do next.
     pub remedy: &'static str,
-    /// For a refusal that has to do with the memory itself: the place in the kernel (7.2) that forces it, as `file,
+    /// For a refusal that has to do with the memory itself: the place in the kernel that forces it, as `file,
     /// function: what it does there`; what would happen otherwise, where the kernel itself checks nothing. Else empty.
     pub kernel: &'static str,
 }
@@ -112,7 +112,7 @@ impl Reason {
                 "use cached, or a contiguous buffer, whose kernel view can be changed",
             )
             .since(
-                "kernel/dma/mapping.c, dma_pgprot: where dev_is_dma_coherent(), the protection stays as it is; kernel/dma/direct.c, dma_direct_alloc: such memory keeps its ordinary place in the linear map, where it is cached",
+                "kernel/dma/mapping.c, dma_pgprot: where dev_is_dma_coherent(), the cache mode stays as it is; kernel/dma/direct.c, dma_direct_alloc: such memory keeps its ordinary place in the linear map, where it is cached",
             ),
             Self::NoSuchNode => text(
                 "there is no memory on a NUMA node {0:signed}",
@@ -244,7 +244,7 @@ impl Reason {
                 "use MAP_SHARED, or PROT_READ alone, or the method auto",
             )
             .since(
-                "mm/memory.c, vmf_insert_pfn_prot, and mm/huge_memory.c, vmf_insert_pfn_pmd: BUG_ON((vma->vm_flags & VM_PFNMAP) && is_cow_mapping(vma->vm_flags))",
+                "mm/memory.c, vmf_insert_pfn_prot, and mm/huge_memory.c, vmf_insert_pfn_pmd: BUG_ON where a mapping with VM_PFNMAP is copy-on-write",
             ),
             Self::NeedsOneRun => text(
                 "{0:method} maps one physically contiguous run; of the {2} bytes from byte {1} only the first {3} are",

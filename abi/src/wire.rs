@@ -20,7 +20,7 @@ use core::mem::{
 /// Version of this interface, in `Query::abi_version`. It changes when a program must know.
 pub const ABI_VERSION: u32 = 1;
 
-/// `_IOC_TYPE` of every ioctl here; free in `Documentation/userspace-api/ioctl/ioctl-number.rst` of 7.2.
+/// `_IOC_TYPE` of every ioctl here; free in `Documentation/userspace-api/ioctl/ioctl-number.rst`.
 pub const MAGIC: u32 = 0xB9;
 
 /// Where the allocator node without a device lies.

@@ -2,9 +2,10 @@
 
 //! A session: one open file of an allocator node, with its table of ids and offsets.
 //!
-//! The table is two search trees rather than the kernel's `MapleTree`: `mas_erase` of 7.2 answers with
-//! the entry also when it had no memory to take it out (`lib/maple_tree.c`), and the owner of an entry
-//! that is still in the tree would free it twice. Taking a node out of a red-black tree cannot fail.
+//! The table is two search trees rather than the kernel's `MapleTree`: 7.2's `mas_erase`
+//! (`lib/maple_tree.c`) returns the entry also when it had no memory to take it out, and the owner of an
+//! entry that is still in the tree would free it twice. From 7.3 on it retries until there is memory.
+//! Taking a node out of a red-black tree needs none in either.
 
 use crate::{
     abi::{

@@ -15,7 +15,7 @@ pub enum CoreRefusal {
     /// `do_mmap`, `mm/mmap.c`: `if (!len) return -EINVAL`.
     #[error("a mapping of 0 bytes was asked for")]
     ZeroLength,
-    /// `ksys_mmap_pgoff`'s caller, `arch/x86/kernel/sys_x86_64.c`: `if (off & ~PAGE_MASK) return -EINVAL`.
+    /// `mmap`, `arch/x86/kernel/sys_x86_64.c`: `if (off & ~PAGE_MASK) return -EINVAL`.
     #[error("the offset {offset:#x} is no multiple of the page size {page_size}")]
     UnalignedOffset {
         /// The `mmap` offset.
@@ -65,11 +65,11 @@ pub enum CoreRefusal {
         /// The dma-buf's size.
         size: u64,
     },
-    /// `mprotect_fixup`'s caller, `mm/mprotect.c`: `EACCES` where `VM_MAYWRITE` is cleared. That is so for shared
+    /// `do_mprotect_pkey`, `mm/mprotect.c`: `EACCES` where `VM_MAYWRITE` is cleared. That is so for shared
     /// mappings of a file opened for reading only, and for every private mapping that was made read-only.
     #[error("the mapping can never become writable: it was made read-only, and private or from a read-only open")]
     NeverWritable,
-    /// `mm/mremap.c`: `EFAULT` for a mapping with `VM_DONTEXPAND`.
+    /// `check_prep_vma`, `mm/mremap.c`: `EFAULT` for a mapping with `VM_DONTEXPAND`.
     #[error("mappings of buffers do not grow ({from} to {to} bytes)")]
     NoGrowth {
         /// The length that there is.

@@ -42,7 +42,8 @@ impl Sharing {
     ///
     /// `MAP_SHARED` on a file opened for reading comes without `VM_SHARED` and without `VM_MAYWRITE`
     /// (`do_mmap` of `mm/mmap.c`); it is shared all the same, since nothing can make it copy-on-write:
-    /// that is `(VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE` (`is_cow_mapping` of `mm/internal.h`).
+    /// that is `(VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE` (7.2: `is_cow_mapping` of
+    /// `include/linux/mm.h`; 7.3: `vma_is_cow_mapping` of `include/linux/mm.h`).
     pub const fn new(shared: bool, write: bool, may_write: bool) -> Self {
         match (shared || !may_write, write) {
             (true, _) => Self::Shared,

@@ -97,7 +97,8 @@ pub fn memory(
 /// # Errors
 ///
 /// [`Reason::KindNotHere`] for a region: it is named when the module is loaded. [`Reason::CoherentIsCached`]: the only
-/// machines that the driver is built for are cache-coherent (`dma_pgprot` of `kernel/dma/mapping.c`).
+/// machines that the driver is built for are cache-coherent. `dma_pgprot` of `kernel/dma/mapping.c` then leaves the
+/// cache mode as it is; from 7.3 on it settles, for such devices too, whether the memory is encrypted.
 pub fn available(kind: Kind, cache: Cache) -> Result<(), Refusal> {
     let number = u64::from(kind.number());
     match (kind, cache) {

@@ -235,7 +235,7 @@ impl<'a, M: PhysicalMemory> Tables<'a, M> {
     }
 
     /// Where Linux has all memory mapped, when it does not shuffle its addresses (`nokaslr`):
-    /// `__PAGE_OFFSET_BASE_L4` and `_L5` of `arch/x86/include/asm/page_64_types.h`.
+    /// `__PAGE_OFFSET_BASE_L4` and `__PAGE_OFFSET_BASE_L5` of `arch/x86/include/asm/page_64_types.h`.
     pub fn linear_map(&self) -> u64 {
         match self.levels {
             4 => 0xffff_8880_0000_0000,
@@ -243,8 +243,8 @@ impl<'a, M: PhysicalMemory> Tables<'a, M> {
         }
     }
 
-    /// Where Linux has its `vmalloc` areas, `ioremap` among them (`__VMALLOC_BASE_L4` and `_L5` of
-    /// `arch/x86/include/asm/pgtable_64_types.h`).
+    /// Where Linux has its `vmalloc` areas, `ioremap` among them (`__VMALLOC_BASE_L4` and
+    /// `__VMALLOC_BASE_L5` of `arch/x86/include/asm/pgtable_64_types.h`).
     pub fn vmalloc_areas(&self) -> Range<u64> {
         let (start, tebibytes) = match self.levels {
             4 => (0xffff_c900_0000_0000, 32),

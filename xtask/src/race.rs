@@ -12,7 +12,7 @@ use std::process::ExitCode;
 /// rounds of all pairs take most of an hour. The last line is `N passed, N failed`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only pairs whose names contain this, as `free_x_map` (several: with commas between them).
+    /// Only pairs whose names contain this, as `races::free_x_map` (several: with commas between them).
     #[arg(default_value = "races::")]
     filter: String,
     /// Rounds of each pair.

@@ -127,7 +127,7 @@ fn core_refusals() -> Vec<Entry> {
             "NoAddressSpace",
             "ENOMEM",
             "the process has no room for so many bytes more in its address space",
-            "mm/mmap.c, do_mmap: ENOMEM at vm.max_map_count; mm/vma.c, may_expand_vm: at RLIMIT_AS",
+            "mm/mmap.c, do_mmap: ENOMEM at vm.max_map_count; mm/mmap.c, may_expand_vm: at RLIMIT_AS",
         ),
         entry(
             CoreRefusal::NoRoomForCopies { len },

@@ -88,8 +88,9 @@ const CALL_FAILED: Cause = Cause {
 const OFFSET_IS_ID: Cause = Cause {
     name: "offset-is-id",
     severity: Severity::Error,
-    why: "vm_pgoff is read as an offset inside the buffer, in pages (dma_common_mmap and dma_direct_mmap in kernel/dma, \
-          __vm_map_pages in mm/memory.c); a driver that has a buffer's id there asks for a part beyond the buffer's end, \
+    why: "vm_pgoff is read as an offset inside the buffer, in pages (dma_common_mmap in \
+          kernel/dma/ops_helpers.c, dma_direct_mmap in kernel/dma/direct.c, __vm_map_pages in mm/memory.c); a driver \
+          that has a buffer's id there asks for a part beyond the buffer's end, \
           or, with a small id, for the wrong part",
     next: &[
         "the driver: look the buffer up, then set vma->vm_pgoff = 0 before the call (or use vm_map_pages_zero)",

@@ -17,7 +17,7 @@ pub mod vm {
     pub const PFNMAP: u64 = 0x400;
     pub const MIXEDMAP: u64 = 0x1000_0000;
 
-    /// `is_cow_mapping`.
+    /// What the kernel asks by 7.2's `is_cow_mapping`, and by `vma_is_cow_mapping` from 7.3 on.
     pub fn is_cow(flags: u64) -> bool {
         flags & (SHARED | MAYWRITE) == MAYWRITE
     }

@@ -357,7 +357,7 @@ fn mounted() -> Result<PathBuf, Problem> {
     })
 }
 
-/// Whether the kernel lets nobody use tracefs (`LOCKDOWN_TRACEFS`, `security/lockdown/lockdown.c`).
+/// Whether the kernel lets nobody use tracefs (`LOCKDOWN_TRACEFS` of `include/linux/security.h`).
 fn locked_down() -> bool {
     fs::read_to_string("/sys/kernel/security/lockdown")
         .is_ok_and(|modes| modes.contains("[confidentiality]"))

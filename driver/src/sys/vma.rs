@@ -438,7 +438,8 @@ impl<T: Exporter> Operations<T> {
     }
 
     /// A debugger's access to page frames, which have no pages that it could pin. The kernel's
-    /// `generic_access_phys` would make a mapping by `ioremap`, and warn about RAM.
+    /// `generic_access_phys` (`mm/memory.c`) is for devices: in 7.2 it maps the frame by `ioremap`, which
+    /// warns about RAM and fails; from 7.3 on it refuses RAM itself, without a warning.
     ///
     /// # Safety
     ///

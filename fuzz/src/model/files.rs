@@ -182,7 +182,7 @@ impl Description {
                 Ok((buffer, page * size + position % size))
             }
             What::Named(buffer) => Ok((Rc::clone(buffer), position)),
-            // `__alloc_file_pseudo` of `fs/file_table.c` does not set `FMODE_PREAD`.
+            // `alloc_file_pseudo` of `fs/file_table.c` does not set `FMODE_PREAD`.
             What::DmaBuf(_) => Err(Refused::Kernel(libc::ESPIPE)),
         }
     }

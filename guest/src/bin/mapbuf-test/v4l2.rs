@@ -85,7 +85,8 @@ impl Queue {
             Way::Capture => self.set_number(S_INPUT, 1)?,
             Way::Output => self.set_number(S_OUTPUT, 0)?,
         }
-        // `V4L2_DV_BT_CEA_640X480P59_94` of v4l2-dv-timings.h; the struct is packed, and its first word, the type, 0.
+        // `V4L2_DV_BT_CEA_640X480P59_94` of include/uapi/linux/v4l2-dv-timings.h; the struct is packed, and its first
+        // word, the type, 0.
         let mut timings = [0; 132];
         put(&mut timings, 4, 640);
         put(&mut timings, 8, 480);

@@ -285,7 +285,7 @@ fn seek_on_a_named_node() -> Outcome {
                 "the position after a refusal"
             );
         }
-        // fs/read_write.c `ksys_lseek` looks at whence first.
+        // `ksys_lseek` of fs/read_write.c looks at whence first.
         core_refused(node.seek(0, 99), libc::EINVAL)
     })
 }

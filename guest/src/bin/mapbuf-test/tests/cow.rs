@@ -154,7 +154,8 @@ fn private_copies_are_each_process_own() -> Outcome {
     Ok(())
 }
 
-// A copy-on-write remap_pfn_range puts the page frame number into vm_pgoff (mm/memory.c), which /proc/PID/maps shows.
+// A copy-on-write remap_pfn_range puts the page frame number into vm_pgoff (`get_remap_pgoff` of mm/memory.c), which
+// /proc/PID/maps shows.
 fn private_coherent_shows_its_address_to_administrators_only() -> Outcome {
     let session = Session::open()?;
     let (buffer, _shared) = numbered(&session, Kind::Coherent, 4)?;

@@ -252,7 +252,7 @@ fn freed_offset_maps_nothing() -> Outcome {
     Ok(())
 }
 
-// mm/mmap.c `do_mmap`: `if (!len) return -EINVAL`, before the file is asked.
+// `do_mmap` of mm/mmap.c: `if (!len) return -EINVAL`, before the file is asked.
 fn no_length_is_refused_by_the_kernel() -> Outcome {
     let session = Session::open()?;
     let buffer = session.alloc(KINDS[0], PAGE)?;
@@ -262,7 +262,7 @@ fn no_length_is_refused_by_the_kernel() -> Outcome {
     )
 }
 
-// arch/x86/kernel/sys_x86_64.c `mmap`: `if (off & ~PAGE_MASK) return -EINVAL`.
+// `mmap` of arch/x86/kernel/sys_x86_64.c: `if (off & ~PAGE_MASK) return -EINVAL`.
 fn unaligned_offset_is_refused_by_the_kernel() -> Outcome {
     let session = Session::open()?;
     let buffer = session.alloc(KINDS[0], PAGE)?;
@@ -272,7 +272,7 @@ fn unaligned_offset_is_refused_by_the_kernel() -> Outcome {
     Ok(())
 }
 
-// mm/mmap.c `file_mmap_ok`: for a character device offset and length together must stay below ULONG_MAX.
+// `file_mmap_ok` of mm/mmap.c: for a character device offset and length together must stay below ULONG_MAX.
 fn wrapping_offset_is_refused_by_the_kernel() -> Outcome {
     let session = Session::open()?;
     session.alloc(KINDS[0], PAGE)?;
@@ -285,7 +285,8 @@ fn wrapping_offset_is_refused_by_the_kernel() -> Outcome {
     Ok(())
 }
 
-// A length that no address space has room for never comes to the driver: mm/mmap.c, `get_unmapped_area` says ENOMEM.
+// A length that no address space has room for never comes to the driver: `__get_unmapped_area` of mm/mmap.c
+// says ENOMEM.
 fn huge_length_is_refused() -> Outcome {
     let session = Session::open()?;
     let buffer = session.alloc(KINDS[0], PAGE)?;

@@ -66,7 +66,7 @@ fn dma_buf_outlives_its_session() -> Outcome {
     Ok(())
 }
 
-// drivers/dma-buf/dma-buf.c `dma_buf_llseek`: SEEK_END and SEEK_SET with 0 are how one asks for the size.
+// `dma_buf_llseek` of drivers/dma-buf/dma-buf.c: SEEK_END and SEEK_SET with 0 are how one asks for the size.
 fn dma_buf_is_as_long_as_the_buffer() -> Outcome {
     let session = Session::open()?;
     for kind in KINDS {

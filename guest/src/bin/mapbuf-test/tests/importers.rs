@@ -1,9 +1,10 @@
 //! Drivers that others wrote take our buffers: in Debian's full kernel, without a line of ours on their side.
 //!
-//! `vivid` is a camera and a screen in software. Its first instance takes memory through `vb2_dc_map_dmabuf` and its like
-//! (drivers/media/common/videobuf2/videobuf2-dma-contig.c): `dma_buf_attach`, `dma_buf_map_attachment`, then it wants
-//! the whole buffer at one run of DMA addresses, and writes the picture through `dma_buf_vmap`. Its second instance takes
-//! any memory (videobuf2-vmalloc.c, `vb2_vmalloc_map_dmabuf`): `dma_buf_vmap` alone.
+//! `vivid` is a camera and a screen in software. Its first instance takes memory through `vb2_dc_map_dmabuf`
+//! (drivers/media/common/videobuf2/videobuf2-dma-contig.c) and its like: `dma_buf_attach`, `dma_buf_map_attachment`,
+//! then it wants the whole buffer at one run of DMA addresses, and writes the picture through `dma_buf_vmap`. Its
+//! second instance takes any memory (drivers/media/common/videobuf2/videobuf2-vmalloc.c, `vb2_vmalloc_map_dmabuf`):
+//! `dma_buf_vmap` alone.
 
 use super::counts::{counts, more};
 use super::lifetime;
@@ -47,7 +48,8 @@ const HUGE: usize = 2 << 20;
 /// What the buffer holds before a picture comes.
 const BEFORE: u8 = 0xa5;
 
-/// Controls of vivid (vivid-ctrls.c): no text in the picture (2 is "None"), and what the HDMI input is connected to.
+/// Controls of vivid (drivers/media/test-drivers/vivid/vivid-ctrls.c): no text in the picture (2 is "None"), and what
+/// the HDMI input is connected to.
 const OSD_TEXT_MODE: u32 = 0x00f0_f001;
 const HDMI_IS_CONNECTED_TO: u32 = 0x00f0_f000 + 113;
 /// The first HDMI output of all instances has the number 2 there: before it are the test pattern and nothing.
@@ -201,8 +203,9 @@ fn loops(number: u32, from: &(File, Map), to: &(File, Map)) -> Outcome {
     camera.start()?;
     let mut differs = None;
     for _ in 0..20 {
-        // A change of this control starts work that may undo it: `update_hdmi_ctrls_work_handler` of vivid-core.c looks
-        // at the old value, and waits for the lock only then. Until that work is done the value may be refused, too.
+        // A change of this control starts work that may undo it: `update_hdmi_ctrls_work_handler` of
+        // drivers/media/test-drivers/vivid/vivid-core.c looks at the old value, and waits for the lock only then. Until
+        // that work is done the value may be refused, too.
         match camera.control(HDMI_IS_CONNECTED_TO, FIRST_OUTPUT + number / 2) {
             Ok(()) | Err(Errno(libc::EINVAL)) => {}
             Err(errno) => return Err(errno.into()),
@@ -315,7 +318,8 @@ fn region_is_refused_by_every_importer() -> Outcome {
     Ok(())
 }
 
-// `__prepare_dmabuf` of videobuf2-core.c: a dma-buf shorter than the picture is EINVAL, by the size that we gave it.
+// `__prepare_dmabuf` of drivers/media/common/videobuf2/videobuf2-core.c: a dma-buf shorter than the picture is EINVAL,
+// by the size that we gave it.
 fn buffer_that_is_too_short_is_refused() -> Outcome {
     let session = Session::open()?;
     for number in [BY_DMA_ADDRESS, BY_KERNEL_ADDRESS] {
@@ -415,8 +419,8 @@ fn camera_of_a_killed_process_gives_the_buffer_back() -> Outcome {
 }
 
 // drivers/gpu/drm/drm_gem_shmem_helper.c, `drm_gem_shmem_prime_import_no_map`: vgem attaches, and holds the dma-buf; a
-// handle that was imported is exported again as the dma-buf that it came from (drm_prime.c,
-// `drm_gem_prime_handle_to_dmabuf`).
+// handle that was imported is exported again as the dma-buf that it came from
+// (drivers/gpu/drm/drm_prime.c, `drm_gem_prime_handle_to_dmabuf`).
 fn graphics_handle_keeps_the_buffer() -> Outcome {
     let card = Card::open()?;
     for kind in KINDS {

@@ -152,7 +152,7 @@ fn is_right_for_many_threads_at_once() -> Outcome {
     })
 }
 
-// mm/mmap.c `do_mmap`: no length is EINVAL. arch/x86/kernel/sys_x86_64.c: an offset inside a page is EINVAL.
+// `do_mmap` of mm/mmap.c: no length is EINVAL. arch/x86/kernel/sys_x86_64.c: an offset inside a page is EINVAL.
 // mm/mprotect.c: a flag without its VM_MAY… is EACCES. None of these asks the driver.
 fn says_nothing_about_errors_of_the_core() -> Outcome {
     let session = Session::open()?;

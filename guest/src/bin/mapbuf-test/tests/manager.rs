@@ -1,5 +1,5 @@
 //! What the memory manager may do with a mapping, for every kind by every method. The results are those that the
-//! kernel's source (7.2.12) gives for mappings of that sort; its file and function stand at each test.
+//! kernel's source gives for mappings of that sort; its file and function stand at each test.
 //!
 //! Every mapping of ours has `VM_DONTEXPAND`, which is one of `VM_SPECIAL`.
 
@@ -50,7 +50,8 @@ fn mappings_are_of_the_sort_that_is_said() -> Outcome {
     })
 }
 
-// mm/memory.c `copy_page_range`: VM_PFNMAP and VM_MIXEDMAP have their entries copied, others fault anew; shared either way.
+// `copy_page_range` of mm/memory.c: VM_PFNMAP and VM_MIXEDMAP have their entries copied, others fault anew; shared
+// either way.
 fn both_sides_of_a_fork_write() -> Outcome {
     each_way(|way| {
         let map = way.numbered()?;
@@ -83,8 +84,8 @@ fn rows_in(start: usize, bytes: usize) -> Vec<(usize, usize)> {
         .collect()
 }
 
-// mm/vma.c `vma_merge_existing_range` and `vma_merge_new_range`: "Special VMAs are unmergeable" (VM_SPECIAL), so what was
-// split stays split, though the flags are the same again; three rows work as one did.
+// `vma_merge_existing_range` and `vma_merge_new_range` of mm/vma.c: "Special VMAs are unmergeable" (VM_SPECIAL), so
+// what was split stays split, though the flags are the same again; three rows work as one did.
 fn mprotect_splits_and_nothing_merges() -> Outcome {
     each_way(|way| {
         let map = way.numbered()?;
@@ -109,7 +110,7 @@ fn mprotect_splits_and_nothing_merges() -> Outcome {
     })
 }
 
-// mm/vma.c `__split_vma`: both parts keep file and offset; the hole is filled by a mapping of its own.
+// `__split_vma` of mm/vma.c: both parts keep file and offset; the hole is filled by a mapping of its own.
 fn munmap_in_the_middle_and_mapped_again() -> Outcome {
     each_way(|way| {
         let mut map = way.numbered()?;
@@ -145,8 +146,8 @@ fn munmap_in_the_middle_and_mapped_again() -> Outcome {
     })
 }
 
-// mm/mremap.c `check_prep_vma`: VM_DONTEXPAND or VM_PFNMAP is EFAULT for growth (a second mapping by an old length of 0 is
-// growth too) and EINVAL for MREMAP_DONTUNMAP. A move takes the entries along (`move_page_tables`).
+// `check_prep_vma` of mm/mremap.c: VM_DONTEXPAND or VM_PFNMAP is EFAULT for growth (a second mapping by an old length
+// of 0 is growth too) and EINVAL for MREMAP_DONTUNMAP. A move takes the entries along (`move_page_tables`).
 fn mremap_moves_and_shrinks_and_never_grows() -> Outcome {
     const DONTUNMAP: i32 = 4;
     each_way(|way| {
@@ -280,8 +281,8 @@ fn each_advice_works_or_is_refused() -> Outcome {
     })
 }
 
-// mm/mlock.c `mlock_fixup`: a VMA with one of VM_SPECIAL is left out (`vma_supports_mlock`), without an error; the call goes
-// on to `__mm_populate`, which fills what has pages. Nothing is counted, and munlock finds nothing to do.
+// `mlock_fixup` of mm/mlock.c: a VMA with one of VM_SPECIAL is left out (`vma_supports_mlock`), without an error; the
+// call goes on to `__mm_populate`, which fills what has pages. Nothing is counted, and munlock finds nothing to do.
 fn lock_is_taken_and_changes_nothing() -> Outcome {
     const ONFAULT: u32 = 1;
     each_way(|way| {
@@ -313,7 +314,7 @@ fn lock_is_taken_and_changes_nothing() -> Outcome {
     })
 }
 
-// mm/mmap.c, mm/vma.c `__mmap_region`: what is in the way is unmapped first, page by page of it.
+// `__mmap_region` of mm/vma.c: what is in the way is unmapped first, page by page of it.
 fn fixed_mapping_replaces_a_part() -> Outcome {
     each_way(|way| {
         let mut map = way.numbered()?;
@@ -352,8 +353,8 @@ fn fixed_mapping_replaces_a_part() -> Outcome {
     })
 }
 
-// mm/gup.c `__mm_populate`: leaves out VM_IO and VM_PFNMAP, faults in everything else. What is mapped by frame is full from
-// the start, or filled by faults as ever.
+// `__mm_populate` of mm/gup.c: leaves out VM_IO and VM_PFNMAP, faults in everything else. What is mapped by frame is
+// full from the start, or filled by faults as ever.
 fn populate_fills_what_has_pages() -> Outcome {
     each_way(|way| {
         let flags = SHARED | libc::MAP_POPULATE;
@@ -366,9 +367,9 @@ fn populate_fills_what_has_pages() -> Outcome {
     })
 }
 
-// fs/proc/task_mmu.c: `show_map_vma` shows the file's name and the offset in it; `smaps_pte_entry` counts pages, which a
-// VM_PFNMAP mapping has none of (mm/memory.c `vm_normal_page`), and `pagemap_read` leaves it out (mm/pagewalk.c,
-// `walk_page_test`).
+// `show_map_vma` of fs/proc/task_mmu.c shows the file's name and the offset in it; `smaps_pte_entry` counts pages,
+// which a VM_PFNMAP mapping has none of (`vm_normal_page` of mm/memory.c), and `pagemap_read` leaves it out
+// (mm/pagewalk.c, `walk_page_test`).
 fn proc_tells_the_truth() -> Outcome {
     each_way(|way| {
         let map = way.numbered()?;
@@ -423,7 +424,7 @@ impl Way {
     }
 }
 
-// mm/userfaultfd.c `vma_can_userfault`: not VM_SPECIAL, in no mode: EINVAL from `userfaultfd_register`.
+// `vma_can_userfault` of mm/userfaultfd.c: not VM_SPECIAL, in no mode: EINVAL from `userfaultfd_register`.
 fn userfaultfd_is_refused() -> Outcome {
     let uffd = others::userfaultfd()?;
     each_way(|way| {
@@ -468,8 +469,8 @@ fn ksm(name: &str) -> Outcome<u64> {
         .map_err(|_| Failure::new(format!("{name} is {text:?}")))
 }
 
-// mm/ksm.c `ksm_compatible`: neither shared mappings nor VM_SPECIAL. The daemon goes through everything here while pages
-// that are all alike lie in anonymous memory too, which shows that it works.
+// `ksm_compatible` of mm/ksm.c: neither shared mappings nor VM_SPECIAL. The daemon goes through everything here while
+// pages that are all alike lie in anonymous memory too, which shows that it works.
 fn same_page_merging_passes_by() -> Outcome {
     const ALIKE: u64 = 0x5a5a_1234_5a5a_4321;
     let _scan = Setting::set("pages_to_scan", "10000")?;

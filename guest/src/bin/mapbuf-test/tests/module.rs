@@ -56,7 +56,7 @@ fn unload() -> Outcome {
 
 /// With something that holds the module, unloading is refused; without it, it works.
 fn holds<T>(what: impl FnOnce() -> Outcome<T>, still_there: impl FnOnce(&T) -> Outcome) -> Outcome {
-    // kernel/module/main.c `try_stop_module`: EWOULDBLOCK while there are references.
+    // `try_stop_module` of kernel/module/main.c: EWOULDBLOCK while there are references.
     let held = what()?;
     for _ in 0..3 {
         fails(sys::unload_module("mapbuf"), libc::EWOULDBLOCK)?;

@@ -31,7 +31,8 @@ fn ended(child: &Child) {
     child.wait();
 }
 
-// mm/process_vm_access.c pins pages by `pin_user_pages_remote`; mm/gup.c `check_vma_flags` has none for VM_IO or VM_PFNMAP.
+// mm/process_vm_access.c pins pages by `pin_user_pages_remote`; `check_vma_flags` of mm/gup.c has none for VM_IO or
+// VM_PFNMAP.
 fn another_process_reads_and_writes_what_has_pages() -> Outcome {
     each_way(|way| {
         let map = way.numbered()?;
@@ -55,8 +56,8 @@ fn another_process_reads_and_writes_what_has_pages() -> Outcome {
     })
 }
 
-// mm/memory.c `__access_remote_vm`: where no page can be had, `vm_ops->access` is asked. The kernel's own
-// `generic_access_phys` would refuse RAM, with a warning.
+// `__access_remote_vm` of mm/memory.c: where no page can be had, `vm_ops->access` is asked. The kernel's own
+// `generic_access_phys` refuses RAM, in 7.2 with a warning.
 fn debugger_reads_and_writes_everything() -> Outcome {
     each_way(|way| {
         let map = way.numbered()?;
@@ -188,8 +189,8 @@ fn has_pages(segment: &Segment, way: &Way, except: &[usize]) -> Outcome {
 const DEFAULT: u32 = 0x33;
 const SHARED_FILES: u32 = 0x8;
 
-// fs/coredump.c `vma_dump_size`: shared memory of a file that has a name (the inode of a dma-buf counts as one, `i_nlink` is
-// 1) by bit 3 of the filter, which is not set by default; never with VM_DONTDUMP or VM_IO: `Way::dumped`.
+// `vma_dump_size` of fs/coredump.c: shared memory of a file that has a name (the inode of a dma-buf counts as one,
+// `i_nlink` is 1) by bit 3 of the filter, which is not set by default; never with VM_DONTDUMP or VM_IO: `Way::dumped`.
 fn core_has_the_pages_that_were_asked_for_and_never_frames() -> Outcome {
     let _pattern = Pattern::set()?;
     each_way(|way| {

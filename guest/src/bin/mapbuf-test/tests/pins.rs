@@ -17,7 +17,7 @@ tests! { "pins":
     STOCK, 20: [ fixed_buffers_of_huge_pages ];
 }
 
-/// Kinds whose memory has pages that can be pinned; a PFN map has none (mm/gup.c `check_vma_flags`).
+/// Kinds whose memory has pages that can be pinned; a PFN map has none (`check_vma_flags` of mm/gup.c).
 fn paged(kind: Kind) -> bool {
     kind != Kind::Coherent
 }

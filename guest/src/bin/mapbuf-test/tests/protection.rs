@@ -26,7 +26,7 @@ tests! { "protection":
     ];
 }
 
-// VM_MAYWRITE is cleared, so mm/mprotect.c `do_mprotect_pkey` says EACCES; and the mapping is no copy-on-write one.
+// VM_MAYWRITE is cleared, so `do_mprotect_pkey` of mm/mprotect.c says EACCES; and the mapping is no copy-on-write one.
 fn private_read_only_never_becomes_writable() -> Outcome {
     let session = Session::open()?;
     for kind in KINDS {
@@ -117,7 +117,7 @@ fn flags_of_a_mapping_are_as_they_should_be() -> Outcome {
     Ok(())
 }
 
-// mm/mmap.c `do_mmap`: MAP_SHARED on a file without FMODE_WRITE is EACCES with PROT_WRITE, and loses VM_MAYWRITE.
+// `do_mmap` of mm/mmap.c: MAP_SHARED on a file without FMODE_WRITE is EACCES with PROT_WRITE, and loses VM_MAYWRITE.
 fn named_buffer_opened_for_reading_is_never_written() -> Outcome {
     let session = Session::open()?;
     for kind in KINDS {
@@ -190,7 +190,7 @@ fn session_opened_for_writing_only_maps_nothing() -> Outcome {
 }
 
 // /proc/PID/mem forces its way into read-only mappings only where that makes a private copy
-// (mm/gup.c `check_vma_flags`); `vm_ops->access` must not be softer.
+// (`check_vma_flags` of mm/gup.c); `vm_ops->access` must not be softer.
 fn debugger_does_not_write_where_the_mapping_may_not() -> Outcome {
     let memory: File = OpenOptions::new()
         .read(true)

@@ -1,7 +1,7 @@
-//! The kernel's own selftests, built from its sources: `tools/testing/selftests/mm/pfnmap` on a node of each kind of
+//! The kernel's own selftests, built from its sources: `tools/testing/selftests/mm/pfnmap.c` on a node of each kind of
 //! memory that is mapped by page frame when nobody asks for a method.
 //!
-//! Of the program (`pfnmap.c`): it maps two pages from offset 0 on, shared, of a file opened for reading; it ends with
+//! Of the program: it maps two pages from offset 0 on, shared, of a file opened for reading; it ends with
 //! a skip if the VMA has no `VM_PFNMAP`; and it has six cases.
 
 use super::questions::example;
@@ -26,7 +26,7 @@ tests! { "selftests":
     ];
 }
 
-/// The cases of `pfnmap.c` in 7.2; a later one may have more.
+/// The cases of the program in 7.2 and 7.3; a later one may have more.
 const CASES: usize = 6;
 
 /// What a program said in the Test Anything Protocol.
@@ -141,7 +141,7 @@ fn pfnmap_on_region_of_a_device() -> Outcome {
     passes_on(&named_path("dev"))
 }
 
-// All other kinds: `pfnmap_init` leaves, and that is not taken for a success.
+// All other kinds: `pfnmap_init` of tools/testing/selftests/mm/pfnmap.c leaves, and that is not taken for a success.
 fn pfnmap_leaves_out_memory_that_is_mapped_by_page() -> Outcome {
     for (kind, cache) in [
         (Kind::Vmalloc, Cache::Cached),
@@ -153,7 +153,7 @@ fn pfnmap_leaves_out_memory_that_is_mapped_by_page() -> Outcome {
         request.cache = cache.number();
         with_node(request, "paged", |path| {
             let (status, tap, said) = pfnmap(path)?;
-            // KSFT_SKIP of kselftest.h.
+            // KSFT_SKIP of tools/testing/selftests/kselftest.h.
             check_eq!(status, Some(4), "{kind:?}, {cache:?}, status");
             check_eq!(
                 (tap.passed, tap.skipped),

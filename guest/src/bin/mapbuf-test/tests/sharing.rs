@@ -230,7 +230,7 @@ fn shrink_keeps_the_rest() -> Outcome {
     })
 }
 
-// mm/mremap.c `check_prep_vma`: `if (vma->vm_flags & (VM_DONTEXPAND | VM_PFNMAP)) return -EFAULT`.
+// `check_prep_vma` of mm/mremap.c: `if (vma->vm_flags & (VM_DONTEXPAND | VM_PFNMAP)) return -EFAULT`.
 fn grow_is_refused() -> Outcome {
     each(|session, kind| {
         let (buffer, map) = numbered(session, kind, 8)?;
@@ -421,7 +421,8 @@ fn locked_memory_is_all_there() -> Outcome {
     })
 }
 
-// mm/madvise.c: MADV_DONTNEED is EINVAL for PFN maps; otherwise it drops the entries, and a fault brings them back.
+// mm/madvise.c, `madvise_dontneed_free_valid_vma`: MADV_DONTNEED is EINVAL for PFN maps; otherwise it drops the
+// entries, and a fault brings them back.
 fn dontneed_is_refilled_or_refused() -> Outcome {
     each(|session, kind| {
         let (_, map) = numbered(session, kind, 16)?;
@@ -451,7 +452,7 @@ fn other_process_reads_page_backed_memory() -> Outcome {
     })
 }
 
-// Debuggers go this way. mm/memory.c `__access_remote_vm` asks `vm_ops->access` where there are no pages.
+// Debuggers go this way. `__access_remote_vm` of mm/memory.c asks `vm_ops->access` where there are no pages.
 fn proc_mem_reads_and_writes_what_the_mapping_shows() -> Outcome {
     let memory = OpenOptions::new()
         .read(true)
@@ -491,7 +492,7 @@ fn populate_fills_at_once() -> Outcome {
 
 const HUGE: usize = 2 << 20;
 
-// mm/memory.c `finish_fault` installs a PMD by itself for a folio of that size at a fitting address.
+// `finish_fault` of mm/memory.c installs a PMD by itself for a folio of that size at a fitting address.
 fn huge_pages_are_mapped_by_huge_entries() -> Outcome {
     let session = Session::open()?;
     let (_, map) = session.mapped(Kind::Pages, 64 << 20)?;
@@ -617,11 +618,11 @@ fn limit_of_the_address_space_is_honoured() -> Outcome {
     Ok(())
 }
 
-// mm/mmap.c `remap_file_pages` maps the VMA's own file anew, which is the dma-buf: offsets are those in the buffer.
+// `remap_file_pages` of mm/mmap.c maps the VMA's own file anew, which is the dma-buf: offsets are those in the buffer.
 fn other_ways_into_a_mapping() -> Outcome {
     each(|session, kind| {
         let (buffer, map) = numbered(session, kind, 8)?;
-        // fs/sync.c `vfs_fsync_range`: a file without `fsync` has nothing to write back to.
+        // `vfs_fsync_range` of fs/sync.c: a file without `fsync` has nothing to write back to.
         fails(map.sync(), libc::EINVAL)?;
         check_eq!(map.resident()?.len(), 8, "pages that mincore tells of");
         map.show_elsewhere(2 * PAGE, PAGE, 6)?;

@@ -1,8 +1,8 @@
 //! A device that takes a buffer as a dma-buf: `dma_buf_attach`.
 //!
-//! It is the graphics card. The cameras are left out: `__prepare_dmabuf` (videobuf2-core.c) keeps a reference for good when
-//! the attachment fails, and `dma_buf_vmap` (drivers/dma-buf/dma-buf.c) warns about a `vmap` that failed, for want of
-//! memory too.
+//! It is the graphics card. The cameras are left out: `__prepare_dmabuf`
+//! (drivers/media/common/videobuf2/videobuf2-core.c) keeps a reference for good when the attachment fails, and
+//! `dma_buf_vmap` (drivers/dma-buf/dma-buf.c) warns about a `vmap` that failed, for want of memory too.
 
 use super::sweep::{sweep, Answers};
 use crate::check::Outcome;
