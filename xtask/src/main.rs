@@ -1,6 +1,7 @@
 //! The developer's commands: `cargo xtask help` lists them.
 
 mod attempt;
+mod claims;
 mod contend;
 mod counting;
 mod demo;
@@ -36,6 +37,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Claims(claims::Arguments),
     Contend(contend::Arguments),
     Demo(demo::Arguments),
     Docs(docs::Arguments),
@@ -55,6 +57,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Claims(arguments) => claims::main(&arguments),
         Command::Contend(arguments) => contend::main(&arguments),
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),

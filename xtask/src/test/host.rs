@@ -1,6 +1,7 @@
 //! The host rung: everything that needs no guest.
 
 use super::{report_failure, tail, Tally};
+use crate::claims::{self, Said, Tree};
 use crate::kit::Kit;
 use crate::module;
 use anyhow::{Context, Result};
@@ -38,6 +39,7 @@ pub fn run(kit: &Kit, filter: Option<&str>, driver: Option<&Path>, logs: &Path) 
         rung.cargo("documentation", &doc, &[("RUSTDOCFLAGS", "-D warnings")])?;
         rung.kernel_clippy(driver)?;
         rung.kernel_formatting(driver)?;
+        rung.claims()?;
     }
     rung.tests(filter)?;
     Ok(rung.tally)
@@ -114,6 +116,20 @@ impl Rung<'_> {
         let (well, text) = output(command.args(&files))?;
         step.done();
         self.conclude("formatting of the driver", well, &text)
+    }
+
+    /// What the texts say of the kernel, held against its sources.
+    fn claims(&mut self) -> Result<()> {
+        let step = self.kit.ui.step("host: claims about the kernel", 0);
+        let trees = [Tree::open(&self.kit.kernel.tree())?];
+        let findings = claims::check(&Said::gather(&crate::workspace()?)?, &trees)?;
+        step.done();
+        let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        self.conclude(
+            "claims about the kernel",
+            lines.is_empty(),
+            &lines.join("\n"),
+        )
     }
 
     /// `cargo test`, its results counted.
