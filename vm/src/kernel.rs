@@ -181,6 +181,17 @@ impl Kernel {
         })
     }
 
+    /// The newest stock kernel in the cache that is wanted; when nothing is said of which one, of a series that is
+    /// supported. Nothing is fetched.
+    pub fn if_cached(cache: &Cache, flavour: Flavour, stock: &Stock) -> Option<Self> {
+        Self::all_cached(cache, stock.suite, flavour)
+            .filter(|kernel| match &stock.version {
+                Some(version) => version.covers(kernel.identity.upstream()),
+                None => offer::is_supported(&kernel.identity.release),
+            })
+            .max_by(Self::compare)
+    }
+
     /// Another flavour of the same version of the packages.
     fn of_version(cache: &Cache, flavour: Flavour, identity: &Identity) -> Option<Self> {
         Self::all_cached(cache, identity.suite, flavour)
@@ -335,14 +346,9 @@ struct Shelf<'a> {
 }
 
 impl Shelf<'_> {
-    /// The newest one in the cache that is wanted; when nothing is said of which one, of a series that is supported.
+    /// The one in the cache that is wanted.
     fn newest(&self) -> Option<Kernel> {
-        Kernel::all_cached(self.cache, self.stock.suite, self.flavour)
-            .filter(|kernel| match &self.stock.version {
-                Some(version) => version.covers(kernel.identity.upstream()),
-                None => offer::is_supported(&kernel.identity.release),
-            })
-            .max_by(Kernel::compare)
+        Kernel::if_cached(self.cache, self.flavour, self.stock)
     }
 
     /// Whether a kernel of the cache is taken without asking the archive.

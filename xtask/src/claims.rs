@@ -14,6 +14,8 @@ pub use tree::Tree;
 
 use crate::workspace;
 use anyhow::{bail, Context, Result};
+use mapbuf_abi::series::SERIES;
+use mapbuf_vm::choice::{Stock, Version};
 use mapbuf_vm::{host, Cache, Flavour, Kernel, Ui};
 use prose::Passage;
 use reference::{parts, Reference, Series};
@@ -37,7 +39,7 @@ pub struct Arguments {
     /// Only name what changed, and who refers to it
     #[arg(long, requires = "series")]
     list: bool,
-    /// Sources of a further series, unpacked
+    /// Unpacked sources to take for their series, supported or not
     #[arg(long, value_name = "FOLDER")]
     tree: Vec<PathBuf>,
 }
@@ -84,18 +86,52 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-/// The sources of the kernel in use, and those that were named, by their series.
-fn trees(more: &[PathBuf]) -> Result<Vec<Tree>> {
+/// The sources of every series that is supported, and those that were named; these count where there are two of a series.
+fn trees(named: &[PathBuf]) -> Result<Vec<Tree>> {
     let ui = Ui::default();
     host::ensure(&ui)?;
-    let kernel = Kernel::get(&Cache::open(&ui)?, &ui, Flavour::default())?;
-    let mut trees = vec![Tree::open(&kernel.tree())?];
-    for folder in more {
+    let cache = Cache::open(&ui)?;
+    let mut trees = Vec::new();
+    for folder in named {
         trees.push(Tree::open(folder)?);
+    }
+    for version in versions()? {
+        let has = |tree: &Tree| tree.series.to_string() == version.series();
+        if !trees.iter().any(has) {
+            let kernel = Kernel::get(&cache, &ui, Flavour::default(), &stock(version))?;
+            trees.push(Tree::open(&kernel.tree())?);
+        }
+    }
+    trees.sort_by_key(|tree| tree.series);
+    Ok(trees)
+}
+
+/// The sources of this kernel, and of the other supported series that the cache has.
+pub fn trees_at_hand(cache: &Cache, kernel: &Kernel) -> Result<Vec<Tree>> {
+    let mut trees = vec![Tree::open(&kernel.tree())?];
+    for version in versions()? {
+        if let Some(other) = Kernel::if_cached(cache, Flavour::default(), &stock(version)) {
+            trees.push(Tree::open(&other.tree())?);
+        }
     }
     trees.sort_by_key(|tree| tree.series);
     trees.dedup_by_key(|tree| tree.series);
     Ok(trees)
+}
+
+/// Debian's kernel of a series.
+fn stock(version: Version) -> Stock {
+    Stock {
+        version: Some(version),
+        ..Stock::default()
+    }
+}
+
+fn versions() -> Result<Vec<Version>> {
+    SERIES
+        .iter()
+        .map(|series| series.parse().map_err(anyhow::Error::msg))
+        .collect()
 }
 
 /// What is wrong with a text.

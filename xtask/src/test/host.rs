@@ -1,7 +1,7 @@
 //! The host rung: everything that needs no guest.
 
 use super::{report_failure, tail, Tally};
-use crate::claims::{self, Said, Tree};
+use crate::claims::{self, Said};
 use crate::kit::Kit;
 use crate::module;
 use anyhow::{Context, Result};
@@ -121,7 +121,7 @@ impl Rung<'_> {
     /// What the texts say of the kernel, held against its sources.
     fn claims(&mut self) -> Result<()> {
         let step = self.kit.ui.step("host: claims about the kernel", 0);
-        let trees = [Tree::open(&self.kit.kernel.tree())?];
+        let trees = claims::trees_at_hand(&self.kit.cache, &self.kit.kernel)?;
         let findings = claims::check(&Said::gather(&crate::workspace()?)?, &trees)?;
         step.done();
         let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
