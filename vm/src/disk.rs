@@ -20,10 +20,10 @@ const ALWAYS: [&str; 2] = ["kmod", "procps"];
 
 /// The disk as the guest sees it.
 pub const DEVICE: &str = "/dev/vda";
-/// Its file system, built into the kernel.
+/// Its file system.
 pub const FSTYPE: &str = "ext4";
-/// The module that drives the disk.
-pub const DRIVER: &str = "virtio_blk";
+/// The modules that it takes, where they are not built into the kernel.
+pub const MODULES: [&str; 2] = ["virtio_blk", FSTYPE];
 
 /// The image with these packages, and the kernel's modules.
 pub fn image(cache: &Cache, ui: &Ui, kernel: &Kernel, packages: &[String]) -> Result<PathBuf> {

@@ -125,7 +125,7 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
             device: disk::DEVICE.into(),
             fstype: disk::FSTYPE.into(),
         });
-        first.insert(0, disk::DRIVER.into());
+        first.splice(0..0, disk::MODULES.map(Into::into));
     }
     for module in &first {
         let (name, parameters) = module.split_once(' ').unwrap_or((module, ""));
