@@ -245,7 +245,7 @@ pub fn mmdebstrap(
         "--aptopt=APT::Install-Recommends \"false\"",
         "--aptopt=Acquire::Retries \"3\"",
     ]);
-    for (key, value) in proxies() {
+    for (key, value) in settings() {
         command.arg(format!("--aptopt={key} \"{value}\""));
     }
     command.arg(suite.name()).arg(tar);
@@ -395,20 +395,25 @@ fn suites(codename: &str) -> [&str; 4] {
     [codename, "stable", "testing", "sid"]
 }
 
-/// The host's apt proxies.
-pub fn proxies() -> Vec<(String, String)> {
-    let Ok(output) = Command::new("apt-config").arg("dump").output() else {
-        return Vec::new();
-    };
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
+/// What the host's apt is told of how the archive is reached: by which proxies, and whether lists may be old, as those of
+/// a mirror that stands still are.
+fn settings() -> Vec<(String, String)> {
+    let output = Command::new("apt-config").arg("dump").output();
+    output.map_or_else(
+        |_| Vec::new(),
+        |output| settings_of(&String::from_utf8_lossy(&output.stdout)),
+    )
+}
+
+fn settings_of(dump: &str) -> Vec<(String, String)> {
+    dump.lines()
         .filter_map(|line| {
             let (key, value) = line.strip_suffix("\";")?.split_once(" \"")?;
-            let scheme = key.strip_prefix("Acquire::")?;
-            let proxy = ["http::proxy", "https::proxy"]
-                .iter()
-                .any(|name| scheme.to_ascii_lowercase().starts_with(name));
-            (proxy && !value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
+            let name = key.strip_prefix("Acquire::")?.to_ascii_lowercase();
+            let proxy = ["http::proxy", "https::proxy"];
+            let wanted =
+                proxy.iter().any(|proxy| name.starts_with(proxy)) || name == "check-valid-until";
+            (wanted && !value.is_empty()).then(|| (key.to_owned(), value.to_owned()))
         })
         .collect()
 }
@@ -456,7 +461,7 @@ impl<'a> Apt<'a> {
             // Its own user may not enter the caller's folders.
             command.args(["-o", "APT::Sandbox::User=root"]);
         }
-        for (key, value) in proxies() {
+        for (key, value) in settings() {
             command.arg("-o").arg(format!("{key}={value}"));
         }
         command
@@ -547,6 +552,18 @@ fn stanzas(text: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hosts_settings_are_kept() {
+        let dump = "APT \"\";\nAcquire::http::Proxy \"http://proxy.invalid:3128\";\nAcquire::https::Proxy \"\";\n\
+            Acquire::Check-Valid-Until \"false\";\nAcquire::Retries \"9\";\n";
+        let kept = [
+            ("Acquire::http::Proxy", "http://proxy.invalid:3128"),
+            ("Acquire::Check-Valid-Until", "false"),
+        ];
+        let kept = kept.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(settings_of(dump), kept);
+    }
 
     #[test]
     fn userlands_are_found_by_their_names() {

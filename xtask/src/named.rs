@@ -1,6 +1,7 @@
 //! Tables that name tests: each test that they name exists.
 
 use crate::workspace;
+use mapbuf_abi::series::SERIES;
 use std::fs;
 
 /// Pages whose tables name tests of the guest, as `file::function`.
@@ -34,8 +35,10 @@ fn source(file: &str) -> String {
 
 /// The cells of the rows of a table that begin with a certain line.
 fn rows<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
-    let lines = text.lines().skip_while(|line| *line != heading).skip(2);
+    let lines = text.lines().map(str::trim_start);
     lines
+        .skip_while(|line| *line != heading)
+        .skip(2)
         .take_while(|line| line.starts_with('|'))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect()
@@ -70,6 +73,14 @@ fn is_pair(function: &str) -> bool {
     function
         .split_once("_x_")
         .is_some_and(|(first, second)| known(first) && known(second))
+}
+
+#[test]
+fn the_supported_series_are_those_of_the_list() {
+    let text = fs::read_to_string(workspace().unwrap().join("README.md")).unwrap();
+    let rows = rows(&text, "| series | what `.ci/run` runs in it |");
+    let named: Vec<_> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(named, SERIES);
 }
 
 #[test]
