@@ -16,9 +16,11 @@
 
 #include <stdint.h>
 
-/* Where the nodes are. */
+/* Where the nodes are, and what is told of them. */
 #define MAPBUF_SYSTEM_NODE "/dev/mapbuf/system"
+#define MAPBUF_DEV_DIR "/dev/mapbuf"
 #define MAPBUF_NAMED_DIR "/dev/mapbuf/named"
+#define MAPBUF_SYSFS_CLASS "/sys/class/mapbuf"
 
 // Version of this interface, in `Query::abi_version`. It changes when a program must know.
 #define MAPBUF_ABI_VERSION 1
@@ -69,15 +71,15 @@
 #define MAPBUF_FEATURE_EXPOSE_DMA 16
 
 // Write a pattern to every page, look whether it stays, and put back what was there. Memory only.
-#define MAPBUF_WRITE 1
+#define MAPBUF_PROBE_WRITE 1
 
 // Read a device's memory, knowing that this can hang a bus or take data out of a queue.
-#define MAPBUF_RISK 2
+#define MAPBUF_PROBE_RISK 2
 
 // Asks about dma-bufs instead of this open file: the last refusal that the driver made for this thread when it
 // mapped a dma-buf's own descriptor, or had a device import one. Which open file of ours asks does not matter; it
 // can be asked for no other thread.
-#define MAPBUF_OF_DMA_BUFS 1
+#define MAPBUF_LAST_ERROR_OF_DMA_BUFS 1
 
 // Kinds of memory.
 enum mapbuf_kind {
@@ -129,6 +131,34 @@ enum mapbuf_cache {
   MAPBUF_CACHE_WRITE_COMBINED = 1,
   // Every access goes to memory.
   MAPBUF_CACHE_UNCACHED = 2,
+};
+
+// What a region was declared to be.
+enum mapbuf_region_type {
+  // Memory: it is probed when it is registered.
+  MAPBUF_REGION_TYPE_RAM = 1,
+  // A device: reading it may do something, so it is never touched unasked.
+  MAPBUF_REGION_TYPE_MMIO = 2,
+};
+
+// What is known of a region.
+enum mapbuf_region_state {
+  // It was not read yet.
+  MAPBUF_REGION_STATE_UNPROBED = 0,
+  // Not all that it reads is ones, or zeros.
+  MAPBUF_REGION_STATE_ANSWERS = 1,
+  // Suspect: it reads nothing but ones, as most buses do where nothing answers.
+  MAPBUF_REGION_STATE_READS_ONES = 2,
+  // Suspect: it reads nothing but zeros, as some buses and emulators do where nothing answers.
+  MAPBUF_REGION_STATE_READS_ZEROS = 3,
+  // What is written to it does not stay: there is no memory.
+  MAPBUF_REGION_STATE_UNBACKED = 4,
+  // What is written to it stays: there is memory.
+  MAPBUF_REGION_STATE_BACKED = 5,
+  // It could not be registered; the reason says why.
+  MAPBUF_REGION_STATE_REFUSED = 6,
+  // Its name was taken away, and nobody uses it any more: the claim was given back.
+  MAPBUF_REGION_STATE_RELEASED = 7,
 };
 
 // The operation that was refused, in `LastError::operation`. Below 0x100: the number of an ioctl.
@@ -431,9 +461,9 @@ struct mapbuf_alloc {
   uint32_t flags;
   // In: bytes wanted, at least 1. Out: the same, rounded up to whole pages.
   uint64_t bytes;
-  // In: a enum mapbuf_kind.
+  // In: an enum mapbuf_kind.
   uint32_t kind;
-  // In: a enum mapbuf_cache.
+  // In: an enum mapbuf_cache.
   uint32_t cache;
   // In: NUMA node to take the memory from, or MAPBUF_ANY_NODE.
   int32_t numa_node;
@@ -525,7 +555,7 @@ struct mapbuf_offset {
   uint32_t flags;
   // In: the buffer's id.
   uint32_t id;
-  // In: a enum mapbuf_method.
+  // In: an enum mapbuf_method.
   uint32_t method;
   // Out: `mmap` offset in bytes; plus any whole pages maps a part.
   uint64_t mmap_offset;
@@ -545,18 +575,85 @@ struct mapbuf_export {
   int32_t fd;
 };
 
+// `MAPBUF_IOCTL_IMPORT`: gives a buffer whose dma-buf descriptor the caller has an id in this session, so
+// that `OFFSET` and the id's offset work on it too. The descriptor came from `EXPORT`, also of a named node.
+struct mapbuf_import {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the descriptor; it may be closed afterwards.
+  int32_t fd;
+  // In: the id wanted, or 0 for any. Out: the id.
+  uint32_t id;
+  // Out: the buffer's size in bytes.
+  uint64_t bytes;
+  // Out: `mmap` offset in bytes, for method `auto`.
+  uint64_t mmap_offset;
+};
+
+// `MAPBUF_IOCTL_PROBE`: looks at a region. On its own node the id is 0.
+struct mapbuf_probe {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: bits of MAPBUF_PROBE_*.
+  uint32_t flags;
+  // In: the buffer's id.
+  uint32_t id;
+  // Out: an enum mapbuf_region_state.
+  uint32_t state;
+  // Out: words read that were nothing but ones.
+  uint64_t ones;
+  // Out: words read that were nothing but zeros.
+  uint64_t zeros;
+  // Out: other words read.
+  uint64_t others;
+};
+
+// `MAPBUF_IOCTL_REGION`: a region that the module's parameter `regions` declared.
+struct mapbuf_region {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: its number, from 0.
+  uint32_t index;
+  // Out: how many were declared. The rest is zero when there is none of this number.
+  uint32_t count;
+  // Out: its size in bytes.
+  uint64_t bytes;
+  // Out: its physical address, or MAPBUF_ADDRESS_HIDDEN: needs CAP_SYS_ADMIN.
+  uint64_t start;
+  // Out: its enum mapbuf_region_type.
+  uint32_t region_type;
+  // Out: its enum mapbuf_cache.
+  uint32_t cache;
+  // Out: bits in an access of the kernel's own view, where that is uncached.
+  uint32_t width;
+  // Out: an enum mapbuf_region_state.
+  uint32_t state;
+  // Out: when refused, an enum mapbuf_reason by number, else 0.
+  uint32_t reason;
+  // Out: the `errno` that goes with it.
+  int32_t error_number;
+  // Out: the values that the reason speaks of.
+  uint64_t operands[MAPBUF_OPERANDS];
+  // Out: its name, padded with zeros.
+  uint8_t name[MAPBUF_NAME_LEN];
+};
+
 // `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for a thread on this open file.
 struct mapbuf_last_error {
   // In: size of this struct in bytes.
   uint32_t size;
-  // In: bits of MAPBUF_last_error.
+  // In: bits of MAPBUF_LAST_ERROR_*.
   uint32_t flags;
   // Out: number of this refusal; grows with each one on this open file. 0: none yet for the thread.
   //
   // A caller that has seen this number before knows that the error it has in hand came from
   // somewhere else.
   uint64_t sequence;
-  // Out: a enum mapbuf_reason by number.
+  // Out: an enum mapbuf_reason by number.
   uint32_t reason;
   // Out: the `errno` that went with it.
   int32_t error_number;
@@ -605,6 +702,9 @@ struct mapbuf_unname {
 #define MAPBUF_IOCTL_SEGMENTS 0xc020b904u
 #define MAPBUF_IOCTL_OFFSET 0xc020b905u
 #define MAPBUF_IOCTL_EXPORT 0xc010b907u
+#define MAPBUF_IOCTL_IMPORT 0xc020b90bu
+#define MAPBUF_IOCTL_PROBE 0xc028b90cu
+#define MAPBUF_IOCTL_REGION 0xc098b90du
 #define MAPBUF_IOCTL_LAST_ERROR 0xc040b908u
 #define MAPBUF_IOCTL_NAME 0xc058b909u
 #define MAPBUF_IOCTL_UNNAME 0xc048b90au

@@ -4,6 +4,7 @@
 
 mod explain;
 mod numbers;
+mod sets;
 
 use std::{env, fs, path::Path};
 

@@ -6,20 +6,6 @@ use cbindgen::{
 use mapbuf::abi;
 use std::{fmt::Write, fs, path::Path};
 
-const STRUCTS: &[&str] = &[
-    "Query",
-    "Alloc",
-    "Free",
-    "Info",
-    "Segment",
-    "Segments",
-    "Offset",
-    "Export",
-    "LastError",
-    "Name",
-    "Unname",
-];
-
 const HEAD: &str = "\
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
@@ -52,13 +38,16 @@ pub fn header() -> String {
 
 /// cbindgen leaves strings out.
 fn paths() -> String {
-    format!(
-        "/* Where the nodes are. */\n\
-         #define MAPBUF_SYSTEM_NODE \"{}\"\n\
-         #define MAPBUF_NAMED_DIR \"{}\"\n\n",
-        abi::SYSTEM_NODE,
-        abi::NAMED_DIR,
-    )
+    let mut text = String::from("/* Where the nodes are, and what is told of them. */\n");
+    for (name, value) in [
+        ("SYSTEM_NODE", abi::SYSTEM_NODE),
+        ("DEV_DIR", abi::DEV_DIR),
+        ("NAMED_DIR", abi::NAMED_DIR),
+        ("SYSFS_CLASS", abi::SYSFS_CLASS),
+    ] {
+        writeln!(text, "#define MAPBUF_{name} \"{value}\"").unwrap();
+    }
+    text + "\n"
 }
 
 fn from_cbindgen() -> String {
@@ -74,15 +63,10 @@ fn from_cbindgen() -> String {
         ..Config::default()
     };
     config.export.item_types = vec![ItemType::Constants, ItemType::Enums, ItemType::Structs];
-    for name in STRUCTS {
-        config.export.include.push((*name).to_owned());
-        let renamed = format!("mapbuf_{}", snake(name));
-        config.export.rename.insert((*name).to_owned(), renamed);
-    }
-    for name in ENUMS {
-        config.export.include.push((*name).to_owned());
-        let renamed = format!("mapbuf_{}", snake(name));
-        config.export.rename.insert((*name).to_owned(), renamed);
+    for name in structs().into_iter().chain(enumerations()) {
+        let renamed = format!("mapbuf_{}", snake(&name));
+        config.export.include.push(name.clone());
+        config.export.rename.insert(name, renamed);
     }
     let mut text = Vec::new();
     Builder::new()
@@ -91,14 +75,7 @@ fn from_cbindgen() -> String {
         .generate()
         .unwrap()
         .write(&mut text);
-    let text = without_links(&String::from_utf8(text).unwrap());
-    for name in STRUCTS {
-        assert!(
-            text.contains(&format!("struct mapbuf_{} {{", snake(name))),
-            "{name}"
-        );
-    }
-    text + "\n"
+    without_links(&String::from_utf8(text).unwrap()) + "\n"
 }
 
 /// The ioctls by number: the driver looks at type and number alone, so this needs no `<linux/ioctl.h>`.
@@ -114,6 +91,9 @@ fn ioctls() -> String {
         ("SEGMENTS", abi::ioctl::SEGMENTS),
         ("OFFSET", abi::ioctl::OFFSET),
         ("EXPORT", abi::ioctl::EXPORT),
+        ("IMPORT", abi::ioctl::IMPORT),
+        ("PROBE", abi::ioctl::PROBE),
+        ("REGION", abi::ioctl::REGION),
         ("LAST_ERROR", abi::ioctl::LAST_ERROR),
         ("NAME", abi::ioctl::NAME),
         ("UNNAME", abi::ioctl::UNNAME),
@@ -123,7 +103,35 @@ fn ioctls() -> String {
     text + "\n"
 }
 
-const ENUMS: &[&str] = &["Kind", "Method", "Cache", "Operation", "Reason"];
+/// The structs of `wire.rs`.
+pub fn structs() -> Vec<String> {
+    declared("pub struct ")
+}
+
+/// The enumerations of `wire.rs`, and the reasons.
+pub fn enumerations() -> Vec<String> {
+    let mut names = declared("    pub enum ");
+    // The macro's.
+    names.retain(|name| !name.starts_with('$'));
+    names.push("Reason".to_owned());
+    names
+}
+
+/// The modules of `wire.rs` that hold constants.
+fn modules() -> Vec<String> {
+    let mut names = declared("pub mod ");
+    names.retain(|name| name != "ioctl");
+    names
+}
+
+/// What `wire.rs` declares by lines that begin like this.
+fn declared(beginning: &str) -> Vec<String> {
+    source("wire.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix(beginning)?.strip_suffix(" {"))
+        .map(str::to_owned)
+        .collect()
+}
 
 /// `wire.rs` and `reason.rs` as cbindgen can read them: the enumerations out of their macros, constants with the
 /// names and values that C wants. What does not look as it does today fails here, or in the comparison.
@@ -132,7 +140,7 @@ fn expanded() -> String {
     let wire = source("wire.rs");
     let (wire, _) = wire.split_once("/// ioctl numbers.").unwrap();
     let mut lines = wire.lines().peekable();
-    let mut module = "";
+    let mut module = String::new();
     while let Some(line) = lines.next() {
         match line.trim() {
             // The macro's definition, up to its end.
@@ -141,13 +149,18 @@ fn expanded() -> String {
                 let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "}").collect();
                 enumeration(&mut out, &body);
             }
-            "pub mod feature {" => module = "FEATURE_",
-            "}" if line == "}" && !module.is_empty() => module = "",
+            "}" if line == "}" && !module.is_empty() => module.clear(),
             trimmed if trimmed.starts_with("//!") => {}
             // What these speak of is not a C item.
             "/// An enumeration whose numbers cross the system call." => {}
-            trimmed if trimmed.starts_with("/// Feature bits of") => {}
-            trimmed => match constant(trimmed, module) {
+            trimmed if is_of_module(trimmed, lines.peek()) => {}
+            trimmed if trimmed.starts_with("pub mod ") => {
+                let name = trimmed
+                    .trim_start_matches("pub mod ")
+                    .trim_end_matches(" {");
+                module = format!("{}_", name.to_uppercase());
+            }
+            trimmed => match constant(trimmed, &module) {
                 Some(text) => out += &text,
                 None if module.is_empty() => {
                     out += &line.replace("[u8; NAME_LEN]", "[u8; MAPBUF_NAME_LEN]");
@@ -163,6 +176,8 @@ fn expanded() -> String {
     let out = out.replace("[u64; OPERANDS]", "[u64; MAPBUF_OPERANDS]");
     // `errno` is a macro in C.
     let out = out.replace("pub errno: i32", "pub error_number: i32");
+    // `class` is a word of C++.
+    let out = out.replace("pub class: u32", "pub region_type: u32");
 
     let reason = source("reason.rs");
     let (_, rest) = reason.split_once("\nreasons! {\n").unwrap();
@@ -178,7 +193,12 @@ fn expanded() -> String {
     out + &reasons
 }
 
-fn source(name: &str) -> String {
+/// Whether a line is the comment of a module, which is no C item; such a comment is one line.
+fn is_of_module(line: &str, next: Option<&&str>) -> bool {
+    line.starts_with("///") && next.is_some_and(|next| next.starts_with("pub mod "))
+}
+
+pub fn source(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../abi/src")
         .join(name);
@@ -229,6 +249,7 @@ fn constant(line: &str, module: &str) -> Option<String> {
 
 /// Replaces rustdoc's links by what they point at in C.
 fn without_links(text: &str) -> String {
+    let (modules, enumerations, structs) = (modules(), enumerations(), structs());
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("[`") {
@@ -236,10 +257,19 @@ fn without_links(text: &str) -> String {
         let name = link.rsplit("::").next().unwrap();
         out += before;
         match name {
-            "feature" => out += "MAPBUF_FEATURE_*",
             "bit" => out += "(1 << number)",
-            _ if ENUMS.contains(&name) => write!(out, "enum mapbuf_{}", snake(name)).unwrap(),
-            _ if STRUCTS.contains(&name) => write!(out, "struct mapbuf_{}", snake(name)).unwrap(),
+            _ if modules.contains(&name.to_owned()) => {
+                write!(out, "MAPBUF_{}_*", name.to_uppercase()).unwrap();
+            }
+            _ if enumerations.contains(&name.to_owned()) => {
+                if out.ends_with(" a ") {
+                    out.insert(out.len() - 1, 'n');
+                }
+                write!(out, "enum mapbuf_{}", snake(name)).unwrap();
+            }
+            _ if structs.contains(&name.to_owned()) => {
+                write!(out, "struct mapbuf_{}", snake(name)).unwrap();
+            }
             _ => write!(out, "MAPBUF_{name}").unwrap(),
         }
         rest = after
@@ -250,7 +280,7 @@ fn without_links(text: &str) -> String {
     out + rest
 }
 
-fn snake(name: &str) -> String {
+pub fn snake(name: &str) -> String {
     let mut out = String::new();
     for (place, letter) in name.char_indices() {
         if letter.is_uppercase() && place > 0 {
