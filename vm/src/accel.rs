@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// A boot by KVM takes a second or two; on a machine that is busy, more.
+/// A boot by KVM takes a second or two of the guest's own time.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What QEMU runs on.
@@ -90,7 +90,7 @@ impl Accel {
         let step = ui.step("Trying whether KVM works here", 0);
         let mut machine = Machine::new(Self::Kvm);
         machine.memory = 512;
-        machine.timeout = Some(DEADLINE);
+        machine.limits.timeout = Some(DEADLINE);
         let mut archive = Archive::new();
         archive.file("/init", 0o755, init)?;
         // PID 1 takes a program that is not there as an answer, too: it has run.

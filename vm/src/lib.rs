@@ -20,12 +20,14 @@
 //! - [`qemu`]: the machine, and what it says;
 //! - [`monitor`], [`shared`], [`pagetable`]: a look at the machine from outside;
 //! - [`splat`]: what in a kernel's log is a failure;
+//! - [`clock`], [`vigil`]: the guest's own time, and when a guest is given up;
 //! - [`verdict`]: how a run ended.
 
 pub mod accel;
 pub mod build;
 pub mod cache;
 pub mod choice;
+pub mod clock;
 pub mod debian;
 pub mod disk;
 pub mod flavour;
@@ -46,6 +48,7 @@ pub mod tree;
 pub mod ui;
 pub mod variant;
 pub mod verdict;
+pub mod vigil;
 
 pub use cache::Cache;
 pub use choice::Choice;

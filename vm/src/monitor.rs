@@ -1,14 +1,26 @@
 //! QEMU's monitor (QMP): stops the machine and tells what is in its registers.
 
+use crate::clock::Clock;
 use anyhow::{bail, Context, Result};
+use rustix::net::sockopt::socket_peercred;
 use serde_json::{json, Value};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
-/// A monitor that says nothing for so long is gone.
+/// A monitor that says nothing for so long, of QEMU's own time, is gone.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is asked for QEMU's time meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a machine that goes on for a moment shall have run at the least.
+const MOMENT: Duration = Duration::from_micros(500);
+
+/// One that has not run for so long of its own time has nothing to do.
+const NOTHING_TO_DO: Duration = Duration::from_millis(50);
 
 /// QEMU's arguments for a monitor at `path`.
 pub fn arguments(path: &Path) -> [String; 2] {
@@ -21,6 +33,7 @@ pub fn arguments(path: &Path) -> [String; 2] {
 /// A connection to the monitor.
 pub struct Monitor {
     stream: BufReader<UnixStream>,
+    clock: Clock,
 }
 
 /// What a processor is doing.
@@ -38,9 +51,15 @@ impl Monitor {
     /// Connects to a QEMU that was started with [`arguments`].
     pub fn connect(path: &Path) -> Result<Self> {
         let stream = UnixStream::connect(path).context("QEMU's monitor cannot be reached")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        Self::over(stream)
+    }
+
+    fn over(stream: UnixStream) -> Result<Self> {
+        stream.set_read_timeout(Some(LOOK))?;
+        let qemu = socket_peercred(&stream)?.pid;
         let mut monitor = Self {
             stream: BufReader::new(stream),
+            clock: Clock::of(qemu.as_raw_nonzero().get().unsigned_abs()),
         };
         let greeting = monitor.message()?;
         if greeting.get("QMP").is_none() {
@@ -77,6 +96,24 @@ impl Monitor {
         self.execute("cont", json!({})).map(drop)
     }
 
+    /// Lets them go on until they have done something: on a busy host they would else be stopped again before they run.
+    pub fn go_on_for_a_moment(&mut self) -> Result<()> {
+        let (begun, used) = (self.time(), self.clock.used());
+        self.go_on()?;
+        loop {
+            thread::sleep(Duration::from_millis(1));
+            let idle = self.time() - begun > NOTHING_TO_DO;
+            if idle || self.clock.used() - used >= MOMENT {
+                return Ok(());
+            }
+        }
+    }
+
+    /// QEMU's own time since the connection was made.
+    pub fn time(&mut self) -> Duration {
+        self.clock.look()
+    }
+
     /// What the first processor is doing.
     pub fn registers(&mut self) -> Result<Registers> {
         let answer = self.execute(
@@ -88,14 +125,24 @@ impl Monitor {
     }
 
     fn message(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        let length = self
-            .stream
-            .read_line(&mut line)
-            .context("QEMU's monitor does not answer")?;
-        if length == 0 {
-            bail!("QEMU has closed its monitor");
+        let begun = self.time();
+        let mut line = Vec::new();
+        loop {
+            match self.stream.read_until(b'\n', &mut line) {
+                Ok(0) => bail!("QEMU has closed its monitor"),
+                Ok(_) => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.time() - begun > PATIENCE {
+                        bail!(
+                            "QEMU's monitor does not answer for {} s",
+                            PATIENCE.as_secs()
+                        );
+                    }
+                }
+                Err(error) => return Err(error).context("QEMU's monitor does not answer"),
+            }
         }
+        let line = String::from_utf8_lossy(&line);
         serde_json::from_str(&line).with_context(|| format!("QEMU's monitor says {line}"))
     }
 }
@@ -135,9 +182,15 @@ mod tests {
     #[test]
     fn answers_are_told_from_events() {
         let (mine, theirs) = UnixStream::pair().unwrap();
-        let peer = std::thread::spawn(move || {
+        let peer = thread::spawn(move || {
             let mut lines = BufReader::new(theirs);
+            lines
+                .get_mut()
+                .write_all(b"{\"QMP\": {}}\r\n{\"return\": {}}\r\n")
+                .unwrap();
             let mut heard = String::new();
+            // The connection's own command, and the first one.
+            lines.read_line(&mut heard).unwrap();
             lines.read_line(&mut heard).unwrap();
             let said =
                 "{\"event\": \"STOP\"}\r\n{\"return\": {}}\r\n{\"error\": {\"class\": \"x\"}}\r\n";
@@ -145,9 +198,7 @@ mod tests {
             lines.read_line(&mut heard).unwrap();
             heard
         });
-        let mut monitor = Monitor {
-            stream: BufReader::new(mine),
-        };
+        let mut monitor = Monitor::over(mine).unwrap();
         monitor.stop().unwrap();
         let error = monitor.go_on().unwrap_err().to_string();
         assert!(error.contains("refuses cont"), "{error}");

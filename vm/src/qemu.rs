@@ -1,13 +1,16 @@
 //! The machine, and what it says.
 
 use crate::accel::Accel;
+use crate::clock::Clock;
 use crate::host;
 use crate::initramfs::Archive;
 use crate::kernel::Kernel;
 use crate::splat;
 use crate::verdict::Verdict;
+use crate::vigil::{Limits, Vigil, IDLE};
 use anyhow::{bail, Context, Result};
 use mapbuf_init::{Ending, Frame, Job, JOB_PATH, PORT_NAME};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,18 +19,19 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the guest may say nothing before it counts as gone. PID 1 speaks every second; an emulated guest on a busy
-/// host has its pauses.
-pub const SILENCE: Duration = Duration::from_secs(90);
+/// How long the last words may take of a guest whose run is given up, and of one that has panicked; in its own time.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// The same before PID 1 runs: the console is for warnings only, and a boot takes seconds.
-pub const BOOT_SILENCE: Duration = Duration::from_secs(60);
+/// How often the guest is looked at, and how often it is told its own time.
+const LOOK: Duration = Duration::from_millis(200);
+const TELL_TIME: Duration = Duration::from_secs(1);
 
-/// How long the last words may take of a guest whose run is given up.
-const AUTOPSY: Duration = Duration::from_secs(5);
+/// QEMU's console ends with QEMU; one that some other process has kept open is not waited for.
+const CONSOLE_END: Duration = Duration::from_secs(10);
 
 /// The QEMU program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -47,12 +51,12 @@ pub struct Machine {
     pub qemu_arguments: Vec<String>,
     /// A disk image whose changes are thrown away.
     pub disk: Option<PathBuf>,
-    /// When the program has to have ended.
-    pub timeout: Option<Duration>,
-    /// How long the guest may say nothing.
-    pub silence: Duration,
-    /// The same, before PID 1 runs.
-    pub boot_silence: Duration,
+    /// When the run is given up.
+    pub limits: Limits,
+    /// Say it when the guest has been idle for long, though it may be.
+    pub note_idle: bool,
+    /// Tell the guest how much time it has really had. One whose instructions are counted must not be disturbed.
+    pub tell_time: bool,
 }
 
 impl Machine {
@@ -65,9 +69,9 @@ impl Machine {
             append: Vec::new(),
             qemu_arguments: Vec::new(),
             disk: None,
-            timeout: None,
-            silence: SILENCE,
-            boot_silence: BOOT_SILENCE,
+            limits: Limits::default(),
+            note_idle: false,
+            tell_time: true,
         }
     }
 }
@@ -147,7 +151,10 @@ pub fn run(
     let mut boots = 1;
     loop {
         let report = run_once(machine, kernel, &initramfs, job, &mut input, output)?;
-        let failed = matches!(report.verdict, Verdict::Panic | Verdict::Silent);
+        let failed = matches!(
+            report.verdict,
+            Verdict::Panic | Verdict::Silent | Verdict::Idle(_)
+        );
         if report.reached_init || !failed || boots == BOOTS {
             return Ok(report);
         }
@@ -173,35 +180,70 @@ fn run_once(
     let (sender, events) = mpsc::channel();
     qemu.listen(&sender)?;
     listen_to_port(port.try_clone()?, sender);
-    let mut last_words = port.try_clone()?;
-    let mut watch = Watch::new(job);
+    let port = Port(Arc::new(Mutex::new(port)));
+    let patience = kernel.identity.variant.patience();
+    let mut watch = Watch::new(job, Clock::of(qemu.child.id()), patience);
     watch.begun = begun;
-    watch.follow(machine, &events, output, &mut || {
+    watch.follow(machine, &port, &events, output, &mut || {
         // Not before: a machine that has to be booted again must find its input whole.
-        if let Ok(port) = port.try_clone() {
-            forward(input.take(), port);
-        }
+        forward(input.take(), port.clone());
     });
-    if matches!(watch.cut_short, Some(Verdict::TimedOut)) {
-        watch.autopsy(&mut last_words, &events);
+    if watch
+        .cut_short
+        .as_ref()
+        .is_some_and(Verdict::may_be_asked_why)
+    {
+        watch.autopsy(&port, &events);
     }
     Ok(watch.finish(qemu, &events))
 }
 
+/// The kit's end of the port to PID 1. A frame is written whole before the next one.
+#[derive(Clone)]
+struct Port(Arc<Mutex<UnixStream>>);
+
+impl Port {
+    /// Sends a frame, and waits until the guest takes it.
+    fn send(&self, frame: &Frame) -> std::io::Result<()> {
+        let mut stream = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        frame.write_to(&mut *stream)
+    }
+
+    /// Sends a short frame, unless the guest takes none at this moment; whether it was sent.
+    fn send_now(&self, frame: &Frame) -> bool {
+        let mut stream = match self.0.try_lock() {
+            Ok(stream) => stream,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Input for a program that does not read it.
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let ready = {
+            let mut fds = [PollFd::new(&*stream, PollFlags::OUT)];
+            let at_once = Timespec::default();
+            poll(&mut fds, Some(&at_once)).is_ok()
+                && fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT))
+        };
+        ready && frame.write_to(&mut *stream).is_ok()
+    }
+}
+
 /// Sends the program's input to the guest, in a thread of its own: a program that does not read holds it up.
-fn forward(input: Option<Receiver<Input>>, mut port: UnixStream) {
+fn forward(input: Option<Receiver<Input>>, port: Port) {
     thread::spawn(move || {
         for item in input.into_iter().flatten() {
             let frame = match item {
                 Input::Bytes(bytes) => Frame::Stdin(bytes),
                 Input::Resize(rows, columns) => Frame::Resize(rows, columns),
             };
-            if frame.write_to(&mut port).is_err() {
+            if port.send(&frame).is_err() {
                 return;
             }
         }
         // The sender is gone, and with it any further input; a guest that is gone too needs no telling.
-        let _ = Frame::Stdin(Vec::new()).write_to(&mut port);
+        let _ = port.send(&Frame::Stdin(Vec::new()));
     });
 }
 
@@ -381,6 +423,9 @@ fn listen_to_port(stream: UnixStream, events: Sender<Event>) {
 /// What has been seen of a run so far.
 struct Watch {
     begun: Instant,
+    clock: Clock,
+    vigil: Vigil,
+    patience: u32,
     boot_time: Option<Duration>,
     reached_init: bool,
     log: Vec<String>,
@@ -395,9 +440,12 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(job: &Job) -> Self {
+    fn new(job: &Job, clock: Clock, patience: u32) -> Self {
         Self {
             begun: Instant::now(),
+            clock,
+            vigil: Vigil::default(),
+            patience,
             boot_time: None,
             reached_init: false,
             log: Vec::new(),
@@ -416,18 +464,19 @@ impl Watch {
     fn follow(
         &mut self,
         machine: &Machine,
+        port: &Port,
         events: &Receiver<Event>,
         output: &mut dyn FnMut(Stream, &[u8]),
         begin_input: &mut dyn FnMut(),
     ) {
-        let deadline = machine.timeout.map(|timeout| self.begun + timeout);
-        let mut last_word = Instant::now();
+        let mut looked = Instant::now();
+        let mut told: Option<Duration> = None;
         // A guest that has panicked still prints for a moment, and ends by itself.
-        let mut panic_deadline: Option<Instant> = None;
+        let mut panicked: Option<Duration> = None;
+        let mut noted = false;
         loop {
-            match events.recv_timeout(Duration::from_millis(200)) {
+            match events.recv_timeout(LOOK) {
                 Ok(Event::Frame(frame)) => {
-                    last_word = Instant::now();
                     if frame == Frame::Hello {
                         begin_input();
                     }
@@ -437,11 +486,8 @@ impl Watch {
                     }
                 }
                 Ok(Event::Console(line)) => {
-                    last_word = Instant::now();
+                    self.vigil.heard(self.clock.now());
                     self.take_line(line);
-                    if self.panicked && panic_deadline.is_none() {
-                        panic_deadline = Some(Instant::now() + Duration::from_secs(5));
-                    }
                 }
                 Ok(Event::Qemu(line)) => {
                     self.qemu.push_str(&line);
@@ -451,43 +497,75 @@ impl Watch {
                 Ok(Event::ConsoleClosed) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Event::PortClosed) | Err(RecvTimeoutError::Timeout) => {}
             }
-            let now = Instant::now();
-            if panic_deadline.is_some_and(|deadline| now > deadline) {
+            if looked.elapsed() < LOOK {
+                continue;
+            }
+            looked = Instant::now();
+            let now = self.clock.look();
+            if self.panicked && now - *panicked.get_or_insert(now) > LAST_WORDS {
                 return;
             }
-            if deadline.is_some_and(|deadline| now > deadline) {
-                self.cut_short = Some(Verdict::TimedOut);
+            self.cut_short = self.vigil.look(now, self.clock.used(), &machine.limits);
+            if self.cut_short.is_some() {
                 return;
             }
-            let silence = if self.reached_init {
-                machine.silence
-            } else {
-                machine.boot_silence
-            };
-            if now.duration_since(last_word) > silence {
-                self.cut_short = Some(Verdict::Silent);
-                return;
+            let due = told.is_none_or(|told| now - told >= TELL_TIME);
+            if machine.tell_time && self.reached_init && due {
+                let [time, idle] = [now, self.vigil.idle()]
+                    .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+                if port.send_now(&Frame::Clock(time, idle)) {
+                    told = Some(now);
+                }
             }
+            let idle = self.vigil.idle();
+            if machine.note_idle && idle >= IDLE && !noted {
+                eprintln!(
+                    "The guest has had nothing to do for {} s, and its program prints nothing; it may be waiting for \
+                     something that does not come.",
+                    idle.as_secs()
+                );
+            }
+            noted = idle >= IDLE;
         }
     }
 
     /// Lets the guest say where it hangs, if it still can.
-    fn autopsy(&mut self, port: &mut UnixStream, events: &Receiver<Event>) {
-        let _ = port.set_write_timeout(Some(Duration::from_secs(1)));
-        if Frame::Autopsy.write_to(port).is_err() {
+    fn autopsy(&mut self, port: &Port, events: &Receiver<Event>) {
+        if !port.send_now(&Frame::Autopsy) {
             return;
         }
-        let deadline = Instant::now() + AUTOPSY;
-        while let Ok(event) =
-            events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
-            if let Event::Frame(Frame::Log(line)) | Event::Console(line) = event {
-                self.take_line(line);
+        let begun = self.clock.look();
+        let mut heard = begun;
+        loop {
+            match events.recv_timeout(LOOK) {
+                Ok(Event::Frame(Frame::Log(line)) | Event::Console(line)) => {
+                    heard = self.clock.now();
+                    self.take_line(line);
+                }
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // The list of all tasks is long.
+            let now = self.clock.look();
+            if now - heard > LAST_WORDS / 2 || now - begun > 4 * LAST_WORDS {
+                return;
             }
         }
     }
 
     fn take_frame(&mut self, frame: Frame, output: &mut dyn FnMut(Stream, &[u8])) {
+        let now = self.clock.now();
+        match &frame {
+            Frame::Heartbeat | Frame::Log(_) | Frame::Complaint(_) => self.vigil.heard(now),
+            Frame::Hello => {
+                self.reached_init = true;
+                // It has just cost what it has cost.
+                let now = self.clock.look();
+                self.clock.booted(self.patience);
+                self.vigil.reached_init(now);
+            }
+            _ => self.vigil.came_on(now),
+        }
         match frame {
             Frame::Stdout(bytes) => output(Stream::Stdout, &bytes),
             Frame::Stderr(bytes) => output(Stream::Stderr, &bytes),
@@ -506,11 +584,12 @@ impl Watch {
                     *file = Err(error);
                 }
             }
-            Frame::Hello => self.reached_init = true,
             Frame::FileEnd(_, None)
+            | Frame::Hello
             | Frame::Heartbeat
             | Frame::Stdin(_)
             | Frame::Resize(..)
+            | Frame::Clock(..)
             | Frame::Autopsy => {}
         }
     }
@@ -527,11 +606,14 @@ impl Watch {
     fn finish(mut self, mut qemu: Qemu, events: &Receiver<Event>) -> Report {
         let _ = qemu.child.kill();
         let status = qemu.child.wait();
-        while let Ok(event) = events.recv_timeout(Duration::from_millis(50)) {
+        // What it printed last is in its streams, which end with it; whoever reads them may have to wait for a processor.
+        let mut patience = CONSOLE_END;
+        while let Ok(event) = events.recv_timeout(patience) {
             match event {
                 Event::Console(line) => self.take_line(line),
                 Event::Qemu(line) => self.qemu.push_str(&(line + "\n")),
-                _ => {}
+                Event::ConsoleClosed => patience = LOOK,
+                Event::Frame(_) | Event::PortClosed => {}
             }
         }
         sort_by_time(&mut self.log);

@@ -1,6 +1,7 @@
 //! How a run ended.
 
 use std::fmt;
+use std::time::Duration;
 
 /// How a run ended. What is worse hides what is better: a program that exited well in a kernel that has reported a
 /// failure has not ended well.
@@ -18,6 +19,10 @@ pub enum Verdict {
     Panic,
     /// The guest stopped talking.
     Silent,
+    /// The guest had nothing to do for so long, and the program printed nothing.
+    Idle(Duration),
+    /// The guest was busy, and the program printed nothing for so long.
+    Quiet(Duration),
     /// The program did not end in time.
     TimedOut,
     /// QEMU ended, or could not be started, without a word from the guest.
@@ -36,10 +41,15 @@ impl Verdict {
             Self::NotRun(_) => 120,
             Self::Splat => 121,
             Self::Panic => 122,
-            Self::Silent => 123,
-            Self::TimedOut => 124,
+            Self::Silent | Self::Idle(_) => 123,
+            Self::TimedOut | Self::Quiet(_) => 124,
             Self::QemuFailed(_) => 125,
         }
+    }
+
+    /// Whether it was the kit that ended the run, and the guest may still tell where it hangs.
+    pub(crate) fn may_be_asked_why(&self) -> bool {
+        matches!(self, Self::Idle(_) | Self::Quiet(_) | Self::TimedOut)
     }
 
     /// Whether the program ran and said that all is well, and so did the kernel.
@@ -57,6 +67,16 @@ impl fmt::Display for Verdict {
             Self::Splat => write!(f, "the kernel reported a failure"),
             Self::Panic => write!(f, "the kernel panicked"),
             Self::Silent => write!(f, "the guest fell silent"),
+            Self::Idle(time) => write!(
+                f,
+                "the guest had nothing to do for {} s, and the program printed nothing: it waits for what does not come",
+                time.as_secs()
+            ),
+            Self::Quiet(time) => write!(
+                f,
+                "the program printed nothing for {} s of the guest's time, while the guest was busy",
+                time.as_secs()
+            ),
             Self::TimedOut => write!(f, "the program did not end in time"),
             Self::QemuFailed(why) => write!(f, "QEMU failed: {why}"),
         }

@@ -13,7 +13,6 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
 
 /// Where the demo writes its results in the guest.
 const RESULTS: &str = "/tmp/demo.json";
@@ -22,7 +21,6 @@ const RESULTS: &str = "/tmp/demo.json";
 const RESERVED: &str = "memmap=2M$0x30000000";
 const REGIONS: &str = "regions=ring:0x30000000:1M:ram:probe,uncached:0x30100000:1M:ram:uc:probe,\
                        hole:0x90000000:64K:ram:probe";
-const TIMEOUT: Duration = Duration::from_secs(180);
 /// Where the guest finds what the guide shows.
 const GUIDE: &str = "/guide.json";
 /// Buffers that the guide's programs map by name, and what they are.
@@ -104,7 +102,6 @@ impl Show {
         }
         let mut machine = self.kit.machine();
         machine.append.push(RESERVED.into());
-        machine.timeout = Some(TIMEOUT);
         self.kit.boot(&machine, guest, &job, output)
     }
 

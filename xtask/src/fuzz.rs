@@ -167,6 +167,6 @@ pub fn boot(
     } else {
         1
     };
-    machine.timeout = Some(Duration::from_secs(longest) * kit.patience());
+    machine.limits.timeout = Some(Duration::from_secs(longest) * kit.patience());
     kit.boot(&machine, guest, &job, take)
 }

@@ -10,6 +10,10 @@ use mapbuf_vm::{host, qemu, Cache, Choice, Flavour, Kernel, Machine, Ui, Variant
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+/// How long a program in the guest may print nothing while it is busy.
+const QUIET: Duration = Duration::from_secs(300);
 
 /// A kernel, PID 1, and what QEMU runs on.
 #[derive(Clone)]
@@ -70,8 +74,9 @@ impl Kit {
             accel => accel,
         };
         let mut machine = Machine::new(accel);
-        machine.silence *= self.patience();
-        machine.boot_silence *= self.patience();
+        machine.limits.silence *= self.patience();
+        machine.limits.boot_silence *= self.patience();
+        machine.limits.quiet = Some(QUIET * self.patience());
         machine
     }
 

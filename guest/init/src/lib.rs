@@ -4,6 +4,7 @@
 //! one virtio-serial port named [`PORT_NAME`]. The kernel's console is not part of it: the host captures that from the
 //! emulated serial port, so that a guest which can no longer speak is still heard.
 
+pub mod clock;
 pub mod protocol;
 
 pub use protocol::{

@@ -2,6 +2,7 @@
 
 mod leaks;
 
+use mapbuf_init::clock::{self, Stopwatch};
 use mapbuf_init::{Ending, Frame, Job, Terminal, JOB_PATH, PAYLOAD_PATH, PORT_NAME};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
@@ -14,7 +15,7 @@ use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{symlink, FileExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,6 +29,8 @@ const STDIN_BACKLOG: usize = 1 << 16;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The longest sleep between two looks at children and at the kernel's log.
 const TICK: Duration = Duration::from_millis(50);
+/// How long what the program leaves behind may take to end.
+const GRACE: Duration = Duration::from_secs(2);
 
 fn main() {
     if std::process::id() != 1 {
@@ -106,20 +109,20 @@ struct Host {
     incoming: Vec<u8>,
     kmsg: Option<File>,
     last_word: Instant,
+    /// Where the guest's own time is kept, once there is a place for it.
+    clock: Option<File>,
 }
 
 impl Host {
     fn connect() -> Result<Self> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let path = loop {
-            if let Some(path) = find_port() {
-                break path;
-            }
-            if Instant::now() > deadline {
-                return Err("the virtio-serial port to the host is missing".into());
-            }
-            sleep(Duration::from_millis(10));
-        };
+        let mut path = None;
+        if !appears(|| {
+            path = find_port();
+            path.is_some()
+        }) {
+            return Err("the virtio-serial port to the host is missing".into());
+        }
+        let path = path.unwrap_or_default();
         let port = File::options()
             .read(true)
             .write(true)
@@ -135,6 +138,7 @@ impl Host {
             incoming: Vec::new(),
             kmsg: kmsg.ok().map(File::from),
             last_word: Instant::now(),
+            clock: None,
         })
     }
 
@@ -148,6 +152,17 @@ impl Host {
             self.send(&Frame::Heartbeat)?;
         }
         Ok(())
+    }
+
+    /// Keeps for everybody what the host tells of the time. Not every host does.
+    fn set_time(&mut self, time: u64, idle: u64) {
+        if self.clock.is_none() {
+            self.clock = File::create(clock::PATH).ok();
+        }
+        if let Some(file) = &self.clock {
+            // Without it, programs have the kernel's clock.
+            let _ = file.write_all_at([time, idle].map(u64::to_le_bytes).as_flattened(), 0);
+        }
     }
 
     /// Sends what the kernel has logged since the last time.
@@ -185,6 +200,18 @@ impl Host {
         }
         Ok(frames)
     }
+}
+
+/// Waits for a device: the kernel finds them while PID 1 runs already. A host that is busy makes the naps longer, so
+/// they are counted, and the clock is not asked.
+fn appears(mut there: impl FnMut() -> bool) -> bool {
+    for _ in 0..1000 {
+        if there() {
+            return true;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    false
 }
 
 fn find_port() -> Option<PathBuf> {
@@ -305,12 +332,8 @@ fn unload_module(host: &mut Host, name: &str) -> Result<()> {
 /// Makes the disk the root file system, with the payload copied over it.
 fn switch_root(device: &str, fstype: &str) -> Result<()> {
     const ROOT: &str = "/newroot";
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !Path::new(device).exists() {
-        if Instant::now() > deadline {
-            return Err(format!("the root disk {device} did not appear").into());
-        }
-        sleep(Duration::from_millis(10));
+    if !appears(|| Path::new(device).exists()) {
+        return Err(format!("the root disk {device} did not appear").into());
     }
     mount_at(device, ROOT, fstype, "")?;
     if Path::new(PAYLOAD_PATH).exists() {
@@ -503,7 +526,7 @@ impl Program {
     fn attend(mut self, host: &mut Host) -> Result<Ending> {
         let mut ending = None;
         // What the program's children may still say when it has gone.
-        let mut grace: Option<Instant> = None;
+        let mut grace: Option<Stopwatch> = None;
         loop {
             self.pump(host)?;
             host.flush_log()?;
@@ -511,10 +534,10 @@ impl Program {
             if let Some(seen) = self.reap() {
                 ending = Some(seen);
                 kill_everything();
-                grace = Some(Instant::now() + Duration::from_secs(2));
+                grace = Some(Stopwatch::start());
             }
             if let (Some(ending), Some(grace)) = (ending, grace) {
-                if self.outputs.is_empty() || Instant::now() > grace {
+                if self.outputs.is_empty() || grace.elapsed() > GRACE {
                     return Ok(ending);
                 }
             }
@@ -557,10 +580,10 @@ impl Program {
         }
         if from_host {
             for frame in host.receive()? {
-                if frame == Frame::Autopsy {
-                    autopsy(host)?;
-                } else {
-                    self.take(frame);
+                match frame {
+                    Frame::Autopsy => autopsy(host)?,
+                    Frame::Clock(time, idle) => host.set_time(time, idle),
+                    frame => self.take(frame),
                 }
             }
         }
@@ -686,11 +709,17 @@ fn kill_everything() {
         }
     }
     // Kernel threads are nobody's children here, so this ends.
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < deadline {
+    // One that cannot be killed hangs in the kernel. Nobody hears meanwhile what the host tells of the time: naps are
+    // counted, which are longer when the host is busy.
+    let nap = Duration::from_millis(5);
+    let mut naps = 0;
+    while nap * naps < GRACE {
         match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) => {}
-            Ok(None) => sleep(Duration::from_millis(5)),
+            Ok(None) => {
+                sleep(nap);
+                naps += 1;
+            }
             Err(_) => break,
         }
     }

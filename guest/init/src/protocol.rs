@@ -104,6 +104,9 @@ pub enum Frame {
     Stdin(Vec<u8>),
     /// Host: the terminal has a new size (rows, columns).
     Resize(u16, u16),
+    /// Host: the guest's own time in milliseconds, in which those are not counted that the host had no processor for it;
+    /// and for how many of the last ones the guest has had nothing to do, while its program printed nothing.
+    Clock(u64, u64),
     /// Host: the run is given up; have the kernel log what every task and processor is doing.
     Autopsy,
 }
@@ -166,6 +169,11 @@ impl Frame {
                 payload.push(kind);
                 payload.extend_from_slice(&value.to_le_bytes());
                 b'x'
+            }
+            Self::Clock(time, idle) => {
+                payload.extend_from_slice(&time.to_le_bytes());
+                payload.extend_from_slice(&idle.to_le_bytes());
+                b't'
             }
             Self::Resize(rows, columns) => {
                 payload.extend_from_slice(&rows.to_le_bytes());
@@ -259,6 +267,12 @@ impl Frame {
                 [2, ..] => Self::Ended(Ending::NotRun),
                 _ => return Err(invalid("malformed ending")),
             },
+            b't' => {
+                let numbers = payload.split_first_chunk();
+                let numbers = numbers.and_then(|(time, idle)| Some((*time, idle.try_into().ok()?)));
+                let (time, idle) = numbers.ok_or_else(|| invalid("malformed time"))?;
+                Self::Clock(u64::from_le_bytes(time), u64::from_le_bytes(idle))
+            }
             b'r' => match *payload {
                 [a, b, c, d] => {
                     Self::Resize(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
@@ -298,6 +312,7 @@ mod tests {
             Frame::Ended(Ending::NotRun),
             Frame::Stdin(b"in".to_vec()),
             Frame::Resize(24, 80),
+            Frame::Clock(u64::MAX - 1, 7),
             Frame::Autopsy,
         ];
         let mut wire = Vec::new();

@@ -7,7 +7,7 @@ use mapbuf_init::Job;
 use mapbuf_vm::{splat, Variant, Verdict};
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Its name among the profiles.
 pub const PROFILE: &str = "canary";
@@ -51,7 +51,6 @@ pub fn run(kit: &Kit, logs: &Path) -> Result<Tally> {
     }
     let mut machine = kit.machine();
     machine.memory = 1024;
-    machine.timeout = Some(Duration::from_secs(60) * kit.patience());
     kit.ui
         .note(format!("{variant}: booting the canary's guest"));
     let begun = Instant::now();

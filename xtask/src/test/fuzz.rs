@@ -25,7 +25,7 @@ const BOOT: Profile = Profile {
     modules: &[],
     module_parameters: "",
     qemu_args: &[],
-    timeout_seconds: 600,
+    quiet_seconds: 300,
 };
 
 /// The random programs.

@@ -185,11 +185,11 @@ pub(super) fn boot(
         job.env.insert("MAPBUF_TEST_TIMES".into(), "1".into());
     }
     kit.suit(&mut job);
-    let mut timeout = Duration::from_secs(profile.timeout_seconds);
+    let mut quiet = Duration::from_secs(profile.quiet_seconds);
     if let Some(rounds) = choice.rounds {
         job.env
             .insert("MAPBUF_RACE_ROUNDS".into(), rounds.to_string());
-        timeout += Duration::from_secs(rounds.saturating_mul(10));
+        quiet += Duration::from_secs(rounds);
     }
     // The names of regions hold the module.
     if !profile.module_parameters.contains("regions=") {
@@ -204,7 +204,7 @@ pub(super) fn boot(
         .iter()
         .map(|&word| word.to_owned())
         .collect();
-    machine.timeout = Some(timeout * kit.patience());
+    machine.limits.quiet = Some(quiet * kit.patience());
     let begun = Instant::now();
     let mut results = Results::default();
     let report = kit.boot(&machine, guest, &job, &mut |stream, bytes| {

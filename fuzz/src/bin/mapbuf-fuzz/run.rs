@@ -9,11 +9,16 @@ use crate::execute::{Executor, Mail};
 use crate::sys::{self, Errno};
 use mapbuf_fuzz::answer::Answer;
 use mapbuf_fuzz::op::{Op, Step, USER, WORKERS};
-use std::time::{Duration, Instant};
+use mapbuf_init::clock::{self, Stopwatch};
+use std::time::Duration;
 
 /// What the runner is told beside the numbers of workers whose process has ended as it should.
 const FINISHED: u8 = 254;
 const BROKEN: u8 = 255;
+
+/// How long a step may take during which the guest has nothing to do: it waits for what does not come. The kit, which
+/// gives up the whole guest, waits a little longer.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// How the run of a program ended.
 pub enum End {
@@ -92,7 +97,7 @@ impl Runner {
     }
 
     fn conduct(&self, table: &Table, steps: &[Step], workers: &mut [i32]) -> Result<End, Errno> {
-        let mut heard = Instant::now();
+        let mut heard = Stopwatch::start();
         let mut reached = 0;
         table.next(steps);
         loop {
@@ -115,7 +120,7 @@ impl Runner {
                         table.next(steps);
                     }
                 }
-                heard = Instant::now();
+                heard = Stopwatch::start();
                 continue;
             }
             let cursor = table.shared.cursor();
@@ -128,8 +133,10 @@ impl Runner {
                 }
             }
             if cursor != reached {
-                (heard, reached) = (Instant::now(), cursor);
-            } else if heard.elapsed() > self.patience {
+                (heard, reached) = (Stopwatch::start(), cursor);
+            } else if heard.elapsed() > self.patience
+                || (heard.elapsed() > IDLE && clock::idle() > IDLE)
+            {
                 return Ok(End::Silent(cursor));
             }
         }

@@ -7,6 +7,7 @@ use crate::sys::{self, Child, Ending};
 use crate::tests::counts::Held;
 use crate::tests::Test;
 use mapbuf_abi::{NAMED_DIR, SYSTEM_NODE};
+use mapbuf_init::clock::{self, Stopwatch};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +17,10 @@ use std::time::{Duration, Instant};
 
 /// How long memory may take to come back: the last reference to a file is dropped in task work.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a test may leave the guest without anything to do: it waits for what does not come. The kit, which gives up
+/// the whole guest, waits a little longer.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Runs the tests, in order, and says how it went.
 pub fn run(tests: &[Test]) -> ExitCode {
@@ -116,7 +121,7 @@ fn run_one(test: &Test) -> Result<(), Failure> {
     })
     .map_err(Failure::from)?;
     let deadline = test.deadline * mapbuf_guest::patience();
-    let ending = wait(&child, deadline);
+    let waited = wait(&child, deadline);
     child.kill_group();
     sys::reap();
     let why = |read: &mut std::fs::File| {
@@ -125,34 +130,46 @@ fn run_one(test: &Test) -> Result<(), Failure> {
         let _ = read.read_to_string(&mut why);
         why
     };
-    match ending {
-        Some(Ending::Exited(0)) => Ok(()),
-        Some(Ending::Exited(1)) => Err(Failure::Failed(why(&mut read))),
-        Some(Ending::Exited(2)) => Err(Failure::Skipped(why(&mut read))),
-        Some(ending) => Err(Failure::Failed(format!("ended so: {ending:?}"))),
-        None => Err(Failure::Failed(format!(
-            "did not end within {} s",
-            deadline.as_secs()
-        ))),
+    match waited {
+        Ok(Ending::Exited(0)) => Ok(()),
+        Ok(Ending::Exited(1)) => Err(Failure::Failed(why(&mut read))),
+        Ok(Ending::Exited(2)) => Err(Failure::Skipped(why(&mut read))),
+        Ok(ending) => Err(Failure::Failed(format!("ended so: {ending:?}"))),
+        Err(why) => Err(Failure::Failed(why)),
     }
 }
 
-fn wait(child: &Child, deadline: Duration) -> Option<Ending> {
-    let start = Instant::now();
+/// Waits for a test's end; why it was ended otherwise.
+fn wait(child: &Child, deadline: Duration) -> Result<Ending, String> {
+    let start = Stopwatch::start();
     let mut nap = Duration::from_millis(1);
     loop {
         if let Some(ending) = child.ended() {
-            return Some(ending);
+            return Ok(ending);
         }
-        if start.elapsed() > deadline {
+        let took = start.elapsed();
+        // What the host says of idleness may be a second old, and speak of the test before.
+        let idle = clock::idle() > IDLE && took > IDLE;
+        if idle || took > deadline {
             child.kill_group();
             // One that cannot be killed hangs in the kernel; it is left to the runner outside.
-            let mut ended = None;
-            sys::until(GRACE, || {
-                ended = child.ended();
-                ended.is_some()
+            let gone = sys::until(GRACE, || child.ended().is_some());
+            let what = if idle {
+                format!(
+                    "did nothing for {} s: it waits for what does not come",
+                    IDLE.as_secs()
+                )
+            } else {
+                format!(
+                    "did not end within {} s of the guest's own time",
+                    deadline.as_secs()
+                )
+            };
+            return Err(if gone {
+                what
+            } else {
+                format!("{what}, and hangs in the kernel")
             });
-            return None;
         }
         std::thread::sleep(nap);
         nap = (nap * 2).min(Duration::from_millis(20));

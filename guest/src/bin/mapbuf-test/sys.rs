@@ -2,11 +2,12 @@
 
 pub mod others;
 
+use mapbuf_init::clock::Stopwatch;
 use std::ffi::CString;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes in a page. The driver's answer to `QUERY` is compared with it.
 pub const PAGE: usize = 4096;
@@ -784,10 +785,11 @@ pub fn unload_module(name: &str) -> Result<()> {
         .map(drop)
 }
 
-/// Asks again and again until the answer is yes or the time is over, which is longer in a slow kernel.
+/// Asks again and again until the answer is yes or the time is over, which is longer in a slow kernel; the guest's own
+/// time, so a busy host takes nothing of it.
 pub fn until(limit: Duration, mut answer: impl FnMut() -> bool) -> bool {
     let limit = limit * mapbuf_guest::patience();
-    let start = Instant::now();
+    let start = Stopwatch::start();
     loop {
         if answer() {
             return true;
