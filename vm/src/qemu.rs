@@ -160,7 +160,8 @@ pub fn run(
         }
         boots += 1;
         eprintln!(
-            "The kernel did not reach PID 1 (emulation does that now and then); booting again."
+            "The kernel did not reach PID 1: {} (emulation does that now and then). Booting again.",
+            report.verdict
         );
     }
 }

@@ -7,10 +7,16 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How many of a failed program's last lines are shown.
 const TAIL: usize = 25;
+
+/// How often something that takes long says so where there is no terminal.
+const STILL: Duration = Duration::from_secs(30);
 
 /// Says what is going on, on standard error.
 #[derive(Clone, Debug)]
@@ -45,6 +51,28 @@ impl Ui {
         self.bars.suspend(|| eprintln!("{}", text.as_ref()));
     }
 
+    /// Whether there are bars.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// A bar for things that are counted; nothing where there is no terminal.
+    pub fn gauge(&self, title: &str, total: u64) -> Gauge {
+        let bar = if self.terminal && !self.quiet {
+            let bar = self.bars.add(ProgressBar::new(total));
+            let style = ProgressStyle::with_template(
+                "{prefix:16} {bar:24} {pos:>5} of {len:5} {elapsed:>4} {wide_msg:.dim}",
+            );
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_prefix(title.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        } else {
+            ProgressBar::hidden()
+        };
+        Gauge(bar)
+    }
+
     /// Begins something that takes a while. `lines` is about how many lines the programs that do it print, which is
     /// what the bar can show; 0 when nobody knows.
     pub fn step(&self, title: &str, lines: u64) -> Step {
@@ -68,15 +96,66 @@ impl Ui {
             eprintln!("{title} ...");
             ProgressBar::hidden()
         };
+        let plain = !self.terminal && !self.quiet;
+        let said = Arc::new(Mutex::new((0, String::new())));
         Step {
             title: title.to_owned(),
             bar,
-            plain: !self.terminal && !self.quiet,
+            plain,
             quiet: self.quiet,
             bars: self.bars.clone(),
             begun: Instant::now(),
             lines,
+            _still: plain.then(|| still(title.to_owned(), lines, said.clone())),
+            said,
         }
+    }
+}
+
+/// How many lines were printed, and the last one.
+type Said = Arc<Mutex<(u64, String)>>;
+
+/// Says every now and then that something is still going on, until the sender is dropped.
+fn still(title: String, lines: u64, said: Said) -> Sender<()> {
+    let (sender, over) = mpsc::channel();
+    let begun = Instant::now();
+    thread::spawn(move || {
+        while over.recv_timeout(STILL) == Err(RecvTimeoutError::Timeout) {
+            let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            eprintln!("{}", progress(&title, begun.elapsed(), lines, &said));
+        }
+    });
+    sender
+}
+
+fn progress(title: &str, elapsed: Duration, lines: u64, (count, last): &(u64, String)) -> String {
+    let share = match (count * 100).checked_div(lines) {
+        // It is known only about.
+        Some(percent) => format!(", about {} %", percent.min(99)),
+        None => String::new(),
+    };
+    let last = match last.trim() {
+        "" => String::new(),
+        last => format!(": {last}"),
+    };
+    format!("{title}: {} s so far{share}{last}", elapsed.as_secs())
+}
+
+/// A bar for things that are counted; gone when it is dropped.
+#[derive(Debug)]
+pub struct Gauge(ProgressBar);
+
+impl Gauge {
+    /// So many are done; and what is said beside the bar.
+    pub fn set(&self, done: u64, text: &str) {
+        self.0.set_position(done);
+        self.0.set_message(text.to_owned());
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 
@@ -90,6 +169,9 @@ pub struct Step {
     bars: MultiProgress,
     begun: Instant,
     lines: u64,
+    said: Said,
+    /// Dropped, it ends what says that the work is still going on.
+    _still: Option<Sender<()>>,
 }
 
 impl Step {
@@ -103,6 +185,10 @@ impl Step {
             .map(|c| if c.is_control() { ' ' } else { c })
             .take(160)
             .collect();
+        {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            *said = (said.0 + 1, line.clone());
+        }
         self.bar.set_message(line);
     }
 
@@ -167,4 +253,27 @@ impl Drop for Step {
 fn pipe() -> Result<(File, File)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     Ok((reader.into(), writer.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_work_says_how_far_it_is() {
+        let minute = Duration::from_secs(60);
+        let said = (500, "  CC      mm/memory.o".to_owned());
+        assert_eq!(
+            progress("Building", minute, 2000, &said),
+            "Building: 60 s so far, about 25 %: CC      mm/memory.o"
+        );
+        assert_eq!(
+            progress("Building", minute, 100, &(500, String::new())),
+            "Building: 60 s so far, about 99 %"
+        );
+        assert_eq!(
+            progress("Waiting", minute, 0, &(0, String::new())),
+            "Waiting: 60 s so far"
+        );
+    }
 }

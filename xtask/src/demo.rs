@@ -61,13 +61,22 @@ impl Show {
         // The guide is made meanwhile; whether it was is one of the things that are shown.
         let guide = thread::spawn(|| docs::book(&Ui::default().quiet()));
         let kit = Kit::open(ui, choice)?;
-        let command = kit.command()?;
         let step = ui.step("Building the guide", 0);
         let guide = guide.join().unwrap_or_else(|_| bail!("it was broken off"));
         step.done();
+        Self::with(kit, guide)
+    }
+
+    /// The same with a kit that is there.
+    pub fn of(kit: Kit) -> Result<Self> {
+        let guide = docs::book(&kit.ui.quiet());
+        Self::with(kit, guide)
+    }
+
+    fn with<T>(kit: Kit, guide: Result<T>) -> Result<Self> {
         Ok(Self {
+            command: kit.command()?,
             kit,
-            command,
             guide: guide.err().map(|error| format!("{error:#}")),
         })
     }

@@ -2,18 +2,24 @@
 //! asked for by name, the same tests in a kernel that finds mistakes.
 
 mod canary;
+mod demo;
 mod fuzz;
 mod host;
 mod importers;
 pub mod museum;
+mod patience;
+mod plan;
+mod progress;
 mod slots;
 mod stock;
 mod witness;
 
 use crate::kit::Kit;
 use anyhow::{bail, Result};
+use mapbuf_abi::series::SERIES;
 use mapbuf_vm::{Choice, Ui, Variant};
-use slots::{at_once, Guests, Slots};
+use plan::Times;
+use progress::Progress;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +46,10 @@ pub struct Arguments {
     /// In another kernel: an older series (`7.2`), `kcsan`, which finds data races, `debug@7.2`, and so on.
     #[arg(long, value_name = "KERNEL", default_value_t)]
     kernel: Choice,
+    /// Everything with the newest kernel, in the debug kernel too; and with each older series that is supported the
+    /// driver's clippy, the profiles `stock` and `witness`, and the demo. One sum at the end.
+    #[arg(long, conflicts_with_all = ["filter", "host", "stock", "debug", "kernel", "profile"])]
+    all_kernels: bool,
     /// Only these ways to boot; `witness` is the one that is looked at from outside.
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
@@ -63,6 +73,7 @@ impl Arguments {
             stock: kernel.variant == Variant::Stock,
             debug: false,
             kernel,
+            all_kernels: false,
             profile: vec!["races".to_owned()],
             driver,
             jobs: 1,
@@ -85,7 +96,13 @@ impl Arguments {
 
 /// Whether there is such a way to boot.
 pub fn is_profile(name: &str) -> bool {
-    [witness::PROFILE, museum::PROFILE, fuzz::PROFILE].contains(&name)
+    [
+        witness::PROFILE,
+        museum::PROFILE,
+        fuzz::PROFILE,
+        patience::PROFILE,
+    ]
+    .contains(&name)
         || mapbuf_guest::profile::find(name).is_some()
 }
 
@@ -121,84 +138,26 @@ impl Tally {
 /// Runs the command.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
-    let logs = crate::workspace()?.join("target/logs");
-    fs::create_dir_all(&logs)?;
-    let mut tally = Tally::default();
     let mut choice = arguments.kernel.clone();
     if arguments.debug {
         choice.variant = Variant::Debug;
     }
-    let variant = choice.variant;
-    // The kit is the same for both rungs: one that cannot be had is seen before minutes are spent.
+    // A kit that cannot be had is seen before minutes are spent.
     let kit = Kit::open(&ui, &choice)?;
-    let stock = variant == Variant::Stock;
-    let filter = arguments.filter.as_deref();
-    if stock && !arguments.stock && arguments.profile.is_empty() {
-        if filter.is_none() {
-            mapbuf_vm::host::ensure_lints(&ui)?;
-        }
-        tally.add(host::run(&kit, filter, arguments.driver.as_deref(), &logs)?);
-    }
-    let mut profiles = arguments.profile.clone();
-    let mut asked_for = |name: &str| {
-        let before = profiles.len();
-        profiles.retain(|other| other != name);
-        profiles.len() < before
-    };
-    let witnessed = asked_for(witness::PROFILE);
-    let toured = asked_for(museum::PROFILE);
-    let imported = asked_for(importers::PROFILE);
-    let fuzzed = asked_for(fuzz::PROFILE);
-    let all = arguments.profile.is_empty();
-    let canary = asked_for(canary::PROFILE);
-    if !stock && (witnessed || toured) {
-        bail!("the witness and the museum know Debian's kernels only");
-    }
-    let importers = variant.has_importers();
-    if imported && !importers {
-        bail!("the {variant} kernel has no drivers that take dma-bufs");
-    }
-    if stock && canary {
-        bail!("the stock kernel does not notice the canary's mistakes");
-    }
-    if canary || (!stock && all && filter.is_none()) {
-        tally.add(canary::run(&kit, &logs)?);
-    }
-    let (driver, filter) = (arguments.driver.as_deref(), filter.unwrap_or_default());
-    let (kit, logs) = (&kit, &logs);
-    let slots = &Slots::new(arguments.jobs.max(1));
-    let choice = &stock::Choice {
-        filter,
-        profiles: &profiles,
-        driver,
-        rounds: arguments.rounds,
-    };
-    let mut guests: Vec<Guests<'_>> = Vec::new();
-    if !arguments.host {
-        // It takes longest.
-        if stock && (toured || all) {
-            guests.push(Box::new(move || {
-                museum::run(kit, filter, driver, slots, logs)
+    let mut tally = Tally::default();
+    if arguments.all_kernels {
+        for (choice, depth) in ladder(&kit) {
+            ui.note(format!("{}:", depth.describe(&choice)));
+            let outcome = Kit::open(&ui, &choice)
+                .and_then(|kit| stage(&kit, arguments, depth, Some(&choice.to_string())));
+            tally.add(outcome.unwrap_or_else(|error| {
+                println!("{choice}: FAILED: {error:#}");
+                Tally::one(false)
             }));
         }
-        if all || !profiles.is_empty() {
-            guests.push(Box::new(move || stock::run(kit, choice, slots, logs)));
-        }
-        if stock && (witnessed || all) {
-            guests.push(Box::new(move || {
-                witness::run(kit, filter, driver, slots, logs)
-            }));
-        }
-        if importers && (imported || all) {
-            guests.push(Box::new(move || importers::run(kit, choice, slots, logs)));
-        }
-        if fuzzed || all {
-            guests.push(Box::new(move || {
-                fuzz::run(kit, filter, driver, slots, logs)
-            }));
-        }
+    } else {
+        tally = stage(&kit, arguments, Depth::Whole, None)?;
     }
-    tally.add(at_once(guests)?);
     if tally.passed + tally.failed == 0 {
         println!("No test has such a name.");
     }
@@ -212,6 +171,145 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// How much is run with a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Everything.
+    Whole,
+    /// Whether the driver is the same there: its build without a warning, the profile `stock`, the witness, the demo.
+    Short,
+}
+
+impl Depth {
+    fn describe(self, choice: &Choice) -> String {
+        match self {
+            Self::Whole => format!("The whole ladder with the kernel {choice}"),
+            Self::Short => {
+                format!("The driver's clippy, stock, witness and demo with the kernel {choice}")
+            }
+        }
+    }
+}
+
+/// The kernels of `--all-kernels`, the newest of which this kit has.
+fn ladder(newest: &Kit) -> Vec<(Choice, Depth)> {
+    let debug = Choice {
+        variant: Variant::Debug,
+        ..Choice::default()
+    };
+    let older = SERIES
+        .iter()
+        .skip_while(|series| **series != newest.kernel.identity.series())
+        .skip(1)
+        .filter_map(|series| series.parse().ok());
+    [(Choice::default(), Depth::Whole), (debug, Depth::Whole)]
+        .into_iter()
+        .chain(older.map(|choice| (choice, Depth::Short)))
+        .collect()
+}
+
+/// Runs the tests with one kernel. One of several has its logs in a folder of its own.
+fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> Result<Tally> {
+    let logs = &crate::workspace()?
+        .join("target/logs")
+        .join(name.unwrap_or_default());
+    fs::create_dir_all(logs)?;
+    let variant = kit.kernel.identity.variant;
+    let stock = variant == Variant::Stock;
+    let filter = arguments.filter.as_deref();
+    let driver = arguments.driver.as_deref();
+    let mut profiles = arguments.profile.clone();
+    let mut demonstrated = false;
+    if depth == Depth::Short {
+        profiles = ["stock", witness::PROFILE].map(String::from).to_vec();
+        demonstrated = true;
+    }
+    let all = profiles.is_empty();
+    let on_host = match depth {
+        Depth::Short => host::Part::Kernel,
+        Depth::Whole if !stock || arguments.stock || !all => host::Part::Nothing,
+        Depth::Whole if filter.is_some() => host::Part::Tests,
+        Depth::Whole => host::Part::All,
+    };
+    let mut asked_for = |name: &str| {
+        let before = profiles.len();
+        profiles.retain(|other| other != name);
+        profiles.len() < before
+    };
+    let witnessed = asked_for(witness::PROFILE);
+    let toured = asked_for(museum::PROFILE);
+    let imported = asked_for(importers::PROFILE);
+    let fuzzed = asked_for(fuzz::PROFILE);
+    let watched = asked_for(patience::PROFILE);
+    let canary = asked_for(canary::PROFILE);
+    if !stock && (witnessed || toured || watched) {
+        bail!("the witness, the museum and the kit's own guests know Debian's kernels only");
+    }
+    let importers = variant.has_importers();
+    if imported && !importers {
+        bail!("the {variant} kernel has no drivers that take dma-bufs");
+    }
+    if stock && canary {
+        bail!("the stock kernel does not notice the canary's mistakes");
+    }
+    let names = filter.unwrap_or_default();
+    let choice = &stock::Choice {
+        filter: names,
+        profiles: &profiles,
+        driver,
+        rounds: arguments.rounds,
+    };
+    let mut boots = Vec::new();
+    if !arguments.host {
+        if canary || (!stock && all && filter.is_none()) {
+            boots.push(canary::plan(kit, logs));
+        }
+        // It takes longest.
+        if stock && (toured || all) {
+            boots.extend(museum::plan(kit, names, driver, logs)?);
+        }
+        if all || !profiles.is_empty() {
+            boots.extend(stock::plan(kit, choice, logs)?);
+        }
+        if fuzzed || all {
+            boots.extend(fuzz::plan(kit, names, driver, logs)?);
+        }
+        if stock && (witnessed || all) {
+            boots.extend(witness::plan(kit, names, driver, logs)?);
+        }
+        if importers && (imported || all) {
+            boots.extend(importers::plan(kit, choice, logs)?);
+        }
+        if stock && (watched || all) {
+            boots.extend(patience::plan(kit, names));
+        }
+        if demonstrated {
+            boots.push(demo::plan(kit, driver)?);
+        }
+    }
+    let jobs = arguments.jobs.max(1);
+    let mut times = Times::of(&kit.kernel.identity.release, logs);
+    plan::longest_first(&mut boots, &times);
+    kit.ui.note(plan::describe(
+        &kit.kernel.identity.release,
+        on_host.checks(),
+        &boots,
+        &times,
+        jobs,
+    ));
+    let mut tally = host::run(kit, on_host, filter, driver, logs)?;
+    let progress = Progress::new(&kit.ui, &boots, &times, jobs);
+    tally.add(slots::run(boots, jobs, &progress));
+    // What a part takes says nothing of the whole.
+    if filter.is_none() && arguments.rounds.is_none() && tally.failed == 0 {
+        for (name, took) in progress.took() {
+            times.set(&name, took);
+        }
+        times.save()?;
+    }
+    Ok(tally)
 }
 
 /// Says that something failed, and where the whole of it is.

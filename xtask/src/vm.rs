@@ -57,8 +57,8 @@ pub struct Arguments {
     /// A parameter for the kernel.
     #[arg(long, value_name = "KERNELARG", allow_hyphen_values = true)]
     append: Vec<String>,
-    /// End the run after so many seconds; 0: never [default: 600, eight times that in
-    /// the slow kernels, or never for a shell].
+    /// End the run after so many seconds of the guest's own time, in which a busy host does not
+    /// count; 0: never [default: 600, eight times that in the slow kernels, or never for a shell].
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
     /// The guest's memory, in MiB.
@@ -185,13 +185,17 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     machine.processors = arguments.smp;
     machine.append = arguments.append.clone();
     machine.qemu_arguments = arguments.qemu_arg.clone();
+    // Nobody knows how long somebody's program may be quiet, or wait.
+    machine.limits.quiet = None;
+    machine.limits.idle = None;
+    machine.note_idle = !shell;
     let default = if shell {
         0
     } else {
         600 * u64::from(kit.patience())
     };
     let timeout = arguments.timeout.unwrap_or(default);
-    machine.timeout = (timeout > 0).then(|| Duration::from_secs(timeout));
+    machine.limits.timeout = (timeout > 0).then(|| Duration::from_secs(timeout));
 
     let on_terminal = terminal::is_interactive() && (shell || arguments.tty);
     let input = if on_terminal {
@@ -265,7 +269,12 @@ pub fn explain(ui: &Ui, report: &Report, whole_log: bool) {
         }
         if matches!(
             report.verdict,
-            Verdict::Silent | Verdict::TimedOut | Verdict::QemuFailed(_) | Verdict::NotRun(_)
+            Verdict::Silent
+                | Verdict::Idle(_)
+                | Verdict::Quiet(_)
+                | Verdict::TimedOut
+                | Verdict::QemuFailed(_)
+                | Verdict::NotRun(_)
         ) {
             let tail = report.log.len().saturating_sub(25);
             for line in report.log.get(tail..).unwrap_or_default() {

@@ -1,5 +1,6 @@
 //! A module that makes mistakes on purpose, and whether all of them are seen: by the kernel, and by what reads its log.
 
+use super::plan::Boot;
 use super::{report_failure, Tally};
 use crate::kit::Kit;
 use anyhow::Result;
@@ -11,6 +12,8 @@ use std::time::Instant;
 
 /// Its name among the profiles.
 pub const PROFILE: &str = "canary";
+
+const MEMORY_MIB: u32 = 1024;
 
 /// What a kernel must say of the module's mistakes: lines with these texts, each taken for a failure.
 fn expected(variant: Variant) -> Vec<&'static str> {
@@ -31,8 +34,21 @@ fn expected(variant: Variant) -> Vec<&'static str> {
     }
 }
 
+/// What is to be booted.
+pub fn plan<'a>(kit: &'a Kit, logs: &'a Path) -> Boot<'a> {
+    let variant = kit.kernel.identity.variant;
+    let others = if variant.finds_leaks() { 2 } else { 1 };
+    Boot {
+        name: PROFILE.to_owned(),
+        purpose: "a module's mistakes on purpose, of which the kernel must notice each",
+        tests: expected(variant).len() as u64 + others,
+        memory: MEMORY_MIB,
+        run: Box::new(|_| run(kit, logs)),
+    }
+}
+
 /// Boots a guest that loads the module.
-pub fn run(kit: &Kit, logs: &Path) -> Result<Tally> {
+fn run(kit: &Kit, logs: &Path) -> Result<Tally> {
     let variant = kit.kernel.identity.variant;
     let folder = crate::workspace()?.join("tests/canary");
     let modules = kit.driver(Some(&folder))?;
@@ -50,9 +66,7 @@ pub fn run(kit: &Kit, logs: &Path) -> Result<Tally> {
         guest.module(module)?;
     }
     let mut machine = kit.machine();
-    machine.memory = 1024;
-    kit.ui
-        .note(format!("{variant}: booting the canary's guest"));
+    machine.memory = MEMORY_MIB;
     let begun = Instant::now();
     let report = kit.boot(&machine, guest, &job, &mut |_, _| {})?;
     let log = logs.join(format!("{variant}-{PROFILE}.log"));

@@ -1,8 +1,7 @@
 //! The fuzzer as a test: the programs under tests/fuzz, and random ones that are the same every time.
 
-use super::slots::Slots;
+use super::plan::Boot;
 use super::stock::Results;
-use super::Tally;
 use crate::fuzz::{self, What};
 use crate::kit::Kit;
 use anyhow::{Context, Result};
@@ -37,14 +36,13 @@ const OPS_IN_SLOW_KERNELS: u64 = 10_000;
 /// Bytes that nobody has thought about.
 const RAW: &str = "fuzz::raw";
 
-/// Boots the guest and runs what has such a name.
-pub fn run(
-    kit: &Kit,
+/// What is to be booted, if something has such a name.
+pub fn plan<'a>(
+    kit: &'a Kit,
     filter: &str,
-    driver: Option<&Path>,
-    slots: &Slots,
-    logs: &Path,
-) -> Result<Tally> {
+    driver: Option<&'a Path>,
+    logs: &'a Path,
+) -> Result<Option<Boot<'a>>> {
     let wanted = |name: &str| filter.split(',').any(|part| name.contains(part));
     let mut programs = kept()?;
     programs.retain(|path| {
@@ -57,19 +55,28 @@ pub fn run(
         _ => OPS_IN_SLOW_KERNELS,
     };
     if programs.is_empty() && ops == 0 {
-        return Ok(Tally::default());
+        return Ok(None);
     }
-    let mut results = Results::default();
-    let _slot = slots.take(BOOT.memory_mib + kit.overhead());
-    kit.ui.note("fuzz: booting the guest");
-    let begun = Instant::now();
-    let what = What::Test(SEED, ops, programs);
-    let report = fuzz::boot(kit, &what, driver, &mut |stream, bytes| {
-        results.take(stream, bytes);
-    })?;
-    let rung = kit.kernel.identity.variant.name();
-    let log = logs.join(format!("{rung}-fuzz.log"));
-    results.conclude(rung, &BOOT, &report, begun.elapsed(), &log)
+    // The random ones and the bytes are a test each.
+    let tests = programs.len() as u64 + if ops > 0 { 2 } else { 0 };
+    Ok(Some(Boot {
+        name: PROFILE.to_owned(),
+        purpose: BOOT.purpose,
+        tests,
+        memory: BOOT.memory_mib + kit.overhead(),
+        run: Box::new(move |line| {
+            let mut results = Results::default();
+            let begun = Instant::now();
+            let what = What::Test(SEED, ops, programs);
+            let report = fuzz::boot(kit, &what, driver, &mut |stream, bytes| {
+                results.take(stream, bytes);
+                results.tell(line);
+            })?;
+            let rung = kit.kernel.identity.variant.name();
+            let log = logs.join(format!("{rung}-fuzz.log"));
+            results.conclude(rung, &BOOT, &report, begun.elapsed(), &log)
+        }),
+    }))
 }
 
 /// The programs that were kept.

@@ -10,40 +10,97 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Runs it; with a filter, only the tests.
-pub fn run(kit: &Kit, filter: Option<&str>, driver: Option<&Path>, logs: &Path) -> Result<Tally> {
+/// How much of it is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Everything.
+    All,
+    /// The tests alone.
+    Tests,
+    /// What depends on the kernel.
+    Kernel,
+    /// Nothing.
+    Nothing,
+}
+
+const FORMATTING: &str = "formatting";
+const CLIPPY: &str = "clippy";
+const DOCUMENTATION: &str = "documentation";
+const DRIVER_CLIPPY: &str = "clippy for the driver";
+const DRIVER_FORMATTING: &str = "formatting of the driver";
+const CLAIMS: &str = "claims about the kernel";
+const TESTS: &str = "tests";
+
+impl Part {
+    /// What is done, in order.
+    pub fn checks(self) -> &'static [&'static str] {
+        match self {
+            Self::All => &[
+                FORMATTING,
+                CLIPPY,
+                DOCUMENTATION,
+                DRIVER_CLIPPY,
+                DRIVER_FORMATTING,
+                CLAIMS,
+                TESTS,
+            ],
+            Self::Tests => &[TESTS],
+            Self::Kernel => &[DRIVER_CLIPPY, CLAIMS],
+            Self::Nothing => &[],
+        }
+    }
+}
+
+/// Runs it; with a filter, the tests that have such names.
+pub fn run(
+    kit: &Kit,
+    part: Part,
+    filter: Option<&str>,
+    driver: Option<&Path>,
+    logs: &Path,
+) -> Result<Tally> {
+    if part == Part::All {
+        mapbuf_vm::host::ensure_lints(&kit.ui)?;
+    }
     let mut rung = Rung {
         kit,
         logs,
         tally: Tally::default(),
     };
-    if filter.is_none() {
-        rung.cargo("formatting", &["fmt", "--all", "--check"], &[])?;
-        let clippy = [
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ];
-        rung.cargo("clippy", &clippy, &[])?;
-        let doc = [
-            "doc",
-            "--quiet",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ];
-        rung.cargo("documentation", &doc, &[("RUSTDOCFLAGS", "-D warnings")])?;
-        rung.kernel_clippy(driver)?;
-        rung.kernel_formatting(driver)?;
-        rung.claims()?;
+    for check in part.checks() {
+        match *check {
+            FORMATTING => rung.cargo(FORMATTING, &["fmt", "--all", "--check"], &[])?,
+            CLIPPY => rung.cargo(CLIPPY, &CLIPPY_ARGUMENTS, &[])?,
+            DOCUMENTATION => rung.cargo(
+                DOCUMENTATION,
+                &DOC_ARGUMENTS,
+                &[("RUSTDOCFLAGS", "-D warnings")],
+            )?,
+            DRIVER_CLIPPY => rung.kernel_clippy(driver)?,
+            DRIVER_FORMATTING => rung.kernel_formatting(driver)?,
+            CLAIMS => rung.claims()?,
+            _ => rung.tests(filter)?,
+        }
     }
-    rung.tests(filter)?;
     Ok(rung.tally)
 }
+
+const CLIPPY_ARGUMENTS: [&str; 7] = [
+    "clippy",
+    "--quiet",
+    "--workspace",
+    "--all-targets",
+    "--",
+    "-D",
+    "warnings",
+];
+const DOC_ARGUMENTS: [&str; 5] = [
+    "doc",
+    "--quiet",
+    "--workspace",
+    "--no-deps",
+    "--document-private-items",
+];
 
 struct Rung<'a> {
     kit: &'a Kit,
@@ -81,7 +138,7 @@ impl Rung<'_> {
 
     /// The driver, with clippy, no warning allowed.
     fn kernel_clippy(&mut self, driver: Option<&Path>) -> Result<()> {
-        let step = self.kit.ui.step("host: clippy for the driver", 0);
+        let step = self.kit.ui.step(&format!("host: {DRIVER_CLIPPY}"), 0);
         let source = source(driver)?;
         let module = Module {
             out: module::out_for(&source, &self.kit.kernel.identity.release, true, false)?,
@@ -92,16 +149,12 @@ impl Rung<'_> {
         let outcome = module.build(&self.kit.kernel, &self.kit.ui);
         step.done();
         let text = outcome.as_ref().err().map(|error| format!("{error:#}"));
-        self.conclude(
-            "clippy for the driver",
-            outcome.is_ok(),
-            &text.unwrap_or_default(),
-        )
+        self.conclude(DRIVER_CLIPPY, outcome.is_ok(), &text.unwrap_or_default())
     }
 
     /// The driver's formatting, by the kernel's rules and the rustfmt of its compiler.
     fn kernel_formatting(&mut self, driver: Option<&Path>) -> Result<()> {
-        let step = self.kit.ui.step("host: formatting of the driver", 0);
+        let step = self.kit.ui.step(&format!("host: {DRIVER_FORMATTING}"), 0);
         let source = source(driver)?;
         let mut files = Vec::new();
         rust_files(&source, &mut files)?;
@@ -115,21 +168,17 @@ impl Rung<'_> {
         command.arg(self.kit.kernel.tree_inside().join(".rustfmt.toml"));
         let (well, text) = output(command.args(&files))?;
         step.done();
-        self.conclude("formatting of the driver", well, &text)
+        self.conclude(DRIVER_FORMATTING, well, &text)
     }
 
     /// What the texts say of the kernel, held against its sources.
     fn claims(&mut self) -> Result<()> {
-        let step = self.kit.ui.step("host: claims about the kernel", 0);
+        let step = self.kit.ui.step(&format!("host: {CLAIMS}"), 0);
         let trees = claims::trees_at_hand(&self.kit.cache, &self.kit.kernel)?;
         let findings = claims::check(&Said::gather(&crate::workspace()?)?, &trees)?;
         step.done();
         let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
-        self.conclude(
-            "claims about the kernel",
-            lines.is_empty(),
-            &lines.join("\n"),
-        )
+        self.conclude(CLAIMS, lines.is_empty(), &lines.join("\n"))
     }
 
     /// `cargo test`, its results counted.

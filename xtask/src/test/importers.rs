@@ -1,9 +1,8 @@
 //! The importers: drivers that others wrote, which take mapbuf's buffers as dma-bufs; in Debian's full kernel, or in the
 //! debug kernel, which has them too.
 
-use super::slots::Slots;
+use super::plan::Boot;
 use super::stock::{self, Choice, Programs};
-use super::Tally;
 use crate::kit::Kit;
 use anyhow::Result;
 use mapbuf_guest::profile::IMPORTERS;
@@ -13,22 +12,27 @@ use std::path::Path;
 /// The name for `--profile`.
 pub const PROFILE: &str = IMPORTERS.name;
 
-/// Boots the guest and runs the tests of the profile.
-pub fn run(kit: &Kit, choice: &Choice<'_>, slots: &Slots, logs: &Path) -> Result<Tally> {
+/// What is to be booted, if there are such tests.
+pub fn plan<'a>(kit: &'a Kit, choice: &'a Choice<'a>, logs: &'a Path) -> Result<Option<Boot<'a>>> {
     let programs = Programs::build(kit)?;
-    if !programs.has_tests(&IMPORTERS, choice.filter)? {
-        return Ok(Tally::default());
+    let tests = programs.tests_of(&IMPORTERS, choice.filter)?;
+    if tests == 0 {
+        return Ok(None);
     }
-    let _slot = slots.take(IMPORTERS.memory_mib + kit.overhead());
-    let full;
     let kit = if kit.kernel.identity.variant == Variant::Stock {
         // The kernel is fetched when there is something to run in it.
-        full = kit.with_flavour(Flavour::Full)?;
-        &full
+        kit.with_flavour(Flavour::Full)?
     } else {
-        kit
+        kit.clone()
     };
     let modules = kit.driver(choice.driver)?;
-    kit.ui.note("importers: booting the guest");
-    stock::boot(kit, &programs, &IMPORTERS, &modules, choice, logs)
+    Ok(Some(Boot {
+        name: PROFILE.to_owned(),
+        purpose: IMPORTERS.purpose,
+        tests,
+        memory: IMPORTERS.memory_mib + kit.overhead(),
+        run: Box::new(move |line| {
+            stock::boot(&kit, &programs, &IMPORTERS, &modules, choice, logs, line)
+        }),
+    }))
 }

@@ -1,8 +1,7 @@
 //! The museum: drivers that are wrong on purpose, and what `mapbuf diagnose` says about each.
 
-use super::slots::Slots;
+use super::plan::Boot;
 use super::stock::Results;
-use super::Tally;
 use crate::guest::{self, Guest};
 use crate::kit::Kit;
 use crate::vm;
@@ -47,16 +46,15 @@ const STOPPING: Profile = Profile {
 /// What is told to `mapbuf-museum` for that.
 const STOPPING_WORD: &str = "--stopping";
 
-/// Boots the guests and goes through the museum.
-pub fn run(
-    kit: &Kit,
-    filter: &str,
-    driver: Option<&Path>,
-    slots: &Slots,
-    logs: &Path,
-) -> Result<Tally> {
+/// What is to be booted.
+pub fn plan<'a>(
+    kit: &'a Kit,
+    filter: &'a str,
+    driver: Option<&'a Path>,
+    logs: &'a Path,
+) -> Result<Vec<Boot<'a>>> {
     let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-museum");
-    let mut tally = Tally::default();
+    let mut boots = Vec::new();
     for (profile, word) in [(&BOOT, None), (&STOPPING, Some(STOPPING_WORD))] {
         let listed = Command::new(&program)
             .args(["--list", filter])
@@ -67,21 +65,28 @@ pub fn run(
         if tests == 0 {
             continue;
         }
-        let mut results = Results::default();
-        let _slot = slots.take(profile.memory_mib);
-        kit.ui.note(format!("{}: booting the guest", profile.name));
-        let begun = Instant::now();
-        let words: Vec<_> = word.into_iter().chain([filter]).collect();
-        let mut report = boot(kit, profile, &words, driver, &mut |stream, bytes| {
-            results.take(stream, bytes)
-        })?;
-        if word.is_some() {
-            report = without_the_expected(report, tests);
-        }
-        let log = logs.join(format!("{}.log", profile.name));
-        tally.add(results.conclude("stock", profile, &report, begun.elapsed(), &log)?);
+        boots.push(Boot {
+            name: profile.name.to_owned(),
+            purpose: profile.purpose,
+            tests: tests as u64,
+            memory: profile.memory_mib,
+            run: Box::new(move |line| {
+                let mut results = Results::default();
+                let begun = Instant::now();
+                let words: Vec<_> = word.into_iter().chain([filter]).collect();
+                let mut report = boot(kit, profile, &words, driver, &mut |stream, bytes| {
+                    results.take(stream, bytes);
+                    results.tell(line);
+                })?;
+                if word.is_some() {
+                    report = without_the_expected(report, tests);
+                }
+                let log = logs.join(format!("{}.log", profile.name));
+                results.conclude("stock", profile, &report, begun.elapsed(), &log)
+            }),
+        });
     }
-    Ok(tally)
+    Ok(boots)
 }
 
 /// A report in which the `BUG` of each test is no failure; one more, one less or another is.

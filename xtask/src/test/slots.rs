@@ -1,32 +1,53 @@
 //! The host's processors and memory, shared out to the guests that run at once.
 
+use super::plan::Boot;
+use super::progress::Progress;
 use super::Tally;
-use anyhow::Result;
+use std::collections::VecDeque;
 use std::fs;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{mpsc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// What QEMU takes beside the guest's memory, in MiB.
 const OVERHEAD: u64 = 400;
 
-/// Something that boots guests, each in a slot.
-pub type Guests<'a> = Box<dyn FnOnce() -> Result<Tally> + Send + 'a>;
-
-/// Runs all of them, as the slots allow, and adds up; the first error after the last has ended.
-pub fn at_once(all: Vec<Guests<'_>>) -> Result<Tally> {
+/// Boots all of them in their order, as the slots allow, and adds up. What failed so that no test could say it is a
+/// failure of one.
+pub fn run(boots: Vec<Boot<'_>>, jobs: usize, progress: &Progress<'_>) -> Tally {
+    let slots = Slots::new(jobs);
+    let queue = Mutex::new(VecDeque::from(boots));
+    let sum = Mutex::new(Tally::default());
+    let (over, ended) = mpsc::channel();
     thread::scope(|scope| {
-        let running: Vec<_> = all.into_iter().map(|guests| scope.spawn(guests)).collect();
-        let mut tally = Tally::default();
-        let mut error = None;
-        for thread in running {
-            match thread.join() {
-                Ok(Ok(counted)) => tally.add(counted),
-                Ok(Err(failed)) => error = error.or(Some(failed)),
-                Err(panic) => std::panic::resume_unwind(panic),
+        scope.spawn(move || progress.watch(&ended));
+        let workers: Vec<_> = (0..jobs)
+            .map(|_| {
+                scope.spawn(|| loop {
+                    let next = lock(&queue).pop_front();
+                    let Some(boot) = next else {
+                        return;
+                    };
+                    let _slot = slots.take(boot.memory);
+                    let line = progress.begin(&boot.name);
+                    let tally = (boot.run)(&line).unwrap_or_else(|error| {
+                        println!("{}: FAILED: {error:#}", boot.name);
+                        Tally::one(false)
+                    });
+                    line.end(&tally);
+                    lock(&sum).add(tally);
+                })
+            })
+            .collect();
+        for worker in workers {
+            if let Err(panic) = worker.join() {
+                drop(over);
+                std::panic::resume_unwind(panic);
             }
         }
-        error.map_or(Ok(tally), Err)
-    })
+        drop(over);
+    });
+    let sum = lock(&sum);
+    *sum
 }
 
 /// What a mutex guards, whatever became of other threads.
@@ -61,11 +82,6 @@ impl Slots {
             changed: Condvar::new(),
             all: jobs,
         }
-    }
-
-    /// How many guests may run at once.
-    pub fn all(&self) -> usize {
-        self.all
     }
 
     /// Waits until there is a place for another guest with so much memory; the only one always gets one.

@@ -1,6 +1,7 @@
 //! The stock rung and the debug rung: the integration tests in a kernel, one boot for each profile.
 
-use super::slots::{lock, Slots};
+use super::plan::Boot;
+use super::progress::Line;
 use super::Tally;
 use crate::guest::{self, EXAMPLES};
 use crate::kit::Kit;
@@ -9,13 +10,11 @@ use anyhow::{bail, Context, Result};
 use mapbuf_guest::{Profile, DEBUG_PROFILES, PROFILES};
 use mapbuf_init::{Ending, Job};
 use mapbuf_vm::{qemu, selftest, splat, Verdict};
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What to run.
@@ -30,10 +29,9 @@ pub struct Choice<'a> {
     pub rounds: Option<u64>,
 }
 
-/// Runs the tests of each profile.
-pub fn run(kit: &Kit, choice: &Choice, slots: &Slots, logs: &Path) -> Result<Tally> {
+/// What is to be booted: a guest for each profile that has such tests.
+pub fn plan<'a>(kit: &'a Kit, choice: &'a Choice<'a>, logs: &'a Path) -> Result<Vec<Boot<'a>>> {
     let variant = kit.kernel.identity.variant;
-    // The longest ones early, so that no processor is idle in the end.
     let all: Vec<_> = DEBUG_PROFILES
         .iter()
         .filter(|_| variant.injects_faults())
@@ -49,61 +47,41 @@ pub fn run(kit: &Kit, choice: &Choice, slots: &Slots, logs: &Path) -> Result<Tal
         }
     }
     let mut programs = Programs::build(kit)?;
-    let mut profiles = VecDeque::new();
+    let mut profiles = Vec::new();
     for profile in all {
         let chosen =
             choice.profiles.is_empty() || choice.profiles.iter().any(|name| name == profile.name);
-        if chosen && programs.has_tests(profile, choice.filter)? {
-            profiles.push_back(profile);
+        let tests = programs.tests_of(profile, choice.filter)?;
+        if chosen && tests > 0 {
+            profiles.push((profile, tests));
         }
     }
     programs.checks.extend(guest::build_checks(&kit.ui)?);
     let price = programs.tests.with_file_name("mapbuf-price");
     programs.checks.push(("price", price));
-    if profiles.iter().any(|profile| profile.name == "peers") {
+    if profiles.iter().any(|(profile, _)| profile.name == "peers") {
         programs.checks.extend(selftests(kit)?);
     }
+    let programs = Arc::new(programs);
     // Not by each guest: they would wait for one another.
     let mut built = [None, None];
-    for profile in &profiles {
+    let mut boots = Vec::new();
+    for (profile, tests) in profiles {
         let modules = &mut built[usize::from(profile.seams())];
-        if modules.is_none() {
-            *modules = Some(kit.variant(choice.driver, profile.seams())?);
-        }
+        let modules: &Arc<Vec<PathBuf>> = match modules {
+            Some(modules) => modules,
+            None => modules.insert(Arc::new(kit.variant(choice.driver, profile.seams())?)),
+        };
+        let (modules, programs) = (Arc::clone(modules), Arc::clone(&programs));
+        boots.push(Boot {
+            name: profile.name.to_owned(),
+            purpose: profile.purpose,
+            tests,
+            memory: profile.memory_mib + kit.overhead(),
+            run: Box::new(move |line| boot(kit, &programs, profile, &modules, choice, logs, line)),
+        });
     }
-    let boot = |profile: &Profile| {
-        let modules = built[usize::from(profile.seams())].as_deref();
-        let modules = modules.unwrap_or_default();
-        boot(kit, &programs, profile, modules, choice, logs)
-    };
-
-    let queue = Mutex::new(profiles);
-    let outcome = Mutex::new((Tally::default(), Vec::new()));
-    kit.ui.note(format!("{variant}: booting the guests"));
-    thread::scope(|scope| {
-        for _ in 0..slots.all() {
-            scope.spawn(|| loop {
-                let profile = lock(&queue).pop_front();
-                let Some(profile) = profile else {
-                    return;
-                };
-                let _slot = slots.take(profile.memory_mib + kit.overhead());
-                let result = boot(profile);
-                let mut outcome = lock(&outcome);
-                match result {
-                    Ok(tally) => outcome.0.add(tally),
-                    Err(error) => outcome.1.push(error),
-                }
-            });
-        }
-    });
-    let (tally, errors) = outcome
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    match errors.into_iter().next() {
-        Some(error) => Err(error),
-        None => Ok(tally),
-    }
+    Ok(boots)
 }
 
 /// What the guests are given.
@@ -126,8 +104,8 @@ impl Programs {
         })
     }
 
-    /// Whether a profile has tests with such names: the program is static and can say so on the host.
-    pub(super) fn has_tests(&self, profile: &Profile, filter: &str) -> Result<bool> {
+    /// How many tests with such names a profile has: the program is static and can say so on the host.
+    pub(super) fn tests_of(&self, profile: &Profile, filter: &str) -> Result<u64> {
         let mut command = Command::new(&self.tests);
         command.args(["--profile", profile.name, "--list"]);
         if !filter.is_empty() {
@@ -142,7 +120,7 @@ impl Programs {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
-        Ok(!output.stdout.is_empty())
+        Ok(String::from_utf8_lossy(&output.stdout).lines().count() as u64)
     }
 }
 
@@ -154,6 +132,7 @@ pub(super) fn boot(
     modules: &[PathBuf],
     choice: &Choice<'_>,
     logs: &Path,
+    line: &Line,
 ) -> Result<Tally> {
     let mut guest = kit.guest(false)?;
     let mut job = Job {
@@ -209,6 +188,7 @@ pub(super) fn boot(
     let mut results = Results::default();
     let report = kit.boot(&machine, guest, &job, &mut |stream, bytes| {
         results.take(stream, bytes);
+        results.tell(line);
     })?;
     let variant = kit.kernel.identity.variant;
     let log = logs.join(format!("{variant}-{}.log", profile.name));
@@ -233,6 +213,8 @@ pub(super) struct Results {
     plan: Option<u64>,
     tally: Tally,
     closed: bool,
+    /// The last test that has a result.
+    last: String,
     remarks: Vec<String>,
 }
 
@@ -252,7 +234,21 @@ impl Results {
         }
     }
 
+    /// Says how far it is.
+    pub(super) fn tell(&self, line: &Line) {
+        line.at(self.seen(), &self.last);
+    }
+
+    /// How many tests have a result.
+    fn seen(&self) -> u64 {
+        self.tally.passed + self.tally.failed + self.tally.skipped
+    }
+
     fn line(&mut self, line: &str) {
+        let result = ["ok ", "FAILED ", "skipped "];
+        if let Some(name) = result.iter().find_map(|word| line.strip_prefix(word)) {
+            self.last = name.split(':').take(3).collect::<Vec<_>>().join(":");
+        }
         if let Some(plan) = line.strip_prefix("plan ") {
             self.plan = plan.parse().ok();
         } else if line.starts_with("ok ") {
@@ -294,7 +290,7 @@ impl Results {
         log: &Path,
     ) -> Result<(Tally, String)> {
         let name = profile.name;
-        let seen = self.tally.passed + self.tally.failed + self.tally.skipped;
+        let seen = self.seen();
         let expected_status = i32::from(self.tally.failed > 0);
         let mut failures = Vec::new();
         match self.plan {

@@ -6,7 +6,8 @@
 mod look;
 mod promise;
 
-use super::slots::Slots;
+use super::plan::Boot;
+use super::progress::Line;
 use super::Tally;
 use crate::guest;
 use crate::kit::Kit;
@@ -42,20 +43,37 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Failures that are printed; the log has all of them.
 const PRINTED: usize = 30;
 
-/// Boots the guest and looks.
-pub fn run(
-    kit: &Kit,
-    filter: &str,
-    driver: Option<&Path>,
-    slots: &Slots,
-    logs: &Path,
-) -> Result<Tally> {
+/// What is to be booted, if there are such tests.
+pub fn plan<'a>(
+    kit: &'a Kit,
+    filter: &'a str,
+    driver: Option<&'a Path>,
+    logs: &'a Path,
+) -> Result<Option<Boot<'a>>> {
     let mut wanted = names();
     wanted.push(PAT.to_owned());
     wanted.retain(|name| chosen(name, filter));
     if wanted.is_empty() {
-        return Ok(Tally::default());
+        return Ok(None);
     }
+    Ok(Some(Boot {
+        name: PROFILE.to_owned(),
+        purpose: "each way to map, as the guest's page tables and memory show it from outside",
+        tests: wanted.len() as u64,
+        memory: u32::try_from(MACHINE_BYTES >> 20)?,
+        run: Box::new(move |line| run(kit, filter, &wanted, driver, logs, line)),
+    }))
+}
+
+/// Boots the guest and looks.
+fn run(
+    kit: &Kit,
+    filter: &str,
+    wanted: &[String],
+    driver: Option<&Path>,
+    logs: &Path,
+    line: &Line,
+) -> Result<Tally> {
     let modules = kit.driver(driver)?;
     let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-witness");
     let mut guest = kit.guest(false)?;
@@ -110,14 +128,13 @@ pub fn run(
         machine.qemu_arguments.extend(["-device".into(), device]);
     }
 
-    let _slot = slots.take(machine.memory);
-    kit.ui.note("witness: booting the guest");
     let begun = Instant::now();
     let mut witness = Witness::new(World::new(ram, device), socket);
     let report = kit.boot(&machine, guest, &job, &mut |stream, bytes| {
-        witness.take(stream, bytes)
+        witness.take(stream, bytes);
+        line.at(witness.complete, &witness.last);
     })?;
-    witness.conclude(&wanted, &report, begun.elapsed(), &logs.join("witness.log"))
+    witness.conclude(wanted, &report, begun.elapsed(), &logs.join("witness.log"))
 }
 
 /// The program in the guest, as it presented itself.
@@ -145,6 +162,9 @@ struct Witness {
     pieces: Vec<Piece>,
     cells: BTreeMap<String, Cell>,
     findings: BTreeMap<String, Finding>,
+    /// Of how many the last word is said, and of which one was the last.
+    complete: u64,
+    last: String,
     partial: Vec<u8>,
     text: String,
     broken: Option<String>,
@@ -167,6 +187,8 @@ impl Witness {
             pieces: Vec::new(),
             cells,
             findings: BTreeMap::new(),
+            complete: 0,
+            last: String::new(),
             partial: Vec::new(),
             text: String::new(),
             broken: None,
@@ -211,12 +233,14 @@ impl Witness {
             Message::Look { test, look, sight } => self.look(&test, look, sight)?,
             Message::Refused { test, reason, text } => {
                 let wrong = self.refusal(&test, reason, &text)?;
+                self.count(&test);
                 let finding = self.findings.entry(test).or_default();
                 finding.seen.push(format!("refused: {text}"));
                 finding.wrong.extend(wrong);
                 finding.complete = true;
             }
             Message::Result { test, wrong } => {
+                self.count(&test);
                 let finding = self.findings.entry(test).or_default();
                 finding.wrong.extend(wrong);
                 finding.complete = true;
@@ -224,6 +248,11 @@ impl Witness {
             Message::Done => self.done = true,
         }
         Ok(())
+    }
+
+    fn count(&mut self, test: &str) {
+        self.complete += 1;
+        test.clone_into(&mut self.last);
     }
 
     /// What is wrong with a refusal: the table has another answer.
