@@ -156,7 +156,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
     let show = Show::new(&ui, &arguments.kernel)?;
     let modules = show.kit.driver(arguments.driver.as_deref())?;
-    let step = ui.step("Booting", 0);
+    let release = &show.kit.kernel.identity.release;
+    let step = ui.step(&format!("Booting {release}"), 0);
     let mut step = Some(step);
     let mut output = |stream, bytes: &[u8]| {
         // A bar must be gone before anything else is printed.
