@@ -82,18 +82,6 @@ impl Arguments {
     }
 }
 
-impl Arguments {
-    /// Those that tell whether the driver is the same in another kernel.
-    pub fn trial(kernel: Choice) -> Self {
-        Self {
-            profile: vec!["stock".to_owned(), witness::PROFILE.to_owned()],
-            jobs: 2,
-            rounds: None,
-            ..Self::races(String::new(), 0, None, kernel)
-        }
-    }
-}
-
 /// Whether there is such a way to boot.
 pub fn is_profile(name: &str) -> bool {
     [
@@ -208,6 +196,19 @@ fn ladder(newest: &Kit) -> Vec<(Choice, Depth)> {
         .into_iter()
         .chain(older.map(|choice| (choice, Depth::Short)))
         .collect()
+}
+
+/// Runs what is run with an older series: whether the driver is the same in the kit's kernel.
+pub fn trial(kit: &Kit) -> Result<Tally> {
+    let arguments = Arguments {
+        filter: None,
+        stock: false,
+        profile: Vec::new(),
+        jobs: 2,
+        rounds: None,
+        ..Arguments::races(String::new(), 0, None, Choice::default())
+    };
+    stage(kit, &arguments, Depth::Short, Some("try"))
 }
 
 /// Runs the tests with one kernel. One of several has its logs in a folder of its own.
