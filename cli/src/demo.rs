@@ -20,15 +20,40 @@ mod scene;
 mod stage;
 mod unload;
 
-use crate::{args::DemoArgs, failure::Failure, module, output};
+use crate::{failure::Failure, module, output};
+use clap::Args as Group;
 use ledger::Ledger;
 use mapbuf::Device;
 use scene::{Demo, Note, Played, Scene};
 use serde::Serialize;
 use stage::Stage;
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 pub use scene::{play, SceneArgs, SCENE};
+
+/// Show what the driver does, and check it
+///
+/// Allocates a buffer of each kind, maps it, writes and reads through the mapping and through the kernel's view, maps a
+/// part, frees while mapped, and draws which virtual page lies on which physical frame. Then come the two questions that
+/// mapbuf answers, a refusal with its reason, and, where nothing else uses the driver, unloading and loading it again.
+/// Run it as root: physical addresses are not shown to others.
+#[derive(Debug, Group)]
+pub struct DemoArgs {
+    /// Write the results of all checks to this file, as JSON; without a file, or with '-', to standard output in place
+    /// of the text
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+    /// What the guide shows, to run it: a list that 'cargo xtask demo' makes
+    #[arg(long, value_name = "FILE")]
+    pub guide: Option<PathBuf>,
+    /// The module's file, to load it again in the end
+    #[arg(long, value_name = "FILE")]
+    pub module: Option<PathBuf>,
+}
 
 /// What `--json` writes.
 #[derive(Serialize)]

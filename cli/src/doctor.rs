@@ -3,7 +3,10 @@
 mod checks;
 mod options;
 
-use crate::{args::OutputArgs, failure::Failure, output};
+use crate::{
+    failure::Failure,
+    output::{self, OutputArgs},
+};
 use anstyle::{AnsiColor, Style};
 use clap::Args as Group;
 use serde::Serialize;

@@ -1,10 +1,10 @@
 //! `mapbuf figure`: a mapping as the page tables have it at this moment, drawn.
 
 use crate::{
-    args::{CacheArg, KindArg},
     failure::Failure,
     output,
     specimen::{Row, Source, Specimen},
+    values::{CacheArg, KindArg},
 };
 use clap::{builder::PossibleValuesParser, Args as Group};
 use mapbuf::{abi::explain::Bytes, Kind, Method};

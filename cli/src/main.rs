@@ -14,6 +14,7 @@ mod module;
 mod output;
 mod specimen;
 mod tables;
+mod values;
 
 use args::{Args, Command};
 use clap::Parser;

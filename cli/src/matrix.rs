@@ -12,7 +12,10 @@ mod subjects;
 mod table;
 mod trial;
 
-use crate::{args::OutputArgs, failure::Failure, output};
+use crate::{
+    failure::Failure,
+    output::{self, OutputArgs},
+};
 use clap::Args as Group;
 use mapbuf::{Cache, Device, Kind, Method, Reason};
 use mapbuf_policy::plan::{decide, Request, Sharing};

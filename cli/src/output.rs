@@ -1,11 +1,20 @@
 //! Answers: text for people, JSON for programs.
 
-use crate::{args::OutputArgs, failure::Failure};
+use crate::failure::Failure;
+use clap::Args as Group;
 use serde::Serialize;
 use std::{
     fmt::Display,
     io::{self, Write},
 };
+
+/// How to answer.
+#[derive(Clone, Copy, Debug, Group)]
+pub struct OutputArgs {
+    /// Answer in JSON, errors too: {"error": {"message", "exit_code", "errno", "reason", …}}
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Answers with `value`: as JSON where that was asked for, else as the text that it is shown as.
 pub fn answer<T: Serialize + Display>(output: OutputArgs, value: &T) -> Result<(), Failure> {

@@ -1,9 +1,55 @@
 //! `mapbuf create`
 
-use crate::{args::CreateArgs, failure::Failure, output};
+use crate::{
+    failure::Failure,
+    hex,
+    output::{self, OutputArgs},
+    values::{CacheArg, KindArg},
+};
+use clap::Args as Group;
 use mapbuf::{abi::explain::Bytes, AllocOptions, Buffer, Device, NameOptions, Named};
 use serde::Serialize;
 use std::fmt;
+
+/// Make a buffer with a name and a node of its own
+///
+/// The memory is zero, or filled with --fill-pages before anyone can see it. The node is /dev/mapbuf/named/NAME; offsets
+/// in it are offsets in the buffer. It stays until 'mapbuf remove NAME', whoever comes and goes.
+#[derive(Debug, Group)]
+#[command(after_long_help = "Examples:
+  mapbuf create ring --kind vmalloc --size 64K --fill-pages ddccbbaa
+  mapbuf create frame --kind contiguous --size 2M --mode 0640
+  mapbuf create near --kind pages --size 8M --numa-node 0 --json")]
+pub struct CreateArgs {
+    /// Its name: 1 to 64 letters, digits, '_', '.', '-', the first no '.' or '-'
+    pub name: String,
+    /// Its kind of memory
+    #[arg(long, value_enum)]
+    pub kind: KindArg,
+    /// Its size: a number, with K, M, G or T for powers of 1024; rounded up to whole pages
+    #[arg(long, value_parser = mapbuf::parse_size)]
+    pub size: u64,
+    /// How every view of it is cached
+    #[arg(long, value_enum, default_value = "cached")]
+    pub cache: CacheArg,
+    /// The NUMA node to take the memory from, and from no other
+    #[arg(long)]
+    pub numa_node: Option<u32>,
+    /// Bytes to write at the start of each page, in hexadecimal: ddccbbaa is the 32-bit word 0xaabbccdd
+    #[arg(long, value_name = "HEXBYTES")]
+    pub fill_pages: Option<hex::Bytes>,
+    /// The node's permission bits, in octal
+    #[arg(long, default_value = "0660", value_parser = octal)]
+    pub mode: u32,
+    /// The node's owner, by number (another than yourself needs CAP_CHOWN)
+    #[arg(long)]
+    pub uid: Option<u32>,
+    /// The node's group, by number (one that you are not in needs CAP_CHOWN)
+    #[arg(long)]
+    pub gid: Option<u32>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 #[derive(Serialize)]
 struct Created {
@@ -89,6 +135,12 @@ pub fn page_starts(offset: u64, len: u64, page: u64) -> impl Iterator<Item = u64
     })
 }
 
+fn octal(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    u32::from_str_radix(digits, 8)
+        .map_err(|_| "write permission bits in octal, such as 0660".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +153,12 @@ mod tests {
         assert_eq!(starts(4096, 1), [4096]);
         assert!(starts(4097, 10).is_empty());
         assert!(starts(u64::MAX - 1, 10).is_empty());
+    }
+
+    #[test]
+    fn permission_bits_are_read_as_people_write_them() {
+        assert_eq!(octal("0660"), Ok(0o660));
+        assert_eq!(octal("444"), Ok(0o444));
+        assert!(octal("0o8").is_err());
     }
 }

@@ -1,13 +1,33 @@
 //! `mapbuf dump`
 
 use crate::{
-    args::DumpArgs,
     failure::Failure,
     hex::{Dump, Plain},
-    output,
+    output::{self, OutputArgs},
 };
+use clap::Args as Group;
 use mapbuf::{Access, Named, OutOfBounds};
 use serde_json::json;
+
+/// Show the bytes of a named buffer, as xxd does
+///
+/// Reads by the kernel's own view (pread), which shows what every mapping shows.
+#[derive(Debug, Group)]
+pub struct DumpArgs {
+    /// The buffer's name
+    pub name: String,
+    /// The first byte
+    #[arg(long, default_value = "0", value_parser = mapbuf::parse_size)]
+    pub offset: u64,
+    /// How many bytes; without this, all to the end
+    #[arg(long, value_parser = mapbuf::parse_size)]
+    pub length: Option<u64>,
+    /// Let a '*' stand for lines that are the same as the one before and the one behind them
+    #[arg(short = 'a', long)]
+    pub autoskip: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 /// Read and shown at once. A multiple of a line.
 const CHUNK: u64 = 64 << 10;

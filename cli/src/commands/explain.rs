@@ -1,10 +1,28 @@
 //! `mapbuf explain`
 
-use crate::{args::ExplainArgs, failure::Failure, output};
+use crate::{
+    failure::Failure,
+    output::{self, OutputArgs},
+};
 use anstyle::Style;
+use clap::Args as Group;
 use mapbuf::{errno_name, CoreRefusal, Reason};
 use serde::Serialize;
 use std::fmt;
+
+/// Tell what a reason means and what to do about it
+///
+/// Every refusal of the driver carries a reason with a number and a name. Without one of them here, all are listed.
+#[derive(Debug, Group)]
+#[command(after_long_help = "Examples:
+  mapbuf explain CowNeedsContiguous
+  mapbuf explain 305")]
+pub struct ExplainArgs {
+    /// The reason's name or number; 'core': all that the kernel's memory manager refuses by itself
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 #[derive(Serialize)]
 struct Explained {

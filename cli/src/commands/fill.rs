@@ -1,10 +1,40 @@
 //! `mapbuf fill`
 
 use super::create::{check_page, page_starts};
-use crate::{args::FillArgs, failure::Failure, output};
+use crate::{
+    failure::Failure,
+    hex,
+    output::{self, OutputArgs},
+};
+use clap::{ArgGroup, Args as Group};
 use mapbuf::{abi::explain::Bytes, Named};
 use serde::Serialize;
 use std::fmt;
+
+/// Write a byte, or bytes at each page's start, into a named buffer
+#[derive(Debug, Group)]
+#[command(group = ArgGroup::new("what").required(true), after_long_help = "Examples:
+  mapbuf fill ring --byte 00
+  mapbuf fill ring --pages ddccbbaa
+  mapbuf fill ring --byte ff --offset 4K --length 4K")]
+pub struct FillArgs {
+    /// The buffer's name
+    pub name: String,
+    /// The byte, in hexadecimal, for every place
+    #[arg(long, value_name = "HEX", group = "what", value_parser = one_byte)]
+    pub byte: Option<u8>,
+    /// Bytes for the start of each page, in hexadecimal; the rest of the page stays
+    #[arg(long, value_name = "HEXBYTES", group = "what")]
+    pub pages: Option<hex::Bytes>,
+    /// The first byte
+    #[arg(long, default_value = "0", value_parser = mapbuf::parse_size)]
+    pub offset: u64,
+    /// How many bytes; without this, all to the end
+    #[arg(long, value_parser = mapbuf::parse_size)]
+    pub length: Option<u64>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 const CHUNK: usize = 64 << 10;
 
@@ -62,4 +92,21 @@ pub fn run(args: &FillArgs) -> Result<(), Failure> {
             written,
         },
     )
+}
+
+fn one_byte(text: &str) -> Result<u8, String> {
+    u8::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16)
+        .map_err(|_| "write one byte in hexadecimal, such as 5a".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_is_read_as_people_write_it() {
+        assert_eq!(one_byte("5a"), Ok(0x5a));
+        assert_eq!(one_byte("0xff"), Ok(0xff));
+        assert!(one_byte("100").is_err());
+    }
 }

@@ -1,13 +1,30 @@
 //! `mapbuf info`
 
 use super::list::Row;
-use crate::{args::InfoArgs, failure::Failure, module, output};
+use crate::{
+    failure::Failure,
+    module,
+    output::{self, OutputArgs},
+};
+use clap::Args as Group;
 use mapbuf::{
     abi::{explain::Bytes, ADDRESS_HIDDEN},
     sysfs, Access, Device, DriverInfo, Named, Segment,
 };
 use serde::Serialize;
 use std::fmt;
+
+/// Tell about one named buffer, or about the driver
+///
+/// For a buffer: size, kind, mappings, and the physical runs that it lies in (addresses need privileges). Without a
+/// name: what the driver can, its limits, and what is used of them.
+#[derive(Debug, Group)]
+pub struct InfoArgs {
+    /// The buffer's name
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 #[derive(Serialize)]
 struct BufferReport {

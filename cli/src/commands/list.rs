@@ -1,7 +1,11 @@
 //! `mapbuf list`
 
-use crate::{args::ListArgs, failure::Failure, output};
+use crate::{
+    failure::Failure,
+    output::{self, OutputArgs},
+};
 use anstyle::{AnsiColor, Style};
+use clap::Args as Group;
 use mapbuf::{
     abi::explain::Bytes,
     sysfs::{self, Entry},
@@ -9,6 +13,16 @@ use mapbuf::{
 };
 use serde::Serialize;
 use std::fmt;
+
+/// List the named buffers and the regions
+///
+/// Regions are declared when the module is loaded (regions=...). Those that were refused are listed with the reason, and
+/// those that answer with nothing but ones or zeros, or that have nothing behind them, with that state.
+#[derive(Debug, Group)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 /// A named buffer, in the names of JSON.
 #[derive(Serialize)]

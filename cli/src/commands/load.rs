@@ -1,8 +1,40 @@
 //! `mapbuf load`
 
-use crate::{args::LoadArgs, failure::Failure, module, output};
+use crate::{
+    failure::Failure,
+    module,
+    output::{self, OutputArgs},
+};
+use clap::Args as Group;
 use serde::Serialize;
-use std::fmt;
+use std::{fmt, path::PathBuf};
+
+/// Load the driver's module
+///
+/// The file is looked for in /lib/modules/RELEASE (updates, extra, misc) and in /lib/modules, unless --module names it.
+/// A driver that is loaded already is left as it is, parameters too.
+#[derive(Debug, Group)]
+#[command(after_long_help = "Parameters:
+  max_bytes=N            all buffers together; 0: half of the machine's memory
+  max_bytes_per_user=N   one user's buffers together; 0: a quarter of it
+  max_buffers=N          buffers of one session
+  max_names=N            named buffers
+  expose_dma=1           show DMA addresses of /dev/mapbuf/system to everyone
+  regions=NAME:START:SIZE:ram|mmio[:cached|wc|uc][:8|16|32|64][:probe][:trust],...
+                         reserved physical ranges, each a named buffer; probe: write and restore a pattern
+
+Example:
+  mapbuf load --module ./mapbuf.ko max_bytes=256M")]
+pub struct LoadArgs {
+    /// The module's file
+    #[arg(long, value_name = "FILE")]
+    pub module: Option<PathBuf>,
+    /// Parameters of the module; sizes may have units
+    #[arg(value_name = "PARAM=VALUE")]
+    pub params: Vec<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 #[derive(Serialize)]
 struct Loaded {

@@ -1,6 +1,9 @@
 //! `mapbuf probe`
 
-use crate::{args::OutputArgs, failure::Failure, output};
+use crate::{
+    failure::Failure,
+    output::{self, OutputArgs},
+};
 use clap::Args as Group;
 use mapbuf::{Access, Device, Named, ProbeOptions, Probed, RegionState, RegionType};
 use serde::Serialize;

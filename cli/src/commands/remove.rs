@@ -1,9 +1,25 @@
 //! `mapbuf remove`
 
-use crate::{args::RemoveArgs, failure::Failure, output};
+use crate::{
+    failure::Failure,
+    output::{self, OutputArgs},
+};
+use clap::Args as Group;
 use mapbuf::Device;
 use serde::Serialize;
 use std::fmt;
+
+/// Take names away
+///
+/// The nodes are gone at once. Programs that have one open or mapped keep the memory, and it goes with the last of them.
+#[derive(Debug, Group)]
+pub struct RemoveArgs {
+    /// The names
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 #[derive(Serialize)]
 struct Removed {

@@ -1,10 +1,10 @@
 //! `mapbuf show`: what a way to map does, shown with memory that is made for it.
 
 use crate::{
-    args::{CacheArg, KindArg, OutputArgs},
     failure::Failure,
-    output,
+    output::{self, OutputArgs},
     specimen::{Row, Source, Specimen},
+    values::{CacheArg, KindArg},
 };
 use clap::{builder::PossibleValuesParser, Args as Group};
 use mapbuf::{abi::explain::Bytes, Kind, MapOptions, Mapping, Method};

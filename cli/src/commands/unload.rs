@@ -1,14 +1,25 @@
 //! `mapbuf unload`
 
 use crate::{
-    args::UnloadArgs,
     failure::Failure,
     holders::{self, Mapped},
-    module, output,
+    module,
+    output::{self, OutputArgs},
 };
+use clap::Args as Group;
 use mapbuf::{sysfs, Device};
 use serde::Serialize;
 use std::fmt;
+
+/// Take all names away and unload the driver's module, if no process holds anything of it
+///
+/// Named buffers hold the module, so their names go first. If any process has a node or a dma-buf open, or a buffer
+/// mapped, nothing is touched: the answer names the processes, and the exit code is 5.
+#[derive(Debug, Group)]
+pub struct UnloadArgs {
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 #[derive(Serialize)]
 struct Unloaded {
