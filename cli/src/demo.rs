@@ -10,6 +10,7 @@ pub mod frames;
 mod guide;
 mod kinds;
 mod ledger;
+mod note;
 mod overview;
 mod picture;
 mod question_a;
@@ -24,16 +25,18 @@ use crate::{failure::Failure, module, output};
 use clap::Args as Group;
 use ledger::Ledger;
 use mapbuf::Device;
-use scene::{Demo, Note, Played, Scene};
+use note::{Note, OfKind};
+use scene::{Played, Scene};
 use serde::Serialize;
 use stage::Stage;
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
-pub use scene::{play, SceneArgs, SCENE};
+pub use scene::{SceneArgs, SCENE};
 
 /// Show what the driver does, and check it
 ///
@@ -58,7 +61,7 @@ pub struct DemoArgs {
 /// What `--json` writes.
 #[derive(Serialize)]
 struct Report<'a> {
-    kinds: &'a [kinds::Result],
+    kinds: &'a [OfKind],
     requirements: &'a Ledger,
     /// Why a requirement does not pass.
     failures: BTreeMap<&'static str, &'a str>,
@@ -123,6 +126,14 @@ const SCENES: &[Scene] = &[
     ),
     Scene::new("unload", "Everything is released", &["B8"], unload::scene),
 ];
+
+/// Plays one scene: the hidden command.
+pub fn play(args: SceneArgs) -> Result<ExitCode, Failure> {
+    match SCENES.iter().find(|scene| scene.name == args.name) {
+        Some(scene) => scene::play(scene, args),
+        None => Err(Failure::Usage(format!("there is no scene {}", args.name))),
+    }
+}
 
 /// Carries the command out.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
@@ -208,4 +219,22 @@ fn write(path: &Path, report: &Report<'_>) -> Result<(), Failure> {
     };
     let text = serde_json::to_string_pretty(report).map_err(|error| failed(error.into()))?;
     fs::write(path, text + "\n").map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenes_have_names_and_show_what_there_is() {
+        for (number, scene) in SCENES.iter().enumerate() {
+            assert!(SCENES[..number]
+                .iter()
+                .all(|other| other.name != scene.name));
+            assert!(!scene.shows.is_empty());
+            for id in scene.shows {
+                assert!(ledger::known(id).is_some(), "{id}");
+            }
+        }
+    }
 }

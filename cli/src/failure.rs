@@ -1,10 +1,9 @@
 //! Why the command did not do what it was asked, and the exit code that tells a script.
 
-use crate::{holders::Holder, output};
-use anstyle::{AnsiColor, Style};
+use crate::holders::Holder;
 use mapbuf::errno_name;
 use serde_json::{json, Value};
-use std::{fmt::Write, io, path::PathBuf, process::ExitCode};
+use std::{fmt::Write, io, path::PathBuf};
 
 /// The driver or the kernel refused, or a check failed.
 const REFUSED: u8 = 1;
@@ -72,19 +71,14 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Tells about it, and gives the exit code.
-    pub fn report(&self, json: bool) -> ExitCode {
-        let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
-        anstream::eprintln!("{style}mapbuf:{style:#} {self}");
-        // The demo's report has its failed checks in it already.
-        if json && !matches!(self, Self::Checks(_) | Self::Differs(_) | Self::Unwell(_)) {
-            // Where that cannot be printed either, the exit code is what is left.
-            let _ = output::print_json(&self.to_json());
-        }
-        ExitCode::from(self.exit_code())
+    /// What it is in JSON; none where the command's own report has it already.
+    pub fn json(&self) -> Option<Value> {
+        let told = matches!(self, Self::Checks(_) | Self::Differs(_) | Self::Unwell(_));
+        (!told).then(|| self.to_json())
     }
 
-    fn exit_code(&self) -> u8 {
+    /// What the command ends with.
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::Driver(error) | Self::Partly { source: error, .. } => of_driver(error),
             Self::Usage(_) => USAGE,

@@ -25,11 +25,11 @@ fn main() -> ExitCode {
     let json = args.command.json();
     let result = match args.command {
         Command::Diagnose(args) => {
-            return diagnose::run(&args).unwrap_or_else(|failure| failure.report(false));
+            return diagnose::run(&args).unwrap_or_else(|failure| output::report(&failure, false));
         }
         Command::DiagnosedProgram(args) => return diagnose::become_program(&args),
         Command::DemoScene(args) => {
-            return demo::play(args).unwrap_or_else(|failure| failure.report(false));
+            return demo::play(args).unwrap_or_else(|failure| output::report(&failure, false));
         }
         Command::Create(args) => commands::create::run(&args),
         Command::Remove(args) => commands::remove::run(&args),
@@ -49,6 +49,6 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(json),
+        Err(failure) => output::report(&failure, json),
     }
 }

@@ -5,6 +5,7 @@
 //! outside: `INFO`, `SEGMENTS`, `/proc/kpageflags`. So a cell differs when the driver does not do what its rules say, and
 //! also when it tells its rules something about the memory that is not so.
 
+mod answer;
 mod memory;
 mod report;
 mod rights;
@@ -16,10 +17,11 @@ use crate::{
     failure::Failure,
     output::{self, OutputArgs},
 };
+use answer::Answer;
 use clap::Args as Group;
 use mapbuf::{Cache, Device, Kind, Method, Reason};
 use mapbuf_policy::plan::{decide, Request, Sharing};
-use report::{Answer, Cell, Report};
+use report::{Cell, Report};
 use rights::Rights;
 use subjects::{Part, Subject};
 

@@ -1,11 +1,13 @@
 //! Answers: text for people, JSON for programs.
 
 use crate::failure::Failure;
+use anstyle::{AnsiColor, Style};
 use clap::Args as Group;
 use serde::Serialize;
 use std::{
     fmt::Display,
     io::{self, Write},
+    process::ExitCode,
 };
 
 /// How to answer.
@@ -40,6 +42,17 @@ pub fn print(text: &impl Display) -> Result<bool, Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Tells about a failure, and gives the exit code.
+pub fn report(failure: &Failure, json: bool) -> ExitCode {
+    let style = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
+    anstream::eprintln!("{style}mapbuf:{style:#} {failure}");
+    if let (true, Some(value)) = (json, failure.json()) {
+        // Where that cannot be printed either, the exit code is what is left.
+        let _ = print_json(&value);
+    }
+    ExitCode::from(failure.exit_code())
 }
 
 fn failed(source: io::Error) -> Failure {

@@ -3,25 +3,14 @@
 
 use super::{
     frames,
+    note::{Note, OfKind},
     picture::Picture,
-    scene::{Note, Outcome},
-    Demo, //
+    scene::{Demo, Outcome},
 };
 use mapbuf::{
     abi::{explain::Bytes, ADDRESS_HIDDEN},
     Buffer, Device, Kind, MapOptions, Mapping, Reason,
 };
-use serde::{Deserialize, Serialize};
-
-/// What was seen of a kind of memory.
-#[derive(Debug, Deserialize, PartialEq, Serialize)]
-pub struct Result {
-    kind: String,
-    bytes: u64,
-    user_to_kernel: bool,
-    kernel_to_user: bool,
-    survives_free: bool,
-}
 
 /// A kind of memory, and what is shown with it.
 pub struct Shown {
@@ -55,7 +44,7 @@ pub const COHERENT: Shown = Shown {
 
 /// Plays the scene of a kind.
 pub fn scene(demo: &mut Demo, shown: &Shown) -> Outcome {
-    let mut seen = Result {
+    let mut seen = OfKind {
         kind: shown.kind.name().to_owned(),
         bytes: 0,
         user_to_kernel: false,
@@ -67,7 +56,7 @@ pub fn scene(demo: &mut Demo, shown: &Shown) -> Outcome {
     Ok(outcome?)
 }
 
-fn all(demo: &mut Demo, shown: &Shown, seen: &mut Result) -> mapbuf::Result<()> {
+fn all(demo: &mut Demo, shown: &Shown, seen: &mut OfKind) -> mapbuf::Result<()> {
     let shows = shown.shows;
     let device = Device::open()?;
     let buffer = match shown.kind {

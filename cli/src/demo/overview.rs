@@ -1,6 +1,6 @@
 //! Every way to map: what it is for, what it needs, how it fails, each tried here and now.
 
-use super::{scene, Demo};
+use super::scene::{self, Demo};
 use crate::matrix::{self, Outcome};
 use mapbuf::{Kind, Method, Reason};
 

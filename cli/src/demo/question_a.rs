@@ -3,8 +3,7 @@
 use super::{
     frames,
     kinds::{is_nobody, reason_of, shown, word},
-    scene::Outcome,
-    Demo,
+    scene::{Demo, Outcome},
 };
 use mapbuf::{
     abi::{self, Alloc, ANY_NODE, MAX_IDS, SYSTEM_NODE},

@@ -3,8 +3,7 @@
 use super::{
     frames::{self, Page},
     kinds::{alloc_scattered, reason_of},
-    scene::Outcome,
-    Demo,
+    scene::{Demo, Outcome},
 };
 use mapbuf::{Access, CoreRefusal, Device, MapOptions, Method, NameOptions, Named, Reason};
 

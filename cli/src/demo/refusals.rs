@@ -1,6 +1,9 @@
 //! Refusals happen in `mmap`, carry their reason, and leave nothing behind.
 
-use super::{frames::mapped_ranges, scene::Outcome, Demo};
+use super::{
+    frames::mapped_ranges,
+    scene::{Demo, Outcome},
+};
 use mapbuf::{Access, CoreRefusal, Device, Error, Kind, MapOptions, Mapping, Reason};
 
 /// What is tried, what came of it, and whether that is the refusal that it should be.

@@ -1,6 +1,9 @@
 //! Reserved physical ranges: both views agree, and a range that nothing answers is found out.
 
-use super::{kinds::word, scene::Outcome, Demo};
+use super::{
+    kinds::word,
+    scene::{Demo, Outcome},
+};
 use mapbuf::{
     Access, Cache, Device, MapOptions, Mapping, Named, Reason, RegionInfo, RegionState, RegionType,
 };

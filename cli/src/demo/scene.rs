@@ -4,9 +4,8 @@
 //! it saw, a line of JSON a time, so that what was seen before its death is known too. What people read goes to the
 //! common standard output.
 
-use super::{kinds, stage::Stage, SCENES};
+use super::{note::Note, stage::Stage};
 use crate::failure::Failure;
-use serde::{Deserialize, Serialize};
 use std::{
     error::Error,
     fs::File,
@@ -59,21 +58,6 @@ impl Scene {
             play,
         }
     }
-}
-
-/// What a scene tells the demo.
-#[derive(Debug, Deserialize, PartialEq, Serialize)]
-pub enum Note {
-    /// What a check saw, and of which requirements.
-    Check {
-        shows: Vec<String>,
-        held: bool,
-        what: String,
-    },
-    /// Why a requirement cannot be shown.
-    NotYet { id: String, why: String },
-    /// What was seen of a kind of memory.
-    Kind(kinds::Result),
 }
 
 /// Play one scene of the demo, and tell the socket at standard input what was seen
@@ -154,11 +138,8 @@ impl Demo {
     }
 }
 
-/// Plays a scene: the hidden command.
-pub fn play(args: SceneArgs) -> Result<ExitCode, Failure> {
-    let Some(scene) = SCENES.iter().find(|scene| scene.name == args.name) else {
-        return Err(Failure::Usage(format!("there is no scene {}", args.name)));
-    };
+/// Plays a scene in this process.
+pub fn play(scene: &Scene, args: SceneArgs) -> Result<ExitCode, Failure> {
     let failed = |source| Failure::File {
         path: "standard input".into(),
         source,
@@ -274,29 +255,5 @@ mod tests {
             Played::Died("killed by SIGBUS".to_owned())
         );
         assert!(matches!(how(ExitStatus::from_raw(1 << 8)), Played::Died(_)));
-    }
-
-    #[test]
-    fn notes_come_back() {
-        let note = Note::NotYet {
-            id: "A1".to_owned(),
-            why: "a \"reason\"\nof two lines".to_owned(),
-        };
-        let line = serde_json::to_string(&note).unwrap();
-        assert!(!line.contains('\n'));
-        assert_eq!(serde_json::from_str::<Note>(&line).unwrap(), note);
-    }
-
-    #[test]
-    fn scenes_have_names_and_show_what_there_is() {
-        for (number, scene) in SCENES.iter().enumerate() {
-            assert!(SCENES[..number]
-                .iter()
-                .all(|other| other.name != scene.name));
-            assert!(!scene.shows.is_empty());
-            for id in scene.shows {
-                assert!(super::super::ledger::known(id).is_some(), "{id}");
-            }
-        }
     }
 }

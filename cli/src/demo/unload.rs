@@ -1,6 +1,6 @@
 //! Everything is released: nothing is left of the demo, and the module unloads and loads again.
 
-use super::{scene::Outcome, Demo};
+use super::scene::{Demo, Outcome};
 use crate::{
     failure::Failure,
     holders::{self, Mapped},

@@ -1,53 +1,11 @@
 //! What came of each cell.
 
-use super::subjects::Part;
+use super::{answer::Answer, subjects::Part};
 use crate::failure::Failure;
-use mapbuf::{Cache, Error, Kind, Method, Reason, Refusal};
-use mapbuf_policy::plan::{Plan, Request, Sharing};
+use mapbuf::{Cache, Kind, Method, Reason};
+use mapbuf_policy::plan::{Request, Sharing};
 use serde_json::{json, Value};
 use std::fmt::Write;
-
-/// What the table says of a cell, or what the driver did.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Answer {
-    /// It maps; `sealed`: and can never become writable.
-    Maps { sealed: bool },
-    /// It is refused.
-    Refused(Refusal),
-    /// Neither: what was seen instead.
-    Wrong(String),
-}
-
-impl Answer {
-    /// The driver's reason for an error, if it gave one.
-    pub fn from_error(error: &Error) -> Self {
-        match error.refusal() {
-            Some(refusal) => Self::Refused(*refusal),
-            None => Self::Wrong(error.to_string()),
-        }
-    }
-
-    fn json(&self) -> Value {
-        match self {
-            Self::Maps { sealed } => json!({ "maps": true, "sealed": sealed }),
-            Self::Refused(refusal) => json!({
-                "maps": false,
-                "reason": refusal.reason.name(),
-                "operands": refusal.operands,
-            }),
-            Self::Wrong(what) => json!({ "wrong": what }),
-        }
-    }
-}
-
-impl From<Result<Plan, Refusal>> for Answer {
-    fn from(decided: Result<Plan, Refusal>) -> Self {
-        match decided {
-            Ok(plan) => Self::Maps { sealed: plan.seal },
-            Err(refusal) => Self::Refused(refusal),
-        }
-    }
-}
 
 /// One cell.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! The buffers that are tried, and which parts of them.
 
 use super::{
+    answer::Answer,
     memory::{Memory, OfRegion},
-    report::Answer,
 };
 use crate::{failure::Failure, module};
 use mapbuf::{AllocOptions, Buffer, Cache, Device, Kind, Named, Refusal, RegionState, RegionType};

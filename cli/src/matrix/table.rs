@@ -1,6 +1,9 @@
 //! The matrix for people: a table for each kind and cache mode, a row for each method.
 
-use super::report::{sharing, Answer, Cell, Report};
+use super::{
+    answer::Answer,
+    report::{sharing, Cell, Report},
+};
 use anstyle::{AnsiColor, Style};
 use mapbuf::{abi::explain::Bytes, Method};
 use mapbuf_policy::plan::Sharing;

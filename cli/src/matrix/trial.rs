@@ -1,7 +1,7 @@
 //! Trying one cell.
 
 use super::{
-    report::Answer,
+    answer::Answer,
     subjects::{Subject, Touch},
 };
 use mapbuf::{Access, CoreRefusal, MapOptions, Mapping};
