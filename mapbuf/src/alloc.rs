@@ -70,3 +70,14 @@ impl AllocOptions {
         Buffer::from_alloc(device.clone(), &request)
     }
 }
+
+impl Device {
+    /// Allocates a buffer of at least this many bytes. [`AllocOptions`] has what else may be chosen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`](crate::Error::Refused), as for [`AllocOptions::alloc`].
+    pub fn alloc(&self, kind: Kind, bytes: u64) -> Result<Buffer> {
+        AllocOptions::new(kind, bytes).alloc(self)
+    }
+}

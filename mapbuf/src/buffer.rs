@@ -11,7 +11,7 @@ use crate::{
     mapping::Mapping,
     raw,
 };
-use mapbuf_abi::{Alloc, Cache, Free, Kind, Method, Offset, Operation, Segment};
+use mapbuf_abi::{Alloc, Cache, Free, Kind, Method, Offset, Operation, Reason, Segment};
 use rustix::io::{retry_on_intr, Errno};
 use std::os::fd::AsFd;
 
@@ -101,7 +101,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// [`Reason::NoSuchId`](crate::Reason::NoSuchId) if its id was freed behind its back.
+    /// [`Reason::NoSuchId`] if its id was freed behind its back.
     pub fn info(&self) -> Result<BufferInfo> {
         self.device.info_of(self.id)?.try_into()
     }
@@ -120,7 +120,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// [`Reason::UnknownMethod`](crate::Reason::UnknownMethod), and those of the 300s that say why this kind of
+    /// [`Reason::UnknownMethod`], and those of the 300s that say why this kind of
     /// memory cannot be mapped so.
     pub fn offset(&self, method: Method) -> Result<u64> {
         offset(self.device.file(), self.id, method)
@@ -150,7 +150,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// [`Reason::ReadOnlyOpen`](crate::Reason::ReadOnlyOpen) if the device was opened for reading alone.
+    /// [`Reason::ReadOnlyOpen`] if the device was opened for reading alone.
     pub fn export(&self) -> Result<Export> {
         Export::of(self.device.file(), self.id)
     }
@@ -159,7 +159,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// [`Reason::NoSuchId`](crate::Reason::NoSuchId) if it was freed behind its back.
+    /// [`Reason::NoSuchId`] if it was freed behind its back.
     pub fn free(mut self) -> Result<()> {
         self.owned = false;
         self.give_back()
@@ -177,6 +177,30 @@ impl Buffer {
             id: self.id,
             ..Free::default()
         })
+    }
+}
+
+impl Device {
+    /// Takes over a buffer of this session by its id, as [`Buffer::into_id`] gave it. Its id is given back when the
+    /// `Buffer` is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NoSuchId`].
+    pub fn adopt(&self, id: u32) -> Result<Buffer> {
+        // Id 0 would ask for the session.
+        let info = match id {
+            0 => return Err(no_such_id(0)),
+            id => BufferInfo::try_from(self.info_of(id)?)?,
+        };
+        Ok(Buffer::from_info(self.clone(), &info))
+    }
+}
+
+fn no_such_id(id: u32) -> Error {
+    Error::Refused {
+        operation: Operation::Info,
+        refusal: Reason::NoSuchId.with(&[u64::from(id)]),
     }
 }
 

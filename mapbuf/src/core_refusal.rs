@@ -3,7 +3,10 @@
 //! They are recognised from the request and the `errno`. Where several causes fit, the one that the kernel looks at
 //! first is named; where none does, nothing is claimed.
 
-use crate::{bounds::wide, file::Access, map::Sharing};
+use crate::{
+    access::{Access, Sharing},
+    bounds::wide,
+};
 use rustix::io::Errno;
 
 /// Why the kernel's memory manager refused, as far as the request shows it.

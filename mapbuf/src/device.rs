@@ -1,16 +1,15 @@
 //! An allocator node: where buffers come from.
 
 use crate::{
-    alloc::AllocOptions,
-    buffer::Buffer,
+    access::Access,
     error::Result,
-    file::{Access, NodeFile},
-    info::{BufferInfo, DriverInfo, SessionInfo},
+    file::NodeFile,
+    info::{DriverInfo, SessionInfo},
     map::MapOptions,
     mapping::Mapping,
-    named::unname,
+    raw,
 };
-use mapbuf_abi::{last_error, Info, Kind, LastError, Query, SYSTEM_NODE};
+use mapbuf_abi::{last_error, Info, LastError, Query, SYSTEM_NODE};
 use std::{
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -19,7 +18,7 @@ use std::{
 
 /// An open allocator node, and a session of the driver: the ids of its buffers mean something in it alone.
 ///
-/// A clone is the same session. The session ends with the last clone and the last [`Buffer`] of it; its ids are gone
+/// A clone is the same session. The session ends with the last clone and the last [`Buffer`](crate::Buffer) of it; its ids are gone
 /// then, and memory that nothing maps, names or has exported is given back.
 #[derive(Clone, Debug)]
 pub struct Device {
@@ -63,30 +62,6 @@ impl Device {
         self.file.path()
     }
 
-    /// Allocates a buffer of at least this many bytes. [`AllocOptions`] has what else may be chosen.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`](crate::Error::Refused), as for [`AllocOptions::alloc`].
-    pub fn alloc(&self, kind: Kind, bytes: u64) -> Result<Buffer> {
-        AllocOptions::new(kind, bytes).alloc(self)
-    }
-
-    /// Takes over a buffer of this session by its id, as [`Buffer::into_id`] gave it. Its id is given back when the
-    /// `Buffer` is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::NoSuchId`](crate::Reason::NoSuchId).
-    pub fn adopt(&self, id: u32) -> Result<Buffer> {
-        // Id 0 would ask for the session.
-        let info = match id {
-            0 => return Err(no_such_id(0)),
-            id => BufferInfo::try_from(self.info_of(id)?)?,
-        };
-        Ok(Buffer::from_info(self.clone(), &info))
-    }
-
     /// What the driver is and may.
     ///
     /// # Errors
@@ -105,15 +80,6 @@ impl Device {
     /// As for [`query`](Self::query).
     pub fn session(&self) -> Result<SessionInfo> {
         Ok(self.info_of(0)?.into())
-    }
-
-    /// Takes the name of a named buffer away. Open files and mappings of it keep the memory.
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::NameUnknown`](crate::Reason::NameUnknown), [`Reason::NotOwner`](crate::Reason::NotOwner).
-    pub fn unname(&self, name: &str) -> Result<()> {
-        unname(&self.file, name)
     }
 
     /// Maps whatever lies at an `mmap` offset of this session: `id << PAGE_SHIFT` for a buffer from its start, or an
@@ -169,9 +135,5 @@ impl AsFd for Device {
     }
 }
 
-fn no_such_id(id: u32) -> crate::Error {
-    crate::Error::Refused {
-        operation: mapbuf_abi::Operation::Info,
-        refusal: mapbuf_abi::Reason::NoSuchId.with(&[u64::from(id)]),
-    }
-}
+impl raw::sealed::Node for Device {}
+impl raw::Node for Device {}

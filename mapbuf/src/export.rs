@@ -1,8 +1,9 @@
 //! A dma-buf descriptor of a buffer.
 
 use crate::{
+    access::Access,
     error::{Error, Result},
-    file::{Access, NodeFile},
+    file::NodeFile,
     map::{sealed::Source, MapOptions, Mappable, Target},
     mapping::Mapping,
 };

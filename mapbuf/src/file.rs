@@ -1,6 +1,7 @@
 //! An open node of the driver: how it is asked, and how its refusals are told from those of the kernel's core.
 
 use crate::{
+    access::Access,
     error::{Error, Result},
     raw::{self, Request},
 };
@@ -10,29 +11,10 @@ use rustix::{
     io::Errno,
 };
 use std::{
-    fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
-
-/// How a node is opened, or a buffer is mapped.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Access {
-    /// Reading alone.
-    ReadOnly,
-    /// Reading and writing.
-    ReadWrite,
-}
-
-impl fmt::Display for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ReadOnly => "read-only",
-            Self::ReadWrite => "read-write",
-        })
-    }
-}
 
 /// An open node.
 #[derive(Debug)]

@@ -47,6 +47,7 @@
 //! that can be done from the request ([`CoreRefusal`]); they are never explained by a reason that belongs to another
 //! call.
 
+mod access;
 mod alloc;
 mod bounds;
 mod buffer;
@@ -66,6 +67,7 @@ mod size;
 pub mod sysfs;
 mod volatile;
 
+pub use access::{Access, Sharing};
 pub use alloc::AllocOptions;
 pub use bounds::OutOfBounds;
 pub use buffer::Buffer;
@@ -74,9 +76,8 @@ pub use device::Device;
 pub use errno::errno_name;
 pub use error::{Error, Result};
 pub use export::Export;
-pub use file::Access;
 pub use info::{BufferInfo, DriverInfo, SessionInfo};
-pub use map::{MapOptions, Mappable, Sharing};
+pub use map::{MapOptions, Mappable};
 pub use mapping::{Mapping, Value};
 pub use named::{NameOptions, Named};
 pub use region::{ProbeOptions, Probeable, Probed, RegionInfo};

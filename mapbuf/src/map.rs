@@ -1,30 +1,19 @@
 //! How a buffer is mapped.
 
 use crate::{
+    access::{protection, Access, Sharing},
     bounds::{self, wide, OutOfBounds},
     core_refusal::{self, MmapCall},
     error::{Error, Result},
-    file::{Access, NodeFile},
+    file::NodeFile,
     mapping::Mapping,
 };
 use mapbuf_abi::{Method, Operation};
-use rustix::{
-    io::Errno,
-    mm::{MapFlags, ProtFlags},
-};
+use rustix::{io::Errno, mm::MapFlags};
 use std::{
     os::fd::BorrowedFd,
     ptr::{self, NonNull},
 };
-
-/// Whether writes through a mapping are seen by others.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Sharing {
-    /// `MAP_SHARED`: they go to the buffer.
-    Shared,
-    /// `MAP_PRIVATE`: they go to copies of the pages, which this mapping alone sees.
-    Private,
-}
 
 /// What can be mapped: a [`Buffer`](crate::Buffer), a [`Named`](crate::Named) buffer, an [`Export`](crate::Export).
 pub trait Mappable: sealed::Source {}
@@ -216,14 +205,6 @@ impl MapOptions {
                 .and_then(|(file, mark)| file.reason(mark, Operation::Mmap, errno))
                 .unwrap_or_else(|| failed(&call, errno))),
         }
-    }
-}
-
-/// The protection bits of a mapping with this access. Never executable.
-pub(crate) fn protection(access: Access) -> ProtFlags {
-    match access {
-        Access::ReadOnly => ProtFlags::READ,
-        Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
     }
 }
 

@@ -1,11 +1,10 @@
 //! Mapped memory of a buffer.
 
 use crate::{
+    access::{protection, Access},
     bounds::{self, wide, OutOfBounds},
     core_refusal,
     error::{Error, Result},
-    file::Access,
-    map::protection,
     volatile,
 };
 use rustix::{

@@ -1,14 +1,17 @@
 //! Named buffers: nodes that outlive every process.
 
 use crate::{
+    access::Access,
     bounds::{self, wide},
     buffer::{self, Buffer},
+    device::Device,
     error::{Error, Result},
     export::Export,
-    file::{Access, NodeFile},
+    file::NodeFile,
     info::BufferInfo,
     map::{sealed::Source, MapOptions, Mappable, Target},
     mapping::Mapping,
+    raw,
 };
 use mapbuf_abi::{
     Info, Method, Name, Operation, Reason, Segment, Unname, CALLER, NAMED_DIR, NAME_LEN,
@@ -238,7 +241,21 @@ impl Source for Named {
     }
 }
 
-pub(crate) fn unname(file: &NodeFile, name: &str) -> Result<()> {
+impl raw::sealed::Node for Named {}
+impl raw::Node for Named {}
+
+impl Device {
+    /// Takes the name of a named buffer away. Open files and mappings of it keep the memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NameUnknown`], [`Reason::NotOwner`].
+    pub fn unname(&self, name: &str) -> Result<()> {
+        unname(self.file(), name)
+    }
+}
+
+fn unname(file: &NodeFile, name: &str) -> Result<()> {
     file.call(&mut Unname {
         size: 0,
         flags: 0,

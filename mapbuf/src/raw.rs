@@ -2,7 +2,7 @@
 //!
 //! The rest of the library is made of these.
 
-use crate::{bounds::wide, device::Device, named::Named};
+use crate::bounds::wide;
 use mapbuf_abi::{
     ioctl, Alloc, Export, Free, Import, Info, LastError, Name, Offset, Operation, Probe, Query,
     Region, Segment, Segments, Unname,
@@ -23,18 +23,13 @@ pub trait Request: sealed::Layout {
     const OPERATION: Operation;
 }
 
-/// An open node of the driver: a [`Device`], or a [`Named`] buffer. Not any descriptor: to another driver the same
+/// An open node of the driver: a [`Device`](crate::Device), or a [`Named`](crate::Named) buffer. Not any descriptor: to another driver the same
 /// numbers might mean something else.
 pub trait Node: AsFd + sealed::Node {}
 
-impl Node for Device {}
-impl Node for Named {}
-
-mod sealed {
+pub(crate) mod sealed {
+    /// What this library has opened as a node itself.
     pub trait Node {}
-
-    impl Node for super::Device {}
-    impl Node for super::Named {}
 
     /// A struct that an ioctl reads and writes.
     ///
