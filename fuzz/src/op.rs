@@ -342,7 +342,7 @@ pub fn print(steps: &[Step]) -> String {
 }
 
 /// The name of this number, as it is in the structs. Those from 6 on are wrong, but for number 8 and those of regions
-/// ([`REGIONS`](crate::model::region::REGIONS)).
+/// ([`REGIONS`](crate::model::declared::REGIONS)).
 pub fn name(number: u8) -> [u8; mapbuf_abi::NAME_LEN] {
     let mut name = [0; mapbuf_abi::NAME_LEN];
     let text: &[u8] = match number {

@@ -1,10 +1,10 @@
 //! Ioctls.
 
 use super::Generator;
+use crate::model::declared::REGIONS;
 use crate::model::ioctls::FOREIGN;
 use crate::model::mapping::{BLOCK, HUGE};
 use crate::model::memory::LIMITS;
-use crate::model::region::REGIONS;
 use crate::model::What;
 use crate::op::{Id, Op, NAMES, PAGE, USER};
 use mapbuf_abi::{Kind, Method, CALLER};

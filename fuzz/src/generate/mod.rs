@@ -422,7 +422,7 @@ fn large(pages: u64) -> bool {
 mod tests {
     use super::*;
     use crate::model;
-    use crate::model::region::REGIONS;
+    use crate::model::declared::REGIONS;
     use crate::op::NAMES;
     use crate::tally::Tally;
 

@@ -1,6 +1,6 @@
 //! Buffers: their bytes, their limits, and how long they live.
 
-use super::region::{REGIONS, WORD};
+use super::declared::{REGIONS, WORD};
 use crate::answer::{digest, pattern};
 use crate::op::PAGE;
 use mapbuf_abi::{Cache, Kind};

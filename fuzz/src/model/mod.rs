@@ -4,20 +4,21 @@
 //! what cannot be known beforehand (see the crate's documentation); without one it guesses, which is good enough for
 //! making programs.
 
+pub mod declared;
 mod files;
 pub mod ioctls;
 pub mod mapping;
 pub mod memory;
-pub mod region;
+mod region;
 pub mod space;
 
 pub use files::{Description, Session, What};
 
 use crate::answer::{Answer, Said};
 use crate::op::{self, Id, Op, Place, Step, FILES, PAGE, USER, VARS, WORKERS};
+use declared::REGIONS;
 use mapbuf_abi::{Operation, Reason};
 use memory::{Accounts, Buffer, Reading};
-use region::REGIONS;
 use space::Space;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};

@@ -3,47 +3,15 @@
 //! Each was written to when the module was loaded (`probe`), which has settled for good that there is memory. What is
 //! in it when a program begins is nothing but zeros: who runs programs sees to that.
 
+use super::declared::{REGIONS, WIDTH, WORD};
 use super::memory::{Accounts, Buffer};
 use super::Named;
 use crate::answer::digest;
 use crate::op::{self, PAGE};
-use mapbuf_abi::{Cache, Kind, RegionState, RegionType, ADDRESS_HIDDEN};
+use mapbuf_abi::{Kind, RegionState, RegionType, ADDRESS_HIDDEN};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// A region, as it is declared.
-#[derive(Clone, Copy, Debug)]
-pub struct Region {
-    /// The number of its name.
-    pub name: u8,
-    /// Physical address of its first byte.
-    pub start: u64,
-    /// Its size in pages.
-    pub pages: u64,
-    /// The cache mode of every view of it.
-    pub cache: Cache,
-}
-
-/// What the module's parameter `regions` declares: see `REGIONS` of `xtask/src/fuzz.rs`.
-pub const REGIONS: &[Region] = &[
-    Region {
-        name: 12,
-        start: 0x1000_0000,
-        pages: 16,
-        cache: Cache::Cached,
-    },
-    Region {
-        name: 13,
-        start: 0x1004_0000,
-        pages: 8,
-        cache: Cache::Uncached,
-    },
-];
-
-/// Bits in an access of the kernel's own view.
-const WIDTH: u32 = 32;
-/// Bytes in one.
-pub const WORD: u64 = WIDTH as u64 / 8;
 /// Words that a probe reads at the start of each page behind the first.
 const WORDS_PER_PAGE: usize = 8;
 

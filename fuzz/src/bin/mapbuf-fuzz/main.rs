@@ -15,8 +15,8 @@ mod sys;
 
 use execute::Executor;
 use mapbuf_abi::{NAMED_DIR, SYSTEM_NODE};
+use mapbuf_fuzz::model::declared::REGIONS;
 use mapbuf_fuzz::model::memory::LIMITS;
-use mapbuf_fuzz::model::region::REGIONS;
 use mapbuf_fuzz::model::{Seen, World};
 use mapbuf_fuzz::op::{self, Damage, Op, Step};
 use mapbuf_fuzz::tally::Tally;
