@@ -538,7 +538,11 @@ fn is_path(text: &str) -> bool {
     let clean = without_line(rest)
         .bytes()
         .all(|byte| is_letter(byte) || matches!(byte, b'/' | b'.' | b'-' | b'+'));
-    ROOTS.contains(&root) && !rest.is_empty() && clean
+    // What the build makes is in no source.
+    let made = rest
+        .rsplit_once('.')
+        .is_some_and(|(_, ending)| matches!(ending, "o" | "ko" | "a" | "rmeta"));
+    ROOTS.contains(&root) && !rest.is_empty() && clean && !made
 }
 
 /// Whether a text is a source file in another project's tree.
@@ -749,6 +753,7 @@ mod tests {
             "/lib/modules/7.2/build",
             "target/driver/mm/x.c",
             "read/write",
+            "CC mm/memory.o",
             "`lib.rs`",
             "mm/memory.c: MADV_X is",
         ] {
