@@ -3,6 +3,7 @@
 
 mod canary;
 mod demo;
+pub mod drivers;
 mod fuzz;
 mod host;
 mod importers;
@@ -87,6 +88,7 @@ pub fn is_profile(name: &str) -> bool {
     [
         witness::PROFILE,
         museum::PROFILE,
+        drivers::PROFILE,
         fuzz::PROFILE,
         patience::PROFILE,
     ]
@@ -242,6 +244,7 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
     let witnessed = asked_for(witness::PROFILE);
     let toured = asked_for(museum::PROFILE);
     let imported = asked_for(importers::PROFILE);
+    let exemplary = asked_for(drivers::PROFILE);
     let fuzzed = asked_for(fuzz::PROFILE);
     let watched = asked_for(patience::PROFILE);
     let canary = asked_for(canary::PROFILE);
@@ -273,6 +276,9 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
         }
         if all || !profiles.is_empty() {
             boots.extend(stock::plan(kit, choice, logs)?);
+        }
+        if exemplary || all {
+            boots.extend(drivers::plan(kit, names, logs)?);
         }
         if fuzzed || all {
             boots.extend(fuzz::plan(kit, names, driver, logs)?);

@@ -1,0 +1,108 @@
+//! The example drivers (`examples/drivers`): every one is loaded and tried in the guest, by the same checks.
+
+use super::plan::Boot;
+use super::stock::Results;
+use crate::guest::{self, EXAMPLES};
+use crate::kit::Kit;
+use anyhow::{Context, Result};
+use mapbuf_guest::Profile;
+use mapbuf_init::Job;
+use mapbuf_vm::qemu;
+use mapbuf_vm::shared::SharedMemory;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// The name for `--profile`.
+pub const PROFILE: &str = "drivers";
+
+const BOOT: Profile = Profile {
+    name: PROFILE,
+    purpose: "the example drivers, each loaded, used and unloaded for every check",
+    // `mapbuf diagnose` sets probes, for which the kernel's own code is rewritten: one processor, as in the museum.
+    append: &["memmap=1M$0x30000000", "tsc=reliable"],
+    memory_mib: 1024,
+    processors: 1,
+    modules: &[],
+    module_parameters: "",
+    qemu_args: &[],
+    quiet_seconds: 120,
+};
+
+/// Memory of the PCI device whose BAR is mapped.
+const BAR_BYTES: u64 = 1 << 20;
+/// Where the modules lie in the guest.
+const HALL: &str = "/drivers";
+
+/// The folder of the drivers in C.
+pub fn folder() -> Result<PathBuf> {
+    Ok(crate::workspace()?.join("examples/drivers/c"))
+}
+
+/// What is to be booted, if there are such checks.
+pub fn plan<'a>(kit: &'a Kit, filter: &'a str, logs: &'a Path) -> Result<Option<Boot<'a>>> {
+    let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-drivers");
+    let listed = Command::new(&program)
+        .args(["--list", filter])
+        .output()
+        .context("mapbuf-drivers could not be started")?;
+    let tests = String::from_utf8_lossy(&listed.stdout).lines().count();
+    if tests == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Boot {
+        name: PROFILE.to_owned(),
+        purpose: BOOT.purpose,
+        tests: tests as u64,
+        memory: BOOT.memory_mib + kit.overhead(),
+        run: Box::new(move |line| {
+            let begun = Instant::now();
+            let mut results = Results::default();
+            let report = boot(kit, &program, filter, &mut |stream, bytes| {
+                results.take(stream, bytes);
+                results.tell(line);
+            })?;
+            let rung = kit.kernel.identity.variant.name();
+            let log = logs.join(format!("{rung}-{PROFILE}.log"));
+            results.conclude(rung, &BOOT, &report, begun.elapsed(), &log)
+        }),
+    }))
+}
+
+/// Boots a guest that has the drivers, and tries what has such a name.
+fn boot(
+    kit: &Kit,
+    program: &Path,
+    filter: &str,
+    take: &mut dyn FnMut(qemu::Stream, &[u8]),
+) -> Result<qemu::Report> {
+    let mut guest = kit.guest(false)?;
+    let mut job = Job {
+        argv: ["mapbuf-drivers", "--all", filter].map(Into::into).to_vec(),
+        ..Job::default()
+    };
+    for module in kit.driver(Some(&folder()?))? {
+        let name = module.file_name().context("a module without a name")?;
+        guest.copy(&module, &Path::new(HALL).join(name))?;
+    }
+    guest.program(&kit.command()?)?;
+    guest.program(program)?;
+    for example in kit.examples()? {
+        guest.example(&example)?;
+    }
+    debug_assert_eq!(EXAMPLES, "/examples");
+    kit.suit(&mut job);
+    let bar = SharedMemory::new(BAR_BYTES)?;
+    let mut machine = kit.machine();
+    machine.memory = BOOT.memory_mib + kit.overhead();
+    machine.processors = BOOT.processors;
+    machine.append = BOOT.append.iter().map(|&word| word.to_owned()).collect();
+    machine.qemu_arguments = vec![
+        "-object".into(),
+        bar.object("bar", false),
+        "-device".into(),
+        "ivshmem-plain,memdev=bar".into(),
+    ];
+    machine.limits.quiet = Some(Duration::from_secs(BOOT.quiet_seconds) * kit.patience());
+    kit.boot(&machine, guest, &job, take)
+}
