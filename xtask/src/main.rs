@@ -15,6 +15,7 @@ mod module;
 mod mutants;
 #[cfg(test)]
 mod named;
+mod new_driver;
 mod outputs;
 mod price;
 mod race;
@@ -46,6 +47,7 @@ enum Command {
     Module(module::Arguments),
     Museum(test::museum::Arguments),
     Mutants(mutants::Arguments),
+    NewDriver(new_driver::Arguments),
     Outputs(outputs::Arguments),
     Price(price::Arguments),
     Race(race::Arguments),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Module(arguments) => module::main(&arguments),
         Command::Museum(arguments) => test::museum::show(&arguments),
         Command::Mutants(arguments) => mutants::main(&arguments),
+        Command::NewDriver(arguments) => new_driver::main(&arguments),
         Command::Outputs(arguments) => outputs::main(&arguments),
         Command::Price(arguments) => price::main(&arguments),
         Command::Race(arguments) => race::main(arguments),

@@ -2,13 +2,15 @@
 
 use super::plan::Boot;
 use super::stock::Results;
-use crate::guest::{self, EXAMPLES};
+use crate::guest;
 use crate::kit::Kit;
-use anyhow::{Context, Result};
+use crate::new_driver::{self, WAYS};
+use anyhow::{bail, Context, Result};
 use mapbuf_guest::Profile;
 use mapbuf_init::Job;
 use mapbuf_vm::qemu;
 use mapbuf_vm::shared::SharedMemory;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -34,9 +36,33 @@ const BAR_BYTES: u64 = 1 << 20;
 /// Where the modules lie in the guest.
 const HALL: &str = "/drivers";
 
-/// The folder of the drivers in C.
-pub fn folder() -> Result<PathBuf> {
-    Ok(crate::workspace()?.join("examples/drivers/c"))
+/// What `cargo xtask new-driver` makes of each example, built as its words say: modules named `new_` and the example's
+/// name, and the programs that try them.
+fn new_drivers(kit: &Kit) -> Result<Vec<PathBuf>> {
+    let folder = crate::workspace()?.join("target/new-drivers");
+    // As a newcomer finds it: nothing there.
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let mut files = Vec::new();
+    for way in WAYS {
+        let name = format!("new_{}", way.file);
+        let folder = folder.join(&name);
+        new_driver::make(way, &name, &folder)?;
+        files.extend(kit.driver(Some(&folder))?);
+        let program = folder.join(format!("{name}.try"));
+        let mut command = Command::new("cc");
+        command
+            .args(["-Wall", "-Werror", "-static", "-o"])
+            .arg(&program);
+        let output = command.arg(folder.join("try.c")).output();
+        let output = output.context("cc could not be started")?;
+        if !output.status.success() {
+            bail!("{name}/try.c: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        files.push(program);
+    }
+    Ok(files)
 }
 
 /// What is to be booted, if there are such checks.
@@ -81,16 +107,16 @@ fn boot(
         argv: ["mapbuf-drivers", "--all", filter].map(Into::into).to_vec(),
         ..Job::default()
     };
-    for module in kit.driver(Some(&folder()?))? {
-        let name = module.file_name().context("a module without a name")?;
-        guest.copy(&module, &Path::new(HALL).join(name))?;
+    let examples = kit.driver(Some(&new_driver::examples()?))?;
+    for file in examples.iter().chain(&new_drivers(kit)?) {
+        let name = file.file_name().context("a file without a name")?;
+        guest.copy(file, &Path::new(HALL).join(name))?;
     }
     guest.program(&kit.command()?)?;
     guest.program(program)?;
     for example in kit.examples()? {
         guest.example(&example)?;
     }
-    debug_assert_eq!(EXAMPLES, "/examples");
     kit.suit(&mut job);
     let bar = SharedMemory::new(BAR_BYTES)?;
     let mut machine = kit.machine();

@@ -42,6 +42,7 @@ pub const CHECKS: &[Check] = checks! {
     unload_waits_for_the_last_mapping: all;
     leaks_nothing: all;
     diagnose_finds_nothing: all;
+    made_by_new_driver: |subject| subject.name != "dma_buf_exporter-descriptor";
     freed_while_mapped: has_ids;
     arguments_are_checked: has_ids;
     ids_end_with_their_file: has_ids;
@@ -526,10 +527,32 @@ fn ids_end_with_their_file(subject: &Subject) -> Result<()> {
     expect("the other's after that", other.kernel_word(0)?, 0)
 }
 
+/// A driver that `cargo xtask new-driver` made, tried by the program that it made.
+fn made_by_new_driver(subject: &Subject) -> Result<()> {
+    let node = subject.path()?;
+    // The device and the range are not for two.
+    sys::unload(subject.module)?;
+    let module = format!("new_{}", subject.module);
+    sys::load(&crate::module_path(&module), subject.parameters)?;
+    let tried = run(
+        &format!("/drivers/{module}.try"),
+        &[
+            &node.replace("/dev/", "/dev/new_"),
+            &(subject.pages * PAGE).to_string(),
+        ],
+    );
+    sys::unload(&module)?;
+    tried
+}
+
 /// A program of examples/c with the node.
 fn program(name: &str, subject: &Subject) -> Result<()> {
-    let output = Command::new(format!("/examples/{name}"))
-        .arg(subject.path()?)
+    run(&format!("/examples/{name}"), &[&subject.path()?])
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
         .stdin(Stdio::null())
         .output()?;
     if !output.status.success() {

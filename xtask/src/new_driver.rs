@@ -1,0 +1,359 @@
+//! `cargo xtask new-driver`: a driver of one's own, made from one of the examples.
+
+use anyhow::{bail, Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Make a folder with a small, complete driver that maps memory in the way that is named
+///
+/// The driver stands by itself: nothing in it needs mapbuf. It is one of examples/drivers, under a name of your own, with
+/// a program that tries it.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The driver's name, and the folder to make, in the current one; letters, digits and underscores
+    name: String,
+    /// How it maps
+    #[arg(long, value_name = "WAY", default_value = "fault-page", value_parser = ways())]
+    way: String,
+    /// The language
+    #[arg(long, value_name = "LANGUAGE", default_value = "c")]
+    lang: Language,
+}
+
+/// The languages that there are examples in.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Language {
+    /// C
+    C,
+}
+
+/// A way to map, and the example that shows it.
+pub struct Way {
+    /// What `--way` takes; where mapbuf has a method for it, that method's name.
+    pub name: &'static str,
+    /// The example's file, without what follows the dot.
+    pub file: &'static str,
+    /// The guide's chapter that begins with it.
+    pub chapter: &'static str,
+    /// For whom it is, in a few words.
+    pub purpose: &'static str,
+    /// The program of examples/c that tries it.
+    program: &'static str,
+    /// What comes after the name in the node's, if that cannot be known beforehand; or a parameter of the module's.
+    needs: Option<&'static str>,
+}
+
+const fn way(
+    name: &'static str,
+    file: &'static str,
+    chapter: &'static str,
+    purpose: &'static str,
+) -> Way {
+    Way {
+        name,
+        file,
+        chapter,
+        purpose,
+        program: "try",
+        needs: None,
+    }
+}
+
+const PCI: Option<&str> = Some("a PCI device: QEMU's ivshmem");
+
+/// All ways, in the order of the guide.
+pub const WAYS: &[Way] = &[
+    way(
+        "remap",
+        "remap_pfn_range",
+        "remap_pfn_range.md",
+        "one physical run, by frame, at once",
+    ),
+    way(
+        "remap-each",
+        "maps0",
+        "remap_pfn_range.md",
+        "vmalloc'd memory page by page: the lab's exercise",
+    ),
+    Way {
+        program: "coherent",
+        ..way(
+            "dma",
+            "dma_mmap_coherent",
+            "dma_mmap_coherent.md",
+            "DMA memory that an ioctl allocates, mapped by its id",
+        )
+    },
+    way(
+        "insert",
+        "vm_insert_pages",
+        "vm_insert_pages.md",
+        "pages from anywhere, at once",
+    ),
+    way(
+        "map-pages",
+        "vm_map_pages",
+        "vm_insert_pages.md",
+        "an array of pages, checked by the kernel",
+    ),
+    way(
+        "vmalloc",
+        "remap_vmalloc_range",
+        "remap_vmalloc_range.md",
+        "vmalloc'd memory, at once",
+    ),
+    Way {
+        needs: PCI,
+        ..way(
+            "iomap",
+            "vm_iomap_memory",
+            "vm_iomap_memory.md",
+            "a PCI device's BAR",
+        )
+    },
+    Way {
+        needs: Some("a range reserved at boot, as start= and bytes="),
+        ..way(
+            "io-remap",
+            "io_remap_pfn_range",
+            "vm_iomap_memory.md",
+            "a physical range that was reserved at boot",
+        )
+    },
+    way(
+        "fault-page",
+        "fault_page",
+        "fault-page.md",
+        "pages when they are touched: the way to take when in doubt",
+    ),
+    Way {
+        needs: PCI,
+        ..way(
+            "fault-pfn",
+            "fault_pfn",
+            "fault-pfn.md",
+            "device memory that may be taken away while it is mapped",
+        )
+    },
+    way(
+        "fault-huge",
+        "fault_huge",
+        "fault-huge.md",
+        "entries of 2 MiB",
+    ),
+    way(
+        "dma-buf",
+        "dma_buf_exporter",
+        "sharing.md",
+        "a buffer that other drivers and processes can take",
+    ),
+    way(
+        "prepare",
+        "mmap_prepare",
+        "mmap_prepare.md",
+        "the callback that replaces mmap, since 7.2",
+    ),
+];
+
+fn ways() -> clap::builder::PossibleValuesParser {
+    WAYS.iter()
+        .map(|way| clap::builder::PossibleValue::new(way.name).help(way.purpose))
+        .collect::<Vec<_>>()
+        .into()
+}
+
+/// The folder of the examples in C.
+pub fn examples() -> Result<PathBuf> {
+    Ok(crate::workspace()?.join("examples/drivers/c"))
+}
+
+/// Carries the command out.
+pub fn main(arguments: &Arguments) -> Result<ExitCode> {
+    let Language::C = arguments.lang;
+    let way = WAYS.iter().find(|way| way.name == arguments.way);
+    let way = way.context("there is no such way")?;
+    let name = &arguments.name;
+    make(way, name, Path::new(name))?;
+    print!("{}", next_steps(way, name));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What there is now, and what to type.
+fn next_steps(way: &Way, name: &str) -> String {
+    let mut text = format!(
+        "{name}/{name}.c   the driver: {}\n{name}/try.c     a program that maps it\n{name}/Kbuild    what make is to build\n",
+        way.purpose
+    );
+    text += &format!(
+        "\nNext:\n  cargo xtask module --dir {name}\n  cc -static -o {name}/try {name}/try.c\n"
+    );
+    match way.needs {
+        None => {
+            text += &format!(
+                "  cargo xtask vm --driver {name} --copy {name}/try -- /root/try{}\n",
+                node_word(way, name)
+            );
+        }
+        Some(needs) => {
+            text += &format!(
+                "  The driver wants {needs}; the beginning of {name}.c and the guide say more.\n"
+            )
+        }
+    }
+    text
+}
+
+/// What the program must be told, if its own default is not enough.
+fn node_word(way: &Way, name: &str) -> String {
+    match way.name {
+        "dma" => format!(" /dev/{name}"),
+        "prepare" => format!(" /dev/{name}-pages"),
+        _ => String::new(),
+    }
+}
+
+/// Makes the folder with a driver of that name.
+pub fn make(way: &Way, name: &str, folder: &Path) -> Result<()> {
+    check(name)?;
+    if folder.exists() {
+        bail!(
+            "{} is there already; take another name, or remove it",
+            folder.display()
+        );
+    }
+    let examples = examples()?;
+    let read =
+        |path: PathBuf| fs::read_to_string(&path).with_context(|| path.display().to_string());
+    let source = read(examples.join(way.file).with_extension("c"))?;
+    let program = crate::workspace()?
+        .join("examples/c")
+        .join(way.program)
+        .with_extension("c");
+    let program = read(program)?;
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let write = |file: &str, text: &str| {
+        let path = folder.join(file);
+        fs::write(&path, text).with_context(|| path.display().to_string())
+    };
+    write(&format!("{name}.c"), &renamed(&source, way.file, name))?;
+    let header = examples.join(way.file).with_extension("h");
+    if header.exists() {
+        write(&format!("{name}.h"), &read(header)?)?;
+    }
+    let program = program
+        .replace("../drivers/c/", "")
+        .replace("/dev/fault_page", &format!("/dev/{name}"));
+    write("try.c", &renamed(&program, way.file, name))?;
+    write(
+        "Kbuild",
+        &format!("# SPDX-License-Identifier: GPL-2.0\nobj-m += {name}.o\n"),
+    )
+}
+
+/// Whether a module may have such a name.
+fn check(name: &str) -> Result<()> {
+    let begins = name.starts_with(|letter: char| letter.is_ascii_lowercase());
+    let goes_on = name
+        .chars()
+        .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
+    if !begins || !goes_on || name.len() > 32 {
+        bail!(
+            "{name} cannot be a module's name here: up to 32 small letters, digits and underscores, a letter first"
+        );
+    }
+    if name == "try" {
+        bail!("try.c is the program that tries the driver; take another name");
+    }
+    Ok(())
+}
+
+/// A source under another name: its node, its header, its module. Other examples are named by their place.
+fn renamed(source: &str, file: &str, name: &str) -> String {
+    let mut text = source
+        .replace(&format!("/dev/{file}"), &format!("/dev/{name}"))
+        .replace(&format!("\"{file}.h\""), &format!("\"{name}.h\""))
+        .replace(&format!("{file}.ko"), &format!("{name}.ko"))
+        .replace(&format!("{file}.c"), &format!("{name}.c"));
+    for way in WAYS.iter().filter(|way| way.file != file) {
+        let other = format!("{}.c", way.file);
+        text = text.replace(&other, &format!("examples/drivers/c/{other}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_has_a_way_and_every_way_an_example() {
+        let kbuild = fs::read_to_string(examples().unwrap().join("Kbuild")).unwrap();
+        let built: Vec<_> = kbuild
+            .split_whitespace()
+            .filter_map(|word| word.strip_suffix(".o"))
+            .collect();
+        for way in WAYS {
+            assert!(built.contains(&way.file), "{}", way.file);
+        }
+        assert_eq!(built.len(), WAYS.len());
+        for entry in fs::read_dir(examples().unwrap()).unwrap().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "c") {
+                let stem = path.file_stem().unwrap().to_str().unwrap();
+                assert!(WAYS.iter().any(|way| way.file == stem), "{stem} has no way");
+            }
+        }
+    }
+
+    #[test]
+    fn examples_may_be_copied() {
+        for way in WAYS {
+            let path = examples().unwrap().join(way.file).with_extension("c");
+            let text = fs::read_to_string(path).unwrap();
+            assert!(
+                text.starts_with("// SPDX-License-Identifier: GPL-2.0\n"),
+                "{}",
+                way.file
+            );
+            assert!(text.contains("MODULE_LICENSE(\"GPL\")"), "{}", way.file);
+            assert!(text.contains(".owner = THIS_MODULE"), "{}", way.file);
+        }
+    }
+
+    #[test]
+    fn a_driver_of_ones_own_has_its_name_everywhere() {
+        let scratch = tempfile::tempdir().unwrap();
+        for way in WAYS {
+            let folder = scratch.path().join(way.file);
+            make(way, "hello", &folder).unwrap();
+            let driver = fs::read_to_string(folder.join("hello.c")).unwrap();
+            assert!(
+                driver.contains("KBUILD_MODNAME")
+                    && !driver.contains(&format!("/dev/{}", way.file))
+            );
+            for file in driver
+                .split('"')
+                .filter(|part| part.ends_with(".h") && !part.contains(' '))
+            {
+                assert!(folder.join(file).exists(), "{}: {file}", way.name);
+            }
+            let program = fs::read_to_string(folder.join("try.c")).unwrap();
+            assert!(
+                program.contains("/dev/hello") && !program.contains("../"),
+                "{}",
+                way.name
+            );
+            // What is there is not written over.
+            assert!(make(way, "hello", &folder).is_err());
+        }
+    }
+
+    #[test]
+    fn names_that_make_no_module_are_refused() {
+        for name in ["", "a-b", "../a", "1a", "A", "try", "a b"] {
+            assert!(check(name).is_err(), "{name}");
+        }
+        assert!(check("hello_2").is_ok());
+    }
+}
