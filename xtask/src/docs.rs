@@ -5,6 +5,7 @@
 
 pub mod programs;
 
+use crate::new_driver::WAYS;
 use crate::workspace;
 use anyhow::{bail, Context, Result};
 use mapbuf_abi::Reason;
@@ -18,6 +19,8 @@ use std::process::{Command, ExitCode};
 const MDBOOK: &str = "0.4.52";
 
 /// Build the guide: target/book/index.html
+///
+/// Fails when a chapter on a way to map does not begin with the driver that does it right.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Only see whether what is made from other sources is up to date; write nothing
@@ -56,11 +59,43 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         fs::write(&path, made).with_context(|| format!("writing {}", path.display()))?;
     }
+    begin_with_their_drivers()?;
     if arguments.figures {
         draw()?;
     }
     println!("{}", book(&Ui::default())?.join("index.html").display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sees whether each chapter on a way has the whole of its driver, before what is seen and before what goes wrong.
+fn begin_with_their_drivers() -> Result<()> {
+    for way in WAYS {
+        let path = workspace()?.join("docs/src").join(way.chapter);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        begins_with(&text, way.file).with_context(|| format!("docs/src/{}", way.chapter))?;
+    }
+    Ok(())
+}
+
+/// Whether a chapter has a driver's file, before everything that must come after it.
+fn begins_with(chapter: &str, file: &str) -> Result<()> {
+    let line = format!("{{{{#include ../../examples/drivers/c/{file}.c}}}}");
+    let Some(place) = chapter.find(&line) else {
+        bail!("it does not show its driver; put there, in a block of C: {line}");
+    };
+    for later in [
+        "\n## Seen",
+        "\n## What a driver of yours",
+        "\n## What it does",
+    ] {
+        if chapter.find(later).is_some_and(|found| found < place) {
+            bail!(
+                "the driver comes first: {line} stands behind {}",
+                later.trim()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Makes the book; the folder that it is in.
@@ -350,6 +385,43 @@ mod tests {
             }
         }
         assert!(seen > 30, "{seen}");
+    }
+
+    #[test]
+    fn chapters_begin_with_their_drivers() {
+        begin_with_their_drivers().unwrap();
+        let line = "{{#include ../../examples/drivers/c/maps0.c}}";
+        assert!(begins_with(&format!("# A\n{line}\n## Seen\n"), "maps0").is_ok());
+        assert!(begins_with("# A\n## Seen\n", "maps0").is_err());
+        assert!(begins_with(&format!("# A\n## Seen\n{line}\n"), "maps0").is_err());
+    }
+
+    #[test]
+    fn every_driver_is_named_where_one_looks_for_it() {
+        let chapters = chapters();
+        let (_, page) = chapters
+            .iter()
+            .find(|(name, _)| name == "copy-this.md")
+            .unwrap();
+        for way in WAYS {
+            let row = format!("[`{}.c`]({}) | `{}` |", way.file, way.chapter, way.name);
+            assert!(page.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn the_tutorial_shows_what_new_driver_prints() {
+        let chapters = chapters();
+        let (_, page) = chapters
+            .iter()
+            .find(|(name, _)| name == "first-driver.md")
+            .unwrap();
+        let way = WAYS.iter().find(|way| way.name == "fault-page").unwrap();
+        let printed = crate::new_driver::next_steps(way, "hello");
+        assert!(
+            page.contains(&format!("```text\n{printed}```")),
+            "{printed}"
+        );
     }
 
     #[test]

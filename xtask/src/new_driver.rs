@@ -180,7 +180,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// What there is now, and what to type.
-fn next_steps(way: &Way, name: &str) -> String {
+pub fn next_steps(way: &Way, name: &str) -> String {
     let mut text = format!(
         "{name}/{name}.c   the driver: {}\n{name}/try.c     a program that maps it\n{name}/Kbuild    what make is to build\n",
         way.purpose
