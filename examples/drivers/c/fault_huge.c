@@ -51,12 +51,11 @@ static vm_fault_t my_huge_fault(struct vm_fault *vmf, unsigned int order)
 	struct vm_area_struct *vma = vmf->vma;
 	unsigned long start = vmf->address & PMD_MASK;
 
-	/*
-	 * A private copy is made of small pages. Of the rest, the entry must lie in the mapping and show the folio from
-	 * its beginning. The kernel asks again for a small entry.
-	 */
-	if (order != HPAGE_PMD_ORDER || is_cow_mapping(vma->vm_flags) || start < vma->vm_start ||
-	    vma->vm_end - start < PMD_SIZE || linear_page_index(vma, start) != 0)
+	/* A private copy is made of small pages: FALLBACK has the kernel ask for one. */
+	if (order != HPAGE_PMD_ORDER || (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE)
+		return VM_FAULT_FALLBACK;
+	/* The entry must lie in the mapping, and show the folio from its beginning. */
+	if (start < vma->vm_start || vma->vm_end - start < PMD_SIZE || linear_page_index(vma, start) != 0)
 		return VM_FAULT_FALLBACK;
 	/* It takes the reference itself. */
 	return vmf_insert_folio_pmd(vmf, vma->vm_file->private_data, vmf->flags & FAULT_FLAG_WRITE);

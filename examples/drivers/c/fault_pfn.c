@@ -94,7 +94,7 @@ static int my_mmap(struct file *file, struct vm_area_struct *vma)
 		return -EINVAL;
 
 	/* vmf_insert_pfn in a copy-on-write mapping is a BUG. */
-	if (is_cow_mapping(vma->vm_flags)) {
+	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EINVAL;
 		vm_flags_clear(vma, VM_MAYWRITE);

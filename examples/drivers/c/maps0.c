@@ -30,7 +30,7 @@ static int maps0_mmap(struct file *file, struct vm_area_struct *vma)
 	 * makes it copy-on-write, and then remap_pfn_range wants the whole mapping in one call: -EINVAL. A mapping that
 	 * can never be written needs no copies.
 	 */
-	if (is_cow_mapping(vma->vm_flags)) {
+	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EINVAL;
 		vm_flags_clear(vma, VM_MAYWRITE);

@@ -45,7 +45,7 @@ static int my_mmap(struct file *file, struct vm_area_struct *vma)
 	 * into vm_pgoff, where /proc/PID/maps shows it to everybody: refused. Private and read-only is fine once it can
 	 * no longer be made writable.
 	 */
-	if (is_cow_mapping(vma->vm_flags)) {
+	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EINVAL;
 		vm_flags_clear(vma, VM_MAYWRITE);

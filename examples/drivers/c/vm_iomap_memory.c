@@ -59,7 +59,7 @@ static int my_mmap(struct file *file, struct vm_area_struct *vma)
 	struct my_device *device = file->private_data;
 
 	/* As in remap_pfn_range.c: no copy-on-write of frames. */
-	if (is_cow_mapping(vma->vm_flags)) {
+	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EINVAL;
 		vm_flags_clear(vma, VM_MAYWRITE);
