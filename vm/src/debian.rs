@@ -46,6 +46,9 @@ const TOOLCHAIN: [&str; 24] = [
 /// What a kernel is built with that gcc cannot build: KASAN with Rust in the kernel wants clang.
 const LLVM: [&str; 3] = ["clang", "lld", "llvm"];
 
+/// What makes WebAssembly of Rust without its library; Debian's compiler links it by LLVM's linker.
+const WASM: [&str; 3] = ["libstd-rust-dev-wasm32", "lld", "rustc"];
+
 /// The compilers of a userland.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolchain {
@@ -53,6 +56,8 @@ pub enum Toolchain {
     Gcc,
     /// The same, and LLVM's.
     Llvm,
+    /// Rust's alone, for WebAssembly.
+    Wasm,
 }
 
 /// Which userland.
@@ -140,6 +145,7 @@ impl Userland {
             cache.require(3500)?;
             let (compilers, packages) = match self.toolchain {
                 Toolchain::Gcc => ("the compilers", TOOLCHAIN.to_vec()),
+                Toolchain::Wasm => ("Rust for WebAssembly", WASM.to_vec()),
                 Toolchain::Llvm => ("LLVM's compilers", [TOOLCHAIN.as_slice(), &LLVM].concat()),
             };
             let title = format!(
@@ -158,13 +164,14 @@ impl Userland {
 }
 
 impl Toolchain {
-    const ALL: [Self; 2] = [Self::Gcc, Self::Llvm];
+    const ALL: [Self; 3] = [Self::Gcc, Self::Llvm, Self::Wasm];
 
     /// As it stands in the names of userlands.
     fn name(self) -> &'static str {
         match self {
             Self::Gcc => "toolchain",
             Self::Llvm => "llvm",
+            Self::Wasm => "wasm",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! reasons is made here, from `abi/`.
 
 pub mod programs;
+mod table;
 
 use crate::new_driver::WAYS;
 use crate::workspace;
@@ -114,6 +115,7 @@ pub fn book(ui: &Ui) -> Result<PathBuf> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+    table::put_into(&book, ui)?;
     Ok(book)
 }
 
