@@ -19,6 +19,7 @@ pub fn grace() -> Duration {
     Duration::from_secs(3) * mapbuf_guest::patience()
 }
 
+/// Where the guest has an example's module.
 pub fn module_path(module: &str) -> String {
     format!("{HALL}/{module}.ko")
 }

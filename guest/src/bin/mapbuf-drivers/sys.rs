@@ -153,8 +153,9 @@ impl Map {
             iov_base: self.start as *mut _,
             iov_len: PAGE,
         };
+        let process = std::process::id() as libc::pid_t;
         // SAFETY: what is written to is a buffer of that length.
-        check(unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) } as _)?;
+        check(unsafe { libc::process_vm_readv(process, &local, 1, &remote, 1, 0) } as _)?;
         Ok(())
     }
 }
@@ -168,8 +169,9 @@ impl Drop for Map {
 
 /// `ioctl` with bytes that the driver may read and change.
 pub fn ioctl_bytes(file: &File, number: u32, bytes: &mut [u8]) -> Result<i64> {
-    // SAFETY: the caller's number says how many bytes there are; each of those used here has 16 at most.
-    assert!(bytes.len() >= 16 || bytes.len() == 8);
+    // Bits 16 to 29 of a number are the size of its argument (`_IOC_SIZE`).
+    assert!(bytes.len() >= (number >> 16 & 0x3fff) as usize);
+    // SAFETY: the driver copies as many bytes as the number says, and so many are there.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), number.into(), bytes.as_mut_ptr()) };
     check(result.into())
 }
