@@ -113,6 +113,7 @@
         const told = wrong ? null : ask(values);
         if (!told) {
             answer.dataset.answer = "none";
+            answer.dataset.reason = "";
             answer.replaceChildren("Pages are whole numbers: up to 1048576, and at least one of them is mapped.");
             return;
         }

@@ -1,10 +1,12 @@
 //! `cargo xtask test`: the host rung and the stock rung of the ladder, with the witness that looks from outside; or,
 //! asked for by name, the same tests in a kernel that finds mistakes.
 
+mod browser;
 mod canary;
 mod demo;
 pub mod drivers;
 mod fuzz;
+mod guide;
 mod host;
 mod importers;
 pub mod museum;
@@ -90,6 +92,7 @@ pub fn is_profile(name: &str) -> bool {
         museum::PROFILE,
         drivers::PROFILE,
         fuzz::PROFILE,
+        guide::PROFILE,
         patience::PROFILE,
     ]
     .contains(&name)
@@ -246,10 +249,11 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
     let imported = asked_for(importers::PROFILE);
     let exemplary = asked_for(drivers::PROFILE);
     let fuzzed = asked_for(fuzz::PROFILE);
+    let guided = asked_for(guide::PROFILE);
     let watched = asked_for(patience::PROFILE);
     let canary = asked_for(canary::PROFILE);
-    if !stock && (witnessed || toured || watched) {
-        bail!("the witness, the museum and the kit's own guests know Debian's kernels only");
+    if !stock && (witnessed || toured || watched || guided) {
+        bail!("the witness, the museum, the guide and the kit's own guests know Debian's kernels only");
     }
     let importers = variant.has_importers();
     if imported && !importers {
@@ -288,6 +292,9 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
         }
         if importers && (imported || all) {
             boots.extend(importers::plan(kit, choice, logs)?);
+        }
+        if stock && (guided || all) {
+            boots.extend(guide::plan(kit, names, driver));
         }
         if stock && (watched || all) {
             boots.extend(patience::plan(kit, names));
