@@ -159,6 +159,8 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "IdOnNamedNode";
 	case 110:
 		return "ReadOnlyOpen";
+	case 111:
+		return "WriteOnlyOpen";
 	case 201:
 		return "ZeroBytes";
 	case 202:
@@ -209,6 +211,8 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "OverCgroupLimit";
 	case 225:
 		return "NoPagesForDevices";
+	case 226:
+		return "NodeNotAllowed";
 	case 301:
 		return "UnknownMethod";
 	case 302:
@@ -307,6 +311,8 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "the id is {0}, and on the node of a named buffer it must be 0";
 	case 110:
 		return "{0:operation} changes something, and this file was opened for reading only";
+	case 111:
+		return "{0:operation} gives something to read, and this file was not opened for reading";
 	case 201:
 		return "a buffer of 0 bytes was asked for";
 	case 202:
@@ -357,6 +363,8 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "{0:bytes} would pass the limit of the caller's memory cgroup: of {1:bytes} only {2:bytes} are left";
 	case 225:
 		return "a device cannot import memory of kind {0:kind}: it has no pages";
+	case 226:
+		return "memory of NUMA node {0} is not among what the caller's cpuset allows";
 	case 301:
 		return "there is no method number {0}";
 	case 302:
@@ -455,6 +463,8 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "pass 0, which is the node's own buffer";
 	case 110:
 		return "open the node with O_RDWR";
+	case 111:
+		return "open the node with O_RDWR";
 	case 201:
 		return "ask for at least 1 byte; sizes are rounded up to whole pages";
 	case 202:
@@ -505,6 +515,8 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "free memory in the container or service, or raise its limit (memory.max of its cgroup)";
 	case 225:
 		return "let the device import a buffer of another kind; or map the dma-buf's descriptor and copy";
+	case 226:
+		return "ask for a node of Mems_allowed_list in /proc/self/status, or for -1: any of them";
 	case 301:
 		return "QUERY gives a mask of the methods; 0 is auto";
 	case 302:

@@ -70,6 +70,9 @@
 // DMA addresses of the system node are public (`expose_dma=1`).
 #define MAPBUF_FEATURE_EXPOSE_DMA 16
 
+// An ioctl that is refused says why in its own struct (struct mapbuf_refused).
+#define MAPBUF_FEATURE_REFUSED 64
+
 // Write a pattern to every page, look whether it stays, and put back what was there. Memory only.
 #define MAPBUF_PROBE_WRITE 1
 
@@ -241,6 +244,9 @@ enum mapbuf_reason {
   // (operation): the file was not opened for writing.
   // Comes with EACCES.
   MAPBUF_REASON_READ_ONLY_OPEN = 110,
+  // (operation): the file was not opened for reading.
+  // Comes with EACCES.
+  MAPBUF_REASON_WRITE_ONLY_OPEN = 111,
   // (): a buffer of no bytes.
   // Comes with EINVAL.
   MAPBUF_REASON_ZERO_BYTES = 201,
@@ -316,6 +322,9 @@ enum mapbuf_reason {
   // (kind): a device cannot import memory without pages.
   // Comes with EOPNOTSUPP.
   MAPBUF_REASON_NO_PAGES_FOR_DEVICES = 225,
+  // (node): the caller's cpuset has no memory on this NUMA node.
+  // Comes with EACCES.
+  MAPBUF_REASON_NODE_NOT_ALLOWED = 226,
   // (method): no such method.
   // Comes with EINVAL.
   MAPBUF_REASON_UNKNOWN_METHOD = 301,
@@ -423,6 +432,18 @@ enum mapbuf_reason {
   MAPBUF_REASON_PROBE_WHILE_MAPPED = 609,
 };
 
+// Why an ioctl was refused, as struct mapbuf_last_error tells it, without a second call. An ioctl that works leaves it as it was,
+// and so does an error that is not the driver's: set it to zero before, and a `reason` of 0 afterwards means that the
+// kernel's core has failed the call.
+struct mapbuf_refused {
+  // Out: an enum mapbuf_reason by number.
+  uint32_t reason;
+  // Out: the `errno` that goes with it.
+  int32_t error_number;
+  // Out: the values that the reason speaks of, in its order.
+  uint64_t operands[MAPBUF_OPERANDS];
+};
+
 // `MAPBUF_IOCTL_QUERY`: what the driver is and may.
 struct mapbuf_query {
   // In: size of this struct in bytes.
@@ -447,10 +468,12 @@ struct mapbuf_query {
   uint64_t max_bytes_per_user;
   // Out: bytes charged now, for all users.
   uint64_t used_bytes;
-  // Out: bytes charged now to the caller's uid.
+  // Out: bytes charged now to the user who opened this file.
   uint64_t used_bytes_by_user;
   // Out: buffers that exist now, also those whose id is gone.
   uint64_t buffers;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_ALLOC`: allocates a buffer of zeroed memory.
@@ -473,6 +496,8 @@ struct mapbuf_alloc {
   uint64_t mmap_offset;
   // In: 0.
   uint64_t reserved[3];
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_FREE`: takes the id away; the memory goes with its last user.
@@ -485,6 +510,8 @@ struct mapbuf_free {
   uint32_t id;
   // In: 0.
   uint32_t reserved;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_INFO`: what a buffer is. On a named node, id 0 is its buffer.
@@ -515,6 +542,8 @@ struct mapbuf_info {
   uint8_t name[MAPBUF_NAME_LEN];
   // In: 0.
   uint64_t reserved[2];
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // One physically contiguous run of a buffer.
@@ -545,6 +574,8 @@ struct mapbuf_segments {
   uint32_t total;
   // In: address of an array of struct mapbuf_segment; not looked at when `count` is 0.
   uint64_t rows;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_OFFSET`: an `mmap` offset that maps this buffer by this method.
@@ -561,6 +592,8 @@ struct mapbuf_offset {
   uint64_t mmap_offset;
   // In: 0.
   uint64_t reserved;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_EXPORT`: a dma-buf descriptor of the buffer, close-on-exec, readable and writable.
@@ -573,6 +606,8 @@ struct mapbuf_export {
   uint32_t id;
   // Out: the descriptor.
   int32_t fd;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_IMPORT`: gives a buffer whose dma-buf descriptor the caller has an id in this session, so
@@ -590,6 +625,8 @@ struct mapbuf_import {
   uint64_t bytes;
   // Out: `mmap` offset in bytes, for method `auto`.
   uint64_t mmap_offset;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_PROBE`: looks at a region. On its own node the id is 0.
@@ -608,6 +645,8 @@ struct mapbuf_probe {
   uint64_t zeros;
   // Out: other words read.
   uint64_t others;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_REGION`: a region that the module's parameter `regions` declared.
@@ -640,6 +679,8 @@ struct mapbuf_region {
   uint64_t operands[MAPBUF_OPERANDS];
   // Out: its name, padded with zeros.
   uint8_t name[MAPBUF_NAME_LEN];
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_LAST_ERROR`: the last refusal that the driver made for a thread on this open file.
@@ -664,6 +705,8 @@ struct mapbuf_last_error {
   uint32_t thread;
   // Out: the values that the reason speaks of, in its order.
   uint64_t operands[MAPBUF_OPERANDS];
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_NAME`: gives a buffer a node of its own, `/dev/mapbuf/named/NAME`, that stays.
@@ -682,6 +725,8 @@ struct mapbuf_name {
   uint32_t gid;
   // In: its name, `[A-Za-z0-9_][A-Za-z0-9._-]{0,63}`, padded with zeros.
   uint8_t name[MAPBUF_NAME_LEN];
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_UNNAME`: takes a named buffer's node away; open files and mappings keep the memory.
@@ -692,21 +737,23 @@ struct mapbuf_unname {
   uint32_t flags;
   // In: the name, padded with zeros.
   uint8_t name[MAPBUF_NAME_LEN];
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
 };
 
 /* The ioctls; each takes the address of the struct that it is named after. */
-#define MAPBUF_IOCTL_QUERY 0xc050b900u
-#define MAPBUF_IOCTL_ALLOC 0xc040b901u
-#define MAPBUF_IOCTL_FREE 0xc010b902u
-#define MAPBUF_IOCTL_INFO 0xc088b903u
-#define MAPBUF_IOCTL_SEGMENTS 0xc020b904u
-#define MAPBUF_IOCTL_OFFSET 0xc020b905u
-#define MAPBUF_IOCTL_EXPORT 0xc010b907u
-#define MAPBUF_IOCTL_IMPORT 0xc020b90bu
-#define MAPBUF_IOCTL_PROBE 0xc028b90cu
-#define MAPBUF_IOCTL_REGION 0xc098b90du
-#define MAPBUF_IOCTL_LAST_ERROR 0xc040b908u
-#define MAPBUF_IOCTL_NAME 0xc058b909u
-#define MAPBUF_IOCTL_UNNAME 0xc048b90au
+#define MAPBUF_IOCTL_QUERY 0xc078b900u
+#define MAPBUF_IOCTL_ALLOC 0xc068b901u
+#define MAPBUF_IOCTL_FREE 0xc038b902u
+#define MAPBUF_IOCTL_INFO 0xc0b0b903u
+#define MAPBUF_IOCTL_SEGMENTS 0xc048b904u
+#define MAPBUF_IOCTL_OFFSET 0xc048b905u
+#define MAPBUF_IOCTL_EXPORT 0xc038b907u
+#define MAPBUF_IOCTL_IMPORT 0xc048b90bu
+#define MAPBUF_IOCTL_PROBE 0xc050b90cu
+#define MAPBUF_IOCTL_REGION 0xc0c0b90du
+#define MAPBUF_IOCTL_LAST_ERROR 0xc068b908u
+#define MAPBUF_IOCTL_NAME 0xc080b909u
+#define MAPBUF_IOCTL_UNNAME 0xc070b90au
 
 #endif /* MAPBUF_H */

@@ -87,6 +87,10 @@ impl Reason {
                 "{0:operation} changes something, and this file was opened for reading only",
                 "open the node with O_RDWR",
             ),
+            Self::WriteOnlyOpen => text(
+                "{0:operation} gives something to read, and this file was not opened for reading",
+                "open the node with O_RDWR",
+            ),
             Self::ZeroBytes => text(
                 "a buffer of 0 bytes was asked for",
                 "ask for at least 1 byte; sizes are rounded up to whole pages",
@@ -113,6 +117,10 @@ impl Reason {
             )
             .since(
                 "kernel/dma/mapping.c, dma_pgprot: where dev_is_dma_coherent(), the cache mode stays as it is; kernel/dma/direct.c, dma_direct_alloc: such memory keeps its ordinary place in the linear map, where it is cached",
+            ),
+            Self::NodeNotAllowed => text(
+                "memory of NUMA node {0} is not among what the caller's cpuset allows",
+                "ask for a node of Mems_allowed_list in /proc/self/status, or for -1: any of them",
             ),
             Self::NoSuchNode => text(
                 "there is no memory on a NUMA node {0:signed}",

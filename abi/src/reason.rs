@@ -6,7 +6,10 @@
 //! about it are in `explain.rs`. Two cases that a user would mend differently have two reasons.
 //! Numbers are never used again for something else.
 
-use super::wire::OPERANDS;
+use super::wire::{
+    Refused,
+    OPERANDS, //
+};
 
 /// `errno` values that reasons come with (the same on every architecture that Linux runs Rust on).
 pub mod errno {
@@ -110,6 +113,8 @@ reasons! {
     IdOnNamedNode = 109, EINVAL;
     /// (operation): the file was not opened for writing.
     ReadOnlyOpen = 110, EACCES;
+    /// (operation): the file was not opened for reading.
+    WriteOnlyOpen = 111, EACCES;
 
     // 2xx: allocation and ids.
 
@@ -164,6 +169,8 @@ reasons! {
     OverCgroupLimit = 224, ENOMEM;
     /// (kind): a device cannot import memory without pages.
     NoPagesForDevices = 225, EOPNOTSUPP;
+    /// (node): the caller's cpuset has no memory on this NUMA node.
+    NodeNotAllowed = 226, EACCES;
 
     // 3xx: mapping.
 
@@ -268,6 +275,16 @@ impl Reason {
             *to = *from;
         }
         refusal
+    }
+}
+
+impl From<&Refusal> for Refused {
+    fn from(refusal: &Refusal) -> Self {
+        Self {
+            reason: refusal.reason.number(),
+            errno: refusal.reason.errno(),
+            operands: refusal.operands,
+        }
     }
 }
 

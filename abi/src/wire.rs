@@ -11,6 +11,8 @@
 //! * Every 64-bit field lies on a multiple of 8 and every size is a multiple of 8, so that 32-bit and
 //!   64-bit programs see the same layout and the driver needs no second one. There is no padding.
 //! * The driver looks at the type and the number of an ioctl, never at the size encoded in it.
+//! * The last field of an ioctl's struct is a [`Refused`]: why it was refused, where the caller has room for it. The
+//!   structs had no such field at first, so a size without it is the least that the driver takes.
 
 use core::mem::{
     offset_of,
@@ -270,6 +272,22 @@ pub mod feature {
     pub const IMPORT: u64 = 1 << 5;
     /// DMA addresses of the system node are public (`expose_dma=1`).
     pub const EXPOSE_DMA: u64 = 1 << 4;
+    /// An ioctl that is refused says why in its own struct ([`super::Refused`]).
+    pub const REFUSED: u64 = 1 << 6;
+}
+
+/// Why an ioctl was refused, as [`LastError`] tells it, without a second call. An ioctl that works leaves it as it was,
+/// and so does an error that is not the driver's: set it to zero before, and a `reason` of 0 afterwards means that the
+/// kernel's core has failed the call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Refused {
+    /// Out: a [`crate::Reason`] by number.
+    pub reason: u32,
+    /// Out: the `errno` that goes with it.
+    pub errno: i32,
+    /// Out: the values that the reason speaks of, in its order.
+    pub operands: [u64; OPERANDS],
 }
 
 /// `MAPBUF_IOCTL_QUERY`: what the driver is and may.
@@ -298,10 +316,12 @@ pub struct Query {
     pub max_bytes_per_user: u64,
     /// Out: bytes charged now, for all users.
     pub used_bytes: u64,
-    /// Out: bytes charged now to the caller's uid.
+    /// Out: bytes charged now to the user who opened this file.
     pub used_bytes_by_user: u64,
     /// Out: buffers that exist now, also those whose id is gone.
     pub buffers: u64,
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// `MAPBUF_IOCTL_ALLOC`: allocates a buffer of zeroed memory.
@@ -326,6 +346,8 @@ pub struct Alloc {
     pub mmap_offset: u64,
     /// In: 0.
     pub reserved: [u64; 3],
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// `MAPBUF_IOCTL_FREE`: takes the id away; the memory goes with its last user.
@@ -340,6 +362,8 @@ pub struct Free {
     pub id: u32,
     /// In: 0.
     pub reserved: u32,
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// `MAPBUF_IOCTL_INFO`: what a buffer is. On a named node, id 0 is its buffer.
@@ -372,6 +396,8 @@ pub struct Info {
     pub name: [u8; NAME_LEN],
     /// In: 0.
     pub reserved: [u64; 2],
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 impl Default for Info {
@@ -390,6 +416,11 @@ impl Default for Info {
             mmap_offset: 0,
             name: [0; NAME_LEN],
             reserved: [0; 2],
+            refused: Refused {
+                reason: 0,
+                errno: 0,
+                operands: [0; OPERANDS],
+            },
         }
     }
 }
@@ -426,6 +457,8 @@ pub struct Segments {
     pub total: u32,
     /// In: address of an array of [`Segment`]; not looked at when `count` is 0.
     pub rows: u64,
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// `MAPBUF_IOCTL_OFFSET`: an `mmap` offset that maps this buffer by this method.
@@ -444,6 +477,8 @@ pub struct Offset {
     pub mmap_offset: u64,
     /// In: 0.
     pub reserved: u64,
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// `MAPBUF_IOCTL_EXPORT`: a dma-buf descriptor of the buffer, close-on-exec, readable and writable.
@@ -458,6 +493,8 @@ pub struct Export {
     pub id: u32,
     /// Out: the descriptor.
     pub fd: i32,
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// `MAPBUF_IOCTL_IMPORT`: gives a buffer whose dma-buf descriptor the caller has an id in this session, so
@@ -477,6 +514,8 @@ pub struct Import {
     pub bytes: u64,
     /// Out: `mmap` offset in bytes, for method `auto`.
     pub mmap_offset: u64,
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// Flags of [`Probe`].
@@ -505,6 +544,8 @@ pub struct Probe {
     pub zeros: u64,
     /// Out: other words read.
     pub others: u64,
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// `MAPBUF_IOCTL_REGION`: a region that the module's parameter `regions` declared.
@@ -539,6 +580,8 @@ pub struct Region {
     pub operands: [u64; OPERANDS],
     /// Out: its name, padded with zeros.
     pub name: [u8; NAME_LEN],
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// Bits of [`LastError::flags`].
@@ -573,6 +616,8 @@ pub struct LastError {
     pub thread: u32,
     /// Out: the values that the reason speaks of, in its order.
     pub operands: [u64; OPERANDS],
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// `MAPBUF_IOCTL_NAME`: gives a buffer a node of its own, `/dev/mapbuf/named/NAME`, that stays.
@@ -593,6 +638,8 @@ pub struct Name {
     pub gid: u32,
     /// In: its name, `[A-Za-z0-9_][A-Za-z0-9._-]{0,63}`, padded with zeros.
     pub name: [u8; NAME_LEN],
+    /// Out: why it was refused.
+    pub refused: Refused,
 }
 
 /// `MAPBUF_IOCTL_UNNAME`: takes a named buffer's node away; open files and mappings keep the memory.
@@ -605,6 +652,28 @@ pub struct Unname {
     pub flags: u32,
     /// In: the name, padded with zeros.
     pub name: [u8; NAME_LEN],
+    /// Out: why it was refused.
+    pub refused: Refused,
+}
+
+/// Where the [`Refused`] of an ioctl's struct begins, in bytes; `None` for what is no ioctl.
+pub const fn refused_at(operation: Operation) -> Option<usize> {
+    Some(match operation {
+        Operation::Query => offset_of!(Query, refused),
+        Operation::Alloc => offset_of!(Alloc, refused),
+        Operation::Free => offset_of!(Free, refused),
+        Operation::Info => offset_of!(Info, refused),
+        Operation::Segments => offset_of!(Segments, refused),
+        Operation::Offset => offset_of!(Offset, refused),
+        Operation::Export => offset_of!(Export, refused),
+        Operation::Import => offset_of!(Import, refused),
+        Operation::Probe => offset_of!(Probe, refused),
+        Operation::Region => offset_of!(Region, refused),
+        Operation::LastError => offset_of!(LastError, refused),
+        Operation::Name => offset_of!(Name, refused),
+        Operation::Unname => offset_of!(Unname, refused),
+        _ => return None,
+    })
 }
 
 /// ioctl numbers.
@@ -641,36 +710,37 @@ pub mod ioctl {
 
 // The layouts, once more and by hand: a change to one of these breaks programs.
 const _: () = {
-    assert!(size_of::<Query>() == 80);
+    assert!(size_of::<Refused>() == 40);
+    assert!(size_of::<Query>() == 120);
     assert!(offset_of!(Query, features) == 16);
     assert!(offset_of!(Query, max_buffer_bytes) == 32);
     assert!(offset_of!(Query, buffers) == 72);
-    assert!(size_of::<Alloc>() == 64);
+    assert!(size_of::<Alloc>() == 104);
     assert!(offset_of!(Alloc, bytes) == 8);
     assert!(offset_of!(Alloc, kind) == 16);
     assert!(offset_of!(Alloc, mmap_offset) == 32);
     assert!(offset_of!(Alloc, reserved) == 40);
-    assert!(size_of::<Free>() == 16);
-    assert!(size_of::<Info>() == 136);
+    assert!(size_of::<Free>() == 56);
+    assert!(size_of::<Info>() == 176);
     assert!(offset_of!(Info, bytes) == 32);
     assert!(offset_of!(Info, name) == 56);
     assert!(offset_of!(Info, reserved) == 120);
     assert!(size_of::<Segment>() == 32);
-    assert!(size_of::<Segments>() == 32);
+    assert!(size_of::<Segments>() == 72);
     assert!(offset_of!(Segments, rows) == 24);
-    assert!(size_of::<Offset>() == 32);
-    assert!(size_of::<Export>() == 16);
-    assert!(size_of::<Import>() == 32);
-    assert!(size_of::<Probe>() == 40);
-    assert!(size_of::<Region>() == 152);
+    assert!(size_of::<Offset>() == 72);
+    assert!(size_of::<Export>() == 56);
+    assert!(size_of::<Import>() == 72);
+    assert!(size_of::<Probe>() == 80);
+    assert!(size_of::<Region>() == 192);
     assert!(offset_of!(Region, operands) == 56);
-    assert!(size_of::<LastError>() == 64);
+    assert!(size_of::<LastError>() == 104);
     assert!(offset_of!(LastError, operands) == 32);
-    assert!(size_of::<Name>() == 88);
+    assert!(size_of::<Name>() == 128);
     assert!(offset_of!(Name, name) == 24);
-    assert!(size_of::<Unname>() == 72);
-    assert!(ioctl::QUERY == 0xc050_b900);
-    assert!(ioctl::ALLOC == 0xc040_b901);
+    assert!(size_of::<Unname>() == 112);
+    assert!(ioctl::QUERY == 0xc078_b900);
+    assert!(ioctl::ALLOC == 0xc068_b901);
 };
 
 #[cfg(test)]

@@ -2,29 +2,38 @@
 
 //! Who holds how much: a charge is made before memory is gathered, and belongs to the buffer until its
 //! last user is gone, whatever became of its id.
+//!
+//! Whoever opened the file pays, and with them the owners of the user namespaces that they were in: a namespace has
+//! 65,536 uids to give out, and what all of them hold is its owner's doing. A charge takes no lock; the lock is for the
+//! list of users, which changes when files are opened and when the last buffer of a file is gone.
 
 use crate::{
     abi::reason::Refusal,
     policy::limit::Limits,
-    refusals,
     seam::{
         pause,
         Seam, //
     },
-    sys::caller::{
-        self,
-        param, //
+    sys::{
+        caller::param,
+        credentials::Opener, //
     },
     Driver,
 };
 use kernel::{
-    page::PAGE_SIZE,
     prelude::*,
     rbtree::{
         RBTree,
         RBTreeNodeReservation, //
     },
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    }, //
 };
 
 /// The limits in force now.
@@ -36,81 +45,191 @@ pub(crate) fn limits() -> Limits {
     )
 }
 
+/// A sum that many processors change at once, on a cache line of its own.
+#[repr(align(64))]
+struct Sum(Atomic<u64>);
+
+impl Sum {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Replaces it by what `f` makes of it.
+    fn update(&self, f: impl Fn(u64) -> Result<u64, Refusal>) -> Result<(), Refusal> {
+        let mut before = self.get();
+        loop {
+            match self.0.cmpxchg(before, f(before)?, Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(now) => before = now,
+            }
+        }
+    }
+
+    fn add(&self, value: u64) {
+        self.0.fetch_add(value, Relaxed);
+    }
+
+    fn sub(&self, value: u64) {
+        self.0.fetch_add(value.wrapping_neg(), Relaxed);
+    }
+}
+
+/// Somebody who pays.
+struct User {
+    uid: u32,
+    used: Sum,
+}
+
+struct Entry {
+    user: Arc<User>,
+    /// Lists of payers that it is in.
+    lists: usize,
+}
+
 /// What is charged now.
+#[pin_data]
 pub(crate) struct Accounts {
-    used: u64,
-    buffers: u64,
-    /// Bytes by uid; nobody who has none is in it.
-    users: RBTree<u32, u64>,
+    used: Sum,
+    buffers: Sum,
+    /// By uid; those who may be charged, or are.
+    #[pin]
+    users: Mutex<RBTree<u32, Entry>>,
 }
 
 impl Accounts {
-    pub(crate) fn new() -> Self {
-        Self {
-            used: 0,
-            buffers: 0,
-            users: RBTree::new(),
-        }
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            used: Sum::new(),
+            buffers: Sum::new(),
+            users <- kernel::new_mutex!(RBTree::new(), "mapbuf_users"),
+        })
     }
 
     /// Bytes charged to everybody.
     pub(crate) fn used(&self) -> u64 {
-        self.used
-    }
-
-    /// Bytes charged to one user.
-    pub(crate) fn used_by(&self, uid: u32) -> u64 {
-        self.users.get(&uid).copied().unwrap_or(0)
+        self.used.get()
     }
 
     /// Buffers that exist.
     pub(crate) fn buffers(&self) -> u64 {
-        self.buffers
+        self.buffers.get()
+    }
+}
+
+/// Those who pay for what is allocated by way of one open file. The first is the user who opened it.
+pub(crate) struct Payers {
+    driver: Arc<Driver>,
+    users: KVec<Arc<User>>,
+}
+
+impl Payers {
+    /// For a file that is being opened.
+    pub(crate) fn of(driver: &Arc<Driver>, opener: &Opener<'_>) -> Result<Arc<Self>> {
+        let mut payers = Self::none(driver);
+        opener.each_payer(|uid| payers.add(uid))?;
+        Ok(Arc::new(payers, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// For what costs nobody anything.
+    pub(crate) fn nobody(driver: &Arc<Driver>) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self::none(driver), GFP_KERNEL_ACCOUNT)?)
+    }
+
+    fn none(driver: &Arc<Driver>) -> Self {
+        Self {
+            driver: driver.clone(),
+            users: KVec::new(),
+        }
+    }
+
+    fn add(&mut self, uid: u32) -> Result {
+        if self.users.iter().any(|user| user.uid == uid) {
+            return Ok(());
+        }
+        // Not under the lock, which all users share: the caller's memory cgroup may be full.
+        self.users.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let used = Sum::new();
+        let new = Arc::new(User { uid, used }, GFP_KERNEL_ACCOUNT)?;
+        let mut users = self.driver.accounts.users.lock();
+        let user = match users.get_mut(&uid) {
+            Some(entry) => {
+                entry.lists += 1;
+                entry.user.clone()
+            }
+            None => {
+                let user = new.clone();
+                users.insert(node.into_node(uid, Entry { user, lists: 1 }));
+                new
+            }
+        };
+        drop(users);
+        // There is room.
+        Ok(self.users.push(user, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Bytes charged to the user who opened the file.
+    pub(crate) fn used(&self) -> u64 {
+        self.users.first().map_or(0, |user| user.used.get())
+    }
+}
+
+impl Drop for Payers {
+    fn drop(&mut self) {
+        for user in &self.users {
+            let mut users = self.driver.accounts.users.lock();
+            let Some(entry) = users.get_mut(&user.uid) else {
+                continue;
+            };
+            entry.lists -= 1;
+            let last = entry.lists == 0;
+            let gone = if last { users.remove(&user.uid) } else { None };
+            drop(users);
+            drop(gone);
+        }
     }
 }
 
 /// A charge, given back when dropped.
 pub(crate) struct Charge {
-    driver: Arc<Driver>,
-    uid: u32,
+    payers: Arc<Payers>,
     bytes: u64,
 }
 
 impl Charge {
     /// Whose limits it counts against.
     pub(crate) fn driver(&self) -> &Arc<Driver> {
-        &self.driver
+        &self.payers.driver
     }
 
-    /// Charges the calling user.
-    pub(crate) fn new(driver: &Arc<Driver>, bytes: u64) -> Result<Self, Refusal> {
-        let uid = caller::uid();
+    /// Charges all of them.
+    pub(crate) fn new(payers: &Arc<Payers>, bytes: u64) -> Result<Self, Refusal> {
         let limits = limits();
-        let mut reserved = None;
-        let mut accounts = driver.accounts.lock();
-        if accounts.users.get(&uid).is_none() {
-            // Not under the lock, which all users share: the caller's memory cgroup may be full, and waiting
-            // for memory there is the caller's affair.
-            drop(accounts);
-            let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
-            let node = RBTreeNodeReservation::new(flags);
-            reserved = Some(node.map_err(|_| refusals::no_memory(bytes, PAGE_SIZE as u64))?);
-            accounts = driver.accounts.lock();
-        }
-        let (all, user) = limits.charge(bytes, accounts.used, accounts.used_by(uid), uid)?;
-        match (accounts.users.get_mut(&uid), reserved) {
-            (Some(used), _) => *used = user,
-            (None, Some(node)) => {
-                accounts.users.insert(node.into_node(uid, user));
+        let accounts = &payers.driver.accounts;
+        accounts.used.update(|used| limits.charge(bytes, used))?;
+        let charged = |user: &User| {
+            let uid = user.uid;
+            user.used
+                .update(|used| limits.charge_user(bytes, used, uid))
+        };
+        for (at, user) in payers.users.iter().enumerate() {
+            if let Err(refusal) = charged(user) {
+                payers
+                    .users
+                    .iter()
+                    .take(at)
+                    .for_each(|user| user.used.sub(bytes));
+                accounts.used.sub(bytes);
+                return Err(refusal);
             }
-            // Not to be had: who was there under the first lock is there still, since it was not let go.
-            (None, None) => return Err(refusals::no_memory(bytes, PAGE_SIZE as u64)),
         }
-        accounts.used = all;
-        accounts.buffers += 1;
+        accounts.buffers.add(1);
         Ok(Self {
-            driver: driver.clone(),
-            uid,
+            payers: payers.clone(),
             bytes,
         })
     }
@@ -119,14 +238,11 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         pause(Seam::Uncharging);
-        let mut accounts = self.driver.accounts.lock();
-        accounts.used = accounts.used.saturating_sub(self.bytes);
-        accounts.buffers = accounts.buffers.saturating_sub(1);
-        let left = accounts.used_by(self.uid).saturating_sub(self.bytes);
-        if left == 0 {
-            accounts.users.remove(&self.uid);
-        } else if let Some(used) = accounts.users.get_mut(&self.uid) {
-            *used = left;
+        let accounts = &self.payers.driver.accounts;
+        accounts.used.sub(self.bytes);
+        accounts.buffers.sub(1);
+        for user in &self.payers.users {
+            user.used.sub(self.bytes);
         }
     }
 }

@@ -18,7 +18,10 @@ use crate::{
             NAME_LEN, //
         },
     },
-    accounts::Charge,
+    accounts::{
+        Charge,
+        Payers, //
+    },
     counts::{
         Counted,
         Sort, //
@@ -38,6 +41,7 @@ use crate::{
         self,
         Refusals, //
     },
+    runs::Runs,
     seam::{
         pause,
         Seam, //
@@ -60,7 +64,6 @@ use crate::{
             Page, //
         },
     },
-    Driver,
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -110,7 +113,7 @@ pub(crate) struct Buffer {
     /// Goes first when the buffer is dropped; the charge follows.
     memory: Memory,
     charge: Charge,
-    segments: u32,
+    runs: Runs,
     session: Arc<Freed>,
     id_freed: Atomic<bool>,
     /// Written under the lock of the driver's names.
@@ -124,25 +127,25 @@ pub(crate) struct Buffer {
 pub(crate) type BufferRef = DmaBuf<Buffer>;
 
 impl Buffer {
-    /// Allocates a buffer of zeroed memory, charged to the caller.
+    /// Allocates a buffer of zeroed memory, charged to those who pay.
     pub(crate) fn allocate(
-        driver: &Arc<Driver>,
+        payers: &Arc<Payers>,
         session: &Arc<Freed>,
         spec: &Spec,
     ) -> Result<BufferRef, Refusal> {
-        let charge = Charge::new(driver, spec.bytes())?;
+        let charge = Charge::new(payers, spec.bytes())?;
         pause(Seam::Charged);
-        let memory = Memory::new(spec, &driver.device)?;
+        let memory = Memory::new(spec, &charge.driver().device)?;
         Self::new(session, memory, charge)
     }
 
     /// A buffer of a region, which costs no memory.
     pub(crate) fn of_region(
-        driver: &Arc<Driver>,
+        nobody: &Arc<Payers>,
         session: &Arc<Freed>,
         memory: Memory,
     ) -> Result<BufferRef, Refusal> {
-        let charge = Charge::new(driver, 0)?;
+        let charge = Charge::new(nobody, 0)?;
         Self::new(session, memory, charge)
     }
 
@@ -153,22 +156,17 @@ impl Buffer {
         let name = KBox::pin_init(name, GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         let kernel_map = kernel::new_mutex!(None, "mapbuf_kernel_map");
         let kernel_map = KBox::pin_init(kernel_map, GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
-        let mut buffer = Self {
+        let runs = Runs::count(memory.backing())?;
+        let buffer = Self {
             memory,
             charge,
-            segments: 0,
+            runs,
             session: session.clone(),
             id_freed: Atomic::new(false),
             name,
             kernel_map,
             _counted: Counted::new(Sort::Buffer),
         };
-        let mut segments = 0;
-        buffer.each_segment(|_, _| {
-            segments += 1;
-            Ok(())
-        })?;
-        buffer.segments = segments;
         let kind = buffer.memory.kind().name();
         let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)?;
         buffer.describe(fmt!("mapbuf {kind}")).map_err(no_memory)?;
@@ -196,7 +194,7 @@ impl Buffer {
 
     /// Physically contiguous runs in it.
     pub(crate) fn segments(&self) -> u32 {
-        self.segments
+        self.runs.total()
     }
 
     /// Its name, all zeros when it has none.
@@ -236,25 +234,6 @@ impl Buffer {
         decide(&self.memory, &request)
     }
 
-    /// Calls `f` for each physically contiguous run, with its first page and its number of pages.
-    fn each_segment(
-        &self,
-        mut f: impl FnMut(usize, usize) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        let memory = self.memory.backing();
-        let mut at = 0;
-        while at < memory.len() {
-            let run = memory.run(at).max(1);
-            f(at, run)?;
-            at += run;
-            caller::breathe();
-            if caller::dying() {
-                return Err(Reason::Interrupted.with(&[self.bytes(), (at * PAGE_SIZE) as u64]));
-            }
-        }
-        Ok(())
-    }
-
     /// Calls `f` for the runs from number `first` on, with their row; at most `count` times.
     pub(crate) fn rows(
         &self,
@@ -264,14 +243,7 @@ impl Buffer {
         mut f: impl FnMut(Segment) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let memory = self.memory.backing();
-        let mut number = 0u32;
-        let end = first.saturating_add(count);
-        self.each_segment(|at, run| {
-            let wanted = number >= first && number < end;
-            number = number.saturating_add(1);
-            if !wanted {
-                return Ok(());
-            }
+        self.runs.each(memory, first, count, |at, run| {
             let physical = memory.pfn(at).map(|pfn| pfn * PAGE_SIZE as u64);
             f(Segment {
                 offset: (at * PAGE_SIZE) as u64,

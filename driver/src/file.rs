@@ -18,7 +18,10 @@ use crate::{
             Segment, //
         },
     },
-    accounts,
+    accounts::{
+        self,
+        Payers, //
+    },
     buffer::{
         BufferRef,
         Freed,
@@ -34,7 +37,10 @@ use crate::{
         place,
         region::Asked,
         request,
-        right, //
+        right::{
+            self,
+            Access, //
+        }, //
     },
     refusals::{
         self,
@@ -54,12 +60,11 @@ use crate::{
             self,
             param, //
         },
-        chardev::{
-            Access,
-            OpenFile, //
-        },
+        chardev::OpenFile,
+        credentials::Opener,
         dmabuf::NotOurs,
         pages,
+        refused,
         user::{
             self,
             UserStruct,
@@ -93,6 +98,7 @@ enum Opened {
 /// An open file of any of our nodes.
 pub(crate) struct MapbufFile {
     driver: Arc<Driver>,
+    payers: Arc<Payers>,
     refusals: Pin<KBox<Refusals>>,
     opened: Opened,
     _counted: Counted,
@@ -101,10 +107,11 @@ pub(crate) struct MapbufFile {
 impl OpenFile for MapbufFile {
     type Shared = Driver;
 
-    fn open(driver: &Arc<Driver>, minor: u32) -> Result<KBox<Self>> {
+    fn open(driver: &Arc<Driver>, minor: u32, opener: &Opener<'_>) -> Result<KBox<Self>> {
+        let payers = Payers::of(driver, opener)?;
         let opened = if minor == SYSTEM_MINOR {
             let freed = Arc::new(Freed::new(), GFP_KERNEL_ACCOUNT)?;
-            let session = Session::new(driver.clone(), freed);
+            let session = Session::new(payers.clone(), freed)?;
             Opened::Session(KBox::pin_init(session, GFP_KERNEL_ACCOUNT)?)
         } else {
             let found = driver.names.lock().buffer(minor);
@@ -113,6 +120,7 @@ impl OpenFile for MapbufFile {
         };
         let file = Self {
             driver: driver.clone(),
+            payers,
             refusals: KBox::pin_init(Refusals::new(), GFP_KERNEL_ACCOUNT)?,
             opened,
             _counted: Counted::new(Sort::File),
@@ -143,6 +151,9 @@ impl OpenFile for MapbufFile {
             Operation::Unname => self.unname(argument),
             _ => Err(Reason::UnknownIoctl.with(&[u64::from(command)])),
         };
+        if let (Err(refusal), Some(at)) = (&result, wire::refused_at(operation)) {
+            refused::tell(argument, at, &wire::Refused::from(refusal));
+        }
         self.refusals.note(operation, result)
     }
 
@@ -265,6 +276,7 @@ impl MapbufFile {
         query.abi_version = wire::ABI_VERSION;
         query.page_size = PAGE_SIZE as u32;
         query.features = feature::OFFSET | feature::EXPORT | feature::NAME | feature::IMPORT;
+        query.features |= feature::REFUSED;
         if pages::cma_exists() {
             query.features |= feature::CMA;
         }
@@ -283,18 +295,15 @@ impl MapbufFile {
         query.max_buffer_bytes = limits.all.min(limits.user);
         query.max_bytes = limits.all;
         query.max_bytes_per_user = limits.user;
-        {
-            let accounts = self.driver.accounts.lock();
-            query.used_bytes = accounts.used();
-            query.used_bytes_by_user = accounts.used_by(caller::uid());
-            query.buffers = accounts.buffers();
-        }
+        query.used_bytes = self.driver.accounts.used();
+        query.used_bytes_by_user = self.payers.used();
+        query.buffers = self.driver.accounts.buffers();
         place.write(&query)
     }
 
     fn alloc(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let session = self.session(Operation::Alloc)?;
-        writable(access, Operation::Alloc)?;
+        access.writable(Operation::Alloc)?;
         let (place, mut alloc) = read::<wire::Alloc>(argument)?;
         request::reserved(
             &alloc.reserved,
@@ -383,7 +392,7 @@ impl MapbufFile {
     }
 
     fn export(&self, access: Access, argument: usize) -> Result<(), Refusal> {
-        writable(access, Operation::Export)?;
+        access.both(Operation::Export)?;
         let (place, mut export) = read::<wire::Export>(argument)?;
         let buffer = self.buffer(export.id)?;
         let descriptor = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)
@@ -398,7 +407,7 @@ impl MapbufFile {
 
     fn import(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let session = self.session(Operation::Import)?;
-        writable(access, Operation::Import)?;
+        access.writable(Operation::Import)?;
         let (place, mut import) = read::<wire::Import>(argument)?;
         let descriptor = [i64::from(import.fd) as u64];
         let buffer = BufferRef::from_descriptor(import.fd).map_err(|error| match error {
@@ -416,7 +425,7 @@ impl MapbufFile {
     }
 
     fn probe(&self, access: Access, argument: usize) -> Result<(), Refusal> {
-        writable(access, Operation::Probe)?;
+        access.both(Operation::Probe)?;
         let (place, mut probe) =
             read_with_flags::<wire::Probe>(argument, wire::probe::WRITE | wire::probe::RISK)?;
         let buffer = self.buffer(probe.id)?;
@@ -460,7 +469,7 @@ impl MapbufFile {
 
     fn name(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let session = self.session(Operation::Name)?;
-        writable(access, Operation::Name)?;
+        access.both(Operation::Name)?;
         let (_, name) = read::<wire::Name>(argument)?;
         let buffer = session.buffer(name.id)?;
         let owner = (name.uid, name.gid, name.mode);
@@ -471,9 +480,4 @@ impl MapbufFile {
         let (_, unname) = read::<wire::Unname>(argument)?;
         named::unname(&self.driver, &unname.name)
     }
-}
-
-/// That the file was opened for writing.
-fn writable(access: Access, operation: Operation) -> Result<(), Refusal> {
-    right::writable(access.write, operation)
 }

@@ -12,7 +12,7 @@
 //! 2. `Driver::regions`;
 //! 3. `Driver::names`;
 //! 4. `Session::table`;
-//! 5. `Driver::accounts`, `Buffer::name`, `Buffer::kernel_map`, `Refusals::records`: no other of ours is taken
+//! 5. `Accounts::users`, `Buffer::name`, `Buffer::kernel_map`, `Refusals::records`: no other of ours is taken
 //!    under them.
 //!
 //! None of ours is held while user memory is copied, since a fault there takes the first. The test `faults::locks` holds
@@ -26,8 +26,10 @@ mod kunit;
 mod mapping;
 mod memory;
 mod named;
+mod places;
 mod refusals;
 mod region;
+mod runs;
 mod seam;
 mod session;
 mod sys;
@@ -84,7 +86,7 @@ pub(crate) struct Driver {
     #[pin]
     names: kernel::sync::Mutex<named::Names>,
     #[pin]
-    accounts: kernel::sync::Mutex<accounts::Accounts>,
+    accounts: accounts::Accounts,
     #[pin]
     regions: kernel::sync::Mutex<region::Regions>,
     /// Refusals to whoever uses a dma-buf without an open file of ours.
@@ -105,7 +107,7 @@ impl Driver {
         Arc::pin_init(
             pin_init!(Self {
                 names <- kernel::new_mutex!(named::Names::new(), "mapbuf_names"),
-                accounts <- kernel::new_mutex!(accounts::Accounts::new(), "mapbuf_accounts"),
+                accounts <- accounts::Accounts::new(),
                 regions <- kernel::new_mutex!(regions, "mapbuf_regions"),
                 of_dma_bufs <- refusals::Refusals::new(),
                 device,
@@ -140,6 +142,7 @@ impl kernel::Module for Mapbuf {
                 mode: 0o660,
             },
             None,
+            true,
         )?;
         seam::pause(seam::Seam::Loading);
         // Last: from here on files can be opened, and nothing may fail any more.

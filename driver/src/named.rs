@@ -56,16 +56,19 @@ use kernel::{
 };
 
 struct Named {
-    name: Name,
     owner: u32,
     buffer: BufferRef,
-    _node: Node<BufferAttributes>,
+    /// `None` while it is being made or taken away, which happens without the lock.
+    node: Option<Node<BufferAttributes>>,
     _counted: Counted,
 }
 
-/// All named buffers, by the minor number of their node.
+/// All named buffers.
 pub(crate) struct Names {
+    /// By the minor number of their node.
     by_minor: RBTree<u32, Named>,
+    /// The minor number of each name.
+    by_name: RBTree<Name, u32>,
     count: u32,
     /// Minor numbers go round, so that a stale inode does not mean another buffer soon.
     last_minor: u32,
@@ -75,6 +78,7 @@ impl Names {
     pub(crate) fn new() -> Self {
         Self {
             by_minor: RBTree::new(),
+            by_name: RBTree::new(),
             count: 0,
             last_minor: crate::file::SYSTEM_MINOR,
         }
@@ -85,15 +89,9 @@ impl Names {
         self.by_minor.get(&minor).map(|named| named.buffer.clone())
     }
 
-    fn find(&self, name: &Name) -> Option<(u32, &Named)> {
-        self.by_minor
-            .iter()
-            .find(|(_, named)| named.name == *name)
-            .map(|(minor, named)| (*minor, named))
-    }
-
     fn free_minor(&self) -> u32 {
-        // There are far fewer names than minor numbers, so this ends.
+        // There are far fewer names than minor numbers, so this ends; and since the next one is looked for behind this
+        // one, each that is taken is met once in a round of them all.
         let mut minor = self.last_minor;
         loop {
             minor = (minor + 1) % MINORS;
@@ -101,6 +99,15 @@ impl Names {
                 return minor;
             }
         }
+    }
+
+    /// Takes a name off the list, which has no node any more.
+    fn remove(&mut self, minor: u32, name: &Name) -> Option<Named> {
+        self.by_name.remove(name);
+        let named = self.by_minor.remove(&minor)?;
+        named.buffer.set_name(None);
+        self.count = self.count.saturating_sub(1);
+        Some(named)
     }
 }
 
@@ -138,7 +145,12 @@ pub(crate) fn name(
 ) -> Result<(), Refusal> {
     request::name(field)?;
     let ownership = ownership(uid, gid, mode)?;
-    add(driver, id, buffer, field, ownership, param::max_names())
+    let terms = Terms {
+        most: param::max_names(),
+        // Anybody could flood those who listen.
+        announced: false,
+    };
+    add(driver, id, buffer, field, ownership, terms)
 }
 
 /// Gives a region its node, however many names `max_names` allows; it is one less for users.
@@ -148,80 +160,134 @@ pub(crate) fn name_region(
     field: &Name,
     ownership: Ownership,
 ) -> Result<(), Refusal> {
-    add(driver, 0, buffer, field, ownership, MOST_NAMES).map_err(|refusal| match refusal.reason {
+    let terms = Terms {
+        most: MOST_NAMES,
+        announced: true,
+    };
+    add(driver, 0, buffer, field, ownership, terms).map_err(|refusal| match refusal.reason {
         Reason::NameTaken => Reason::RegionNameTaken.into(),
         _ => refusal,
     })
 }
 
+/// What holds for a name that the module gives, and not for a user's.
+struct Terms {
+    /// The most names that there may be.
+    most: u32,
+    /// User space hears of the node.
+    announced: bool,
+}
+
+/// The name is on the list, and taken, before its node is there; making the node takes long, and nobody else waits
+/// for it.
 fn add(
     driver: &Driver,
     id: u32,
     buffer: BufferRef,
     field: &Name,
     ownership: Ownership,
-    most: u32,
+    terms: Terms,
 ) -> Result<(), Refusal> {
     let text = request::name(field)?;
     let text = core::str::from_utf8(text).map_err(|_| Reason::NameInvalid)?;
     let no_memory = |_: Error| refusals::no_memory(buffer.bytes(), PAGE_SIZE as u64);
 
     // Not under the lock, which all users share: the caller's memory cgroup may be full.
-    let reserved = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
-    let mut names = driver.names.lock();
-    if names.find(field).is_some() {
-        return Err(Reason::NameTaken.into());
-    }
-    if buffer.name() != [0; _] {
-        return Err(Reason::AlreadyNamed.with(&[u64::from(id)]));
-    }
-    limit::name(names.count, most, MOST_NAMES)?;
+    let flags = GFP_KERNEL_ACCOUNT;
+    let by_minor = RBTreeNodeReservation::new(flags).map_err(no_memory)?;
+    let by_name = RBTreeNodeReservation::new(flags).map_err(no_memory)?;
+    let minor = {
+        let mut names = driver.names.lock();
+        if names.by_name.get(field).is_some() {
+            return Err(Reason::NameTaken.into());
+        }
+        if buffer.name() != [0; _] {
+            return Err(Reason::AlreadyNamed.with(&[u64::from(id)]));
+        }
+        limit::name(names.count, terms.most, MOST_NAMES)?;
+        let minor = names.free_minor();
+        buffer.set_name(Some(*field));
+        names.by_name.insert(by_name.into_node(*field, minor));
+        let named = Named {
+            owner: ownership.uid,
+            buffer: buffer.clone(),
+            node: None,
+            _counted: Counted::new(Sort::Name),
+        };
+        names.by_minor.insert(by_minor.into_node(minor, named));
+        names.count += 1;
+        names.last_minor = minor;
+        minor
+    };
     pause(Seam::NameFree);
-    let minor = names.free_minor();
+    let made = make(driver, minor, &buffer, text, ownership, terms.announced);
+    let mut names = driver.names.lock();
+    match made {
+        Ok(node) => {
+            if let Some(named) = names.by_minor.get_mut(&minor) {
+                named.node = Some(node);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            let named = names.remove(minor, field);
+            drop(names);
+            drop(named);
+            Err(no_memory(error))
+        }
+    }
+}
+
+fn make(
+    driver: &Driver,
+    minor: u32,
+    buffer: &BufferRef,
+    text: &str,
+    ownership: Ownership,
+    announced: bool,
+) -> Result<Node<BufferAttributes>> {
     let node = Node::new(
         &driver.class,
         &driver.numbers,
         minor,
-        CString::try_from_fmt(fmt!("named!{text}")).map_err(no_memory)?,
-        CString::try_from_fmt(fmt!("mapbuf/named/{text}")).map_err(no_memory)?,
+        CString::try_from_fmt(fmt!("named!{text}"))?,
+        CString::try_from_fmt(fmt!("mapbuf/named/{text}"))?,
         ownership,
         Some(BufferAttributes(buffer.clone())),
-    )
-    .map_err(no_memory)?;
+        announced,
+    )?;
     pause(Seam::NodeMade);
-    buffer.describe(fmt!("mapbuf {text}")).map_err(no_memory)?;
-    buffer.set_name(Some(*field));
-    names.by_minor.insert(reserved.into_node(
-        minor,
-        Named {
-            name: *field,
-            owner: ownership.uid,
-            buffer,
-            _node: node,
-            _counted: Counted::new(Sort::Name),
-        },
-    ));
-    names.count += 1;
-    names.last_minor = minor;
-    Ok(())
+    buffer.describe(fmt!("mapbuf {text}"))?;
+    Ok(node)
 }
 
 /// Takes a name and its node away. Who has the node open or mapped keeps the memory.
 pub(crate) fn unname(driver: &Driver, field: &Name) -> Result<(), Refusal> {
     request::name(field)?;
-    let mut names = driver.names.lock();
-    let (minor, named) = names.find(field).ok_or(Reason::NameUnknown)?;
-    right::unname(named.owner, caller::uid(), || {
-        caller::capable(Capability::SysAdmin)
-    })?;
-    let kind = named.buffer.memory().kind().name();
-    let no_memory = |_| Reason::OutOfMemory.with(&[named.buffer.bytes()]);
-    let described = named.buffer.describe(fmt!("mapbuf {kind}"));
-    described.map_err(no_memory)?;
-    named.buffer.set_name(None);
+    let (minor, node, buffer) = {
+        let mut names = driver.names.lock();
+        let minor = *names.by_name.get(field).ok_or(Reason::NameUnknown)?;
+        let named = names.by_minor.get_mut(&minor);
+        let named = named.ok_or(Reason::NameUnknown)?;
+        right::unname(named.owner, caller::uid(), || {
+            caller::capable(Capability::SysAdmin)
+        })?;
+        // One that is being made is not there yet, and one that is being taken away no longer.
+        let node = named.node.take().ok_or(Reason::NameUnknown)?;
+        (minor, node, named.buffer.clone())
+    };
+    let kind = buffer.memory().kind().name();
+    if buffer.describe(fmt!("mapbuf {kind}")).is_err() {
+        let mut names = driver.names.lock();
+        if let Some(named) = names.by_minor.get_mut(&minor) {
+            named.node = Some(node);
+        }
+        return Err(Reason::OutOfMemory.with(&[buffer.bytes()]));
+    }
     pause(Seam::HalfUnnamed);
-    let named = names.by_minor.remove(&minor);
-    names.count = names.count.saturating_sub(1);
+    // The name is taken until its node is gone: sysfs would warn of a second one.
+    drop(node);
+    let named = driver.names.lock().remove(minor, field);
     pause(Seam::NameGone);
     drop(named);
     Ok(())

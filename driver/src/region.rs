@@ -12,6 +12,7 @@ use crate::{
             ADDRESS_HIDDEN, //
         },
     },
+    accounts::Payers,
     buffer::{
         Buffer,
         Freed,
@@ -135,7 +136,8 @@ fn register(driver: &Arc<Driver>, entry: &Entry, name: &str) -> Result<(), Refus
     let region = Region::new(&entry.declared, name, entry.knowledge.clone())?;
     let no_memory = crate::abi::reason::Reason::OutOfMemory.with(&[PAGE_SIZE as u64]);
     let freed = Arc::new(Freed::new(), GFP_KERNEL).map_err(|_| no_memory)?;
-    let buffer = Buffer::of_region(driver, &freed, Memory::Region(region))?;
+    let nobody = Payers::nobody(driver).map_err(|_| no_memory)?;
+    let buffer = Buffer::of_region(&nobody, &freed, Memory::Region(region))?;
     let ownership = Ownership {
         uid: 0,
         gid: 0,

@@ -18,6 +18,7 @@ use crate::{
             MAX_IDS, //
         },
     },
+    accounts::Payers,
     buffer::{
         Buffer,
         BufferRef,
@@ -28,6 +29,10 @@ use crate::{
         Sort, //
     },
     memory::Spec,
+    places::{
+        Places,
+        Reservation, //
+    },
     policy::{
         limit,
         place,
@@ -40,16 +45,16 @@ use crate::{
     },
     sys::{
         caller::param,
+        numa,
         pages::NumaNode, //
     },
-    Driver,
 };
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     rbtree::{
         RBTree,
-        RBTreeNode, //
+        RBTreeNodeReservation, //
     },
     sync::{
         Arc,
@@ -69,9 +74,8 @@ struct Entry {
     _counted: Counted,
 }
 
-/// A packed range of page offsets.
+/// What a packed range of page offsets maps.
 struct Place {
-    first: u64,
     buffer: BufferRef,
     method: Method,
     _counted: Counted,
@@ -79,12 +83,9 @@ struct Place {
 
 struct Table {
     ids: RBTree<u32, Entry>,
-    /// By the last page of the range.
-    places: RBTree<u64, Place>,
+    places: Places<Place>,
     buffers: u32,
     last_id: u32,
-    /// No range lies at or after this page.
-    end: u64,
 }
 
 /// What an `mmap` offset means.
@@ -98,7 +99,7 @@ pub(crate) struct Target {
 /// An open file of an allocator node.
 #[pin_data]
 pub(crate) struct Session {
-    driver: Arc<Driver>,
+    payers: Arc<Payers>,
     freed: Arc<Freed>,
     #[pin]
     table: Mutex<Table>,
@@ -116,7 +117,12 @@ pub(crate) struct Wanted {
 impl Wanted {
     fn check(&self) -> Result<Spec, Refusal> {
         let node = NumaNode::new(self.numa_node);
-        let (kind, cache) = request::memory(self.kind, self.cache, self.numa_node, node.is_some())?;
+        let asked = request::Node {
+            number: self.numa_node,
+            has_memory: node.is_some(),
+            allowed: numa::node_allowed(self.numa_node),
+        };
+        let (kind, cache) = request::memory(self.kind, self.cache, asked)?;
         let node = node.unwrap_or(NumaNode::ANY);
         place::wanted_id(self.id)?;
         let pages = request::buffer_pages(self.bytes, PAGE_SIZE as u64)?;
@@ -139,21 +145,21 @@ pub(crate) struct Allocated {
 }
 
 impl Session {
-    pub(crate) fn new(driver: Arc<Driver>, freed: Arc<Freed>) -> impl PinInit<Self> {
-        pin_init!(Self {
-            driver,
+    pub(crate) fn new(payers: Arc<Payers>, freed: Arc<Freed>) -> Result<impl PinInit<Self>> {
+        let places = Places::new(FLAGS)?;
+        Ok(pin_init!(Self {
+            payers,
             freed,
             table <- kernel::new_mutex!(
                 Table {
                     ids: RBTree::new(),
-                    places: RBTree::new(),
+                    places,
                     buffers: 0,
                     last_id: 0,
-                    end: place::FIRST_PACKED,
                 },
                 "mapbuf_table"
             ),
-        })
+        }))
     }
 
     /// Allocates a buffer and gives it an id.
@@ -161,7 +167,7 @@ impl Session {
         let spec = wanted.check()?;
         // Before memory is gathered for nothing; `insert` looks again.
         self.table.lock().room_for(wanted.id)?;
-        let buffer = Buffer::allocate(&self.driver, &self.freed, &spec)?;
+        let buffer = Buffer::allocate(&self.payers, &self.freed, &spec)?;
         pause(Seam::Allocated);
         self.insert(buffer, wanted.id, false)
     }
@@ -175,19 +181,16 @@ impl Session {
         let bytes = buffer.bytes();
         let entry = |_| refusals::no_memory(bytes, PAGE_SIZE as u64);
         let reserve = (
-            kernel::rbtree::RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
-            kernel::rbtree::RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
+            RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
+            Reservation::new(FLAGS).map_err(entry)?,
         );
         let mut table = self.table.lock();
         let id = table.room_for(wanted)?;
-        let first = table.free_place(buffer.pages() as u64)?;
+        let first = table.take_place(&buffer, Method::Auto, reserve.1)?;
         let mut places = [None; Method::ALL.len()];
         if let Some(place) = places.get_mut(Method::Auto.number() as usize) {
             *place = Some(first);
         }
-        table.add_place(first, &buffer, Method::Auto, |last, place| {
-            reserve.1.into_node(last, place)
-        });
         pause(Seam::HalfInserted);
         table.ids.insert(reserve.0.into_node(
             id,
@@ -236,27 +239,29 @@ impl Session {
     /// The `mmap` offset of a buffer in bytes, for a method.
     pub(crate) fn offset(&self, id: u32, method: Method) -> Result<u64, Refusal> {
         let index = method.number() as usize;
-        let reserved = kernel::rbtree::RBTreeNodeReservation::new(FLAGS)
+        let known = |table: &Table| -> Result<(Option<u64>, BufferRef), Refusal> {
+            let entry = table.ids.get(&id).ok_or(no_such_id(id))?;
+            let first = entry.places.get(index).copied().flatten();
+            Ok((first, entry.buffer.clone()))
+        };
+        let bytes = |first: u64| first * PAGE_SIZE as u64;
+        if let (Some(first), _) = known(&self.table.lock())? {
+            return Ok(bytes(first));
+        }
+        // Not under the lock, which the threads of the session share: the caller's memory cgroup may be full.
+        let reserved = Reservation::new(FLAGS)
             .map_err(|_| refusals::no_memory(PAGE_SIZE as u64, PAGE_SIZE as u64))?;
         let mut table = self.table.lock();
-        let entry = table.ids.get(&id).ok_or(no_such_id(id))?;
-        let known = entry.places.get(index).copied().flatten();
-        let first = match known {
-            Some(first) => first,
-            None => {
-                let buffer = entry.buffer.clone();
-                let first = table.free_place(buffer.pages() as u64)?;
-                table.add_place(first, &buffer, method, |last, place| {
-                    reserved.into_node(last, place)
-                });
-                let places = table.ids.get_mut(&id).map(|entry| &mut entry.places);
-                if let Some(place) = places.and_then(|places| places.get_mut(index)) {
-                    *place = Some(first);
-                }
-                first
-            }
-        };
-        Ok(first * PAGE_SIZE as u64)
+        let (first, buffer) = known(&table)?;
+        if let Some(first) = first {
+            return Ok(bytes(first));
+        }
+        let first = table.take_place(&buffer, method, reserved)?;
+        let places = table.ids.get_mut(&id).map(|entry| &mut entry.places);
+        if let Some(place) = places.and_then(|places| places.get_mut(index)) {
+            *place = Some(first);
+        }
+        Ok(bytes(first))
     }
 
     /// What a page offset means: an id, or a place in a packed range.
@@ -273,16 +278,14 @@ impl Session {
             });
         }
         let table = self.table.lock();
-        let cursor = table.places.cursor_lower_bound(&page).ok_or(nothing)?;
-        let (_, place) = cursor.current();
-        let target = Target {
+        let target = table.places.at(page, |first, place| Target {
             buffer: place.buffer.clone(),
-            page: page.checked_sub(place.first).ok_or(nothing)?,
+            page: page - first,
             method: place.method,
-        };
+        });
         drop(table);
         pause(Seam::Aimed);
-        Ok(target)
+        target.ok_or(nothing)
     }
 
     /// Buffers whose ids were freed and whose memory is still held, and their bytes.
@@ -309,40 +312,28 @@ impl Table {
         }
     }
 
-    /// A free place for a range of this many pages.
-    fn free_place(&self, pages: u64) -> Result<u64, Refusal> {
-        place::first_fit(self.end, pages, core::iter::empty())
-            .or_else(|| {
-                let taken = self.places.iter();
-                let taken = taken.map(|(last, place)| (place.first, last - place.first + 1));
-                place::first_fit(place::FIRST_PACKED, pages, taken)
-            })
-            .ok_or(Reason::OffsetsFull.with(&[pages.saturating_mul(PAGE_SIZE as u64)]))
-    }
-
-    fn add_place(
+    /// A range for a buffer and a method; answers with its first page.
+    fn take_place(
         &mut self,
-        first: u64,
         buffer: &BufferRef,
         method: Method,
-        node: impl FnOnce(u64, Place) -> RBTreeNode<u64, Place>,
-    ) {
-        let end = first + buffer.pages() as u64;
+        memory: Reservation<Place>,
+    ) -> Result<u64, Refusal> {
+        let full = Reason::OffsetsFull.with(&[buffer.bytes()]);
+        let free = self.places.find(buffer.pages() as u64).ok_or(full)?;
         let place = Place {
-            first,
             buffer: buffer.clone(),
             method,
             _counted: Counted::new(Sort::Offset),
         };
-        self.places.insert(node(end - 1, place));
-        self.end = self.end.max(end);
+        Ok(self.places.take(free, memory, place))
     }
 
     fn remove(&mut self, id: u32) -> Option<Entry> {
         let entry = self.ids.remove(&id)?;
         let pages = entry.buffer.pages() as u64;
         for first in entry.places.iter().flatten() {
-            self.places.remove(&(first + pages - 1));
+            self.places.remove(*first, pages);
         }
         self.buffers = self.buffers.saturating_sub(1);
         Some(entry)

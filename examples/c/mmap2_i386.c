@@ -72,7 +72,7 @@ __attribute__((noreturn, used)) void _start(void)
 	uint32_t first, i;
 	long fd, result;
 
-	_Static_assert(sizeof(alloc) == 64, "a 32-bit program sees the same layout");
+	_Static_assert(sizeof(alloc) == 104, "a 32-bit program sees the same layout");
 
 	fd = syscall6(SYS_OPEN, (long)MAPBUF_SYSTEM_NODE, O_RDWR, 0, 0, 0, 0);
 	if (refused(fd))

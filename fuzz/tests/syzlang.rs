@@ -73,6 +73,7 @@ fn size(kind: &str) -> usize {
     match kind {
         _ if kind.starts_with("string[") => between(kind, ", ", "]").parse().unwrap(),
         "mapbuf_id" | "fd_mapbuf_dmabuf" => 4,
+        "mapbuf_refused" => fields(kind).iter().map(|(_, kind)| size(kind)).sum(),
         _ if kind.starts_with("ptr64[") || kind == "mapbuf_offset" => 8,
         _ if kind.contains("int64") => 8,
         _ if kind.contains("int32") => 4,

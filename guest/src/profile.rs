@@ -119,6 +119,26 @@ pub const PROFILES: &[Profile] = &[
         quiet_seconds: 300,
     },
     Profile {
+        name: "numa",
+        purpose: "two NUMA nodes, and the processors on the first",
+        append: &[],
+        memory_mib: 768,
+        processors: 2,
+        modules: &[],
+        module_parameters: "",
+        qemu_args: &[
+            "-object",
+            "memory-backend-ram,id=near,size=384M",
+            "-object",
+            "memory-backend-ram,id=far,size=384M",
+            "-numa",
+            "node,nodeid=0,cpus=0-1,memdev=near",
+            "-numa",
+            "node,nodeid=1,memdev=far",
+        ],
+        quiet_seconds: 300,
+    },
+    Profile {
         name: "peers",
         purpose: "programs that others wrote: the kernel's own selftests, on nodes of each kind",
         // Outside of the CMA area no run of frames is as long as the buffer that is to come from there.

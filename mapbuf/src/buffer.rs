@@ -246,7 +246,7 @@ pub(crate) fn segments(file: &NodeFile, id: u32) -> Result<Vec<Segment>> {
     loop {
         let first = u32::try_from(all.len()).unwrap_or(u32::MAX);
         let mut rows = [Segment::default(); AT_ONCE];
-        let (written, total) = file.attempt(Operation::Segments, |fd| {
+        let (written, total) = file.ioctl(Operation::Segments, |fd| {
             raw::segments_of(fd, id, first, &mut rows)
         })?;
         all.extend_from_slice(rows.get(..written).unwrap_or_default());

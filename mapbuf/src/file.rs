@@ -3,9 +3,9 @@
 use crate::{
     access::Access,
     error::{Error, Result},
-    raw::{self, Request},
+    raw::{self, Failed, Request},
 };
-use mapbuf_abi::{LastError, Operation, Reason, SYSFS_CLASS};
+use mapbuf_abi::{feature, LastError, Operation, Query, Reason, Refused, SYSFS_CLASS};
 use rustix::{
     fs::{FileType, Mode, OFlags},
     io::Errno,
@@ -13,7 +13,10 @@ use rustix::{
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        OnceLock,
+    },
 };
 
 /// An open node.
@@ -24,6 +27,8 @@ pub(crate) struct NodeFile {
     access: Access,
     /// The largest number of a refusal on this open file that anyone here has looked at.
     seen: AtomicU64,
+    /// See [`NodeFile::tells`].
+    tells: OnceLock<bool>,
 }
 
 /// Where the refusals of an open file stood before a call: a reason with a larger number belongs to the call.
@@ -55,6 +60,7 @@ impl NodeFile {
             path: path.to_owned(),
             access,
             seen: AtomicU64::new(0),
+            tells: OnceLock::new(),
         })
     }
 
@@ -66,9 +72,40 @@ impl NodeFile {
         self.access
     }
 
-    /// Makes an ioctl, and asks for the reason when it is refused.
+    /// Makes an ioctl, whose struct has the reason when it is refused.
     pub(crate) fn call<R: Request>(&self, request: &mut R) -> Result<()> {
-        self.attempt(R::OPERATION, |fd| raw::call_sized(fd, request))
+        self.ioctl(R::OPERATION, |fd| raw::call_sized(fd, request))
+    }
+
+    /// The same for any way to make an ioctl.
+    pub(crate) fn ioctl<T>(
+        &self,
+        operation: Operation,
+        action: impl FnOnce(BorrowedFd<'_>) -> Result<T, Failed>,
+    ) -> Result<T> {
+        let mark = self.mark();
+        action(self.fd.as_fd()).map_err(|failed| {
+            let errno = failed.errno;
+            let said = told(&failed.refused, operation, errno.raw_os_error());
+            said.or_else(|| {
+                // A driver that says it in the struct says nothing where the kernel's core has refused.
+                let tells = self.tells();
+                (!tells).then(|| self.reason(mark, operation, errno))?
+            })
+            .unwrap_or(Error::System {
+                call: operation.name(),
+                errno: errno.raw_os_error(),
+            })
+        })
+    }
+
+    /// Whether the driver gives reasons in the structs of its ioctls: it did not always.
+    fn tells(&self) -> bool {
+        *self.tells.get_or_init(|| {
+            let mut query = Query::default();
+            raw::call_sized(self.fd.as_fd(), &mut query).is_ok()
+                && query.features & feature::REFUSED != 0
+        })
     }
 
     /// Does something with the descriptor, and asks for the reason when that is refused.
@@ -111,9 +148,9 @@ impl NodeFile {
         match raw::call_sized(self.fd.as_fd(), &mut last) {
             Ok(()) => Ok(last),
             // Not by way of `call`: it would come here again for the reason.
-            Err(errno) => Err(Error::System {
+            Err(failed) => Err(Error::System {
                 call: Operation::LastError.name(),
-                errno: errno.raw_os_error(),
+                errno: failed.errno.raw_os_error(),
             }),
         }
     }
@@ -150,15 +187,28 @@ fn explained(last: &LastError, before: u64, operation: Operation, errno: i32) ->
     if last.sequence <= before || last.errno != errno || last.operation != operation.number() {
         return None;
     }
-    Some(match Reason::from_number(last.reason) {
+    let refused = Refused {
+        reason: last.reason,
+        errno,
+        operands: last.operands,
+    };
+    told(&refused, operation, errno)
+}
+
+/// The error that the driver gives for a call that failed with `errno`, if it gives one.
+fn told(refused: &Refused, operation: Operation, errno: i32) -> Option<Error> {
+    if refused.reason == 0 || refused.errno != errno {
+        return None;
+    }
+    Some(match Reason::from_number(refused.reason) {
         Some(reason) => Error::Refused {
             operation,
-            refusal: reason.with(&last.operands),
+            refusal: reason.with(&refused.operands),
         },
         None => Error::UnknownReason {
             operation,
-            reason: last.reason,
-            operands: last.operands,
+            reason: refused.reason,
+            operands: refused.operands,
             errno,
         },
     })
@@ -177,6 +227,11 @@ mod tests {
         operation: 0x101,
         thread: 0,
         operands: [0, 8192, 4096, 0],
+        refused: Refused {
+            reason: 0,
+            errno: 0,
+            operands: [0; 4],
+        },
     };
 
     #[test]
@@ -190,6 +245,19 @@ mod tests {
         assert!(explained(&LAST, 6, Operation::Mmap, 13).is_none());
         // None yet.
         assert!(explained(&LastError::default(), 0, Operation::Mmap, 22).is_none());
+    }
+
+    #[test]
+    fn a_struct_explains_its_own_call() {
+        let refused = Refused {
+            reason: 210,
+            errno: 2,
+            operands: [77, 0, 0, 0],
+        };
+        let error = told(&refused, Operation::Free, 2).unwrap();
+        assert_eq!(error.refusal(), Some(&Reason::NoSuchId.with(&[77])));
+        assert!(told(&Refused::default(), Operation::Free, 2).is_none());
+        assert!(told(&refused, Operation::Free, 14).is_none());
     }
 
     #[test]

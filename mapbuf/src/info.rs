@@ -25,7 +25,7 @@ pub struct DriverInfo {
     pub max_bytes_per_user: u64,
     /// Bytes charged now, for all users.
     pub used_bytes: u64,
-    /// Bytes charged now to the caller's uid.
+    /// Bytes charged now to the user who opened the device.
     pub used_bytes_by_user: u64,
     /// Buffers that exist now, also those whose id is gone.
     pub buffers: u64,

@@ -14,7 +14,7 @@ use crate::{
     raw,
 };
 use mapbuf_abi::{
-    Info, Method, Name, Operation, Reason, Segment, Unname, CALLER, NAMED_DIR, NAME_LEN,
+    Info, Method, Name, Operation, Reason, Refused, Segment, Unname, CALLER, NAMED_DIR, NAME_LEN,
 };
 use std::{
     os::fd::{AsFd, BorrowedFd},
@@ -89,6 +89,7 @@ impl NameOptions {
             uid: self.uid,
             gid: self.gid,
             name: padded(&self.name, Operation::Name)?,
+            refused: Refused::default(),
         })
     }
 }
@@ -260,6 +261,7 @@ fn unname(file: &NodeFile, name: &str) -> Result<()> {
         size: 0,
         flags: 0,
         name: padded(name, Operation::Unname)?,
+        refused: Refused::default(),
     })
 }
 

@@ -5,7 +5,7 @@
 use crate::bounds::wide;
 use mapbuf_abi::{
     ioctl, Alloc, Export, Free, Import, Info, LastError, Name, Offset, Operation, Probe, Query,
-    Region, Segment, Segments, Unname,
+    Refused, Region, Segment, Segments, Unname,
 };
 use rustix::{
     io::Errno,
@@ -28,6 +28,8 @@ pub trait Request: sealed::Layout {
 pub trait Node: AsFd + sealed::Node {}
 
 pub(crate) mod sealed {
+    use mapbuf_abi::Refused;
+
     /// What this library has opened as a node itself.
     pub trait Node {}
 
@@ -42,6 +44,8 @@ pub(crate) mod sealed {
         const OPCODE: u32;
         /// The field that every struct starts with.
         fn size(&mut self) -> &mut u32;
+        /// The field that every struct ends with.
+        fn refused(&mut self) -> &mut Refused;
     }
 }
 
@@ -53,6 +57,10 @@ macro_rules! requests {
 
             fn size(&mut self) -> &mut u32 {
                 &mut self.size
+            }
+
+            fn refused(&mut self) -> &mut Refused {
+                &mut self.refused
             }
         }
 
@@ -102,13 +110,23 @@ pub fn segments(
     first: u32,
     rows: &mut [Segment],
 ) -> io::Result<(usize, u32)> {
-    Ok(segments_of(node.as_fd(), id, first, rows)?)
+    segments_of(node.as_fd(), id, first, rows).map_err(|failed| failed.errno.into())
+}
+
+/// An ioctl that failed: the `errno`, and what the driver says in the struct; all zeros where it says nothing.
+pub(crate) struct Failed {
+    pub(crate) errno: Errno,
+    pub(crate) refused: Refused,
 }
 
 /// Sets the struct's size and makes the ioctl.
-pub(crate) fn call_sized<R: Request>(fd: BorrowedFd<'_>, request: &mut R) -> Result<(), Errno> {
+pub(crate) fn call_sized<R: Request>(fd: BorrowedFd<'_>, request: &mut R) -> Result<(), Failed> {
     *request.size() = struct_size::<R>();
-    invoke(fd, request)
+    *request.refused() = Refused::default();
+    invoke(fd, request).map_err(|errno| Failed {
+        errno,
+        refused: *request.refused(),
+    })
 }
 
 pub(crate) fn segments_of(
@@ -116,7 +134,7 @@ pub(crate) fn segments_of(
     id: u32,
     first: u32,
     rows: &mut [Segment],
-) -> Result<(usize, u32), Errno> {
+) -> Result<(usize, u32), Failed> {
     let mut request = Segments {
         size: struct_size::<Segments>(),
         id,
@@ -127,7 +145,11 @@ pub(crate) fn segments_of(
     };
     // SAFETY: the driver writes at most `count` rows to `rows`, which are exclusively ours during the call, and any
     // bits make a valid `Segment`.
-    unsafe { rustix::ioctl::ioctl(fd, Call::<Segments>(&mut request, ioctl::SEGMENTS)) }?;
+    let done = unsafe { rustix::ioctl::ioctl(fd, Call::<Segments>(&mut request, ioctl::SEGMENTS)) };
+    done.map_err(|errno| Failed {
+        errno,
+        refused: request.refused,
+    })?;
     let written = usize::try_from(request.count).unwrap_or(usize::MAX);
     Ok((written.min(rows.len()), request.total))
 }

@@ -9,7 +9,7 @@ use crate::{
     named::Named,
 };
 use mapbuf_abi::{
-    probe, reason::Refusal, Cache, Import, Probe, Reason, Region, RegionState, RegionType,
+    probe, reason::Refusal, Cache, Import, Probe, Reason, Refused, Region, RegionState, RegionType,
     ADDRESS_HIDDEN, NAME_LEN, OPERANDS,
 };
 use std::os::fd::{AsFd, AsRawFd};
@@ -191,6 +191,7 @@ fn request(index: u32) -> Region {
         errno: 0,
         operands: [0; OPERANDS],
         name: [0; NAME_LEN],
+        refused: Refused::default(),
     }
 }
 

@@ -27,8 +27,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Its cache mode.
     pub cache: Cache,
-    /// Virtual memory areas that map it now, in any process.
-    pub mappings: u64,
+    /// Virtual memory areas that map it now, in any process; only root is told.
+    pub mappings: Option<u64>,
     /// Its DMA address, if it has one and the caller may see it.
     pub dma_address: Option<u64>,
     /// The node, where it is there.
@@ -87,7 +87,7 @@ pub fn entry(name: &str) -> Result<Entry> {
         bytes: attribute(&folder, "size", |text| text.parse().ok())?,
         kind: attribute(&folder, "kind", Kind::from_name)?,
         cache: attribute(&folder, "cache", Cache::from_name)?,
-        mappings: attribute(&folder, "mappings", |text| text.parse().ok())?,
+        mappings: unless_denied(attribute(&folder, "mappings", |text| text.parse().ok()))?,
         // Not everyone may read it, and not every buffer has one.
         dma_address: attribute(&folder, "dma_address", hexadecimal).ok(),
         node: node(&Named::path(name)),
@@ -128,6 +128,16 @@ fn attribute<T>(folder: &Path, name: &str, read: impl FnOnce(&str) -> Option<T>)
             ),
         )
     })
+}
+
+/// What an attribute says, or `None` where it is not for the caller.
+fn unless_denied<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(Error::Sysfs { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
 }
 
 fn hexadecimal(text: &str) -> Option<u64> {

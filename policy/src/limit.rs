@@ -31,29 +31,28 @@ impl Limits {
         Self { all, user }
     }
 
-    /// Whether `bytes` more fit, when `used` are charged to all and `used_by_user` to user `uid`;
-    /// answers with the two new sums.
+    /// Whether `bytes` more fit, when `used` are charged to all users; answers with the new sum.
     ///
     /// # Errors
     ///
-    /// [`Reason::OverLimit`] or [`Reason::OverUserLimit`].
-    pub fn charge(
-        &self,
-        bytes: u64,
-        used: u64,
-        used_by_user: u64,
-        uid: u32,
-    ) -> Result<(u64, u64), Refusal> {
-        let sum = |used: u64, limit| used.checked_add(bytes).filter(|sum| *sum <= limit);
-        let all = sum(used, self.all).ok_or(Reason::OverLimit.with(&[bytes, used, self.all]))?;
-        let user = sum(used_by_user, self.user).ok_or(Reason::OverUserLimit.with(&[
-            bytes,
-            used_by_user,
-            self.user,
-            u64::from(uid),
-        ]))?;
-        Ok((all, user))
+    /// [`Reason::OverLimit`].
+    pub fn charge(&self, bytes: u64, used: u64) -> Result<u64, Refusal> {
+        sum(bytes, used, self.all).ok_or(Reason::OverLimit.with(&[bytes, used, self.all]))
     }
+
+    /// The same for one user, `uid`, of `used` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::OverUserLimit`].
+    pub fn charge_user(&self, bytes: u64, used: u64, uid: u32) -> Result<u64, Refusal> {
+        let refusal = Reason::OverUserLimit.with(&[bytes, used, self.user, u64::from(uid)]);
+        sum(bytes, used, self.user).ok_or(refusal)
+    }
+}
+
+fn sum(bytes: u64, used: u64, limit: u64) -> Option<u64> {
+    used.checked_add(bytes).filter(|sum| *sum <= limit)
 }
 
 /// That a session with `buffers` buffers may have one more, where the parameter allows `most` and ids allow `ids`.
@@ -109,20 +108,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_charge_never_passes_a_limit(bytes: u64, used: u64, by_user: u64, all: u64, user: u64) {
+        fn a_charge_never_passes_a_limit(bytes: u64, used: u64, all: u64, user: u64) {
             let limits = Limits { all, user };
-            let fits = |used: u64, limit: u64| u128::from(used) + u128::from(bytes) <= u128::from(limit);
-            match limits.charge(bytes, used, by_user, 7) {
-                Ok((new_all, new_user)) => {
-                    prop_assert!(fits(used, all) && fits(by_user, user));
-                    prop_assert_eq!((new_all - used, new_user - by_user), (bytes, bytes));
-                }
-                Err(refusal) if refusal.reason == Reason::OverLimit => prop_assert!(!fits(used, all)),
-                Err(refusal) => {
-                    prop_assert_eq!(refusal.reason, Reason::OverUserLimit);
-                    prop_assert!(fits(used, all) && !fits(by_user, user));
-                }
-            }
+            let fits = |limit: u64| u128::from(used) + u128::from(bytes) <= u128::from(limit);
+            let over = Reason::OverLimit.with(&[bytes, used, all]);
+            let expected = if fits(all) { Ok(used.wrapping_add(bytes)) } else { Err(over) };
+            prop_assert_eq!(limits.charge(bytes, used), expected);
+            let over = Reason::OverUserLimit.with(&[bytes, used, user, 7]);
+            let expected = if fits(user) { Ok(used.wrapping_add(bytes)) } else { Err(over) };
+            prop_assert_eq!(limits.charge_user(bytes, used, 7), expected);
         }
     }
 }

@@ -50,20 +50,6 @@ pub fn wanted_id(id: u32) -> Result<u32, Refusal> {
     }
 }
 
-/// First fit: the lowest place at or after `from` for `pages` pages, among ranges that are `taken`.
-///
-/// `taken` gives (first page, pages) in rising order; all of them lie at or after [`FIRST_PACKED`].
-pub fn first_fit(from: u64, pages: u64, taken: impl Iterator<Item = (u64, u64)>) -> Option<u64> {
-    let mut at = from.max(FIRST_PACKED);
-    for (first, length) in taken {
-        if at.checked_add(pages)? <= first {
-            break;
-        }
-        at = at.max(first.checked_add(length)?);
-    }
-    (at.checked_add(pages)? <= MAX_OFFSET_PAGES).then_some(at)
-}
-
 /// Whether `pages` pages from page `page` lie within a buffer of `size` pages; answers with their end.
 ///
 /// # Errors
@@ -147,7 +133,6 @@ mod tests {
 
     use super::*;
     use proptest::prelude::*;
-    use std::vec::Vec;
 
     #[test]
     fn ids_end_where_packed_offsets_begin() {
@@ -187,35 +172,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn first_fit_never_overlaps(
-            lengths in prop::collection::vec((0u64..40, 1u64..40), 0..20),
-            from in 0u64..FIRST_PACKED + 400,
-            pages in 1u64..100,
-        ) {
-            let mut at = FIRST_PACKED;
-            let taken: Vec<_> = lengths
-                .into_iter()
-                .map(|(gap, length)| {
-                    let first = at + gap;
-                    at = first + length;
-                    (first, length)
-                })
-                .collect();
-            let place = first_fit(from, pages, taken.iter().copied()).unwrap();
-            prop_assert!(place >= FIRST_PACKED.max(from));
-            for (first, length) in taken {
-                prop_assert!(place + pages <= first || first + length <= place);
-            }
-        }
-
-        #[test]
-        fn first_fit_stays_in_the_space(from: u64, pages in 1u64..) {
-            if let Some(place) = first_fit(from, pages, core::iter::empty()) {
-                prop_assert!(u128::from(place) + u128::from(pages) <= u128::from(MAX_OFFSET_PAGES));
-            }
-        }
-
         #[test]
         fn within_is_exact_for_any_input(page: u64, pages: u64, size: u64) {
             let fits = u128::from(page) + u128::from(pages) <= u128::from(size);

@@ -61,32 +61,40 @@ pub fn reserved(words: &[u64], offset: usize) -> Result<(), Refusal> {
     }
 }
 
-/// The memory that is wanted, by the numbers of its kind, its cache mode and its NUMA node; `has_memory` says whether
-/// there is such a node.
+/// A NUMA node that memory is asked from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// Its number as the caller gave it, or [`ANY_NODE`].
+    pub number: i32,
+    /// There is such a node, and it has memory.
+    pub has_memory: bool,
+    /// The caller's cpuset lets it have memory from there.
+    pub allowed: bool,
+}
+
+/// The memory that is wanted, by the numbers of its kind and its cache mode, and from where.
 ///
 /// # Errors
 ///
 /// [`Reason::UnknownKind`], [`Reason::UnknownCache`], [`Reason::KindNotHere`], [`Reason::CoherentIsCached`],
-/// [`Reason::NoSuchNode`], [`Reason::NodeOfDevice`].
-pub fn memory(
-    kind: u32,
-    cache: u32,
-    node: i32,
-    has_memory: bool,
-) -> Result<(Kind, Cache), Refusal> {
+/// [`Reason::NoSuchNode`], [`Reason::NodeOfDevice`], [`Reason::NodeNotAllowed`].
+pub fn memory(kind: u32, cache: u32, node: Node) -> Result<(Kind, Cache), Refusal> {
     let no_kind = Reason::UnknownKind.with(&[u64::from(kind)]);
     let no_cache = Reason::UnknownCache.with(&[u64::from(cache)]);
     let kind = Kind::from_number(kind).ok_or(no_kind)?;
     let cache = Cache::from_number(cache).ok_or(no_cache)?;
     available(kind, cache)?;
-    if node != ANY_NODE {
+    if node.number != ANY_NODE {
         // As the caller wrote it, negative numbers too.
-        let operands = [i64::from(node) as u64];
-        if !has_memory {
+        let operands = [i64::from(node.number) as u64];
+        if !node.has_memory {
             return Err(Reason::NoSuchNode.with(&operands));
         }
         if matches!(kind, Kind::Coherent) {
             return Err(Reason::NodeOfDevice.with(&operands));
+        }
+        if !node.allowed {
+            return Err(Reason::NodeNotAllowed.with(&operands));
         }
     }
     Ok((kind, cache))
@@ -222,7 +230,15 @@ mod tests {
 
     #[test]
     fn memory_is_what_there_is() {
-        let asked = |kind, cache, node| memory(kind, cache, node, node == 0);
+        // Nodes 0 and 1 have memory, and the cpuset is of node 0.
+        let asked = |kind, cache, number| {
+            let node = Node {
+                number,
+                has_memory: number == 0 || number == 1,
+                allowed: number == 0,
+            };
+            memory(kind, cache, node)
+        };
         assert_eq!(
             asked(2, 1, ANY_NODE),
             Ok((Kind::Pages, Cache::WriteCombined))
@@ -241,6 +257,8 @@ mod tests {
         assert_eq!(refused(1, 0, -7), Reason::NoSuchNode.with(&[-7_i64 as u64]));
         assert_eq!(refused(4, 0, 7), Reason::NoSuchNode.with(&[7]));
         assert_eq!(refused(4, 0, 0), Reason::NodeOfDevice.with(&[0]));
+        assert_eq!(refused(1, 0, 1), Reason::NodeNotAllowed.with(&[1]));
+        assert_eq!(refused(4, 0, 1), Reason::NodeOfDevice.with(&[1]));
     }
 
     #[test]

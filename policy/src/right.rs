@@ -12,16 +12,41 @@ use super::abi::{
     wire::Operation,
 };
 
-/// That a file was opened for writing, which this operation takes.
-///
-/// # Errors
-///
-/// [`Reason::ReadOnlyOpen`].
-pub fn writable(write: bool, operation: Operation) -> Result<(), Refusal> {
-    if write {
-        Ok(())
-    } else {
-        Err(Reason::ReadOnlyOpen.with(&[u64::from(operation.number())]))
+/// How a file was opened: what the descriptor's mode says, whatever its holder may open by himself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Access {
+    /// It was opened for reading.
+    pub read: bool,
+    /// It was opened for writing.
+    pub write: bool,
+}
+
+impl Access {
+    /// That the file was opened for writing, which this operation takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ReadOnlyOpen`].
+    pub fn writable(self, operation: Operation) -> Result<(), Refusal> {
+        if self.write {
+            Ok(())
+        } else {
+            Err(Reason::ReadOnlyOpen.with(&[u64::from(operation.number())]))
+        }
+    }
+
+    /// That the file was opened for both: what this operation gives can be read and written.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::ReadOnlyOpen`], [`Reason::WriteOnlyOpen`].
+    pub fn both(self, operation: Operation) -> Result<(), Refusal> {
+        self.writable(operation)?;
+        if self.read {
+            Ok(())
+        } else {
+            Err(Reason::WriteOnlyOpen.with(&[u64::from(operation.number())]))
+        }
     }
 }
 
@@ -86,11 +111,17 @@ mod tests {
     }
 
     #[test]
-    fn opens_for_reading_change_nothing() {
-        assert_eq!(writable(true, Operation::Export), Ok(()));
-        let refusal = writable(false, Operation::Export).unwrap_err();
-        assert_eq!(refusal, Reason::ReadOnlyOpen.with(&[7]));
-        assert_eq!(u64::from(Operation::Export.number()), 7);
+    fn an_open_gives_no_more_than_it_has() {
+        let of = |read, write| Access { read, write };
+        let (alloc, export) = (Operation::Alloc, Operation::Export);
+        let (read_only, write_only) = (Reason::ReadOnlyOpen, Reason::WriteOnlyOpen);
+        assert_eq!(of(true, true).both(export), Ok(()));
+        assert_eq!(of(true, false).both(export), Err(read_only.with(&[7])));
+        assert_eq!(of(false, true).both(export), Err(write_only.with(&[7])));
+        assert_eq!(of(false, false).both(export), Err(read_only.with(&[7])));
+        assert_eq!(of(false, true).writable(alloc), Ok(()));
+        assert_eq!(of(true, false).writable(alloc), Err(read_only.with(&[1])));
+        assert_eq!(u64::from(export.number()), 7);
     }
 
     #[test]

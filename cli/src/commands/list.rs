@@ -31,7 +31,7 @@ pub struct Row {
     bytes: u64,
     kind: &'static str,
     cache: &'static str,
-    mappings: u64,
+    mappings: Option<u64>,
     mode: Option<String>,
     uid: Option<u32>,
     gid: Option<u32>,
@@ -73,7 +73,9 @@ impl Row {
                 node.display()
             )?;
         }
-        writeln!(f, "  mappings: {}", self.mappings)?;
+        if let Some(mappings) = self.mappings {
+            writeln!(f, "  mappings: {mappings}")?;
+        }
         match &self.dma_address {
             Some(address) => writeln!(f, "  DMA address: {address}"),
             None => Ok(()),
@@ -180,6 +182,9 @@ impl fmt::Display for List {
             "NAME", "SIZE", "KIND", "CACHE", "MODE", "OWNER", "MAPPINGS"
         )?;
         for row in &self.buffers {
+            let mappings = row
+                .mappings
+                .map_or("-".to_owned(), |count| count.to_string());
             let owner = match (row.uid, row.gid) {
                 (Some(uid), Some(gid)) => format!("{uid}:{gid}"),
                 _ => "-".to_owned(),
@@ -193,7 +198,7 @@ impl fmt::Display for List {
                 row.cache,
                 row.mode.as_deref().unwrap_or("-"),
                 owner,
-                row.mappings,
+                mappings,
                 row.dma_address.as_deref().unwrap_or("-"),
             )?;
         }

@@ -42,7 +42,9 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
     // Looked at before anything is removed: whoever cannot unload keeps the named buffers.
     let named = sysfs::list()?;
     let in_use = module::references().is_some_and(|references| references > named.len())
-        || named.iter().any(|entry| entry.mappings > 0)
+        || named
+            .iter()
+            .any(|entry| entry.mappings.is_some_and(|count| count > 0))
         || !holders::all(Mapped::Certainly).is_empty();
     if in_use {
         return Err(Failure::Held(holders::all(Mapped::Possibly)));

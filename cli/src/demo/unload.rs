@@ -27,7 +27,7 @@ pub fn scene(demo: &mut Demo) -> Outcome {
     // Regions come back when the driver is loaded again; nothing else would.
     let (regions, named): (Vec<Entry>, Vec<Entry>) = sysfs::list()?
         .into_iter()
-        .partition(|entry| entry.kind == Kind::Region && entry.mappings == 0);
+        .partition(|entry| entry.kind == Kind::Region && entry.mappings == Some(0));
     let others = named.len() + holders::all(Mapped::Certainly).len();
     if others > 0 || before.0 > regions.len() as u64 {
         demo.not_yet(

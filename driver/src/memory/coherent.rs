@@ -26,6 +26,7 @@ use crate::{
             CoherentBlock,
             SystemDevice, //
         },
+        numa,
         pages::{
             self as phys,
             PageRef, //
@@ -48,7 +49,9 @@ pub(crate) struct Coherent {
 impl Coherent {
     pub(super) fn new(spec: &Spec, device: Arc<SystemDevice>) -> Result<Self, Refusal> {
         let most = (PAGE_SIZE as u64) << phys::MAX_ORDER;
+        // It may be of a CMA area, which lies where it lies, also outside of the caller's cpuset.
         let block = CoherentBlock::new(device, spec.pages)
+            .filter(|block| block.pfn(0).is_some_and(numa::frame_allowed))
             .ok_or_else(|| spec.out_of_memory(Some(Reason::NoCoherentMemory), 0, most))?;
         let one_run = run_of_frames(0, block.len(), |at| block.pfn(at)) == block.len();
         Ok(Self { block, one_run })

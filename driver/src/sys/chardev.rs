@@ -6,12 +6,16 @@
 //! under an open file there; and one range of devices serves any number of names.
 
 use super::{
+    credentials::Opener,
     this_module::this_module,
     vma::NewVma, //
 };
-use crate::seam::{
-    pause,
-    Seam, //
+use crate::{
+    policy::right::Access,
+    seam::{
+        pause,
+        Seam, //
+    }, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -38,14 +42,12 @@ use kernel::{
     }, //
 };
 
+/// `FMODE_READ` and `FMODE_WRITE` of `include/linux/fs.h`.
+const FMODE_READ: bindings::fmode_t = 1 << 0;
+const FMODE_WRITE: bindings::fmode_t = 1 << 1;
+
 /// Devices in our range: minor numbers are used once before one is used again.
 pub(crate) const MINORS: u32 = 1 << 20;
-
-/// How a file was opened.
-#[derive(Clone, Copy)]
-pub(crate) struct Access {
-    pub(crate) write: bool,
-}
 
 /// What a driver does for its open files. Addresses are user addresses, not checked yet.
 pub(crate) trait OpenFile: Send + Sync + Sized + 'static {
@@ -53,7 +55,7 @@ pub(crate) trait OpenFile: Send + Sync + Sized + 'static {
     type Shared: Send + Sync + 'static;
 
     /// `open`
-    fn open(shared: &Arc<Self::Shared>, minor: u32) -> Result<KBox<Self>>;
+    fn open(shared: &Arc<Self::Shared>, minor: u32, opener: &Opener<'_>) -> Result<KBox<Self>>;
     /// `ioctl`, from 32-bit programs too
     fn ioctl(&self, access: Access, command: u32, argument: usize) -> Result;
     /// `mmap`
@@ -209,8 +211,10 @@ unsafe extern "C" fn open<F: OpenFile>(
             (*inode).i_rdev & (MINORS - 1),
         )
     };
+    // SAFETY: The file is being opened, and stays until this returns.
+    let opener = unsafe { Opener::of(file) };
     from_result(|| {
-        let data = F::open(&shared, minor)?;
+        let data = F::open(&shared, minor, &opener)?;
         // SAFETY: The file is being opened; its private data is ours to set.
         unsafe { (*file).private_data = KBox::into_raw(data).cast() };
         Ok(0)
@@ -239,9 +243,12 @@ unsafe extern "C" fn ioctl<F: OpenFile>(
     argument: c_ulong,
 ) -> c_long {
     // SAFETY: Called by the core for an open file of ours.
-    let (data, flags) = unsafe { (data::<F>(file), (*file).f_flags) };
+    let (data, mode) = unsafe { (data::<F>(file), (*file).f_mode) };
+    // Not by `f_flags`: an open with `O_ACCMODE` for its mode is for ioctls alone, and has neither right
+    // (`OPEN_FMODE` of `include/linux/fs.h`).
     let access = Access {
-        write: flags & bindings::O_ACCMODE != bindings::O_RDONLY,
+        read: mode & FMODE_READ != 0,
+        write: mode & FMODE_WRITE != 0,
     };
     from_result(|| data.ioctl(access, command, argument).map(|()| 0))
 }

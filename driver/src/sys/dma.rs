@@ -79,8 +79,10 @@ impl CoherentBlock {
     pub(crate) fn new(device: Arc<SystemDevice>, pages: usize) -> Option<Self> {
         let size = pages.checked_mul(PAGE_SIZE)?;
         let mut dma = 0;
-        let gfp =
-            bindings::GFP_KERNEL | bindings::__GFP_NOWARN | 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
+        let gfp = bindings::GFP_KERNEL
+            | bindings::__GFP_NOWARN
+            | 1 << bindings::___GFP_HARDWALL_BIT
+            | 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
         // SAFETY: The device has a coherent mask; the memory comes zeroed, as always from this function.
         let address = unsafe { bindings::dma_alloc_attrs(device.device(), size, &mut dma, gfp, 0) };
         // INVARIANT: The allocation succeeded.

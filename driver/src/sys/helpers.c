@@ -6,6 +6,7 @@
 
 #include <linux/capability.h>
 #include <linux/cma.h>
+#include <linux/cpuset.h>
 #include <linux/cred.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-map-ops.h>
@@ -17,6 +18,7 @@
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/memcontrol.h>
+#include <linux/mempolicy.h>
 #include <linux/mman.h>
 #include <linux/module.h>
 #include <linux/nodemask.h>
@@ -25,6 +27,7 @@
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/uidgid.h>
+#include <linux/user_namespace.h>
 #include <linux/vmalloc.h>
 #ifdef CONFIG_X86
 #include <asm/cacheflush.h>
@@ -56,8 +59,15 @@ static bool expose_dma;
 module_param(expose_dma, bool, 0644);
 MODULE_PARM_DESC(expose_dma, "Show DMA addresses of the system node to all its users (default no)");
 
+/*
+ * As module_param_string() has it, with the flag of module_param_hw_named(): who sets it chooses physical addresses, and
+ * kernel lockdown forbids that (param_check_unsafe() of kernel/params.c). There is no macro for a string with the flag.
+ */
 static char regions[4096];
-module_param_string(regions, regions, sizeof(regions), 0444);
+static const struct kparam_string mapbuf_regions_string = { sizeof(regions), regions };
+__module_param_call(MODULE_PARAM_PREFIX, regions, &param_ops_string, .str = &mapbuf_regions_string, 0444,
+		    -1, KERNEL_PARAM_FL_HWPARAM | (hwparam_iomem & 0));
+__MODULE_PARM_TYPE(regions, "string");
 MODULE_PARM_DESC(regions, "Reserved ranges: NAME:START:SIZE:ram|mmio[:cached|wc|uc][:8|16|32|64][:probe][:trust],...");
 
 /* Written before the module is started, and never after. */
@@ -151,13 +161,55 @@ void mapbuf_set_folio_index(struct page *page, pgoff_t index)
 
 struct page *mapbuf_alloc_pages_node(int nid, gfp_t gfp, unsigned int order)
 {
+	/* Without a node, by the caller's memory policy: alloc_pages_node() would pass it by. */
+	if (nid == NUMA_NO_NODE)
+		return alloc_pages(gfp, order);
 	return alloc_pages_node(nid, gfp, order);
+}
+
+/*
+ * The nodes that the caller may have memory from: those of its cpuset, and of them those of a policy that binds. Not by
+ * read_mems_allowed_begin(), whose static key modules do not see.
+ */
+static void mapbuf_allowed_nodes(nodemask_t *nodes)
+{
+#ifdef CONFIG_CPUSETS
+	unsigned int sequence;
+
+	do {
+		sequence = read_seqcount_begin(&current->mems_allowed_seq);
+		*nodes = current->mems_allowed;
+	} while (read_seqcount_retry(&current->mems_allowed_seq, sequence));
+#else
+	*nodes = node_states[N_MEMORY];
+#endif
+#ifdef CONFIG_NUMA
+	/* Only the task itself changes which policy it has. */
+	if (current->mempolicy && current->mempolicy->mode == MPOL_BIND &&
+	    nodes_intersects(*nodes, current->mempolicy->nodes))
+		nodes_and(*nodes, *nodes, current->mempolicy->nodes);
+#endif
+}
+
+/* By the cpuset alone: who names a node goes by no policy. */
+bool mapbuf_node_allowed(int nid)
+{
+	return nid >= 0 && nid < MAX_NUMNODES && node_isset(nid, cpuset_current_mems_allowed);
+}
+
+bool mapbuf_frame_allowed(unsigned long pfn)
+{
+	return mapbuf_node_allowed(page_to_nid(pfn_to_page(pfn)));
 }
 
 /* alloc_contig_pages() takes no NUMA_NO_NODE: it asks for the zone list of the node as it stands. */
 struct page *mapbuf_alloc_contig(unsigned long count, gfp_t gfp, int nid)
 {
-	return alloc_contig_pages(count, gfp, nid == NUMA_NO_NODE ? numa_mem_id() : nid, NULL);
+	nodemask_t nodes;
+
+	/* It looks at no cpuset by itself (alloc_contig_frozen_pages_noprof() of mm/page_alloc.c). */
+	mapbuf_allowed_nodes(&nodes);
+	return alloc_contig_pages(count, gfp, nid == NUMA_NO_NODE ? numa_mem_id() : nid, &nodes);
 }
 
 /* A larger folio is a warning of alloc_contig_frozen_range(). */
@@ -170,10 +222,12 @@ unsigned int mapbuf_max_folio_order(void)
 struct page *mapbuf_alloc_contig_folio(unsigned int order, gfp_t gfp, int nid)
 {
 	struct page *page;
+	nodemask_t nodes;
 
+	mapbuf_allowed_nodes(&nodes);
 	if (nid == NUMA_NO_NODE)
 		nid = numa_mem_id();
-	page = alloc_contig_frozen_pages(1UL << order, gfp | __GFP_COMP, nid, NULL);
+	page = alloc_contig_frozen_pages(1UL << order, gfp | __GFP_COMP, nid, &nodes);
 	if (page)
 		init_page_count(page);
 	return page;
@@ -247,8 +301,14 @@ bool mapbuf_cma_exists(void)
 struct page *mapbuf_cma_alloc(unsigned long count, unsigned int align)
 {
 	struct cma *area = dev_get_cma_area(NULL);
+	struct page *pages = area ? cma_alloc(area, count, align, true) : NULL;
 
-	return area ? cma_alloc(area, count, align, true) : NULL;
+	/* The area lies where it lies, also outside of the caller's cpuset. */
+	if (pages && !mapbuf_node_allowed(page_to_nid(pages))) {
+		cma_release(area, pages, count);
+		return NULL;
+	}
+	return pages;
 }
 
 void mapbuf_cma_release(struct page *pages, unsigned long count)
@@ -552,4 +612,24 @@ void mapbuf_set_owner(u32 uid, u32 gid, kuid_t *kuid, kgid_t *kgid)
 {
 	*kuid = make_kuid(&init_user_ns, uid);
 	*kgid = make_kgid(&init_user_ns, gid);
+}
+
+/*
+ * The users that answer for what is allocated with these credentials, as numbers of the initial user namespace: who has
+ * them, and the owner of each namespace up to there. Returns how many there are, and writes those that have room.
+ */
+u32 mapbuf_payers(const struct cred *cred, u32 *uids, u32 most)
+{
+	struct user_namespace *ns;
+	u32 count = 0;
+
+	if (count < most)
+		uids[count] = from_kuid(&init_user_ns, cred->uid);
+	count++;
+	for (ns = cred->user_ns; ns != &init_user_ns; ns = ns->parent) {
+		if (count < most)
+			uids[count] = from_kuid(&init_user_ns, ns->owner);
+		count++;
+	}
+	return count;
 }

@@ -4,6 +4,7 @@
 
 use kernel::{
     bindings::{
+        cred,
         device,
         dma_buf,
         dma_data_direction,
@@ -123,4 +124,8 @@ extern "C" {
     pub(super) fn mapbuf_in_group(gid: u32) -> bool;
     pub(super) fn mapbuf_may_see(capability: c_int) -> bool;
     pub(super) fn mapbuf_set_owner(uid: u32, gid: u32, kuid: *mut kuid_t, kgid: *mut kgid_t);
+
+    pub(super) fn mapbuf_payers(cred: *const cred, uids: *mut u32, most: u32) -> u32;
+    pub(super) fn mapbuf_node_allowed(nid: c_int) -> bool;
+    pub(super) fn mapbuf_frame_allowed(pfn: c_ulong) -> bool;
 }

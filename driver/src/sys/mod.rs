@@ -9,12 +9,15 @@ mod this_module;
 
 pub(crate) mod caller;
 pub(crate) mod chardev;
+pub(crate) mod credentials;
 pub(crate) mod debugfs;
 pub(crate) mod dma;
 pub(crate) mod dmabuf;
 pub(crate) mod node;
+pub(crate) mod numa;
 pub(crate) mod pages;
 pub(crate) mod physical;
+pub(crate) mod refused;
 #[cfg(mapbuf_seams)]
 pub(crate) mod seam;
 pub(crate) mod user;

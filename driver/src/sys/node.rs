@@ -71,6 +71,14 @@ impl Attribute {
         Self::DmaAddress,
     ];
 
+    /// Who may read it: all, but for what takes long to count and keeps the buffer's mappings locked meanwhile.
+    const fn mode(self) -> bindings::umode_t {
+        match self {
+            Self::Mappings => 0o400,
+            Self::Size | Self::Kind | Self::Cache | Self::DmaAddress => 0o444,
+        }
+    }
+
     const fn name(self) -> &'static CStr {
         match self {
             Self::Size => c"size",
@@ -122,7 +130,7 @@ struct NodeDevice<A> {
 
 impl<A: Attributes> Node<A> {
     /// Makes a node at `path` below `/dev/` for this minor number, called `name` in sysfs (a `!` there
-    /// stands for a `/`). A node for a buffer has attributes.
+    /// stands for a `/`). A node for a buffer has attributes. With `announced`, user space hears of it by an event.
     pub(crate) fn new(
         _class: &Class,
         numbers: &Numbers,
@@ -131,6 +139,7 @@ impl<A: Attributes> Node<A> {
         path: CString,
         ownership: Ownership,
         attributes: Option<A>,
+        announced: bool,
     ) -> Result<Self> {
         let node = KBox::new(
             NodeDevice {
@@ -156,6 +165,7 @@ impl<A: Attributes> Node<A> {
                 &Types::<A>::PLAIN.0
             };
             (*device).devt = numbers.first() + minor;
+            (*device).kobj.set_uevent_suppress(u32::from(!announced));
         }
         // SAFETY: The device is initialized; name and format are C strings.
         let added = to_result(unsafe {
@@ -231,7 +241,7 @@ impl<A: Attributes> Types<A> {
     const fn attribute(attribute: Attribute) -> Static<bindings::device_attribute> {
         let mut shown: bindings::device_attribute = pin_init::zeroed();
         shown.attr.name = as_char_ptr_in_const_context(attribute.name());
-        shown.attr.mode = 0o444;
+        shown.attr.mode = attribute.mode();
         shown.__bindgen_anon_1.show = Some(Self::show);
         Static(shown)
     }

@@ -76,9 +76,12 @@ mod gfp {
     pub(super) const THISNODE: bindings::gfp_t = 1 << bindings::___GFP_THISNODE_BIT;
     /// For memory whose size a user chose: no warning when it fails, and no OOM killer.
     pub(super) const POLITE: bindings::gfp_t = bindings::__GFP_NOWARN | RETRY_MAYFAIL;
+    /// Memory that a user asks for comes from the nodes of its cpuset and from no other
+    /// (`cpuset_current_node_allowed` of `kernel/cgroup/cpuset.c`).
+    pub(super) const HARDWALL: bindings::gfp_t = 1 << bindings::___GFP_HARDWALL_BIT;
     /// The same, zeroed and charged to the memory cgroup.
     pub(super) const ACCOUNTED: bindings::gfp_t =
-        bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO | POLITE;
+        bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO | HARDWALL | POLITE;
 }
 
 /// One page that something else owns.

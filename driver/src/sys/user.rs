@@ -37,8 +37,8 @@ use kernel::{
 ///
 /// Any bytes are a value of the type, and it has no padding.
 pub(crate) unsafe trait Wire: FromBytes + AsBytes + Copy {
-    /// Bytes that its first version had.
-    const FIRST: u32 = size_of::<Self>() as u32;
+    /// Bytes that its first version had: all but why it was refused.
+    const FIRST: u32 = (size_of::<Self>() - size_of::<wire::Refused>()) as u32;
     /// The value with all bytes zero.
     const ZERO: Self;
 

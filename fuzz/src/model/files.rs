@@ -119,6 +119,8 @@ pub struct Description {
     /// What it is of.
     pub what: What,
     access: u8,
+    /// The user who opened it: what is allocated by way of it is theirs to pay.
+    pub opener: u32,
     position: Cell<u64>,
     refusals: Cell<u64>,
     last: RefCell<Vec<(u64, Said)>>,
@@ -126,10 +128,11 @@ pub struct Description {
 
 impl Description {
     /// A file that was opened with this `O_ACCMODE`.
-    pub fn new(what: What, access: u8) -> Rc<Self> {
+    pub fn new(what: What, access: u8, opener: u32) -> Rc<Self> {
         Rc::new(Self {
             what,
             access,
+            opener,
             position: Cell::new(0),
             refusals: Cell::new(0),
             last: RefCell::default(),
@@ -138,12 +141,13 @@ impl Description {
 
     /// Whether it may be read.
     pub fn reads(&self) -> bool {
-        self.access != 1
+        matches!(self.access, 0 | 2)
     }
 
     /// Whether it may be written.
     pub fn writes(&self) -> bool {
-        self.access != 0
+        // 3 is for ioctls alone (`O_ACCMODE`), and has neither right.
+        matches!(self.access, 1 | 2)
     }
 
     /// Remembers a refusal for a process: in its own place, else in that of the one that is silent the longest.
@@ -195,7 +199,8 @@ impl World {
     }
 
     pub(super) fn open(&mut self, worker: u8, to: u8, access: u8) -> Result<Answer> {
-        let file = Description::new(What::Session(Session::default()), access);
+        let uid = self.process(worker).uid;
+        let file = Description::new(What::Session(Session::default()), access, uid);
         self.process_mut(worker).put(to, file);
         Ok(Answer::done())
     }
@@ -221,7 +226,7 @@ impl World {
         if bits & wanted != wanted {
             return Err(Refused::Kernel(libc::EACCES));
         }
-        let file = Description::new(What::Named(Rc::clone(&named.buffer)), access);
+        let file = Description::new(What::Named(Rc::clone(&named.buffer)), access, uid);
         self.process_mut(worker).put(to, file);
         Ok(Answer::done())
     }

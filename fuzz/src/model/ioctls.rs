@@ -21,6 +21,8 @@ struct Before {
     session: bool,
     /// It needs a file that was opened for writing.
     write: bool,
+    /// And for reading.
+    read: bool,
     /// Its struct has a reserved field.
     reserved: bool,
 }
@@ -130,6 +132,9 @@ impl World {
         if before.write && !file.writes() {
             return Err(Reason::ReadOnlyOpen.into());
         }
+        if before.read && !file.reads() {
+            return Err(Reason::WriteOnlyOpen.into());
+        }
         let lost = match damage {
             Damage::No | Damage::Longer | Damage::Edge => false,
             Damage::ReadOnly => true,
@@ -160,7 +165,7 @@ impl World {
             LIMITS.all,
             LIMITS.user,
             accounts.used(),
-            accounts.used_by(self.process(worker).uid),
+            accounts.used_by(begun.file.opener),
             accounts.buffers(),
         ])
     }
@@ -183,6 +188,7 @@ impl World {
             session: true,
             write: true,
             reserved: true,
+            ..Before::default()
         };
         let begun = self.begin(worker, file, damage, before)?;
         let session = begun.session()?;
@@ -213,7 +219,7 @@ impl World {
             return Err(Reason::TooManyBytes.into());
         }
         room(session, wanted)?;
-        let uid = self.process(worker).uid;
+        let uid = begun.file.opener;
         let fits = |used: u64, limit: u64| used + pages * PAGE as u64 <= limit;
         if !fits(self.accounts.used(), LIMITS.all) {
             return Err(Reason::OverLimit.into());
@@ -381,6 +387,7 @@ impl World {
         };
         let before = Before {
             write: true,
+            read: true,
             ..Before::default()
         };
         let begun = self.begin(worker, file, damage, before)?;
@@ -389,7 +396,7 @@ impl World {
             return Err(Reason::NoDescriptor.into());
         }
         let answer = begun.answer(&[])?;
-        let file = Description::new(What::DmaBuf(buffer), 2);
+        let file = Description::new(What::DmaBuf(buffer), 2, begun.file.opener);
         self.process_mut(worker).put(to, file);
         Ok(answer)
     }
@@ -443,6 +450,7 @@ impl World {
         let before = Before {
             session: true,
             write: true,
+            read: true,
             ..Before::default()
         };
         let begun = self.begin(worker, file, damage, before)?;
@@ -503,6 +511,7 @@ impl World {
     ) -> Result<Answer> {
         let before = Before {
             write: true,
+            read: true,
             ..Before::default()
         };
         let begun = self.begin(worker, file, damage, before)?;

@@ -142,7 +142,7 @@ fn a_c_compiler_sees_the_same_sizes_and_ioctls() {
         };
     }
     let sizes = sizes! {
-        Query Alloc Free Info Segment Segments Offset Export Import Probe Region LastError Name Unname
+        Refused Query Alloc Free Info Segment Segments Offset Export Import Probe Region LastError Name Unname
     };
     let compared = sizes.iter().map(|(name, _)| (*name).to_owned()).collect();
     same(

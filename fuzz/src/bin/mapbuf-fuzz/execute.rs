@@ -3,14 +3,15 @@
 use crate::memory::{self, Desk, Rows};
 use crate::sys::{self, Errno};
 use mapbuf_abi::{
-    ioctl, Alloc, Export, Free, Import, Info, Kind, LastError, Name, Offset, Probe, Query, Region,
-    Segments, Unname, SYSTEM_NODE,
+    ioctl, Alloc, Export, Free, Import, Info, Kind, LastError, Name, Offset, Probe, Query, Refused,
+    Region, Segments, Unname, SYSTEM_NODE,
 };
 use mapbuf_fuzz::answer::{digest, pattern, Answer, Said};
 use mapbuf_fuzz::model::file_place;
 use mapbuf_fuzz::model::ioctls::FOREIGN;
 use mapbuf_fuzz::model::memory::pieces;
 use mapbuf_fuzz::op::{self, Damage, Id, Op, Place, FILES, PAGE, VARS, WORKERS};
+use std::cell::Cell;
 use std::mem::offset_of;
 
 /// What all processes have from the first.
@@ -33,6 +34,8 @@ pub struct Executor {
     rows: Rows,
     /// The physical runs of the buffer that was allocated last, in pages.
     pub runs: Vec<u32>,
+    /// The reason in the struct of the last ioctl that was refused, where it has one.
+    told: Cell<Option<u32>>,
 }
 
 type Result = std::result::Result<Answer, Errno>;
@@ -49,19 +52,27 @@ impl Executor {
             desk: Desk::new()?,
             rows: Rows::new(),
             runs: Vec::new(),
+            told: Cell::new(None),
         })
     }
 
     /// Does what the operation says. Forking and dying are the caller's.
     pub fn execute(&mut self, op: &Op) -> Answer {
         self.runs.clear();
+        self.told.set(None);
         match self.result(op) {
             Ok(answer) => answer,
-            Err(errno) => Answer {
-                errno,
-                said: file_place(op).map_or_else(Said::default, |file| self.said(file)),
-                ..Answer::default()
-            },
+            Err(errno) => {
+                let told = self.told.take();
+                let mut said = file_place(op).map_or_else(Said::default, |file| self.said(file));
+                // The model foretells one reason for both.
+                said.reason = told.unwrap_or(said.reason);
+                Answer {
+                    errno,
+                    said,
+                    ..Answer::default()
+                }
+            }
         }
     }
 
@@ -133,7 +144,7 @@ impl Executor {
         let mut bytes = [0; 256];
         bytes[..size].copy_from_slice(memory::bytes_of(value));
         let given = match damage {
-            Damage::Short => size - 8,
+            Damage::Short => size - size_of::<Refused>() - 8,
             Damage::TooLong => PAGE + 8,
             Damage::Longer | Damage::Newer => size + MORE,
             _ => size,
@@ -157,6 +168,17 @@ impl Executor {
             _ => self.desk.ioctl(fd, number, at),
         };
         if errno != 0 {
+            // Where there is no room for it, or it cannot be written, LAST_ERROR alone says why.
+            let told = !matches!(
+                damage,
+                Damage::Nowhere | Damage::ReadOnly | Damage::Torn | Damage::Short | Damage::TooLong
+            );
+            if told && !matches!(errno, libc::EBADF | libc::ENOTTY) {
+                self.desk.read(at, &mut bytes[..size]);
+                let reason = &bytes[size - size_of::<Refused>()..][..4];
+                self.told
+                    .set(reason.try_into().map(u32::from_ne_bytes).ok());
+            }
             return Err(errno);
         }
         self.desk.read(at, &mut bytes[..size]);
@@ -439,6 +461,7 @@ impl Executor {
                     uid,
                     gid,
                     name: op::name(name),
+                    refused: Refused::default(),
                 };
                 self.call(file, ioctl::NAME, &mut name, damage, None)?;
                 Ok(Answer::done())
@@ -448,6 +471,7 @@ impl Executor {
                     size: 0,
                     flags: 0,
                     name: op::name(name),
+                    refused: Refused::default(),
                 };
                 self.call(file, ioctl::UNNAME, &mut unname, damage, None)?;
                 Ok(Answer::done())
@@ -535,6 +559,7 @@ fn no_region() -> Region {
         errno: 0,
         operands: [0; mapbuf_abi::OPERANDS],
         name: [0; mapbuf_abi::NAME_LEN],
+        refused: Refused::default(),
     }
 }
 

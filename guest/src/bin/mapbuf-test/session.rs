@@ -1,11 +1,11 @@
 //! One open of a node, over the raw binary interface: the tests must be able to say things that no library would.
 
-use crate::sys::{self, Errno, Map, RW, SHARED};
+use crate::sys::{self, bytes_of, Errno, Map, RW, SHARED};
 use mapbuf_abi::reason::Refusal;
 use mapbuf_abi::{
-    ioctl, last_error, Alloc, Cache, Export, Free, Import, Info, Kind, LastError, Method, Name,
-    Offset, Operation, Probe, Query, Reason, Region, Segment, Segments, Unname, ANY_NODE, CALLER,
-    NAMED_DIR, NAME_LEN, OPERANDS, SYSTEM_NODE,
+    self as wire, ioctl, last_error, Alloc, Cache, Export, Free, Import, Info, Kind, LastError,
+    Method, Name, Offset, Operation, Probe, Query, Reason, Region, Segment, Segments, Unname,
+    ANY_NODE, CALLER, NAMED_DIR, NAME_LEN, OPERANDS, SYSTEM_NODE,
 };
 use std::cell::Cell;
 use std::fmt;
@@ -151,9 +151,21 @@ impl Session {
         })
     }
 
-    /// An ioctl with a struct in which everything is set, also the size.
+    /// An ioctl with a struct in which everything is set, also the size. What a refusal says in the struct must be what
+    /// LAST_ERROR says.
     pub fn ioctl<T: sys::Plain>(&self, number: u32, mut value: T) -> Result<T> {
-        self.explain(sys::ioctl(self, number, &mut value).map(|_| value))
+        let result = self.explain(sys::ioctl(self, number, &mut value).map(|_| value));
+        if let Err(refused) = &result {
+            let bytes = bytes_of(&value);
+            let told = &bytes[bytes.len() - size_of::<wire::Refused>()..];
+            let expected = refused.said.map(|said| wire::Refused {
+                reason: said.reason,
+                errno: said.errno,
+                operands: said.operands,
+            });
+            assert_eq!(told, bytes_of(&expected.unwrap_or_default()), "{refused}");
+        }
+        result
     }
 
     pub fn ioctl_bytes(&self, number: u32, bytes: &mut [u8]) -> Result<i32> {
@@ -255,6 +267,7 @@ impl Session {
             errno: 0,
             operands: [0; OPERANDS],
             name: [0; NAME_LEN],
+            refused: Default::default(),
         };
         self.ioctl(ioctl::REGION, request)
     }
@@ -269,6 +282,7 @@ impl Session {
             size: size_of::<Unname>() as u32,
             flags: 0,
             name: padded(name.as_bytes()),
+            refused: Default::default(),
         };
         self.ioctl(ioctl::UNNAME, request).map(drop)
     }
@@ -381,6 +395,7 @@ pub fn name_request(id: u32, name: &[u8], mode: u32) -> Name {
         uid: CALLER,
         gid: CALLER,
         name: padded(name),
+        refused: Default::default(),
     }
 }
 

@@ -83,7 +83,7 @@ macro_rules! plain {
     )* };
 }
 
-plain!(Query Alloc Free Info Segment Segments Offset Export LastError Name Unname Import Region Probe);
+plain!(Query Alloc Free Info Segment Segments Offset Export LastError Name Unname Import Region Probe Refused);
 
 /// The bytes of a struct.
 pub fn bytes_of<T: Plain>(value: &T) -> Vec<u8> {
@@ -522,6 +522,66 @@ pub fn pipe() -> Result<(File, File)> {
     // SAFETY: `ends` has room for two descriptors.
     check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }.into())?;
     Ok((own(ends[0]), own(ends[1])))
+}
+
+/// Opens a file with these flags, any access mode included.
+pub fn open_with(path: &std::path::Path, flags: i32) -> Result<File> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno(libc::EINVAL))?;
+    // SAFETY: the path is valid for the call.
+    let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) }.into())?;
+    Ok(own(fd as i32))
+}
+
+/// Has this thread's memory come from one NUMA node.
+pub fn bind_memory(node: u32) -> Result<()> {
+    let nodes = 1_u64 << node;
+    // SAFETY: the mask is valid for the call, and as long as it says: 64 bits, counted from 1.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_set_mempolicy,
+            libc::MPOL_BIND,
+            std::ptr::from_ref(&nodes),
+            65_usize,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// What the kernel tells of devices that come and go.
+pub struct Uevents(File);
+
+impl Uevents {
+    /// From now on.
+    pub fn listen() -> Result<Self> {
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: takes numbers only.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_KOBJECT_UEVENT) };
+        let socket = own(check(fd.into())? as i32);
+        // SAFETY: the struct has integers only.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as u16;
+        // The kernel's own group.
+        address.nl_groups = 1;
+        let size = size_of::<libc::sockaddr_nl>() as u32;
+        let to = std::ptr::from_ref(&address).cast();
+        // SAFETY: the address is valid for the call, and as long as it says.
+        check(unsafe { libc::bind(socket.as_raw_fd(), to, size) }.into())?;
+        Ok(Self(socket))
+    }
+
+    /// Each event so far, as text: the action and the device, then its properties.
+    pub fn heard(mut self) -> std::io::Result<Vec<String>> {
+        let mut events = Vec::new();
+        let mut bytes = vec![0; 16 << 10];
+        loop {
+            match std::io::Read::read(&mut self.0, &mut bytes) {
+                Ok(size) => events.push(String::from_utf8_lossy(&bytes[..size]).into_owned()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(events),
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 /// Takes a descriptor that a system call just gave to us.

@@ -358,6 +358,6 @@ fn read_only_session_sees_nothing_of_others() -> Outcome {
         Reason::NoSuchId,
         &[buffer.id.into()],
     )?;
-    check_eq!(bytes_of(&other.info(0)?).len(), 136, "size of INFO");
+    check_eq!(bytes_of(&other.info(0)?).len(), 176, "size of INFO");
     Ok(())
 }

@@ -6,10 +6,11 @@ use super::names::OpenToAll;
 use crate::check::{elsewhere, refused, Failure, Outcome};
 use crate::proc::Parameter;
 use crate::session::{Session, KINDS};
-use crate::sys::{self, become_user, PAGE, RW, SHARED};
+use crate::sys::{self, become_user, enter_user_namespace, fork, pipe, PAGE, RW, SHARED};
 use crate::{check, check_eq};
 use mapbuf_abi::{Kind, Operation, Reason};
 use std::fs;
+use std::io::{Read, Write};
 
 tests! { "limits":
     STOCK, 20: [
@@ -19,7 +20,8 @@ tests! { "limits":
         charge_follows_a_buffer_that_is_freed_while_mapped,
         charge_follows_a_buffer_that_is_exported,
         charge_follows_a_named_buffer,
-        charge_belongs_to_who_allocated,
+        charge_belongs_to_who_opened,
+        user_namespace_multiplies_no_limit,
         refused_allocation_is_not_charged,
         number_of_buffers_is_limited,
         lowered_limit_takes_nothing_away,
@@ -196,37 +198,111 @@ fn charge_follows_a_named_buffer() -> Outcome {
     })
 }
 
-// A set-user-ID program, or one that gives up rights, must not shift its charges to somebody else.
-fn charge_belongs_to_who_allocated() -> Outcome {
+// A descriptor that is passed on, and a process that gives up rights, shift no charge to somebody else.
+fn charge_belongs_to_who_opened() -> Outcome {
     let session = Session::open()?;
     let buffer = session.alloc(Kind::Pages, 8 * PAGE)?;
-    elsewhere(|| {
-        become_user(1000, 1000)?;
-        let mine = session.alloc(Kind::Pages, PAGE)?;
-        let query = session.query()?;
+    as_user(|| {
+        let given = session.alloc(Kind::Pages, PAGE)?;
+        let roots = session.query()?;
+        check_eq!(
+            (roots.used_bytes_by_user as usize, roots.used_bytes as usize),
+            (9 * PAGE, 9 * PAGE),
+            "use by way of root's open file"
+        );
+        let mine = Session::open()?;
+        mine.alloc(Kind::Pages, 2 * PAGE)?;
+        let query = mine.query()?;
         check_eq!(
             (query.used_bytes_by_user as usize, query.used_bytes as usize),
-            (PAGE, 9 * PAGE),
-            "use"
+            (2 * PAGE, 11 * PAGE),
+            "use by way of a file of one's own"
         );
+        drop(mine);
+        session.free(given.id)?;
         session.free(buffer.id)?;
-        comes_to(&session, 1, PAGE)?;
-        check_eq!(
-            session.query()?.used_bytes_by_user as usize,
-            PAGE,
-            "use, when root's buffer is gone"
-        );
-        session.free(mine.id)?;
         comes_to(&session, 0, 0)?;
-        check_eq!(session.query()?.used_bytes_by_user, 0, "use, in the end");
+        check_eq!(session.query()?.used_bytes_by_user, 0, "root's use");
         Ok(())
+    })
+}
+
+// A user namespace has tens of thousands of uids to give out; all of them together get what its owner may have.
+fn user_namespace_multiplies_no_limit() -> Outcome {
+    const LIMIT: usize = 64 * KIB;
+    const USERS: u32 = 4;
+    let _limit = Parameter::set("max_bytes_per_user", LIMIT as u64)?;
+    let _open = OpenToAll::new()?;
+    // The owner of the namespaces waits in them with this, and root maps the uids, as newuidmap does.
+    let (mut ready, mut tell) = pipe()?;
+    let (mut go, mut release) = pipe()?;
+    let (mut count, mut sum) = pipe()?;
+    let child = fork(move || {
+        // All that it starts belongs to its group, and goes with it.
+        sys::lead_group();
+        let mut body = || -> Outcome<usize> {
+            become_user(1000, 1000)?;
+            enter_user_namespace()?;
+            tell.write_all(&[0])?;
+            go.read_exact(&mut [0])?;
+            let mut got = 0;
+            for uid in 0..USERS {
+                // Each stays as long as this process, to hold what it has.
+                let (mut read, mut write) = pipe()?;
+                fork(move || {
+                    let had = || -> Outcome<usize> {
+                        become_user(uid, uid)?;
+                        // A namespace in the namespace, whose owner is a uid of the first.
+                        if uid == 1 {
+                            enter_user_namespace()?;
+                        }
+                        let session = Session::open()?;
+                        let mut had = 0;
+                        while session.alloc(Kind::Pages, 16 * KIB).is_ok() {
+                            had += 16 * KIB;
+                        }
+                        std::mem::forget(session);
+                        Ok(had)
+                    };
+                    let had = had().unwrap_or(usize::MAX);
+                    let _ = write.write_all(&had.to_ne_bytes());
+                    loop {
+                        std::thread::sleep(std::time::Duration::from_secs(1));
+                    }
+                })?;
+                let mut bytes = [0; size_of::<usize>()];
+                read.read_exact(&mut bytes)?;
+                let had = usize::from_ne_bytes(bytes);
+                check!(had != usize::MAX, "uid {uid} of the namespace got nowhere");
+                got += had;
+            }
+            Ok(got)
+        };
+        let got = body().unwrap_or(usize::MAX);
+        let _ = sum.write_all(&got.to_ne_bytes());
+        loop {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
     })?;
-    check_eq!(
-        session.query()?.used_bytes_by_user,
-        0,
-        "root's use, in the end"
-    );
-    Ok(())
+    let result = (|| {
+        ready.read_exact(&mut [0])?;
+        for map in ["uid_map", "gid_map"] {
+            // 65,536 uids from 100000 on, as /etc/subuid gives them out.
+            let line = "0 100000 65536";
+            fs::write(format!("/proc/{}/{map}", child.pid), line)?;
+        }
+        release.write_all(&[0])?;
+        let mut bytes = [0; size_of::<usize>()];
+        count.read_exact(&mut bytes)?;
+        let got = usize::from_ne_bytes(bytes);
+        check!(got != usize::MAX, "the namespace could not be set up");
+        check_eq!(got, LIMIT, "bytes that {USERS} users of one namespace got");
+        Ok(())
+    })();
+    child.kill_group();
+    child.wait();
+    result?;
+    comes_to(&Session::open()?, 0, 0)
 }
 
 fn refused_allocation_is_not_charged() -> Outcome {

@@ -57,10 +57,12 @@ pub const RELOAD: &[&str] = &["reload"];
 pub const CMA: &[&str] = &["cma"];
 /// Run where the module was loaded with regions.
 pub const REGIONS: &[&str] = &["regions"];
+/// Run on a machine with two NUMA nodes.
+pub const NUMA: &[&str] = &["numa"];
 /// Run with the programs that others wrote.
 pub const PEERS: &[&str] = &["peers"];
 /// Run where any reason may be met.
-pub const REASONS: &[&str] = &["stock", "regions", "faults", "importers"];
+pub const REASONS: &[&str] = &["stock", "regions", "numa", "faults", "importers"];
 /// Run where drivers that others wrote take dma-bufs.
 pub const IMPORTERS: &[&str] = &["importers"];
 
@@ -98,6 +100,7 @@ mod encoding;
 mod export;
 mod faults;
 mod fuzz;
+mod growth;
 mod handover;
 mod importers;
 mod info;
@@ -111,6 +114,7 @@ mod methods;
 pub mod module;
 mod names;
 mod nodes;
+mod numa;
 mod onlookers;
 mod peers;
 mod pins;
@@ -158,6 +162,8 @@ pub fn all() -> impl Iterator<Item = Test> {
         rare::TESTS,
         limits::TESTS,
         denial::TESTS,
+        growth::TESTS,
+        numa::TESTS,
         security::TESTS,
         zeroing::TESTS,
         sizes::TESTS,

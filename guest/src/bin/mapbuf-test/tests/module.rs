@@ -23,6 +23,7 @@ tests! { "module":
         unload_takes_everything_away,
         load_twice_is_refused,
         load_with_parameters,
+        regions_ask_the_lockdown,
         dead_process_leaves_a_name_at_most,
     ];
     RELOAD, 180: [ many_loads_and_unloads_leak_nothing ];
@@ -181,6 +182,69 @@ fn unload_takes_everything_away() -> Outcome {
 fn load_twice_is_refused() -> Outcome {
     fails(sys::load_module(&module_file()?, ""), libc::EEXIST)?;
     Session::open()?.query()?;
+    Ok(())
+}
+
+/// What kernel lockdown is asked for, as a probe of the kernel's sees it.
+struct Lockdown(&'static str);
+
+impl Lockdown {
+    const EVENT: &'static str = "/sys/kernel/tracing/events/mapbuf_test/lockdown";
+
+    fn watch() -> Outcome<Self> {
+        let events = "/sys/kernel/tracing/kprobe_events";
+        let probe = "p:mapbuf_test/lockdown security_locked_down what=$arg1:u32";
+        fs::write(events, probe)?;
+        fs::write(format!("{}/enable", Self::EVENT), "1")?;
+        Ok(Self(events))
+    }
+
+    /// The numbers that it was asked for by this, with how often each was.
+    fn asked(&self, action: impl FnOnce() -> Outcome) -> Outcome<BTreeMap<u32, usize>> {
+        fs::write("/sys/kernel/tracing/trace", "")?;
+        action()?;
+        let trace = fs::read_to_string("/sys/kernel/tracing/trace")?;
+        let numbers = trace
+            .lines()
+            .filter_map(|line| line.rsplit_once("what=")?.1.trim().parse().ok());
+        let mut asked = BTreeMap::new();
+        numbers.for_each(|number| *asked.entry(number).or_default() += 1);
+        Ok(asked)
+    }
+}
+
+impl Drop for Lockdown {
+    fn drop(&mut self) {
+        // What stays behind is an event of no more use.
+        let _ = fs::write(format!("{}/enable", Self::EVENT), "0");
+        let _ = fs::write(self.0, "-:mapbuf_test/lockdown");
+    }
+}
+
+// `param_check_unsafe` of kernel/params.c asks for parameters with KERNEL_PARAM_FL_HWPARAM. A locked kernel takes no module
+// that is not signed, so what can be seen here is that it is asked: once more than without the parameter, and for nothing
+// else.
+fn regions_ask_the_lockdown() -> Outcome {
+    let lockdown = Lockdown::watch()?;
+    let mut asked = Vec::new();
+    for parameters in ["max_names=7", "regions=nowhere:0x90000000:4K:mmio"] {
+        unload()?;
+        asked.push(lockdown.asked(|| load_with(parameters))?);
+        Session::open()?.unname("nowhere").ok();
+    }
+    drop(lockdown);
+    unload()?;
+    load()?;
+    let [without, with] = [&asked[0], &asked[1]];
+    let more: Vec<_> = with
+        .iter()
+        .filter(|(number, count)| without.get(number).unwrap_or(&0) < count)
+        .collect();
+    check_eq!(
+        more.len(),
+        1,
+        "what more it was asked with regions= ({asked:?})"
+    );
     Ok(())
 }
 

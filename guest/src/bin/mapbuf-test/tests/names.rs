@@ -98,6 +98,7 @@ fn rules_for_names_are_kept() -> Outcome {
             size: size_of::<Unname>() as u32,
             flags: 0,
             name: padded(name),
+            refused: Default::default(),
         };
         let result = session.ioctl(ioctl::UNNAME, request);
         refused(

@@ -50,6 +50,9 @@ const BY_REGIONS: &[Reason] = &[
     Reason::OffsetsFull,
 ];
 
+/// Reasons that take a machine with more than one NUMA node.
+const BY_NUMA: &[Reason] = &[Reason::NodeNotAllowed];
+
 /// Reasons that take a kernel function which fails although nothing is wrong: see `rare`.
 const BY_FAULT_INJECTION: &[Reason] = &[Reason::CacheRefused, Reason::KernelRefused];
 
@@ -64,9 +67,10 @@ fn every_reason_is_produced_by_a_test() -> Outcome {
     let profile = std::env::var(PROFILE).unwrap_or_default();
     let asked_for = |reason: &Reason| match profile.as_str() {
         "regions" => BY_REGIONS.contains(reason),
+        "numa" => BY_NUMA.contains(reason),
         "faults" => BY_FAULT_INJECTION.contains(reason),
         "importers" => BY_IMPORTERS.contains(reason),
-        _ => ![BY_REGIONS, BY_FAULT_INJECTION, BY_IMPORTERS]
+        _ => ![BY_REGIONS, BY_NUMA, BY_FAULT_INJECTION, BY_IMPORTERS]
             .concat()
             .contains(reason),
     };

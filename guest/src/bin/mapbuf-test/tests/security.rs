@@ -28,6 +28,10 @@ tests! { "security":
         user_maps_nothing_executable,
         user_gains_no_right_to_write,
         descriptor_is_all_that_a_dma_buf_takes,
+        write_only_open_gives_nothing_to_read,
+        open_for_ioctls_alone_has_no_right,
+        names_of_users_make_no_events,
+        strangers_count_no_mappings,
     ];
     REGIONS, 20: [ node_of_a_region_keeps_strangers_out ];
 }
@@ -392,6 +396,115 @@ fn descriptor_is_all_that_a_dma_buf_takes() -> Outcome {
     })
 }
 
+/// A file that was opened with this mode, `O_ACCMODE` included.
+fn opened(path: impl AsRef<std::path::Path>, mode: i32) -> Outcome<Session> {
+    Ok(Session::from_file(sys::open_with(path.as_ref(), mode)?))
+}
+
+/// The operations that give away what can be read, each refused for the file's mode.
+fn gives_nothing(session: &Session, id: u32, reason: Reason) -> Outcome {
+    let refuses = |result: Result<(), Refused>, operation: Operation| {
+        refused(result, operation, reason, &[operation.number().into()])
+    };
+    refuses(session.export(id).map(drop), Operation::Export)?;
+    refuses(session.probe(id, 0).map(drop), Operation::Probe)
+}
+
+// A dma-buf's descriptor is always for reading and writing, and so may a node with a new name be. A file that was opened
+// for writing alone gives neither, whoever has it.
+fn write_only_open_gives_nothing_to_read() -> Outcome {
+    let session = Session::open()?;
+    let (buffer, map) = session.mapped(Kind::Pages, PAGE)?;
+    map.set_u64(0, 0x5ec7e7);
+    session.name(buffer.id, "to-be-written", 0o622)?;
+    let result = elsewhere(|| {
+        become_user(1000, 1000)?;
+        fails(Session::open_named("to-be-written", false), libc::EACCES)?;
+        fails(Session::open_named("to-be-written", true), libc::EACCES)?;
+        let node = opened(named_path("to-be-written"), libc::O_WRONLY)?;
+        gives_nothing(&node, 0, Reason::WriteOnlyOpen)?;
+        core_refused(node.map(PAGE, READ, SHARED, 0), libc::EACCES)?;
+        core_refused(node.map(PAGE, WRITE, SHARED, 0), libc::EACCES)?;
+        core_refused(node.map(PAGE, RW, PRIVATE, 0), libc::EACCES)?;
+        core_refused(node.pread(&mut [0; 8], 0), libc::EBADF)?;
+        check_eq!(node.pwrite(&[1], 8)?, 1, "bytes written");
+        Ok(())
+    });
+    session.unname("to-be-written")?;
+    result?;
+    check_eq!(map.u64(8), 1, "what was written");
+    // A session of that kind makes buffers, and may not give them to be read by another name.
+    as_user(|| {
+        let session = opened(SYSTEM_NODE, libc::O_WRONLY)?;
+        let buffer = session.alloc(Kind::Pages, PAGE)?;
+        gives_nothing(&session, buffer.id, Reason::WriteOnlyOpen)?;
+        refused(
+            session.name(buffer.id, "another-way", 0o600),
+            Operation::Name,
+            Reason::WriteOnlyOpen,
+            &[],
+        )
+    })
+}
+
+// `OPEN_FMODE` of include/linux/fs.h: the access mode 3 is neither `FMODE_READ` nor `FMODE_WRITE`.
+fn open_for_ioctls_alone_has_no_right() -> Outcome {
+    let session = opened(SYSTEM_NODE, libc::O_ACCMODE)?;
+    session.query()?;
+    let operations = [Operation::Alloc, Operation::Import, Operation::Name];
+    let results = [
+        session.alloc(Kind::Pages, PAGE).map(drop),
+        session.import(0, 0).map(drop),
+        session.name(1, "never", 0o600),
+    ];
+    for (result, operation) in results.into_iter().zip(operations) {
+        let operands = [operation.number().into()];
+        refused(result, operation, Reason::ReadOnlyOpen, &operands)?;
+    }
+    gives_nothing(&session, 1, Reason::ReadOnlyOpen)
+}
+
+// lib/kobject_uevent.c: whatever listens for devices would have to look at each.
+fn names_of_users_make_no_events() -> Outcome {
+    let events = sys::Uevents::listen()?;
+    as_user(|| {
+        let session = Session::open()?;
+        let buffer = session.alloc(Kind::Pages, PAGE)?;
+        for _ in 0..20 {
+            session.name(buffer.id, "quiet", 0o600)?;
+            check!(named_path("quiet").exists(), "no node");
+            session.unname("quiet")?;
+        }
+        Ok(())
+    })?;
+    // So that silence means something.
+    fs::write(
+        format!("{}/system/uevent", mapbuf_abi::SYSFS_CLASS),
+        "change",
+    )?;
+    let heard = events.heard()?;
+    let of = |text: &str| heard.iter().filter(|event| event.contains(text)).count();
+    check_eq!(of("mapbuf/system"), 1, "events of the node system");
+    check_eq!(of("quiet"), 0, "events of 20 names");
+    Ok(())
+}
+
+// Counting walks all mappings of the buffer with the lock that `munmap` waits for.
+fn strangers_count_no_mappings() -> Outcome {
+    let session = Session::open()?;
+    let buffer = session.alloc(Kind::Pages, PAGE)?;
+    session.name(buffer.id, "counted", 0o666)?;
+    let path = format!("{}/named!counted/mappings", mapbuf_abi::SYSFS_CLASS);
+    let result = elsewhere(|| {
+        check_eq!(fs::read_to_string(&path)?.trim(), "0", "mappings");
+        become_user(1000, 1000)?;
+        let read = fs::read_to_string(&path).map_err(sys::Errno::from);
+        fails(read, libc::EACCES)
+    });
+    session.unname("counted")?;
+    result
+}
+
 fn node_of_a_region_keeps_strangers_out() -> Outcome {
     let mode = fs::metadata(named_path("ring"))?.permissions().mode();
     check_eq!(mode & 0o777, 0o660, "mode");
@@ -410,6 +523,7 @@ fn node_of_a_region_keeps_strangers_out() -> Outcome {
             size: size_of::<Unname>() as u32,
             flags: 0,
             name: padded(b"ring"),
+            refused: Default::default(),
         };
         check_eq!(request.name.len(), NAME_LEN, "bytes of a name");
         let result = session.ioctl(ioctl::UNNAME, request);

@@ -7,7 +7,7 @@ use crate::sys::{self, bytes_of, Map, PAGE, READ, RW};
 use crate::{check, check_eq};
 use mapbuf_abi::{
     ioctl, last_error, Alloc, Export, Free, Import, Info, Kind, LastError, Method, Offset,
-    Operation, Query, Reason, Region, Segments, Unname, MAGIC, MAX_STRUCT_SIZE,
+    Operation, Query, Reason, Refused, Region, Segments, Unname, MAGIC, MAX_STRUCT_SIZE,
 };
 use std::collections::BTreeSet;
 use std::os::fd::IntoRawFd;
@@ -26,6 +26,8 @@ tests! { "structs":
         reserved_fields_must_be_zero,
         output_fields_are_not_read,
         nothing_but_output_fields_is_written,
+        structs_of_the_first_version_work,
+        struct_tells_the_reason_as_far_as_it_reaches,
         encoded_size_and_direction_do_not_matter,
         unknown_numbers_are_no_ioctls,
         other_types_are_no_ioctls,
@@ -187,7 +189,7 @@ const CASES: &[Case] = &[
         },
         after: nothing,
         reserved: &[],
-        output: &[(12, size_of::<Region>() - 12)],
+        output: &[(12, size_of::<Region>() - size_of::<Refused>() - 12)],
     },
     Case {
         operation: Operation::LastError,
@@ -226,6 +228,7 @@ const CASES: &[Case] = &[
                 size: size_of::<Unname>() as u32,
                 flags: 0,
                 name: padded(NAME.as_bytes()),
+                refused: Default::default(),
             }))
         },
         after: unname,
@@ -248,6 +251,57 @@ fn each(check: impl Fn(&Session, &Case) -> Outcome) -> Outcome {
     Ok(())
 }
 
+/// Bytes that a struct had before it had room for why it is refused.
+fn first_version(valid: &[u8]) -> usize {
+    valid.len() - size_of::<Refused>()
+}
+
+// Programs that were built before structs had room for the reason.
+fn structs_of_the_first_version_work() -> Outcome {
+    each(|session, case| {
+        let mut bytes = (case.valid)(session)?;
+        let size = first_version(&bytes);
+        bytes[size..].fill(0x5a);
+        set_size(&mut bytes, size as u32);
+        session.ioctl_bytes(case.number, &mut bytes)?;
+        check!(
+            bytes[size..].iter().all(|byte| *byte == 0x5a),
+            "written behind it"
+        );
+        Ok(())
+    })
+}
+
+// The reason is where the struct has room for all of it, and nowhere else.
+fn struct_tells_the_reason_as_far_as_it_reaches() -> Outcome {
+    each(|session, case| {
+        let valid = (case.valid)(session)?;
+        let (first, whole) = (first_version(&valid), valid.len());
+        for size in [first, first + 8, whole - 8, whole, whole + 8] {
+            let mut bytes = valid.clone();
+            bytes.resize(whole + 8, 0);
+            set_size(&mut bytes, size as u32);
+            // Flags that nobody knows.
+            bytes[7] = 0x80;
+            let before = bytes.clone();
+            let result = session.ioctl_bytes(case.number, &mut bytes);
+            refused(result, case.operation, Reason::UnknownFlags, &[])?;
+            let last = session.last_error()?;
+            let mut expected = before;
+            if size >= whole {
+                let told = Refused {
+                    reason: Reason::UnknownFlags.number(),
+                    errno: libc::EINVAL,
+                    operands: last.operands,
+                };
+                expected[first..whole].copy_from_slice(&bytes_of(&told));
+            }
+            check_eq!(bytes, expected, "a struct of {size} bytes that is refused");
+        }
+        Ok(())
+    })
+}
+
 fn set_size(bytes: &mut [u8], size: u32) {
     bytes[..4].copy_from_slice(&size.to_ne_bytes());
 }
@@ -267,7 +321,7 @@ fn as_they_are_they_work() -> Outcome {
 fn short_struct_is_refused() -> Outcome {
     each(|session, case| {
         let valid = (case.valid)(session)?;
-        let least = valid.len() as u32;
+        let least = first_version(&valid) as u32;
         for size in [0, 1, 4, 8, least - 8, least - 1] {
             let mut bytes = valid.clone();
             set_size(&mut bytes, size);

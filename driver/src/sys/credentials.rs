@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! On whose behalf a file was opened.
+
+use super::helpers::mapbuf_payers;
+use core::marker::PhantomData;
+use kernel::{
+    bindings,
+    error::code::EINVAL,
+    prelude::*, //
+};
+
+/// User namespaces lie in one another 33 deep at most (`create_user_ns` of `kernel/user_namespace.c`).
+const MOST: usize = 40;
+
+/// The credentials that a file was opened with. They stay with the file, whoever has it, and whatever becomes of who
+/// opened it.
+///
+/// # Invariants
+///
+/// The pointer is that of credentials that live as long as `'a`.
+pub(crate) struct Opener<'a>(*const bindings::cred, PhantomData<&'a bindings::cred>);
+
+impl Opener<'_> {
+    /// # Safety
+    ///
+    /// `file` is a file that stays open as long as the value is used.
+    pub(super) unsafe fn of(file: *const bindings::file) -> Self {
+        // SAFETY: By the safety requirements, the file can be read.
+        let credentials = unsafe { (*file).f_cred };
+        // INVARIANT: An open file has a reference to its credentials.
+        Self(credentials, PhantomData)
+    }
+
+    /// Calls `f` with each user that answers for what is allocated by way of this file: the user who opened it, and the
+    /// owner of each user namespace that they were in, up to the initial one. All are numbers of that one; some may come
+    /// more than once. The kernel's own limits go the same way (`inc_rlimit_ucounts` of `kernel/ucount.c`).
+    pub(crate) fn each_payer(&self, mut f: impl FnMut(u32) -> Result) -> Result {
+        let mut uids = [0; MOST];
+        // SAFETY: By the type's invariants; the function writes at most `MOST` numbers.
+        let count = unsafe { mapbuf_payers(self.0, uids.as_mut_ptr(), MOST as u32) };
+        let payers = uids.get(..count as usize).ok_or(EINVAL)?;
+        payers.iter().try_for_each(|uid| f(*uid))
+    }
+}
