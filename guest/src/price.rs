@@ -37,6 +37,19 @@ pub struct Contended {
     pub together: u64,
 }
 
+/// What an operation costs when there is much already, or much has happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// What was measured.
+    pub operation: String,
+    /// Among how many objects: buffers with ids and names, or pages of one buffer.
+    pub objects: u64,
+    /// After how many operations, of which each two have cancelled each other out.
+    pub operations: u64,
+    /// Instructions, the median of all rounds.
+    pub instructions: u64,
+}
+
 /// Instructions, or what the clock says, step by step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Steps {

@@ -1,4 +1,4 @@
-//! A guest whose clock counts instructions, for `price` and `contend`: `mapbuf-price` measures in it.
+//! A guest whose clock counts instructions, for `price`, `contend` and `bench-scale`: `mapbuf-price` measures in it.
 
 use crate::guest;
 use crate::kit::Kit;
@@ -21,7 +21,6 @@ const MEMORY_MIB: u32 = 1024;
 const QUIET: Duration = Duration::from_secs(900);
 
 /// The guest.
-#[derive(Default)]
 pub struct Guest<'a> {
     /// Its processors.
     pub processors: u32,
@@ -31,6 +30,20 @@ pub struct Guest<'a> {
     pub parameters: &'a str,
     /// The driver's folder, if not the usual one.
     pub driver: Option<&'a Path>,
+    /// Memory of the machine in MiB.
+    pub memory_mib: u32,
+}
+
+impl Default for Guest<'_> {
+    fn default() -> Self {
+        Self {
+            processors: 1,
+            append: &[],
+            parameters: "",
+            driver: None,
+            memory_mib: MEMORY_MIB,
+        }
+    }
 }
 
 impl Guest<'_> {
@@ -47,7 +60,7 @@ impl Guest<'_> {
         guest.program(&program)?;
         let mut machine = kit.machine();
         machine.accel = Accel::Tcg;
-        machine.memory = MEMORY_MIB;
+        machine.memory = self.memory_mib;
         machine.processors = self.processors;
         let append = APPEND.iter().chain(self.append);
         machine.append = append.map(|&word| word.to_owned()).collect();

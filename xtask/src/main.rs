@@ -20,6 +20,7 @@ mod outputs;
 mod price;
 mod race;
 mod sanitize;
+mod scale;
 mod terminal;
 mod test;
 mod vm;
@@ -38,6 +39,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    BenchScale(scale::Arguments),
     Claims(claims::Arguments),
     Contend(contend::Arguments),
     Demo(demo::Arguments),
@@ -59,6 +61,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::BenchScale(arguments) => scale::main(&arguments),
         Command::Claims(arguments) => claims::main(&arguments),
         Command::Contend(arguments) => contend::main(&arguments),
         Command::Demo(arguments) => demo::main(&arguments),

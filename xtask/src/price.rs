@@ -78,6 +78,7 @@ fn boot(kit: &Kit, arguments: &Arguments) -> Result<Vec<Price>> {
         append: &APPEND,
         parameters: REGIONS,
         driver: arguments.driver.as_deref(),
+        ..Default::default()
     };
     guest.measure(kit, &words)
 }

@@ -5,9 +5,11 @@
 //! instructions (`cpu_get_ticks` of `softmmu/cpu-timers.c`); elsewhere it counts whatever it counts. Interrupts add to
 //! it, so each step is repeated and the least is told.
 //!
-//! With `--processes N` it measures instead what N processes take that do all steps at once.
+//! With `--processes N` it measures instead what N processes take that do all steps at once; with `--objects N[,N]...
+//! --operations N` what operations cost among so many objects, and after so many operations.
 
 mod contend;
+mod scale;
 mod subject;
 mod sys;
 
@@ -31,6 +33,10 @@ struct Task {
     subjects: Vec<Subject>,
     /// Processes that do it at once; 0: one alone, step by step.
     processes: usize,
+    /// Numbers of objects to measure among; none: prices.
+    objects: Vec<usize>,
+    /// Operations before the last of these measurements.
+    operations: u64,
 }
 
 fn main() -> ExitCode {
@@ -50,6 +56,9 @@ fn main() -> ExitCode {
 }
 
 fn run(task: &Task) -> Result<()> {
+    if !task.objects.is_empty() {
+        return scale::scale(&task.objects, task.operations);
+    }
     if task.processes > 0 {
         for &bytes in &task.sizes {
             for &subject in &task.subjects {
@@ -80,15 +89,15 @@ fn arguments() -> Option<Task> {
         repeats: 5,
         subjects: Vec::new(),
         processes: 0,
+        objects: Vec::new(),
+        operations: 0,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--bytes" => {
-                let sizes = words.next()?;
-                let sizes = sizes.split(',').map(|size| size.parse().ok());
-                task.sizes = sizes.collect::<Option<_>>()?;
-            }
+            "--bytes" => task.sizes = numbers(&words.next()?)?,
+            "--objects" => task.objects = numbers(&words.next()?)?,
+            "--operations" => task.operations = words.next()?.parse().ok()?,
             "--repeats" => task.repeats = words.next()?.parse().ok()?,
             "--processes" => task.processes = words.next()?.parse().ok()?,
             name => task.subjects.push(Subject::named(name)?),
@@ -98,6 +107,11 @@ fn arguments() -> Option<Task> {
         task.subjects = Subject::ALL.to_vec();
     }
     (task.repeats > 0).then_some(task)
+}
+
+/// Numbers with commas between them.
+fn numbers(text: &str) -> Option<Vec<usize>> {
+    text.split(',').map(|number| number.parse().ok()).collect()
 }
 
 fn tell(row: &impl serde::Serialize) -> Result<()> {
