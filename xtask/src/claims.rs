@@ -1,7 +1,7 @@
 //! `cargo xtask claims`: what the project's texts say of the kernel, held against its sources.
 //!
 //! - [`prose`]: the texts: the guide, comments, messages;
-//! - [`reference`]: how a text refers to the sources, and how it says which series it speaks of;
+//! - [`mod@reference`]: how a text refers to the sources, and how it says which series it speaks of;
 //! - [`source`]: what a file of the kernel defines;
 //! - [`tree`]: the sources of a series.
 
