@@ -199,7 +199,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
     },
 ];
 
-/// For Debian's full kernel, with drivers loaded that take dma-bufs.
+/// With drivers loaded that take dma-bufs.
 pub const IMPORTERS: Profile = Profile {
     name: "importers",
     purpose: "drivers that others wrote take buffers as dma-bufs",
@@ -207,10 +207,17 @@ pub const IMPORTERS: Profile = Profile {
     // Below 4 GiB: a device of 32 bits would get copies of what lies above.
     memory_mib: 1024,
     processors: 2,
-    modules: &[VIVID, ("vgem", "")],
+    modules: &[VIVID],
     module_parameters: "regions=ring:0x30000000:1M:ram",
     qemu_args: &[],
     quiet_seconds: 300,
+};
+
+/// The same in a kernel that has graphics cards: `vgem` attaches to a dma-buf and does not map it.
+pub const IMPORTERS_AND_CARD: Profile = Profile {
+    name: "importers-and-card",
+    modules: &[VIVID, ("vgem", "")],
+    ..IMPORTERS
 };
 
 /// The profile with this name.
@@ -218,6 +225,6 @@ pub fn find(name: &str) -> Option<&'static Profile> {
     PROFILES
         .iter()
         .chain(DEBUG_PROFILES)
-        .chain([&IMPORTERS])
+        .chain([&IMPORTERS, &IMPORTERS_AND_CARD])
         .find(|profile| profile.name == name)
 }

@@ -145,7 +145,15 @@ impl Kernel {
             roots.extend(build::root_name(&kernel));
         }
         let mut removed = Vec::new();
+        // Each is named after its kernel.
+        let mut drivers = cache.entries("drivers");
+        drivers.retain(|name| {
+            kernels
+                .iter()
+                .any(|kernel| name.starts_with(kernel.as_str()))
+        });
         for (kind, keep) in [
+            ("drivers", drivers),
             ("kernels", kernels),
             ("roots", roots),
             ("disks", Vec::new()),

@@ -13,6 +13,7 @@
 //! - [`kernel`]: a kernel, and its tree, ready for modules;
 //! - [`variant`], [`build`]: the kernels that find mistakes, and how they are built;
 //! - [`module`]: an out-of-tree module, built;
+//! - [`drivers`]: drivers of the kernel's sources that its configuration leaves out, built;
 //! - [`selftest`]: the kernel's own selftests, built;
 //! - [`tree`]: a kernel tree that somebody names, and what it lacks;
 //! - [`accel`]: what QEMU can run on here;
@@ -30,6 +31,7 @@ pub mod choice;
 pub mod clock;
 pub mod debian;
 pub mod disk;
+pub mod drivers;
 pub mod flavour;
 pub mod host;
 pub mod initramfs;

@@ -6,6 +6,7 @@ use anyhow::{bail, Context, Result};
 use mapbuf_guest::PATIENCE;
 use mapbuf_init::{Job, LoadModule};
 use mapbuf_vm::accel::Accel;
+use mapbuf_vm::drivers::{Built, Drivers};
 use mapbuf_vm::{host, qemu, Cache, Choice, Flavour, Kernel, Machine, Ui, Variant};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub struct Kit {
     pub kernel: Kernel,
     accel: Accel,
     init: PathBuf,
+    /// Drivers beside those that the kernel's build has.
+    drivers: Vec<Built>,
 }
 
 impl Kit {
@@ -43,7 +46,15 @@ impl Kit {
             kernel,
             accel,
             init,
+            drivers: Vec::new(),
         })
+    }
+
+    /// Builds drivers of the kernel's sources that its build leaves out, so that guests can load them.
+    pub fn add_drivers(&mut self, drivers: &Drivers) -> Result<()> {
+        let built = drivers.build(&self.cache, &self.ui, &self.kernel)?;
+        self.drivers.push(built);
+        Ok(())
     }
 
     /// The same with another build of the kernel, which is fetched when there is none.
@@ -153,7 +164,14 @@ impl Kit {
         name: &str,
         parameters: &str,
     ) -> Result<()> {
-        let files = self.kernel.module_with_dependencies(name)?;
+        let mut files = None;
+        for drivers in &self.drivers {
+            files = files.or(drivers.with_dependencies(&self.kernel, name)?);
+        }
+        let files = match files {
+            Some(files) => files,
+            None => self.kernel.module_with_dependencies(name)?,
+        };
         let last = files.len().saturating_sub(1);
         for (number, file) in files.iter().enumerate() {
             let path = guest.module(file)?;

@@ -62,9 +62,18 @@ pub const NUMA: &[&str] = &["numa"];
 /// Run with the programs that others wrote.
 pub const PEERS: &[&str] = &["peers"];
 /// Run where any reason may be met.
-pub const REASONS: &[&str] = &["stock", "regions", "numa", "faults", "importers"];
+pub const REASONS: &[&str] = &[
+    "stock",
+    "regions",
+    "numa",
+    "faults",
+    "importers",
+    "importers-and-card",
+];
 /// Run where drivers that others wrote take dma-bufs.
-pub const IMPORTERS: &[&str] = &["importers"];
+pub const IMPORTERS: &[&str] = &["importers", "importers-and-card"];
+/// Run where a graphics card is one of them.
+pub const CARD: &[&str] = &["importers-and-card"];
 
 /// Run with several processors and a module that waits at its seams.
 pub const RACES: &[&str] = &["races"];

@@ -69,7 +69,7 @@ fn every_reason_is_produced_by_a_test() -> Outcome {
         "regions" => BY_REGIONS.contains(reason),
         "numa" => BY_NUMA.contains(reason),
         "faults" => BY_FAULT_INJECTION.contains(reason),
-        "importers" => BY_IMPORTERS.contains(reason),
+        "importers" | "importers-and-card" => BY_IMPORTERS.contains(reason),
         _ => ![BY_REGIONS, BY_NUMA, BY_FAULT_INJECTION, BY_IMPORTERS]
             .concat()
             .contains(reason),
