@@ -159,9 +159,10 @@ pub fn run(
             return Ok(report);
         }
         boots += 1;
+        let said = report.log.iter().find(|line| splat::is_panic(line));
         eprintln!(
             "The kernel did not reach PID 1: {} (emulation does that now and then). Booting again.",
-            report.verdict
+            said.unwrap_or(&report.verdict.to_string())
         );
     }
 }

@@ -429,6 +429,7 @@ impl Program {
             )
             .env("HOME", "/root")
             .env("TERM", "dumb")
+            .env("MAPBUF_CLOCK", clock::PATH)
             .current_dir("/");
         // Found by the guest's own `PATH`, which is why PID 1 has the same.
         std::env::set_var(
