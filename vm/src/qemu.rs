@@ -273,6 +273,9 @@ impl Qemu {
             "audit=0",
             // Where the kernel lies decides whether a large `cma=` finds room: the same at every boot.
             "nokaslr",
+            // The kernel counts timer interrupts in a time that it measures by the TSC, and panics when there are too few
+            // (`timer_irq_works` of arch/x86/kernel/apic/io_apic.c); a busy host delivers them late.
+            "no_timer_check",
             "rdinit=/init",
         ];
         append.extend(kernel.identity.variant.boot_parameters());
