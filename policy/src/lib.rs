@@ -25,3 +25,4 @@ pub mod plan;
 pub mod region;
 pub mod request;
 pub mod right;
+pub mod words;
