@@ -172,6 +172,11 @@ impl Payers {
         Ok(self.users.push(user, GFP_KERNEL_ACCOUNT)?)
     }
 
+    /// Whose limits they are charged against.
+    pub(crate) fn driver(&self) -> &Arc<Driver> {
+        &self.driver
+    }
+
     /// Bytes charged to the user who opened the file.
     pub(crate) fn used(&self) -> u64 {
         self.users.first().map_or(0, |user| user.used.get())
@@ -235,14 +240,22 @@ impl Charge {
     }
 }
 
+impl Charge {
+    /// Gives a part back, so that `bytes` are left.
+    pub(crate) fn reduce(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        self.payers.driver.accounts.used.sub(less);
+        for user in &self.payers.users {
+            user.used.sub(less);
+        }
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         pause(Seam::Uncharging);
-        let accounts = &self.payers.driver.accounts;
-        accounts.used.sub(self.bytes);
-        accounts.buffers.sub(1);
-        for user in &self.payers.users {
-            user.used.sub(self.bytes);
-        }
+        self.reduce(0);
+        self.payers.driver.accounts.buffers.sub(1);
     }
 }

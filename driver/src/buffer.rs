@@ -31,6 +31,10 @@ use crate::{
         Memory,
         Spec, //
     },
+    pinned::{
+        Held,
+        Share, //
+    },
     policy::plan::{
         decide,
         Plan,
@@ -47,6 +51,10 @@ use crate::{
         Seam, //
     },
     sys::{
+        bytes::{
+            self,
+            Bytes, //
+        },
         caller::{
             self,
             Capability, //
@@ -55,18 +63,27 @@ use crate::{
             DmaBuf,
             Exporter, //
         },
-        pages::KernelMap,
-        user::Bytes,
-        vma::{
+        fault::{
             Fault,
-            NewVma,
-            Outcome,
-            Page, //
+            Faults,
+            Outcome, //
         },
+        Backed,
+        Backing,
+        Importable,
+        NewVma,
+        NodeVma,
+        Parked,
+        Watch,
+        Wish, //
     },
 };
-use core::ptr::NonNull;
+use core::mem::MaybeUninit;
 use kernel::{
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
     page::PAGE_SIZE,
     prelude::*,
     sync::{
@@ -79,31 +96,7 @@ use kernel::{
     },
 };
 
-/// Buffers of one session whose ids were freed and whose memory is still held.
-pub(crate) struct Freed {
-    buffers: Atomic<i64>,
-    bytes: Atomic<i64>,
-}
-
-impl Freed {
-    pub(crate) fn new() -> Self {
-        Self {
-            buffers: Atomic::new(0),
-            bytes: Atomic::new(0),
-        }
-    }
-
-    fn add(&self, buffers: i64, bytes: i64) {
-        self.buffers.add(buffers, Relaxed);
-        self.bytes.add(bytes, Relaxed);
-    }
-
-    /// How many, and their bytes.
-    pub(crate) fn held(&self) -> (u64, u64) {
-        let value = |count: &Atomic<i64>| u64::try_from(count.load(Relaxed)).unwrap_or(0);
-        (value(&self.buffers), value(&self.bytes))
-    }
-}
+pub(crate) use crate::pinned::Freed;
 
 /// A name, as in the interface: padded with zeros.
 pub(crate) type Name = [u8; NAME_LEN];
@@ -114,13 +107,14 @@ pub(crate) struct Buffer {
     memory: Memory,
     charge: Charge,
     runs: Runs,
+    /// Room for what others still refer to when the buffer is gone.
+    parked: Parked,
+    held: KBox<MaybeUninit<Held>>,
     session: Arc<Freed>,
     id_freed: Atomic<bool>,
     /// Written under the lock of the driver's names.
     name: Pin<KBox<Mutex<Option<Name>>>>,
-    /// For an importer that sees scattered pages through the kernel's address space.
-    kernel_map: Pin<KBox<Mutex<Option<KernelMap>>>>,
-    _counted: Counted,
+    counted: Counted,
 }
 
 /// A reference to a buffer.
@@ -133,7 +127,12 @@ impl Buffer {
         session: &Arc<Freed>,
         spec: &Spec,
     ) -> Result<BufferRef, Refusal> {
-        let charge = Charge::new(payers, spec.bytes())?;
+        let charge = Charge::new(payers, spec.bytes());
+        // What is over the limit may be held by pins that have ended.
+        let charge = match charge {
+            Err(_) if payers.driver().pinned.sweep() => Charge::new(payers, spec.bytes()),
+            charge => charge,
+        }?;
         pause(Seam::Charged);
         let memory = Memory::new(spec, &charge.driver().device)?;
         Self::new(session, memory, charge)
@@ -154,18 +153,17 @@ impl Buffer {
         let no_memory = |_| refusals::no_memory((pages * PAGE_SIZE) as u64, PAGE_SIZE as u64);
         let name = kernel::new_mutex!(None, "mapbuf_name");
         let name = KBox::pin_init(name, GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
-        let kernel_map = kernel::new_mutex!(None, "mapbuf_kernel_map");
-        let kernel_map = KBox::pin_init(kernel_map, GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         let runs = Runs::count(memory.backing())?;
         let buffer = Self {
             memory,
             charge,
             runs,
+            parked: Parked::new().map_err(no_memory)?,
+            held: KBox::new_uninit(GFP_KERNEL_ACCOUNT).map_err(|_| no_memory(ENOMEM))?,
             session: session.clone(),
             id_freed: Atomic::new(false),
             name,
-            kernel_map,
-            _counted: Counted::new(Sort::Buffer),
+            counted: Counted::new(Sort::Buffer),
         };
         let kind = buffer.memory.kind().name();
         let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)?;
@@ -215,21 +213,16 @@ impl Buffer {
     }
 
     /// How a mapping would be made, or why it is refused.
-    pub(crate) fn plan(
-        &self,
-        vma: &NewVma<'_>,
-        page: u64,
-        method: Method,
-    ) -> Result<Plan, Refusal> {
-        let sharing = vma.sharing();
+    pub(crate) fn plan(&self, wish: Wish, page: u64, method: Method) -> Result<Plan, Refusal> {
         let request = Request {
             method,
             page,
-            pages: vma.pages() as u64,
-            sharing,
-            exec: vma.executable(),
+            pages: wish.pages,
+            sharing: wish.sharing,
+            exec: wish.exec,
             // Nothing else asks for it.
-            admin: sharing == Sharing::PrivateWritable && caller::may_see(Capability::SysAdmin),
+            admin: wish.sharing == Sharing::PrivateWritable
+                && caller::may_see(Capability::SysAdmin),
         };
         decide(&self.memory, &request)
     }
@@ -244,11 +237,13 @@ impl Buffer {
     ) -> Result<(), Refusal> {
         let memory = self.memory.backing();
         self.runs.each(memory, first, count, |at, run| {
-            let physical = memory.pfn(at).map(|pfn| pfn * PAGE_SIZE as u64);
+            let frames = memory.frames(at, 1);
+            let physical = frames.map(|frames| frames.first() * PAGE_SIZE as u64);
             f(Segment {
                 offset: (at * PAGE_SIZE) as u64,
                 length: (run * PAGE_SIZE) as u64,
-                dma_address: memory
+                dma_address: self
+                    .memory
                     .dma_address(at)
                     .filter(|_| show.dma)
                     .unwrap_or(ADDRESS_HIDDEN),
@@ -257,15 +252,34 @@ impl Buffer {
         })
     }
 
-    /// The kernel's own view: passes bytes from `offset` on to `copy`, a page at a time, with how many
-    /// were done before; `copy` answers with how many it copied. Answers with how many that were.
-    pub(crate) fn transfer(
+    /// Copies bytes from `offset` on out; answers with how many.
+    pub(crate) fn read(&self, to: &mut IovIterDest<'_>, offset: u64) -> Result<usize, Refusal> {
+        let (length, user) = (to.len(), bytes::destination(to));
+        self.transfer(offset, length, user, |bytes| bytes.copy_to_iter(to))
+    }
+
+    /// Copies bytes in from `offset` on; answers with how many.
+    pub(crate) fn write(
+        &self,
+        from: &mut IovIterSource<'_>,
+        offset: u64,
+    ) -> Result<usize, Refusal> {
+        let (length, user) = (from.len(), bytes::source(from));
+        self.transfer(offset, length, user, |bytes| bytes.copy_from_iter(from))
+    }
+
+    /// The kernel's own view: passes bytes from `offset` on to `copy`, a page at a time, which answers with how many it
+    /// copied. Answers with how many that were. `user` is for the refusal.
+    fn transfer(
         &self,
         offset: u64,
         length: usize,
-        user: usize,
-        copy: impl Fn(&Bytes<'_>, usize) -> usize,
+        user: u64,
+        mut copy: impl FnMut(&Bytes<'_>) -> usize,
     ) -> Result<usize, Refusal> {
+        let interrupted = |_| Reason::Interrupted.with(&[length as u64, 0]);
+        let access = self.memory.gate().map(|gate| gate.access()).transpose();
+        let _access = access.map_err(interrupted)?;
         let memory = self.memory.backing();
         let mut done = 0;
         while done < length {
@@ -275,16 +289,16 @@ impl Buffer {
             let Some(bytes) = memory.bytes(at / PAGE_SIZE, at % PAGE_SIZE, length - done) else {
                 break;
             };
-            let copied = copy(&bytes, user.wrapping_add(done));
+            let copied = copy(&bytes);
             done += copied;
             if copied < bytes.len() {
                 if done == 0 {
-                    return Err(Reason::BadAddress.with(&[user as u64, length as u64]));
+                    return Err(Reason::BadAddress.with(&[user, length as u64]));
                 }
                 break;
             }
-            caller::breathe();
-            if caller::dying() {
+            caller::cond_resched();
+            if caller::fatal_signal_pending() {
                 break;
             }
         }
@@ -292,13 +306,11 @@ impl Buffer {
     }
 }
 
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        pause(Seam::Dropping);
-        if self.id_freed.load(Relaxed) {
-            self.session.add(-1, -(self.bytes() as i64));
-        }
-    }
+/// Maps a part of a buffer, from page `page` on, by a plan that was made for just that.
+pub(crate) fn map(buffer: &BufferRef, vma: NodeVma<'_>, page: u64, plan: &Plan) -> Result {
+    let vma = buffer.bind(vma, page)?;
+    pause(Seam::Entered);
+    mapping::carry_out(vma, plan)
 }
 
 /// Which addresses the caller may see.
@@ -318,72 +330,59 @@ impl Visible {
     }
 }
 
-impl Exporter for Buffer {
-    fn mmap(&self, vma: &NewVma<'_>, method: Option<u32>) -> Result {
-        // A node has asked for a plan before, and remembers a refusal for its own open file.
-        let by_descriptor = method.is_none();
-        let method = method.and_then(Method::from_number).unwrap_or(Method::Auto);
-        let plan = self.plan(vma, vma.page_offset(), method);
-        let plan = match by_descriptor {
-            true => self.of_dma_bufs().note(Operation::Mmap, plan)?,
-            false => plan.map_err(|refusal| refusals::error(refusal.reason))?,
-        };
-        pause(Seam::Entered);
-        mapping::carry_out(&self.memory, vma, &plan)
+impl Backed for Buffer {
+    fn backing(&self) -> &dyn Backing {
+        self.memory.backing()
     }
 
-    fn fault(&self, fault: Fault<'_>) -> Outcome {
+    fn watch(&self) -> Option<&dyn Watch> {
+        self.memory.gate().map(|gate| gate as &dyn Watch)
+    }
+}
+
+impl Faults for Buffer {
+    fn fault(fault: Fault<'_, Self>) -> Outcome {
         pause(Seam::Faulted);
-        mapping::fault::answer(self.memory.backing(), fault)
+        mapping::fault::answer(fault)
     }
+}
 
-    fn frames(&self, each: &mut dyn FnMut(u64, usize)) -> Result {
-        let memory = self.memory.backing();
-        if self.memory.kind() == Kind::Region {
-            // The frames of a reserved range have no `struct page`.
-            let kind = u64::from(self.memory.kind().number());
-            let refusal = Reason::NoPagesForDevices.with(&[kind]);
-            return self.of_dma_bufs().note(Operation::Attach, Err(refusal));
+impl Importable for Buffer {
+    fn attach(&self) -> Result {
+        if self.memory.kind() != Kind::Region {
+            return Ok(());
         }
-        let mut at = 0;
-        while at < memory.len() {
-            let run = memory.run(at).max(1);
-            each(memory.pfn(at).ok_or(EINVAL)?, run);
-            at += run;
-            caller::go_on()?;
-        }
-        Ok(())
+        // The frames of a reserved range have no `struct page`.
+        let kind = u64::from(self.memory.kind().number());
+        let refusal = Reason::NoPagesForDevices.with(&[kind]);
+        self.of_dma_bufs().note(Operation::Attach, Err(refusal))
+    }
+}
+
+impl Exporter for Buffer {
+    fn mmap(vma: NewVma<'_, Self>) -> Result {
+        let this = vma.data();
+        let plan = this.plan(vma.wish(), vma.page_offset(), Method::Auto);
+        let plan = this.of_dma_bufs().note(Operation::Mmap, plan)?;
+        pause(Seam::Entered);
+        mapping::carry_out(vma, &plan)
     }
 
-    fn has_kernel_address(&self) -> bool {
-        let memory = self.memory.backing();
-        memory.paged() || memory.address().is_some()
-    }
-
-    fn kernel_address(&self) -> Result<NonNull<u8>> {
-        let memory = self.memory.backing();
-        if let Some(address) = memory.address() {
-            return Ok(address);
-        }
-        let pages = (0..memory.len()).filter_map(|index| memory.page(index));
-        let map = KernelMap::new(memory.len(), memory.cache(), pages)?;
-        let address = map.address();
-        *self.kernel_map.lock() = Some(map);
-        Ok(address)
-    }
-
-    fn kernel_address_done(&self) {
-        let map = self.kernel_map.lock().take();
-        drop(map);
-    }
-
-    fn page_bytes(&self, page: Page, offset: usize, length: usize) -> Option<Bytes<'_>> {
-        let memory = self.memory.backing();
-        let index = match page {
-            Page::Index(index) => index,
-            // Copy-on-write by frame number is for one run: see `policy::plan`.
-            Page::Frame(frame) => usize::try_from(frame.checked_sub(memory.pfn(0)?)?).ok()?,
-        };
-        memory.bytes(index, offset, length)
+    fn release(self) {
+        pause(Seam::Dropping);
+        let bytes = self.bytes();
+        let freed = self.id_freed.load(Relaxed);
+        let Self {
+            memory,
+            charge,
+            mut parked,
+            held,
+            session,
+            counted,
+            ..
+        } = self;
+        let freed = freed.then(|| Share::new(session, bytes));
+        memory.park(&mut parked);
+        Held::keep(held, parked, charge, freed, counted);
     }
 }

@@ -29,6 +29,8 @@ sorts! {
     File = c"files",
     /// Buffers, until their memory is given back.
     Buffer = c"buffers",
+    /// Those of them that are gone but for pages which others refer to.
+    Pinned = c"pinned",
     /// Ids in the tables of sessions.
     Id = c"ids",
     /// Ranges of `mmap` offsets in them.

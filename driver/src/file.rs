@@ -23,6 +23,7 @@ use crate::{
         Payers, //
     },
     buffer::{
+        self,
         BufferRef,
         Freed,
         Visible, //
@@ -31,7 +32,10 @@ use crate::{
         Counted,
         Sort, //
     },
-    memory::Memory,
+    memory::{
+        gate::NotAlone,
+        Memory, //
+    },
     named,
     policy::{
         place,
@@ -56,21 +60,24 @@ use crate::{
         Wanted, //
     },
     sys::{
+        alloc,
         caller::{
             self,
             param, //
         },
-        chardev::OpenFile,
+        chardev::{
+            OpenFile,
+            SYSTEM_MINOR, //
+        },
         credentials::Opener,
         dmabuf::NotOurs,
-        pages,
         refused,
-        user::{
-            self,
+        wire::{
+            self as user,
             UserStruct,
             Wire, //
         },
-        vma::NewVma,
+        NodeVma, //
     },
     Driver,
 };
@@ -78,14 +85,22 @@ use core::mem::size_of;
 use kernel::{
     bindings,
     fs::file::FileDescriptorReservation,
+    ioctl::{
+        _IOC_NR,
+        _IOC_TYPE, //
+    },
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
     page::PAGE_SIZE,
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
     transmute::AsBytes, //
 };
-
-/// Minor number of the node `system`; named buffers have the others.
-pub(crate) const SYSTEM_MINOR: u32 = 0;
 
 /// What a node is.
 enum Opened {
@@ -107,8 +122,12 @@ pub(crate) struct MapbufFile {
 impl OpenFile for MapbufFile {
     type Shared = Driver;
 
-    fn open(driver: &Arc<Driver>, minor: u32, opener: &Opener<'_>) -> Result<KBox<Self>> {
-        let payers = Payers::of(driver, opener)?;
+    fn open(
+        driver: ArcBorrow<'_, Driver>,
+        minor: u32,
+        opener: &Opener<'_>,
+    ) -> Result<KBox<Self>> {
+        let payers = Payers::of(&driver.into(), opener)?;
         let opened = if minor == SYSTEM_MINOR {
             let freed = Arc::new(Freed::new(), GFP_KERNEL_ACCOUNT)?;
             let session = Session::new(payers.clone(), freed)?;
@@ -119,7 +138,7 @@ impl OpenFile for MapbufFile {
             Opened::Named(found.ok_or(ENXIO)?)
         };
         let file = Self {
-            driver: driver.clone(),
+            driver: driver.into(),
             payers,
             refusals: KBox::pin_init(Refusals::new(), GFP_KERNEL_ACCOUNT)?,
             opened,
@@ -130,7 +149,7 @@ impl OpenFile for MapbufFile {
 
     fn ioctl(&self, access: Access, command: u32, argument: usize) -> Result {
         // The size that is encoded in the command does not matter: the struct carries its own.
-        let (magic, number) = ((command >> 8) & 0xff, command & 0xff);
+        let (magic, number) = (_IOC_TYPE(command), _IOC_NR(command));
         let operation = match Operation::from_number(number) {
             Some(operation) if magic == wire::MAGIC => operation,
             _ => Operation::UnknownIoctl,
@@ -157,31 +176,31 @@ impl OpenFile for MapbufFile {
         self.refusals.note(operation, result)
     }
 
-    fn mmap(&self, vma: &NewVma<'_>) -> Result {
+    fn mmap(&self, vma: NodeVma<'_>) -> Result {
         self.refusals.note(Operation::Mmap, self.map(vma))
     }
 
-    fn lines_up_with(&self, page_offset: u64) -> u64 {
+    fn get_unmapped_area(&self, page_offset: u64) -> u64 {
         match &self.opened {
             Opened::Session(session) => session.target(page_offset).map_or(page_offset, |target| {
-                target.buffer.memory().lines_up_with(target.page)
+                target.buffer.memory().unmapped_area(target.page)
             }),
-            Opened::Named(buffer) => buffer.memory().lines_up_with(page_offset),
+            Opened::Named(buffer) => buffer.memory().unmapped_area(page_offset),
         }
     }
 
-    fn read(&self, to: usize, length: usize, position: u64) -> Result<usize> {
-        let result = self.bytes_at(position).and_then(|(buffer, offset)| {
-            buffer.transfer(offset, length, to, |bytes, to| bytes.copy_out(to))
-        });
+    fn read(&self, to: &mut IovIterDest<'_>, position: u64) -> Result<usize> {
+        let result = self
+            .bytes_at(position)
+            .and_then(|(buffer, offset)| buffer.read(to, offset));
         self.refusals.note(Operation::Read, result)
     }
 
-    fn write(&self, from: usize, length: usize, position: u64) -> Result<usize> {
+    fn write(&self, from: &mut IovIterSource<'_>, position: u64) -> Result<usize> {
         let result = self.bytes_at(position).and_then(|(buffer, offset)| {
-            let word = buffer.memory().backing().word();
-            place::write(offset, length as u64, buffer.bytes(), word)?;
-            buffer.transfer(offset, length, from, |bytes, from| bytes.copy_in(from))
+            let word = buffer.memory().word();
+            place::write(offset, from.len() as u64, buffer.bytes(), word)?;
+            buffer.write(from, offset)
         });
         self.refusals.note(Operation::Write, result)
     }
@@ -245,24 +264,24 @@ impl MapbufFile {
         Ok((target.buffer, offset))
     }
 
-    fn map(&self, vma: &NewVma<'_>) -> Result<(), Refusal> {
+    fn map(&self, vma: NodeVma<'_>) -> Result<(), Refusal> {
         let Target {
             buffer,
             page,
             method,
             ..
         } = self.target(vma.page_offset())?;
-        // The dma-buf's own `mmap` asks again; here it is for the reason's sake.
-        let plan = buffer.plan(vma, page, method)?;
+        let plan = buffer.plan(vma.wish(), page, method)?;
         pause(Seam::Planned);
-        buffer.mmap(vma, page, method.number()).map_err(|error| {
-            if error == EINTR && caller::dying() {
-                return Reason::Interrupted.with(&[(vma.pages() * PAGE_SIZE) as u64, 0]);
+        let bytes = (vma.pages() * PAGE_SIZE) as u64;
+        buffer::map(&buffer, vma, page, &plan).map_err(|error| {
+            if error == EINTR && caller::fatal_signal_pending() {
+                return Reason::Interrupted.with(&[bytes, 0]);
             }
             // `vm_insert_pages` says EFAULT where it has no memory for a page table (`insert_pages`).
             if error == ENOMEM || error == EFAULT {
                 // Page tables are charged too.
-                refusals::no_memory((vma.pages() * PAGE_SIZE) as u64, PAGE_SIZE as u64)
+                refusals::no_memory(bytes, PAGE_SIZE as u64)
             } else {
                 let errno = error.to_errno().unsigned_abs();
                 Reason::KernelRefused.with(&[u64::from(plan.method().number()), u64::from(errno)])
@@ -277,7 +296,7 @@ impl MapbufFile {
         query.page_size = PAGE_SIZE as u32;
         query.features = feature::OFFSET | feature::EXPORT | feature::NAME | feature::IMPORT;
         query.features |= feature::REFUSED;
-        if pages::cma_exists() {
+        if alloc::cma_exists() {
             query.features |= feature::CMA;
         }
         if param::expose_dma() {
@@ -438,7 +457,15 @@ impl MapbufFile {
             write: has(wire::probe::WRITE),
             risk: has(wire::probe::RISK),
         };
-        asked.allowed(region.class(), buffer.mappings())?;
+        asked.allowed(region.class(), 0)?;
+        // Nobody comes in until the probe is done.
+        let _alone = match asked.write {
+            true => Some(region.gate().alone().map_err(|error| match error {
+                NotAlone::Mapped(mappings) => Reason::ProbeWhileMapped.with(&[mappings]),
+                NotAlone::Interrupted => Reason::Interrupted.with(&[buffer.bytes(), 0]),
+            })?),
+            false => None,
+        };
         let (state, sample) = region.probe(asked.write);
         probe.state = state.number();
         probe.ones = sample.ones;

@@ -8,17 +8,19 @@ use kernel::macros::kunit_tests;
 /// Pages that the driver takes and gives back.
 #[kunit_tests(mapbuf_pages)]
 mod pages {
-    use crate::sys::pages::{
-        NumaNode,
-        PageRef,
-        Run,
-        MAX_ORDER, //
+    use crate::sys::{
+        alloc::{
+            NumaNode,
+            Run,
+            MAX_ORDER, //
+        },
+        PageRef, //
     };
 
     fn contiguous(run: &Run) -> bool {
         (0..run.len()).all(|index| {
             let pfn = run.page(index).map(PageRef::pfn);
-            pfn == Some(run.pfn() + index as u64)
+            pfn == run.frames(0, 1).map(|run| run.first() + index as u64)
         })
     }
 
@@ -32,7 +34,7 @@ mod pages {
             assert_eq!(run.len(), count);
             assert!(contiguous(&run));
             assert!(run.page(count).is_none());
-            assert!(run.paged() && !run.compound());
+            assert!(!run.compound());
         }
         assert!(Run::split(0, NumaNode::ANY).is_none_or(|run| run.len() == 0));
         assert!(Run::split((1 << MAX_ORDER) + 1, NumaNode::ANY).is_none());
@@ -71,6 +73,67 @@ mod pages {
         assert_eq!(length(1, 4096, 8), Some(0));
         assert_eq!(length(1, 4097, 8), None);
         assert_eq!(length(2, 0, 8), None);
+    }
+}
+
+/// Changes of the cache mode that fail in the middle.
+#[kunit_tests(mapbuf_recached)]
+mod recached {
+    use crate::{
+        abi::wire::Cache,
+        sys::{
+            alloc::{
+                NumaNode,
+                Run, //
+            },
+            failing,
+            Recached, //
+        },
+    };
+    use core::ptr::NonNull;
+    use kernel::page::PAGE_SIZE;
+
+    /// Two batches.
+    const ORDER: u32 = 10;
+
+    fn all_cached(start: NonNull<u8>) -> bool {
+        (0..1usize << ORDER).all(|page| {
+            let address = start.as_ptr().wrapping_add(page * PAGE_SIZE);
+            NonNull::new(address).is_some_and(failing::is_cached)
+        })
+    }
+
+    #[test]
+    fn memory_is_cached_again_however_far_the_change_came() {
+        for cache in [Cache::Uncached, Cache::WriteCombined] {
+            for failing in [1, 2] {
+                let Some(run) = Run::folio(ORDER, NumaNode::ANY, true) else {
+                    assert!(false);
+                    return;
+                };
+                let start = run.start();
+                failing::batch(failing);
+                assert!(Recached::new(run, cache).is_err());
+                // It was given back; what the page tables say can be looked at all the same.
+                assert!(all_cached(start));
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_cached_again_when_it_is_given_back() {
+        let Some(run) = Run::folio(ORDER, NumaNode::ANY, true) else {
+            assert!(false);
+            return;
+        };
+        let start = run.start();
+        let Ok(run) = Recached::new(run, Cache::Uncached) else {
+            assert!(false);
+            return;
+        };
+        assert!(!failing::is_cached(start));
+        drop(run);
+        assert!(all_cached(start));
     }
 }
 

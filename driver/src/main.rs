@@ -4,7 +4,8 @@
 //!
 //! How a request goes through this driver: [`file`] takes it from an open file of a node; [`session`] or
 //! [`named`] finds the [`buffer`] that it means; `policy` says how, or why not; [`memory`] and [`mapping`]
-//! carry it out; [`refusals`] keeps the reason for the thread that asked. What lives is counted in [`counts`].
+//! carry it out; [`refusals`] keeps the reason for the thread that asked. What lives is counted in [`counts`]; what is left of a buffer
+//! that is gone, since somebody still refers to its pages, is kept in [`pinned`].
 //!
 //! # Locks, in the order in which they are taken
 //!
@@ -12,7 +13,7 @@
 //! 2. `Driver::regions`;
 //! 3. `Driver::names`;
 //! 4. `Session::table`;
-//! 5. `Accounts::users`, `Buffer::name`, `Buffer::kernel_map`, `Refusals::records`: no other of ours is taken
+//! 5. `Accounts::users`, `Buffer::name`, `Refusals::records`, `Pinned::first`, `Gate::state`: no other of ours is taken
 //!    under them.
 //!
 //! None of ours is held while user memory is copied, since a fault there takes the first. The test `faults::locks` holds
@@ -26,6 +27,7 @@ mod kunit;
 mod mapping;
 mod memory;
 mod named;
+mod pinned;
 mod places;
 mod refusals;
 mod region;
@@ -62,6 +64,7 @@ mod policy {
     pub(crate) mod region;
     pub(crate) mod request;
     pub(crate) mod right;
+    pub(crate) mod words;
 }
 
 use kernel::{
@@ -82,19 +85,21 @@ module! {
 /// What all open files share.
 #[pin_data]
 pub(crate) struct Driver {
-    /// Before the class and the numbers, which the nodes in it need.
     #[pin]
     names: kernel::sync::Mutex<named::Names>,
     #[pin]
     accounts: accounts::Accounts,
     #[pin]
     regions: kernel::sync::Mutex<region::Regions>,
+    /// What is left of buffers.
+    #[pin]
+    pinned: sys::later::Later<pinned::Pinned>,
     /// Refusals to whoever uses a dma-buf without an open file of ours.
     #[pin]
     of_dma_bufs: refusals::Refusals,
     device: Arc<sys::dma::SystemDevice>,
-    class: sys::node::Class,
-    numbers: sys::chardev::Numbers,
+    class: Arc<sys::node::Class>,
+    numbers: Arc<sys::chardev::Numbers>,
     _counts: sys::debugfs::Directory,
 }
 
@@ -109,6 +114,7 @@ impl Driver {
                 names <- kernel::new_mutex!(named::Names::new(), "mapbuf_names"),
                 accounts <- accounts::Accounts::new(),
                 regions <- kernel::new_mutex!(regions, "mapbuf_regions"),
+                pinned <- sys::later::Later::new(pinned::Pinned::new()),
                 of_dma_bufs <- refusals::Refusals::new(),
                 device,
                 class,
@@ -124,6 +130,7 @@ impl Driver {
 struct Mapbuf {
     _files: sys::chardev::CharDevices<file::MapbufFile>,
     _system: sys::node::Node<named::BufferAttributes>,
+    _pinned: pinned::ForgottenAtUnload,
     _driver: Arc<Driver>,
 }
 
@@ -133,7 +140,7 @@ impl kernel::Module for Mapbuf {
         let system = sys::node::Node::new(
             &driver.class,
             &driver.numbers,
-            file::SYSTEM_MINOR,
+            sys::chardev::SYSTEM_MINOR,
             CString::try_from_fmt(fmt!("system"))?,
             CString::try_from_fmt(fmt!("mapbuf/system"))?,
             sys::node::Ownership {
@@ -151,6 +158,7 @@ impl kernel::Module for Mapbuf {
         Ok(Self {
             _files: files,
             _system: system,
+            _pinned: pinned::ForgottenAtUnload::new(driver.clone()),
             _driver: driver,
         })
     }

@@ -4,6 +4,7 @@
 
 mod coherent;
 mod contiguous;
+pub(crate) mod gate;
 mod pages;
 pub(crate) mod region;
 mod vmalloc;
@@ -15,6 +16,8 @@ pub(crate) use self::{
     region::Region,
     vmalloc::Vmalloc, //
 };
+
+use self::gate::Gate;
 
 use crate::{
     abi::{
@@ -35,17 +38,17 @@ use crate::{
     },
     refusals,
     sys::{
+        alloc::{
+            self,
+            NumaNode, //
+        },
         caller,
         dma::SystemDevice,
-        pages::{
-            self as phys,
-            NumaNode,
-            PageRef, //
-        },
-        user::Bytes, //
+        Backing,
+        Frames,
+        Parked, //
     },
 };
-use core::ptr::NonNull;
 use kernel::{
     page::PAGE_SIZE,
     sync::Arc, //
@@ -68,7 +71,7 @@ impl Spec {
 
     /// The refusal when the cache mode could not be changed.
     fn cache_refused(&self, error: kernel::error::Error) -> Refusal {
-        if caller::dying() {
+        if caller::fatal_signal_pending() {
             return Reason::Interrupted.with(&[self.bytes(), 0]);
         }
         let errno = error.to_errno().unsigned_abs();
@@ -79,12 +82,12 @@ impl Spec {
     /// may be full. Memory that is charged to none has a `reason` of its own.
     fn out_of_memory(&self, reason: Option<Reason>, done: usize, most: u64) -> Refusal {
         let done = (done * PAGE_SIZE) as u64;
-        if caller::dying() {
+        if caller::fatal_signal_pending() {
             return Reason::Interrupted.with(&[self.bytes(), done]);
         }
         let charged = match self.kind {
             Kind::Vmalloc | Kind::Pages => self.bytes().saturating_sub(done),
-            Kind::Contiguous if self.pages <= 1 << phys::MAX_ORDER => self.bytes(),
+            Kind::Contiguous if self.pages <= 1 << alloc::MAX_ORDER => self.bytes(),
             _ => 0,
         };
         let refusal = refusals::no_memory(self.bytes(), charged);
@@ -95,47 +98,6 @@ impl Spec {
             _ => refusal,
         }
     }
-}
-
-/// What every kind of memory can be asked. Indices count pages from the buffer's start; one that lies
-/// beyond the end gets `None` or 0.
-pub(crate) trait Backing {
-    /// How many pages there are.
-    fn len(&self) -> usize;
-
-    /// Whether each page has a reference count of its own.
-    fn paged(&self) -> bool;
-
-    /// The page, if [`Self::paged`].
-    fn page(&self, index: usize) -> Option<PageRef>;
-
-    /// The page's frame number.
-    fn pfn(&self, index: usize) -> Option<u64>;
-
-    /// Pages from this one to the end of its physically contiguous run.
-    fn run(&self, index: usize) -> usize;
-
-    /// Its cache mode.
-    fn cache(&self) -> Cache;
-
-    /// What huge entry a mapping of these pages can have.
-    fn huge(&self, start: usize, end: usize) -> Huge;
-
-    /// The device's address of the page, if the memory has one at all times.
-    fn dma_address(&self, _index: usize) -> Option<u64> {
-        None
-    }
-
-    /// Bits in an access of the kernel's own view, where it must be by words.
-    fn word(&self) -> Option<u32> {
-        None
-    }
-
-    /// An address at which the kernel sees all of it at all times, if there is one.
-    fn address(&self) -> Option<NonNull<u8>>;
-
-    /// The kernel's own view: bytes of a page from `offset` in it, at most `length`.
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>>;
 }
 
 /// The memory of one buffer.
@@ -152,7 +114,7 @@ impl Memory {
     pub(crate) fn new(spec: &Spec, device: &Arc<SystemDevice>) -> Result<Self, Refusal> {
         // What cannot be had is not gathered first: on the way there every cache would be dropped, and
         // everybody's memory swapped out.
-        if spec.bytes() > phys::available() {
+        if spec.bytes() > alloc::available() {
             return Err(Reason::OutOfMemory.with(&[spec.bytes()]));
         }
         Ok(match spec.kind {
@@ -179,16 +141,68 @@ impl Memory {
 
     /// Its cache mode.
     pub(crate) fn cache(&self) -> Cache {
-        self.backing().cache()
+        self.backing().attributes().cache()
+    }
+
+    /// Whether its pages are charged and pinnable.
+    pub(crate) fn paged(&self) -> bool {
+        self.backing().page(0).is_some()
+    }
+
+    /// Bits in an access of the kernel's own view, where it must be by words.
+    pub(crate) fn word(&self) -> Option<u32> {
+        match self {
+            Self::Region(region) => region.word(),
+            _ => None,
+        }
+    }
+
+    /// The device's address of the page, if the memory has one at all times.
+    pub(crate) fn dma_address(&self, index: usize) -> Option<u64> {
+        match self {
+            Self::Coherent(memory) => memory.dma_address(index),
+            _ => None,
+        }
+    }
+
+    /// Who must know of mappings, and of the kernel's own accesses.
+    pub(crate) fn gate(&self) -> Option<&Gate> {
+        match self {
+            Self::Region(region) => Some(region.gate()),
+            _ => None,
+        }
+    }
+
+    /// Gives it back, but for the pages that others refer to: those go to `parked`.
+    pub(crate) fn park(self, parked: &mut Parked) {
+        match self {
+            Self::Vmalloc(memory) => memory.park(parked),
+            Self::Pages(memory) => memory.park(parked),
+            Self::Contiguous(memory) => memory.park(parked),
+            // Nobody can refer to the pages of these.
+            Self::Coherent(memory) => drop(memory),
+            Self::Region(memory) => drop(memory),
+        }
+    }
+
+    /// What huge entry a mapping of these pages can have.
+    fn huge_entry(&self, start: usize, end: usize) -> Huge {
+        match self {
+            Self::Vmalloc(_) => Huge::No,
+            Self::Pages(memory) => memory.huge(start, end),
+            Self::Contiguous(memory) => memory.huge(start, end),
+            Self::Coherent(memory) => memory.huge(start, end),
+            Self::Region(memory) => huge_frames(memory.frames(0, 1), start, end),
+        }
     }
 
     /// What the address of a mapping that begins with this page is to be, in pages and modulo the size of a
     /// huge entry: an entry for frames must begin at a multiple of its size there and in physical memory, one
     /// for a folio there and in the buffer (`do_set_pmd` of `mm/memory.c`).
-    pub(crate) fn lines_up_with(&self, page: u64) -> u64 {
+    pub(crate) fn unmapped_area(&self, page: u64) -> u64 {
         let frame = |index| match self {
             Self::Pages(_) | Self::Vmalloc(_) => None,
-            _ => self.backing().pfn(index),
+            _ => self.backing().frames(index, 1).map(|frames| frames.first()),
         };
         usize::try_from(page).ok().and_then(frame).unwrap_or(page)
     }
@@ -213,8 +227,8 @@ impl Layout for Memory {
             cache: self.cache(),
             pages: backing.len() as u64,
             page_size: PAGE_SIZE as u64,
-            huge_pages: 1 << phys::pmd_order(),
-            paged: backing.paged(),
+            huge_pages: 1 << alloc::pmd_order(),
+            paged: self.paged(),
             ram: match self {
                 Self::Region(region) => region.class() == RegionType::Ram,
                 _ => true,
@@ -227,12 +241,16 @@ impl Layout for Memory {
     }
 
     fn run(&self, page: u64) -> u64 {
-        usize::try_from(page).map_or(0, |page| self.backing().run(page) as u64)
+        let frames = usize::try_from(page).map(|page| self.backing().frames(page, usize::MAX));
+        frames
+            .ok()
+            .flatten()
+            .map_or(0, |frames| frames.count() as u64)
     }
 
     fn huge(&self, page: u64, end: u64) -> Huge {
         match (usize::try_from(page), usize::try_from(end)) {
-            (Ok(page), Ok(end)) => self.backing().huge(page, end),
+            (Ok(page), Ok(end)) => self.huge_entry(page, end),
             _ => Huge::No,
         }
     }
@@ -246,23 +264,16 @@ impl Layout for Memory {
     }
 }
 
-/// Pages from `index` on whose frame numbers follow each other, among `len`.
-fn run_of_frames(index: usize, len: usize, pfn: impl Fn(usize) -> Option<u64>) -> usize {
-    let Some(first) = pfn(index) else {
-        return 0;
-    };
-    (index + 1..len)
-        .take_while(|at| pfn(*at) == first.checked_add((at - index) as u64))
-        .count()
-        + 1
-}
-
-/// Whether a run of frames from `pfn` on, which holds the pages `start` to `end` of a buffer, has an
+/// Whether a run of frames, which holds the pages `start` to `end` of a buffer from its first page on, has an
 /// aligned piece of the size of a PMD entry.
-fn huge_frames(pfn: u64, start: usize, end: usize) -> Huge {
-    let huge = 1u64 << phys::pmd_order();
-    let first = pfn.saturating_add(start as u64).next_multiple_of(huge);
-    let last = pfn.saturating_add(end as u64);
+fn huge_frames(run: Option<Frames<'_>>, start: usize, end: usize) -> Huge {
+    let Some(run) = run else {
+        return Huge::No;
+    };
+    let huge = 1u64 << alloc::pmd_order();
+    let first = run.first().saturating_add(start as u64);
+    let first = first.next_multiple_of(huge);
+    let last = run.first().saturating_add(end as u64);
     if huge > 1 && first.saturating_add(huge) <= last {
         Huge::Pfn
     } else {

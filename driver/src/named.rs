@@ -35,7 +35,10 @@ use crate::{
             param,
             Capability, //
         },
-        chardev::MINORS,
+        chardev::{
+            MINORS,
+            SYSTEM_MINOR, //
+        },
         node::{
             Attribute,
             Attributes,
@@ -80,7 +83,7 @@ impl Names {
             by_minor: RBTree::new(),
             by_name: RBTree::new(),
             count: 0,
-            last_minor: crate::file::SYSTEM_MINOR,
+            last_minor: SYSTEM_MINOR,
         }
     }
 
@@ -95,7 +98,7 @@ impl Names {
         let mut minor = self.last_minor;
         loop {
             minor = (minor + 1) % MINORS;
-            if minor != crate::file::SYSTEM_MINOR && self.by_minor.get(&minor).is_none() {
+            if minor != SYSTEM_MINOR && self.by_minor.get(&minor).is_none() {
                 return minor;
             }
         }
@@ -309,7 +312,7 @@ impl Attributes for BufferAttributes {
                 if !Visible::to_caller().dma {
                     return Err(EPERM);
                 }
-                let address = memory.backing().dma_address(0).ok_or(ENXIO)?;
+                let address = memory.dma_address(0).ok_or(ENXIO)?;
                 CString::try_from_fmt(fmt!("{address:#x}"))?
             }
         })

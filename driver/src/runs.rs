@@ -8,9 +8,11 @@ use crate::{
         Reason,
         Refusal, //
     },
-    memory::Backing,
     refusals,
-    sys::caller, //
+    sys::{
+        caller,
+        Backing, //
+    },
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -90,13 +92,15 @@ fn walk(
     mut f: impl FnMut(usize, usize) -> Result<bool, Refusal>,
 ) -> Result<(), Refusal> {
     while at < memory.len() {
-        let run = memory.run(at).max(1);
+        let run = memory
+            .frames(at, usize::MAX)
+            .map_or(1, |frames| frames.count());
         if !f(at, run)? {
             break;
         }
         at += run;
-        caller::breathe();
-        if caller::dying() {
+        caller::cond_resched();
+        if caller::fatal_signal_pending() {
             let bytes = (memory.len() * PAGE_SIZE) as u64;
             return Err(Reason::Interrupted.with(&[bytes, (at * PAGE_SIZE) as u64]));
         }

@@ -44,9 +44,9 @@ use crate::{
         Seam, //
     },
     sys::{
+        alloc::NumaNode,
         caller::param,
-        numa,
-        pages::NumaNode, //
+        numa, //
     },
 };
 use kernel::{

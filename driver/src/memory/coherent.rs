@@ -8,30 +8,26 @@
 
 use super::{
     huge_frames,
-    run_of_frames,
-    Backing,
     Spec, //
 };
 use crate::{
-    abi::{
-        reason::{
-            Reason,
-            Refusal, //
-        },
-        wire::Cache,
+    abi::reason::{
+        Reason,
+        Refusal, //
     },
     policy::plan::Huge,
     sys::{
+        alloc,
+        bytes::Bytes,
         dma::{
             CoherentBlock,
             SystemDevice, //
         },
         numa,
-        pages::{
-            self as phys,
-            PageRef, //
-        },
-        user::Bytes, //
+        Attributes,
+        Backing,
+        Frames,
+        PageRef, //
     },
 };
 use core::ptr::NonNull;
@@ -42,24 +38,30 @@ use kernel::{
 
 pub(crate) struct Coherent {
     block: CoherentBlock,
-    /// Whether all of it is one run; behind an IOMMU it need not be.
-    one_run: bool,
 }
 
 impl Coherent {
     pub(super) fn new(spec: &Spec, device: Arc<SystemDevice>) -> Result<Self, Refusal> {
-        let most = (PAGE_SIZE as u64) << phys::MAX_ORDER;
+        let most = (PAGE_SIZE as u64) << alloc::MAX_ORDER;
         // It may be of a CMA area, which lies where it lies, also outside of the caller's cpuset.
         let block = CoherentBlock::new(device, spec.pages)
-            .filter(|block| block.pfn(0).is_some_and(numa::frame_allowed))
+            .filter(|block| {
+                let first = block.frames(0, 1);
+                first.is_some_and(|frames| numa::frame_allowed(frames.first()))
+            })
             .ok_or_else(|| spec.out_of_memory(Some(Reason::NoCoherentMemory), 0, most))?;
-        let one_run = run_of_frames(0, block.len(), |at| block.pfn(at)) == block.len();
-        Ok(Self { block, one_run })
+        Ok(Self { block })
     }
 
-    /// The memory, for `dma_mmap_coherent`.
-    pub(crate) fn block(&self) -> &CoherentBlock {
-        &self.block
+    pub(super) fn huge(&self, start: usize, end: usize) -> Huge {
+        match self.block.one_run() {
+            true => huge_frames(self.block.frames(0, 1), start, end),
+            false => Huge::No,
+        }
+    }
+
+    pub(super) fn dma_address(&self, index: usize) -> Option<u64> {
+        (index < self.block.len()).then(|| self.block.dma_address(index))
     }
 }
 
@@ -68,46 +70,27 @@ impl Backing for Coherent {
         self.block.len()
     }
 
-    fn paged(&self) -> bool {
-        false
-    }
-
-    fn page(&self, _index: usize) -> Option<PageRef> {
+    fn page(&self, _index: usize) -> Option<PageRef<'_>> {
         None
     }
 
-    fn pfn(&self, index: usize) -> Option<u64> {
-        self.block.pfn(index)
+    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        self.block.frames(index, most)
     }
 
-    fn run(&self, index: usize) -> usize {
-        if self.one_run {
-            self.len().saturating_sub(index)
-        } else {
-            run_of_frames(index, self.len(), |at| self.pfn(at))
-        }
+    fn attributes(&self) -> Attributes {
+        self.block.attributes()
     }
 
-    fn cache(&self) -> Cache {
-        Cache::Cached
-    }
-
-    fn huge(&self, start: usize, end: usize) -> Huge {
-        match self.pfn(0) {
-            Some(pfn) if self.one_run => huge_frames(pfn, start, end),
-            _ => Huge::No,
-        }
-    }
-
-    fn dma_address(&self, index: usize) -> Option<u64> {
-        (index < self.len()).then(|| self.block.dma_address(index))
+    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        self.block.bytes(index, offset, length)
     }
 
     fn address(&self) -> Option<NonNull<u8>> {
         Some(self.block.address())
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
-        self.block.bytes(index, offset, length)
+    fn coherent(&self) -> Option<&CoherentBlock> {
+        Some(&self.block)
     }
 }

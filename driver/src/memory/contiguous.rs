@@ -7,128 +7,148 @@
 //! Both are charged to the memory cgroup, so when that is full there is nothing to fall back on: the
 //! other sources are not charged.
 //!
-//! What is larger is gathered by moving other memory away (`alloc_contig_pages`), and where that fails it
-//! comes from the CMA area that the machine was booted with. CMA memory must stay movable, so it is
-//! mapped by page frame number only: a pin would wait for it to move, for ever.
+//! What is larger is gathered by moving other memory away (`alloc_contig_pages`), which no memory cgroup can be charged
+//! for; the driver's own limits are, until the last reference to it is gone. Where that fails it comes from the CMA area
+//! that the machine was booted with. CMA memory must stay movable, so it is mapped by page frame number only: a pin would
+//! wait for it to move, for ever.
 
 use super::{
     huge_frames,
-    Backing,
     Spec, //
 };
 use crate::{
-    abi::{
-        reason::{
-            Reason,
-            Refusal, //
-        },
-        wire::Cache,
+    abi::reason::{
+        Reason,
+        Refusal, //
     },
     policy::plan::Huge,
     sys::{
-        pages::{
-            self as phys,
-            PageRef,
-            Recached,
+        alloc::{
+            self,
+            CmaBlock,
             Run, //
         },
-        user::Bytes, //
+        bytes::Bytes,
+        Attributes,
+        Backing,
+        Frames,
+        PageRef,
+        Parked,
+        Recached, //
     },
 };
 use core::ptr::NonNull;
 use kernel::page::PAGE_SIZE;
 
-pub(crate) struct Contiguous {
-    /// Goes before the memory.
-    _recached: Option<Recached>,
-    run: Run,
-    cache: Cache,
+pub(crate) enum Contiguous {
+    /// Charged and pinnable.
+    Run(Recached<Run>),
+    /// Frames only.
+    Cma(Recached<CmaBlock>),
 }
 
 impl Contiguous {
     pub(super) fn new(spec: &Spec) -> Result<Self, Refusal> {
         let pages = spec.pages;
         let order = pages.ilog2();
-        let run = if pages.is_power_of_two() && order <= phys::MAX_ORDER {
+        let run = if pages.is_power_of_two() && order <= alloc::MAX_ORDER {
             Run::folio(order, spec.node, true)
-        } else if pages <= 1 << phys::MAX_ORDER {
+        } else if pages <= 1 << alloc::MAX_ORDER {
             Run::split(pages, spec.node)
+        } else if pages.is_power_of_two() {
+            Run::contig_folio(order, spec.node)
         } else {
-            // A CMA area lies where it lies, whatever node was asked for.
-            let cma = || spec.node.is_any().then(|| Run::cma(pages)).flatten();
-            let contig = match pages.is_power_of_two() {
-                true => Run::contig_folio(order, spec.node),
-                false => Run::contig(pages, spec.node),
-            };
-            contig.or_else(cma)
+            Run::contig(pages, spec.node)
         };
-        let most = (PAGE_SIZE as u64) << phys::MAX_ORDER;
-        let run =
-            run.ok_or_else(|| spec.out_of_memory(Some(Reason::NoContiguousMemory), 0, most))?;
-        run.set_index(0);
-        let recached = Recached::new(spec.cache, pages, run.pages())
-            .map_err(|error| spec.cache_refused(error))?;
-        Ok(Self {
-            _recached: recached,
-            run,
-            cache: spec.cache,
-        })
+        let refused = |error| spec.cache_refused(error);
+        if let Some(mut run) = run {
+            run.set_index(0);
+            let run = Recached::new(run, spec.cache).map_err(refused)?;
+            return Ok(Self::Run(run));
+        }
+        // A CMA area lies where it lies, whatever node was asked for.
+        let cma = || (pages > 1 << alloc::MAX_ORDER && spec.node.is_any()).then_some(());
+        if let Some(block) = cma().and_then(|()| CmaBlock::new(pages)) {
+            let block = Recached::new(block, spec.cache).map_err(refused)?;
+            return Ok(Self::Cma(block));
+        }
+        let most = (PAGE_SIZE as u64) << alloc::MAX_ORDER;
+        Err(spec.out_of_memory(Some(Reason::NoContiguousMemory), 0, most))
+    }
+
+    pub(super) fn park(self, parked: &mut Parked) {
+        match self {
+            Self::Run(run) => run.park(parked),
+            Self::Cma(block) => drop(block),
+        }
     }
 
     /// Whether the kernel's fault path maps one page at a time: pages that are folios of their own, or a folio
     /// larger than a page table shows (`finish_fault` of `mm/memory.c`).
     pub(crate) fn faults_singly(&self) -> bool {
-        let least = match self.run.compound() {
-            true => 1 << phys::pmd_order(),
-            false => 1,
-        };
-        self.run.paged() && self.run.len() > least
+        match self {
+            Self::Run(run) if run.compound() => run.len() > 1 << alloc::pmd_order(),
+            Self::Run(run) => run.len() > 1,
+            Self::Cma(_) => false,
+        }
     }
 
-    /// Whether it is one folio that gets a PMD entry.
-    fn huge_folio(&self) -> bool {
-        self.run.compound() && self.run.len() == 1 << phys::pmd_order()
+    pub(super) fn huge(&self, start: usize, end: usize) -> Huge {
+        match self {
+            // One folio that gets a PMD entry.
+            Self::Run(run)
+                if run.compound()
+                    && run.len() == 1 << alloc::pmd_order()
+                    && start == 0
+                    && end == run.len() =>
+            {
+                Huge::Folio
+            }
+            _ => huge_frames(self.frames(0, 1), start, end),
+        }
     }
 }
 
 impl Backing for Contiguous {
     fn len(&self) -> usize {
-        self.run.len()
+        match self {
+            Self::Run(run) => run.len(),
+            Self::Cma(block) => block.len(),
+        }
     }
 
-    fn paged(&self) -> bool {
-        self.run.paged()
+    fn page(&self, index: usize) -> Option<PageRef<'_>> {
+        match self {
+            Self::Run(run) => run.page(index),
+            Self::Cma(_) => None,
+        }
     }
 
-    fn page(&self, index: usize) -> Option<PageRef> {
-        self.run.page(index).filter(|_| self.paged())
+    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        match self {
+            Self::Run(run) => run.frames(index, most),
+            Self::Cma(block) => block.frames(index, most),
+        }
     }
 
-    fn pfn(&self, index: usize) -> Option<u64> {
-        self.run.page(index).map(PageRef::pfn)
+    fn attributes(&self) -> Attributes {
+        match self {
+            Self::Run(run) => run.attributes(),
+            Self::Cma(block) => block.attributes(),
+        }
     }
 
-    fn run(&self, index: usize) -> usize {
-        self.len().saturating_sub(index)
-    }
-
-    fn cache(&self) -> Cache {
-        self.cache
-    }
-
-    fn huge(&self, start: usize, end: usize) -> Huge {
-        if self.huge_folio() && start == 0 && end == self.len() {
-            Huge::Folio
-        } else {
-            huge_frames(self.run.pfn(), start, end)
+    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        match self {
+            Self::Run(run) => run.bytes(index, offset, length),
+            Self::Cma(block) => block.bytes(index, offset, length),
         }
     }
 
     fn address(&self) -> Option<NonNull<u8>> {
-        self.run.address()
-    }
-
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
-        self.run.bytes(index, offset, length)
+        Some(match self {
+            Self::Run(run) => run.start(),
+            Self::Cma(block) => block.start(),
+        })
     }
 }

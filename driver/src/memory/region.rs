@@ -6,10 +6,7 @@
 //! read when it is registered, since a range that nothing answers maps without a word and then reads ones,
 //! or zeros, for ever.
 
-use super::{
-    huge_frames,
-    Backing, //
-};
+use super::gate::Gate;
 use crate::{
     abi::{
         reason::{
@@ -17,28 +14,27 @@ use crate::{
             Refusal, //
         },
         wire::{
-            Cache,
             RegionState,
             RegionType, //
         },
     },
-    policy::{
-        plan::Huge,
-        region::{
-            settled,
-            Declared,
-            Sample, //
-        },
+    policy::region::{
+        settled,
+        Declared,
+        Sample, //
     },
     sys::{
+        bytes::Bytes,
         caller,
-        pages::PageRef,
         physical::{
             Claim,
             ClaimError,
             View, //
         },
-        user::Bytes, //
+        Attributes,
+        Backing,
+        Frames,
+        PageRef, //
     },
 };
 use core::ptr::NonNull;
@@ -79,6 +75,7 @@ pub(crate) struct Region {
     view: View,
     declared: Declared,
     knowledge: Arc<Knowledge>,
+    gate: Pin<KBox<Gate>>,
 }
 
 impl Region {
@@ -95,11 +92,13 @@ impl Region {
             ClaimError::IsRam => Reason::RegionIsRam.with(&[bytes]),
             ClaimError::Taken => Reason::RegionTaken.with(&[bytes]),
         })?;
+        let gate = KBox::pin_init(Gate::new(), GFP_KERNEL).map_err(|_| unmappable)?;
         let view = View::new(claim, declared.cache, declared.width).ok_or(unmappable)?;
         let region = Self {
             view,
             declared: *declared,
             knowledge,
+            gate,
         };
         if let Some(write) = declared.probed_at_once() {
             region.probe(write);
@@ -117,7 +116,18 @@ impl Region {
         self.declared.refuses(self.knowledge.state())
     }
 
-    /// Reads the first page and the start of each other one; `write`: writes to each, and restores it.
+    /// Who uses it now.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Bits in an access of the kernel's own view, where it must be by words.
+    pub(crate) fn word(&self) -> Option<u32> {
+        self.view.word()
+    }
+
+    /// Reads the first page and the start of each other one; `write`: writes to each, and restores it,
+    /// which only somebody may ask for who is [`Gate::alone`].
     pub(crate) fn probe(&self, write: bool) -> (RegionState, Sample) {
         let mut sample = Sample::default();
         let mut kept = true;
@@ -132,8 +142,8 @@ impl Region {
             if write {
                 kept &= self.view.keeps(index);
             }
-            caller::breathe();
-            if caller::dying() {
+            caller::cond_resched();
+            if caller::fatal_signal_pending() {
                 // What was seen so far settles nothing.
                 return (self.knowledge.state(), sample);
             }
@@ -158,39 +168,23 @@ impl Backing for Region {
         self.view.claim().pages()
     }
 
-    fn paged(&self) -> bool {
-        false
-    }
-
-    fn page(&self, _index: usize) -> Option<PageRef> {
+    fn page(&self, _index: usize) -> Option<PageRef<'_>> {
         None
     }
 
-    fn pfn(&self, index: usize) -> Option<u64> {
-        (index < self.len()).then(|| self.view.claim().pfn() + index as u64)
+    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        self.view.frames(index, most)
     }
 
-    fn run(&self, index: usize) -> usize {
-        self.len().saturating_sub(index)
-    }
-
-    fn cache(&self) -> Cache {
-        self.declared.cache
-    }
-
-    fn huge(&self, start: usize, end: usize) -> Huge {
-        huge_frames(self.view.claim().pfn(), start, end)
-    }
-
-    fn word(&self) -> Option<u32> {
-        self.view.word()
-    }
-
-    fn address(&self) -> Option<NonNull<u8>> {
-        None
+    fn attributes(&self) -> Attributes {
+        self.view.attributes()
     }
 
     fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
         self.view.bytes(index, offset, length)
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        None
     }
 }

@@ -5,82 +5,70 @@
 //! `vmalloc_user` would give the same, but its pages are not charged to the memory cgroup, it takes no
 //! NUMA node, and it warns when it fails (`__vmalloc_node_range_noprof` of `mm/vmalloc.c`).
 
-use super::{
-    run_of_frames,
-    Backing,
-    Spec, //
-};
+use super::Spec;
 use crate::{
-    abi::{reason::Refusal, wire::Cache},
-    policy::plan::Huge,
+    abi::reason::Refusal,
     sys::{
-        pages::{
-            PageRef,
+        bytes::Bytes,
+        kernel_map::{
+            Area,
             Vmap,
             VmapError, //
         },
-        user::Bytes, //
+        Attributes,
+        Backing,
+        Frames,
+        PageRef,
+        Parked, //
     },
 };
-
 use core::ptr::NonNull;
 
 pub(crate) struct Vmalloc {
-    area: Vmap,
-    cache: Cache,
+    pages: Vmap,
 }
 
 impl Vmalloc {
     pub(super) fn new(spec: &Spec) -> Result<Self, Refusal> {
-        let cache = spec.cache;
-        match Vmap::new(spec.pages, spec.node, cache) {
-            Ok(area) => Ok(Self { area, cache }),
+        match Vmap::new(spec.pages, spec.node, spec.cache) {
+            Ok(pages) => Ok(Self { pages }),
             Err(VmapError::NoMemory) => Err(spec.out_of_memory(None, 0, 0)),
             Err(VmapError::Killed(done)) => Err(spec.out_of_memory(None, done, 0)),
             Err(VmapError::Cache(error)) => Err(spec.cache_refused(error)),
         }
     }
 
-    /// The area, for `remap_vmalloc_range`.
-    pub(crate) fn area(&self) -> &Vmap {
-        &self.area
+    pub(super) fn park(self, parked: &mut Parked) {
+        self.pages.park(parked);
     }
 }
 
 impl Backing for Vmalloc {
     fn len(&self) -> usize {
-        self.area.len()
+        self.pages.len()
     }
 
-    fn paged(&self) -> bool {
-        true
+    fn page(&self, index: usize) -> Option<PageRef<'_>> {
+        self.pages.page(index)
     }
 
-    fn page(&self, index: usize) -> Option<PageRef> {
-        self.area.page(index)
+    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        self.pages.frames(index, most)
     }
 
-    fn pfn(&self, index: usize) -> Option<u64> {
-        self.page(index).map(PageRef::pfn)
-    }
-
-    fn run(&self, index: usize) -> usize {
-        run_of_frames(index, self.len(), |at| self.pfn(at))
-    }
-
-    fn cache(&self) -> Cache {
-        self.cache
-    }
-
-    fn huge(&self, _start: usize, _end: usize) -> Huge {
-        Huge::No
-    }
-
-    fn address(&self) -> Option<NonNull<u8>> {
-        Some(self.area.address())
+    fn attributes(&self) -> Attributes {
+        self.pages.attributes()
     }
 
     fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
-        self.area.bytes(index, offset, length)
+        self.pages.bytes(index, offset, length)
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        Some(self.pages.area().start())
+    }
+
+    fn area(&self) -> Option<&Area> {
+        Some(self.pages.area())
     }
 }

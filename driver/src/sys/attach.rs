@@ -7,14 +7,20 @@
 //! an attachment is mapped, and for which direction, is protected by that lock.
 
 use super::{
-    dmabuf::Exporter,
-    helpers::*, //
+    backing::Typed,
+    caller,
+    fault::Faults,
+    helpers::*,
+    kernel_map::KernelMap, //
 };
 use crate::counts::{
     Counted,
     Sort, //
 };
-use core::ptr::NonNull;
+use core::{
+    cell::UnsafeCell,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     error::to_result,
@@ -22,6 +28,73 @@ use kernel::{
     prelude::*,
     types::Opaque, //
 };
+
+/// What devices of others can take.
+pub(crate) trait Importable: Faults {
+    /// Whether devices may have it.
+    ///
+    /// # Errors
+    ///
+    /// There are no `struct page`s behind its frames, which importers need.
+    fn attach(&self) -> Result;
+}
+
+/// The data of a dma-buf, and the kernel's address of it while an importer wants one.
+///
+/// # Invariants
+///
+/// `map` is of the memory of `data`. It is changed with the dma-buf's reservation lock only.
+#[repr(C)]
+pub(super) struct Exported<T> {
+    /// First, so that a pointer to all of it is one to the data.
+    data: Typed<T>,
+    map: UnsafeCell<Option<KernelMap>>,
+}
+
+// SAFETY: A shared reference gives access to `data` alone, which is `Sync`.
+unsafe impl<T: Sync> Sync for Exported<T> {}
+
+impl<T: Importable> Exported<T> {
+    pub(super) fn new(data: T) -> Self {
+        // INVARIANT: There is none.
+        Self {
+            data: Typed::new(data),
+            map: UnsafeCell::new(None),
+        }
+    }
+
+    /// Whether the kernel may see all of it at one address.
+    pub(super) fn has_kernel_address(&self) -> bool {
+        let memory = self.data.data().backing();
+        memory.page(0).is_some() || memory.address().is_some()
+    }
+
+    /// The data; no importer has an address any more.
+    pub(super) fn into_data(self) -> T {
+        drop(self.map.into_inner());
+        self.data.into_data()
+    }
+
+    /// The data of a dma-buf.
+    ///
+    /// # Safety
+    ///
+    /// The dma-buf was made by `DmaBuf::export` for `T`, and outlives `'a`.
+    pub(super) unsafe fn of<'a>(buffer: *mut bindings::dma_buf) -> &'a T {
+        // SAFETY: By the safety requirements its private data is such a struct.
+        unsafe { (*(*buffer).priv_.cast::<Self>()).data.data() }
+    }
+
+    /// The place of the kernel's address.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::of`]; the reservation lock is held for `'a`.
+    unsafe fn map<'a>(buffer: *mut bindings::dma_buf) -> &'a mut Option<KernelMap> {
+        // SAFETY: By the safety requirements; the lock makes us the only user, by the type's invariants.
+        unsafe { &mut *(*(*buffer).priv_.cast::<Self>()).map.get() }
+    }
+}
 
 /// What hangs on an attachment.
 pub(super) struct Attachment {
@@ -37,13 +110,16 @@ impl Attachment {
     /// # Safety
     ///
     /// `device` is the one that attaches.
-    unsafe fn new<T: Exporter>(data: &T, device: *mut bindings::device) -> Result<KBox<Self>> {
+    unsafe fn new<T: Importable>(data: &T, device: *mut bindings::device) -> Result<KBox<Self>> {
+        data.attach()?;
         // SAFETY: By the safety requirements.
         let most = unsafe { mapbuf_max_segment(device) } as usize;
         let most = (most / PAGE_SIZE).clamp(1, (1 << 30) / PAGE_SIZE);
 
         let mut pieces = 0u32;
-        data.frames(&mut |_, pages| pieces = pieces.saturating_add(pages.div_ceil(most) as u32))?;
+        runs(data, |_, pages| {
+            pieces = pieces.saturating_add(pages.div_ceil(most) as u32)
+        })?;
         let this = KBox::new(
             Self {
                 table: Opaque::zeroed(),
@@ -57,7 +133,7 @@ impl Attachment {
         to_result(unsafe { bindings::sg_alloc_table(this.table.get(), pieces, flags) })?;
         // SAFETY: The table has a list.
         let mut entry = unsafe { (*this.table.get()).sgl };
-        data.frames(&mut |pfn, pages| {
+        runs(data, |pfn, pages| {
             let mut done = 0;
             while done < pages && !entry.is_null() {
                 let length = most.min(pages - done);
@@ -72,6 +148,19 @@ impl Attachment {
     }
 }
 
+/// Calls `each` for every physically contiguous run, with its first frame number and its pages.
+fn runs<T: Importable>(data: &T, mut each: impl FnMut(u64, usize)) -> Result {
+    let memory = data.backing();
+    let mut at = 0;
+    while at < memory.len() {
+        let frames = memory.frames(at, usize::MAX).ok_or(EINVAL)?;
+        each(frames.first(), frames.count());
+        at += frames.count();
+        caller::resched_unless_killed()?;
+    }
+    Ok(())
+}
+
 impl Drop for Attachment {
     fn drop(&mut self) {
         // SAFETY: The table is ours; one that was given nothing has nothing to free.
@@ -82,7 +171,7 @@ impl Drop for Attachment {
 /// Operations that a dma-buf of `T` has for importers.
 pub(super) struct Import<T>(core::marker::PhantomData<T>);
 
-impl<T: Exporter> Import<T> {
+impl<T: Importable> Import<T> {
     /// # Safety
     ///
     /// The attachment is one that [`Self::attach`] accepted, and the reservation lock is held.
@@ -99,7 +188,7 @@ impl<T: Exporter> Import<T> {
         attachment: *mut bindings::dma_buf_attachment,
     ) -> kernel::ffi::c_int {
         // SAFETY: By the safety requirements.
-        let (data, device) = unsafe { (&*(*buffer).priv_.cast::<T>(), (*attachment).dev) };
+        let (data, device) = unsafe { (Exported::<T>::of(buffer), (*attachment).dev) };
         // SAFETY: It is the device that attaches.
         match unsafe { Attachment::new(data, device) } {
             Ok(ours) => {
@@ -217,9 +306,15 @@ impl<T: Exporter> Import<T> {
         buffer: *mut bindings::dma_buf,
         map: *mut bindings::iosys_map,
     ) -> kernel::ffi::c_int {
-        // SAFETY: By the safety requirements.
-        let data = unsafe { &*(*buffer).priv_.cast::<T>() };
-        match data.kernel_address() {
+        // SAFETY: By the safety requirements; the core holds the lock meanwhile.
+        let (data, place) = unsafe { (Exported::<T>::of(buffer), Exported::<T>::map(buffer)) };
+        let memory = data.backing();
+        let address = match memory.address() {
+            Some(address) => Ok(address),
+            // SAFETY: The map lies beside the data, and goes first: `vunmap`, or `Exported::into_data`.
+            None => unsafe { KernelMap::new(memory) }.map(|map| place.insert(map).address()),
+        };
+        match address {
             Ok(address) => {
                 // SAFETY: By the safety requirements; the address is of ordinary memory.
                 unsafe { mapbuf_iosys_set(map, address.as_ptr().cast()) };
@@ -236,8 +331,7 @@ impl<T: Exporter> Import<T> {
         buffer: *mut bindings::dma_buf,
         _map: *mut bindings::iosys_map,
     ) {
-        // SAFETY: By the safety requirements.
-        let data = unsafe { &*(*buffer).priv_.cast::<T>() };
-        data.kernel_address_done();
+        // SAFETY: By the safety requirements; the core holds the lock meanwhile.
+        drop(unsafe { Exported::<T>::map(buffer) }.take());
     }
 }

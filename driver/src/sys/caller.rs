@@ -24,7 +24,7 @@ impl Thread {
             pid: kernel::current!().pid(),
             // SAFETY: Reads a field of the current task.
             start: unsafe { mapbuf_current_start() },
-            // SAFETY: As above.
+            // SAFETY: Reads the number of the current task.
             number: unsafe { mapbuf_current_number() },
         }
     }
@@ -74,7 +74,7 @@ pub(crate) fn capable(capability: Capability) -> bool {
 
 /// Whether the caller has a capability that shows more; without it nothing is denied.
 pub(crate) fn may_see(capability: Capability) -> bool {
-    // SAFETY: As above.
+    // SAFETY: Takes any valid capability number, and we are in process context.
     unsafe { mapbuf_may_see(capability.number()) }
 }
 
@@ -109,21 +109,21 @@ pub(crate) fn in_group(gid: u32) -> bool {
 }
 
 /// Whether the caller is being killed.
-pub(crate) fn dying() -> bool {
+pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: Looks at the current task's signals.
     unsafe { mapbuf_fatal_signal_pending() }
 }
 
 /// Lets others run, in a long loop.
-pub(crate) fn breathe() {
-    // SAFETY: Only called in process context with no spinlock held.
+pub(crate) fn cond_resched() {
+    // SAFETY: All of this driver runs in process context with no spinlock held: it has none.
     unsafe { mapbuf_cond_resched() }
 }
 
 /// The same, in a loop that a caller who is being killed need not finish: it is `EINTR` then.
-pub(crate) fn go_on() -> Result {
-    breathe();
-    if dying() {
+pub(crate) fn resched_unless_killed() -> Result {
+    cond_resched();
+    if fatal_signal_pending() {
         return Err(EINTR);
     }
     Ok(())

@@ -7,8 +7,9 @@
 
 use super::{
     credentials::Opener,
+    helpers::mapbuf_inode_device,
     this_module::this_module,
-    vma::NewVma, //
+    vma::NodeVma, //
 };
 use crate::{
     policy::right::Access,
@@ -17,7 +18,7 @@ use crate::{
         Seam, //
     }, //
 };
-use core::ptr::NonNull;
+use core::marker::PhantomData;
 use kernel::{
     bindings,
     error::{
@@ -28,18 +29,18 @@ use kernel::{
         c_int,
         c_long,
         c_uint,
-        c_ulong,
-        c_void, //
+        c_ulong, //
+    },
+    iov::{
+        IovIterDest,
+        IovIterSource, //
     },
     prelude::*,
     sync::{
-        atomic::{
-            Acquire,
-            Atomic,
-            Release, //
-        },
-        Arc, //
-    }, //
+        Arc,
+        ArcBorrow, //
+    },
+    types::Opaque, //
 };
 
 /// `FMODE_READ` and `FMODE_WRITE` of `include/linux/fs.h`.
@@ -49,49 +50,34 @@ const FMODE_WRITE: bindings::fmode_t = 1 << 1;
 /// Devices in our range: minor numbers are used once before one is used again.
 pub(crate) const MINORS: u32 = 1 << 20;
 
+/// The minor number of the node `system`; named buffers have the others.
+pub(crate) const SYSTEM_MINOR: u32 = 0;
+
 /// What a driver does for its open files. Addresses are user addresses, not checked yet.
 pub(crate) trait OpenFile: Send + Sync + Sized + 'static {
     /// What all open files share.
     type Shared: Send + Sync + 'static;
 
     /// `open`
-    fn open(shared: &Arc<Self::Shared>, minor: u32, opener: &Opener<'_>) -> Result<KBox<Self>>;
+    fn open(
+        shared: ArcBorrow<'_, Self::Shared>,
+        minor: u32,
+        opener: &Opener<'_>,
+    ) -> Result<KBox<Self>>;
     /// `ioctl`, from 32-bit programs too
     fn ioctl(&self, access: Access, command: u32, argument: usize) -> Result;
     /// `mmap`
-    fn mmap(&self, vma: &NewVma<'_>) -> Result;
+    fn mmap(&self, vma: NodeVma<'_>) -> Result;
     /// What the address of a mapping at this page offset is to be, in pages and modulo the size of a huge
     /// entry, so that such entries fit.
-    fn lines_up_with(&self, page_offset: u64) -> u64;
+    fn get_unmapped_area(&self, page_offset: u64) -> u64;
     /// `read` at a position; answers with the bytes read
-    fn read(&self, to: usize, length: usize, position: u64) -> Result<usize>;
+    fn read(&self, to: &mut IovIterDest<'_>, position: u64) -> Result<usize>;
     /// `write` at a position; answers with the bytes written
-    fn write(&self, from: usize, length: usize, position: u64) -> Result<usize>;
+    fn write(&self, from: &mut IovIterSource<'_>, position: u64) -> Result<usize>;
     /// `lseek`; answers with the new position
     fn seek(&self, position: i64, offset: i64, whence: i32) -> Result<i64>;
 }
-
-/// What open files share, as long as the devices are registered.
-///
-/// Holds a pointer from `Arc::into_raw`, or null.
-static SHARED: Atomic<*mut c_void> = Atomic::new(core::ptr::null_mut());
-
-/// A registered range of [`MINORS`] character devices.
-///
-/// # Invariants
-///
-/// `device` is added for the range that starts at `first`, and [`SHARED`] holds a reference to an
-/// `F::Shared` that is ours.
-pub(crate) struct CharDevices<F: OpenFile> {
-    first: bindings::dev_t,
-    device: NonNull<bindings::cdev>,
-    _files: core::marker::PhantomData<F>,
-}
-
-// SAFETY: Registrations belong to no thread.
-unsafe impl<F: OpenFile> Send for CharDevices<F> {}
-// SAFETY: There is nothing to change through a shared reference.
-unsafe impl<F: OpenFile> Sync for CharDevices<F> {}
 
 /// A range of device numbers that no device answers yet.
 ///
@@ -101,14 +87,14 @@ unsafe impl<F: OpenFile> Sync for CharDevices<F> {}
 pub(crate) struct Numbers(bindings::dev_t);
 
 impl Numbers {
-    pub(crate) fn reserve() -> Result<Self> {
+    pub(crate) fn reserve() -> Result<Arc<Self>> {
         let mut first = 0;
         // SAFETY: The name is static.
         to_result(unsafe {
             bindings::alloc_chrdev_region(&mut first, 0, MINORS, c"mapbuf".as_char_ptr())
         })?;
-        // INVARIANT: The range was just given to us.
-        Ok(Self(first))
+        // INVARIANT: The range was just given to us, and goes back even if there is no memory for the `Arc`.
+        Ok(Arc::new(Self(first), GFP_KERNEL)?)
     }
 
     /// The first number.
@@ -124,49 +110,70 @@ impl Drop for Numbers {
     }
 }
 
+/// What a `struct cdev` of ours lies in.
+#[repr(C)]
+struct Device<F: OpenFile> {
+    device: Opaque<bindings::cdev>,
+    shared: Arc<F::Shared>,
+}
+
+/// A registered range of [`MINORS`] character devices.
+///
+/// # Invariants
+///
+/// The `cdev` in the box was initialized with the operations for `F`, and stays where it is.
+pub(crate) struct CharDevices<F: OpenFile> {
+    device: KBox<Device<F>>,
+    /// Nobody else may have them as long as they lead to the device.
+    _numbers: Arc<Numbers>,
+    _files: PhantomData<F>,
+}
+
+// SAFETY: Registrations belong to no thread, and what is shared can be sent.
+unsafe impl<F: OpenFile> Send for CharDevices<F> {}
+// SAFETY: There is nothing to change through a shared reference.
+unsafe impl<F: OpenFile> Sync for CharDevices<F> {}
+
 impl<F: OpenFile> CharDevices<F> {
-    /// Registers the range: from now on files can be opened. The numbers must outlive the devices.
-    pub(crate) fn register(numbers: &Numbers, shared: Arc<F::Shared>) -> Result<Self> {
-        // SAFETY: Answers with a new device, or null.
-        let device = NonNull::new(unsafe { bindings::cdev_alloc() }).ok_or(ENOMEM)?;
-        // SAFETY: The device is ours and not added yet.
-        unsafe {
-            (*device.as_ptr()).owner = this_module();
-            (*device.as_ptr()).ops = &raw const FILE_OPERATIONS.0;
-        }
-        let shared = Arc::into_raw(shared).cast_mut().cast();
-        SHARED.store(shared, Release);
-        // INVARIANT: If adding it succeeds; else everything is undone.
-        let this = Self {
-            first: numbers.0,
-            device,
-            _files: core::marker::PhantomData,
+    /// Registers the range: from now on files can be opened.
+    pub(crate) fn register(numbers: &Arc<Numbers>, shared: Arc<F::Shared>) -> Result<Self> {
+        let device = Device {
+            device: Opaque::zeroed(),
+            shared,
         };
-        // SAFETY: The device is initialized, and the range is reserved. When this fails, dropping `this`
-        // releases the device all the same: `cdev_del` of one that was not added only drops it.
-        to_result(unsafe { bindings::cdev_add(device.as_ptr(), numbers.0, MINORS) })?;
+        let this = Self {
+            device: KBox::new(device, GFP_KERNEL)?,
+            _numbers: numbers.clone(),
+            _files: PhantomData,
+        };
+        let device = this.device.device.get();
+        // SAFETY: It is zeroed memory in a box, where it stays; the operations are constant.
+        // INVARIANT: It is initialized.
+        unsafe {
+            bindings::cdev_init(device, Operations::<F>::TABLE);
+            (*device).owner = this_module();
+        }
+        // SAFETY: The device is initialized, and the range is reserved. When this fails, dropping `this` is right all the
+        // same: `cdev_del` of one that was not added only drops it.
+        to_result(unsafe { bindings::cdev_add(device, numbers.0, MINORS) })?;
         Ok(this)
     }
 }
 
 impl<F: OpenFile> Drop for CharDevices<F> {
     fn drop(&mut self) {
-        let _ = self.first;
-        // SAFETY: The device is ours. No file is open: each holds the module, which is going.
-        unsafe { bindings::cdev_del(self.device.as_ptr()) };
+        // SAFETY: By the type's invariants the device is ours. No file is open: each holds the module, which is going, and
+        // so nobody can look it up either (`cdev_get` of `fs/char_dev.c`).
+        unsafe { bindings::cdev_del(self.device.device.get()) };
         pause(Seam::Unloading);
-        let shared = SHARED.xchg(core::ptr::null_mut(), kernel::sync::atomic::Full);
-        // SAFETY: The pointer came from `Arc::into_raw` in `register`.
-        drop(unsafe { Arc::from_raw(shared.cast::<F::Shared>().cast_const()) });
     }
 }
 
-struct Static(bindings::file_operations);
+struct Operations<F>(PhantomData<F>);
 
-// SAFETY: The table is never written to.
-unsafe impl Sync for Static {}
-
-static FILE_OPERATIONS: Static = Static(operations::<crate::file::MapbufFile>());
+impl<F: OpenFile> Operations<F> {
+    const TABLE: &'static bindings::file_operations = &operations::<F>();
+}
 
 const fn operations<F: OpenFile>() -> bindings::file_operations {
     bindings::file_operations {
@@ -177,8 +184,8 @@ const fn operations<F: OpenFile>() -> bindings::file_operations {
         compat_ioctl: bindings::compat_ptr_ioctl,
         mmap: Some(mmap::<F>),
         get_unmapped_area: Some(get_unmapped_area::<F>),
-        read: Some(read::<F>),
-        write: Some(write::<F>),
+        read_iter: Some(read::<F>),
+        write_iter: Some(write::<F>),
         llseek: Some(seek::<F>),
         ..pin_init::zeroed()
     }
@@ -196,25 +203,21 @@ unsafe fn data<'a, F>(file: *mut bindings::file) -> &'a F {
 
 /// # Safety
 ///
-/// `inode` is that of one of our devices, and `file` is being opened for it.
+/// `inode` is that of a device of a `CharDevices<F>`, and `file` is being opened for it.
 unsafe extern "C" fn open<F: OpenFile>(
     inode: *mut bindings::inode,
     file: *mut bindings::file,
 ) -> c_int {
-    // SAFETY: The core opens the inode of one of our devices, which are registered, so the pointer is
-    // that of an `Arc<F::Shared>`; the module is held while this runs, so it stays.
-    let (shared, minor) = unsafe {
-        let shared =
-            Arc::<F::Shared>::from_raw(SHARED.load(Acquire).cast::<F::Shared>().cast_const());
-        (
-            core::mem::ManuallyDrop::new(shared),
-            (*inode).i_rdev & (MINORS - 1),
-        )
+    // SAFETY: By the safety requirements the inode's `cdev` is the first field of a `Device<F>` (`chrdev_open` of
+    // `fs/char_dev.c`). The file that is being opened holds the module meanwhile, so the device stays.
+    let (device, minor) = unsafe {
+        let device = mapbuf_inode_device(inode).cast::<Device<F>>();
+        (&*device, (*inode).i_rdev & (MINORS - 1))
     };
     // SAFETY: The file is being opened, and stays until this returns.
     let opener = unsafe { Opener::of(file) };
     from_result(|| {
-        let data = F::open(&shared, minor, &opener)?;
+        let data = F::open(device.shared.as_arc_borrow(), minor, &opener)?;
         // SAFETY: The file is being opened; its private data is ours to set.
         unsafe { (*file).private_data = KBox::into_raw(data).cast() };
         Ok(0)
@@ -261,8 +264,8 @@ unsafe extern "C" fn mmap<F: OpenFile>(
     vma: *mut bindings::vm_area_struct,
 ) -> c_int {
     // SAFETY: Called by the core for an open file of ours, with the VMA that it sets up.
-    let (data, vma) = unsafe { (data::<F>(file), NewVma::from_raw(vma)) };
-    from_result(|| data.mmap(&vma).map(|()| 0))
+    let (data, vma) = unsafe { (data::<F>(file), NodeVma::from_raw(vma)) };
+    from_result(|| data.mmap(vma).map(|()| 0))
 }
 
 /// # Safety
@@ -277,37 +280,45 @@ unsafe extern "C" fn get_unmapped_area<F: OpenFile>(
 ) -> c_ulong {
     // SAFETY: Called by the core for an open file of ours.
     let data = unsafe { data::<F>(file) };
-    let page = data.lines_up_with(page_offset as u64) as usize;
+    let page = data.get_unmapped_area(page_offset as u64) as usize;
     // SAFETY: Any values are allowed; the address found is one where huge entries fit the memory.
     unsafe { bindings::thp_get_unmapped_area(file, address, length, page, flags) }
 }
 
 /// # Safety
 ///
-/// `file` was opened by [`open`] for the same `F`, and the core calls this as its operation.
+/// The core calls this for a file that was opened by [`open`] for the same `F`, with an iterator to copy to.
 unsafe extern "C" fn read<F: OpenFile>(
-    file: *mut bindings::file,
-    to: *mut kernel::ffi::c_char,
-    length: usize,
-    position: *mut bindings::loff_t,
+    request: *mut bindings::kiocb,
+    to: *mut bindings::iov_iter,
 ) -> isize {
-    // SAFETY: Called by the core for an open file of ours, with a position that is ours meanwhile.
-    let (data, position) = unsafe { (data::<F>(file), &mut *position) };
-    transfer(position, |at| data.read(to.addr(), length, at))
+    // SAFETY: By the safety requirements; the request and its position are ours meanwhile.
+    let (data, position, to) = unsafe {
+        (
+            data::<F>((*request).ki_filp),
+            &mut (*request).ki_pos,
+            IovIterDest::from_raw(to),
+        )
+    };
+    transfer(position, |at| data.read(to, at))
 }
 
 /// # Safety
 ///
-/// `file` was opened by [`open`] for the same `F`, and the core calls this as its operation.
+/// The core calls this for a file that was opened by [`open`] for the same `F`, with an iterator to copy from.
 unsafe extern "C" fn write<F: OpenFile>(
-    file: *mut bindings::file,
-    from: *const kernel::ffi::c_char,
-    length: usize,
-    position: *mut bindings::loff_t,
+    request: *mut bindings::kiocb,
+    from: *mut bindings::iov_iter,
 ) -> isize {
-    // SAFETY: Called by the core for an open file of ours, with a position that is ours meanwhile.
-    let (data, position) = unsafe { (data::<F>(file), &mut *position) };
-    transfer(position, |at| data.write(from.addr(), length, at))
+    // SAFETY: By the safety requirements; the request and its position are ours meanwhile.
+    let (data, position, from) = unsafe {
+        (
+            data::<F>((*request).ki_filp),
+            &mut (*request).ki_pos,
+            IovIterSource::from_raw(from),
+        )
+    };
+    transfer(position, |at| data.write(from, at))
 }
 
 fn transfer(position: &mut bindings::loff_t, f: impl FnOnce(u64) -> Result<usize>) -> isize {

@@ -6,9 +6,14 @@
 //! that exists only so that the DMA API has somebody to allocate for.
 
 use super::{
-    helpers::*,
-    user::Bytes, //
+    backing::{
+        Attributes,
+        Frames, //
+    },
+    bytes::Bytes,
+    helpers::*, //
 };
+use crate::abi::wire::Cache;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -67,6 +72,8 @@ pub(crate) struct CoherentBlock {
     address: NonNull<u8>,
     dma: bindings::dma_addr_t,
     size: usize,
+    /// Whether its pages follow each other in physical memory.
+    one_run: bool,
 }
 
 // SAFETY: Memory belongs to no thread.
@@ -86,12 +93,20 @@ impl CoherentBlock {
         // SAFETY: The device has a coherent mask; the memory comes zeroed, as always from this function.
         let address = unsafe { bindings::dma_alloc_attrs(device.device(), size, &mut dma, gfp, 0) };
         // INVARIANT: The allocation succeeded.
-        Some(Self {
+        let mut this = Self {
             address: NonNull::new(address.cast())?,
             device,
             dma,
             size,
-        })
+            one_run: false,
+        };
+        this.one_run = this.frames(0, pages)?.count() == pages;
+        Some(this)
+    }
+
+    /// Whether its pages follow each other in physical memory.
+    pub(crate) fn one_run(&self) -> bool {
+        self.one_run
     }
 
     /// The kernel's address of it all.
@@ -110,7 +125,7 @@ impl CoherentBlock {
     }
 
     /// Page frame number of a page. This asks for the CPU's address: the device's may mean something else.
-    pub(crate) fn pfn(&self, index: usize) -> Option<u64> {
+    fn pfn(&self, index: usize) -> Option<u64> {
         if index >= self.len() {
             return None;
         }
@@ -121,6 +136,26 @@ impl CoherentBlock {
             mapbuf_virt_to_pfn(address.cast())
         };
         Some(pfn as u64)
+    }
+
+    /// The frames from a page to the end of its physically contiguous run, at most `most`; behind an IOMMU there may be several runs.
+    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        let first = self.pfn(index)?;
+        let mut count = match self.one_run {
+            true => most.min(self.len() - index),
+            false => 1,
+        };
+        while count < most && self.pfn(index + count) == first.checked_add(count as u64) {
+            count += 1;
+        }
+        // SAFETY: They are the frames of the block's pages, and they follow each other.
+        Some(unsafe { Frames::new(first, count) })
+    }
+
+    /// How the kernel has it mapped. On x86 coherent memory is cached.
+    pub(crate) fn attributes(&self) -> Attributes {
+        // SAFETY: By the type's invariants the address is of the block.
+        unsafe { Attributes::new(Cache::Cached, self.address.as_ptr()) }
     }
 
     /// Bytes of a page, from `offset` in it, at most `length`.

@@ -3,15 +3,17 @@
 //! A dma-buf with operations of our own: the object that descriptors, ids, names and mappings refer to.
 
 use super::{
-    attach::Import,
+    attach::{
+        Exported,
+        Import,
+        Importable, //
+    },
+    backing::Typed,
     helpers::*,
     this_module::this_module,
-    user::Bytes,
     vma::{
-        Fault,
         NewVma,
-        Outcome,
-        Page, //
+        NodeVma, //
     },
 };
 use core::{
@@ -23,8 +25,7 @@ use kernel::{
     bindings,
     error::{
         from_err_ptr,
-        from_result,
-        to_result, //
+        from_result, //
     },
     fmt,
     fs::{
@@ -40,33 +41,12 @@ use kernel::{
 const NAME_LEN: usize = 31;
 
 /// What lies behind a dma-buf.
-pub(crate) trait Exporter: Send + Sync + Sized + 'static {
-    /// Maps a part of it into a VMA, whose page offset counts in the buffer now. `method` is what
-    /// [`DmaBuf::mmap`] was given; `None` when somebody maps the dma-buf's own descriptor.
-    fn mmap(&self, vma: &NewVma<'_>, method: Option<u32>) -> Result;
+pub(crate) trait Exporter: Importable {
+    /// Somebody maps the dma-buf's own descriptor.
+    fn mmap(vma: NewVma<'_, Self>) -> Result;
 
-    /// Answers a fault in such a VMA.
-    fn fault(&self, fault: Fault<'_>) -> Outcome;
-
-    /// Calls `each` for every physically contiguous run, with its first frame number and its pages.
-    ///
-    /// # Errors
-    ///
-    /// When there are no `struct page`s behind the frames, which importers need.
-    fn frames(&self, each: &mut dyn FnMut(u64, usize)) -> Result;
-
-    /// Whether the kernel may see all of it at one address. Where not, that address is never asked for.
-    fn has_kernel_address(&self) -> bool;
-
-    /// An address at which the kernel sees all of it, until [`Self::kernel_address_done`]. The core asks
-    /// again only after that.
-    fn kernel_address(&self) -> Result<NonNull<u8>>;
-
-    /// That address is not used any more.
-    fn kernel_address_done(&self);
-
-    /// The kernel's own view of a page, from `offset` in it, at most `length` bytes.
-    fn page_bytes(&self, page: Page, offset: usize, length: usize) -> Option<Bytes<'_>>;
+    /// The last reference to the dma-buf is gone: no mapping, descriptor or attachment of it is left.
+    fn release(self);
 }
 
 /// Why a descriptor is of no use.
@@ -89,7 +69,7 @@ pub(crate) struct DmaBuf<T: Exporter> {
 
 // SAFETY: References on a dma-buf can be dropped anywhere; `T` is `Send` and `Sync`.
 unsafe impl<T: Exporter> Send for DmaBuf<T> {}
-// SAFETY: As above.
+// SAFETY: A shared reference gives shared references to `T`, which is `Sync`, and takes more references on the dma-buf.
 unsafe impl<T: Exporter> Sync for DmaBuf<T> {}
 
 impl<T: Exporter> DmaBuf<T> {
@@ -117,6 +97,7 @@ impl<T: Exporter> DmaBuf<T> {
 
     /// Makes a dma-buf of `size` bytes out of `data`. It holds the module as long as it lives.
     pub(crate) fn export(data: T, size: usize) -> Result<Self> {
+        let data = Exported::new(data);
         let ops = match data.has_kernel_address() {
             true => &Self::OPERATIONS,
             false => &Self::WITHOUT_ADDRESS,
@@ -153,13 +134,17 @@ impl<T: Exporter> DmaBuf<T> {
             .ok()
             .and_then(NonNull::new)
             .ok_or(NotOurs::NoDmaBuf)?;
-        // SAFETY: The reference on it is ours, and its owner never changes.
-        if unsafe { (*buffer.as_ptr()).owner } != this_module() {
+        // SAFETY: The reference on it is ours, and its owner never changes. What this module owns was made by `export`.
+        let ours = unsafe {
+            (*buffer.as_ptr()).owner == this_module()
+                && Typed::<T>::is((*buffer.as_ptr()).priv_.cast_const())
+        };
+        if !ours {
             // SAFETY: The reference is ours.
             unsafe { bindings::dma_buf_put(buffer.as_ptr()) };
             return Err(NotOurs::Foreign);
         }
-        // INVARIANT: Whatever this module owns was made by `export`, for the one `T` that there is.
+        // INVARIANT: It was made by `export`, for a `T`.
         Ok(Self {
             buffer,
             _data: PhantomData,
@@ -171,15 +156,18 @@ impl<T: Exporter> DmaBuf<T> {
         unsafe { (*self.buffer.as_ptr()).file }
     }
 
-    /// Maps a part of it, from page `page` on, into the VMA that the running `mmap` sets up: the VMA's
-    /// file becomes the dma-buf's, and [`Exporter::mmap`] is called with `method`.
-    pub(crate) fn mmap(&self, vma: &NewVma<'_>, page: u64, method: u32) -> Result {
-        // SAFETY: We may write to a VMA that is being set up. `mmap_callback` takes the value out again.
-        unsafe { (*vma.as_ptr()).vm_private_data = Self::note(method) };
-        // SAFETY: The dma-buf and the VMA are valid.
-        to_result(unsafe {
-            bindings::dma_buf_mmap(self.buffer.as_ptr(), vma.as_ptr(), page as usize)
-        })
+    /// Makes it the file of a VMA that is to show it from page `page` on.
+    pub(crate) fn bind<'a>(&'a self, vma: NodeVma<'a>, page: u64) -> Result<NewVma<'a, T>> {
+        let page = usize::try_from(page)?;
+        let vma = vma.as_ptr();
+        // SAFETY: The VMA is being set up by us, and used up here. Its file was that of a node, on which the core has a
+        // reference that the function exchanges for one on the dma-buf's; when `mmap` fails, the core drops that one.
+        unsafe {
+            bindings::vma_set_file(vma, self.file());
+            (*vma).vm_pgoff = page;
+        }
+        // SAFETY: The file is now that of a dma-buf with this data, and the page offset counts in it.
+        Ok(unsafe { NewVma::new(vma, self) })
     }
 
     /// What `/proc/PID/maps` and `bufinfo` show of it; at most [`NAME_LEN`] bytes of it.
@@ -194,11 +182,6 @@ impl<T: Exporter> DmaBuf<T> {
             mapbuf_name_dmabuf(self.buffer.as_ptr(), copy);
         }
         Ok(())
-    }
-
-    /// A method as it travels in `vm_private_data`, which is null for everybody else.
-    fn note(method: u32) -> *mut kernel::ffi::c_void {
-        core::ptr::without_provenance_mut(method as usize + 1)
     }
 
     /// VMAs that map it now.
@@ -217,45 +200,23 @@ impl<T: Exporter> DmaBuf<T> {
 
     /// # Safety
     ///
-    /// `buffer` was made by [`Self::export`]; the running `mmap` sets `vma` up.
+    /// `buffer` was made by [`Self::export`] for `T`; the running `mmap` sets `vma` up, whose file is the dma-buf's.
     unsafe extern "C" fn mmap_callback(
         buffer: *mut bindings::dma_buf,
         vma: *mut bindings::vm_area_struct,
     ) -> kernel::ffi::c_int {
-        // SAFETY: The core calls this with a dma-buf of ours, which the caller keeps alive.
-        let data = unsafe { &*(*buffer).priv_.cast::<T>() };
-        // SAFETY: The VMA is being set up; its private data is ours to take.
-        let note =
-            unsafe { core::mem::replace(&mut (*vma).vm_private_data, core::ptr::null_mut()) };
-        let method = note
-            .addr()
-            .checked_sub(1)
-            .and_then(|method| u32::try_from(method).ok());
-        // SAFETY: The core passes the VMA that the running `mmap` sets up.
-        let vma = unsafe { NewVma::from_raw(vma) };
-        from_result(|| data.mmap(&vma, method).map(|()| 0))
+        // SAFETY: By the safety requirements; the VMA's file keeps the dma-buf, and so its data.
+        let vma = unsafe { NewVma::<T>::new(vma, Exported::of(buffer)) };
+        from_result(|| T::mmap(vma).map(|()| 0))
     }
 
     /// # Safety
     ///
-    /// `buffer` was made by [`Self::export`], and its last reference is gone.
+    /// `buffer` was made by [`Self::export`] for `T`, and its last reference is gone.
     unsafe extern "C" fn release(buffer: *mut bindings::dma_buf) {
-        // SAFETY: The last reference is gone, so the data is ours again; it came from `export`.
-        drop(unsafe { KBox::from_raw((*buffer).priv_.cast::<T>()) });
-    }
-}
-
-/// The data behind a dma-buf's file.
-///
-/// # Safety
-///
-/// The file is that of a dma-buf made by [`DmaBuf::export`] for `T`, and outlives `'a`.
-pub(super) unsafe fn data_of<'a, T: Exporter>(file: *mut bindings::file) -> &'a T {
-    // SAFETY: A dma-buf's file has the dma-buf as its private data (`dma_buf_export`), and that has ours.
-    unsafe {
-        &*(*(*file).private_data.cast::<bindings::dma_buf>())
-            .priv_
-            .cast::<T>()
+        // SAFETY: The last reference is gone, so the box is ours again; it came from `export`.
+        let exported = unsafe { KBox::from_raw((*buffer).priv_.cast::<Exported<T>>()) };
+        KBox::into_inner(exported).into_data().release();
     }
 }
 
@@ -264,7 +225,7 @@ impl<T: Exporter> Deref for DmaBuf<T> {
 
     fn deref(&self) -> &T {
         // SAFETY: By the type's invariants; the data lives as long as the dma-buf.
-        unsafe { &*(*self.buffer.as_ptr()).priv_.cast::<T>() }
+        unsafe { Exported::of(self.buffer.as_ptr()) }
     }
 }
 

@@ -25,12 +25,14 @@
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
-#include <linux/uaccess.h>
+#include <linux/uio.h>
 #include <linux/uidgid.h>
 #include <linux/user_namespace.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 #ifdef CONFIG_X86
 #include <asm/cacheflush.h>
+#include <asm/coco.h>
 #include <asm/set_memory.h>
 #endif
 
@@ -233,6 +235,64 @@ struct page *mapbuf_alloc_contig_folio(unsigned int order, gfp_t gfp, int nid)
 	return page;
 }
 
+/*
+ * Folios of buffers that are gone, to which somebody else still refers, on a list by folio->lru: that is the owner's as
+ * long as they are on no LRU list, and nobody takes them for the page cache's. A folio that has our reference alone gets
+ * no other: nothing leads to it.
+ */
+
+void mapbuf_init_list(struct list_head *list)
+{
+	INIT_LIST_HEAD(list);
+}
+
+/* Gives a folio back, or keeps it: how many pages are kept. */
+unsigned long mapbuf_park(struct list_head *list, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	if (folio_ref_count(folio) == 1) {
+		folio_put(folio);
+		return 0;
+	}
+	list_add(&folio->lru, list);
+	return folio_nr_pages(folio);
+}
+
+/* How many pages are left. */
+unsigned long mapbuf_sweep_parked(struct list_head *list)
+{
+	struct folio *folio, *next;
+	unsigned long left = 0;
+
+	list_for_each_entry_safe(folio, next, list, lru) {
+		if (folio_ref_count(folio) == 1) {
+			list_del(&folio->lru);
+			folio_put(folio);
+		} else {
+			left += folio_nr_pages(folio);
+		}
+		cond_resched();
+	}
+	return left;
+}
+
+void mapbuf_drop_parked(struct list_head *list)
+{
+	struct folio *folio, *next;
+
+	list_for_each_entry_safe(folio, next, list, lru) {
+		list_del(&folio->lru);
+		folio_put(folio);
+		cond_resched();
+	}
+}
+
+void mapbuf_init_delayed_work(struct delayed_work *work, work_func_t run)
+{
+	INIT_DELAYED_WORK(work, run);
+}
+
 bool mapbuf_node_has_memory(int nid)
 {
 	return nid >= 0 && nid < MAX_NUMNODES && node_state(nid, N_MEMORY);
@@ -364,21 +424,11 @@ bool mapbuf_range_is_ram(u64 start, u64 size)
 	       REGION_DISJOINT;
 }
 
-bool mapbuf_claim(u64 start, u64 size, const char *name)
-{
-	return request_mem_region(start, size, name);
-}
-
-void mapbuf_unclaim(u64 start, u64 size)
-{
-	release_mem_region(start, size);
-}
-
 /*
  * Whether a view is cached: where a range register says otherwise, memremap() makes an uncached one of it,
  * without an error (is_new_memtype_allowed() of arch/x86/include/asm/pgtable.h).
  */
-static bool mapbuf_is_cached(void *view)
+bool mapbuf_is_cached(const void *view)
 {
 #ifdef CONFIG_X86
 	unsigned int level;
@@ -391,7 +441,7 @@ static bool mapbuf_is_cached(void *view)
 }
 
 /* The kernel's view of a range, by cache mode (as enum Cache): memory is memremapped if it is cached. */
-void *mapbuf_view(u64 start, u64 size, u32 cache)
+void *mapbuf_map_view(u64 start, u64 size, u32 cache)
 {
 	void *view;
 
@@ -410,7 +460,7 @@ void *mapbuf_view(u64 start, u64 size, u32 cache)
 	}
 }
 
-void mapbuf_unview(void *view, u32 cache)
+void mapbuf_unmap_view(void *view, u32 cache)
 {
 	if (cache == 0)
 		memunmap(view);
@@ -480,14 +530,34 @@ void mapbuf_vma_flags(struct vm_area_struct *vma, vm_flags_t set, vm_flags_t cle
 	vm_flags_mod(vma, set, clear);
 }
 
-void mapbuf_vma_write_combined(struct vm_area_struct *vma)
+/* Whether the kernel sees memory encrypted, in a confidential guest. Anywhere else nothing is. */
+bool mapbuf_is_encrypted(const void *view)
 {
-	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
+#ifdef CONFIG_X86
+	unsigned int level;
+	pte_t *entry = view ? lookup_address((unsigned long)view, &level) : NULL;
+
+	return entry && pte_val(*entry) != cc_mkdec(pte_val(*entry));
+#else
+	return false;
+#endif
 }
 
-void mapbuf_vma_uncached(struct vm_area_struct *vma)
+/*
+ * The one place that says how user space sees memory: with a cache mode (as enum Cache), and encrypted or not as the
+ * kernel's own view of it is. What the core has set is encrypted.
+ */
+void mapbuf_vma_protection(struct vm_area_struct *vma, u32 cache, const void *view)
 {
-	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
+	pgprot_t prot = vma->vm_page_prot;
+
+	if (cache == 1)
+		prot = pgprot_writecombine(prot);
+	else if (cache == 2)
+		prot = pgprot_noncached(prot);
+	if (!mapbuf_is_encrypted(view))
+		prot = pgprot_decrypted(prot);
+	vma->vm_page_prot = prot;
 }
 
 /* The VMAs that map a file: the interval tree's own walkers are not exported. */
@@ -504,15 +574,17 @@ unsigned int mapbuf_count_mappings(struct file *file)
 	return count;
 }
 
-/*
- * Copies user memory into a buffer. Not copy_from_user(): that one fills what it could not read with
- * zeros (lib/usercopy.c), and a failed write must leave the buffer's bytes as they were.
- */
-unsigned long mapbuf_copy_in(void *to, const void __user *from, unsigned long size)
+struct cdev *mapbuf_inode_device(const struct inode *inode)
 {
-	if (!access_ok(from, size))
-		return size;
-	return __copy_from_user(to, from, size);
+	return inode->i_cdev;
+}
+
+/* Where the next byte of a request lies in user memory. */
+unsigned long mapbuf_iter_address(const struct iov_iter *iter)
+{
+	if (iter_is_ubuf(iter) || iter_is_iovec(iter))
+		return (unsigned long)iter_iov_addr(iter);
+	return 0;
 }
 
 void mapbuf_memcpy(void *to, const void *from, unsigned long size)

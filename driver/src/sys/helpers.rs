@@ -4,21 +4,27 @@
 
 use kernel::{
     bindings::{
+        cdev,
         cred,
+        delayed_work,
         device,
         dma_buf,
         dma_data_direction,
         file,
         folio,
         gfp_t,
+        inode,
         iosys_map,
+        iov_iter,
         kgid_t,
         kuid_t,
+        list_head,
         page,
         scatterlist,
         sg_table,
         vm_area_struct,
-        vm_flags_t, //
+        vm_flags_t,
+        work_func_t, //
     },
     ffi::{
         c_char,
@@ -57,6 +63,11 @@ extern "C" {
     pub(super) fn mapbuf_alloc_contig(count: c_ulong, gfp: gfp_t, nid: c_int) -> *mut page;
     pub(super) fn mapbuf_max_folio_order() -> c_uint;
     pub(super) fn mapbuf_alloc_contig_folio(order: c_uint, gfp: gfp_t, nid: c_int) -> *mut page;
+    pub(super) fn mapbuf_init_list(list: *mut list_head);
+    pub(super) fn mapbuf_park(list: *mut list_head, page: *mut page) -> c_ulong;
+    pub(super) fn mapbuf_sweep_parked(list: *mut list_head) -> c_ulong;
+    pub(super) fn mapbuf_drop_parked(list: *mut list_head);
+    pub(super) fn mapbuf_init_delayed_work(work: *mut delayed_work, run: work_func_t);
     pub(super) fn mapbuf_node_has_memory(nid: c_int) -> bool;
     pub(super) fn mapbuf_pmd_order() -> c_uint;
     pub(super) fn mapbuf_vmap(pages: *mut *mut page, count: c_uint, cache: u32) -> *mut c_void;
@@ -85,10 +96,10 @@ extern "C" {
     pub(super) fn mapbuf_iosys_set(map: *mut iosys_map, address: *mut c_void);
 
     pub(super) fn mapbuf_range_is_ram(start: u64, size: u64) -> bool;
-    pub(super) fn mapbuf_claim(start: u64, size: u64, name: *const c_char) -> bool;
-    pub(super) fn mapbuf_unclaim(start: u64, size: u64);
-    pub(super) fn mapbuf_view(start: u64, size: u64, cache: u32) -> *mut c_void;
-    pub(super) fn mapbuf_unview(view: *mut c_void, cache: u32);
+    #[cfg(CONFIG_KUNIT)]
+    pub(super) fn mapbuf_is_cached(view: *const c_void) -> bool;
+    pub(super) fn mapbuf_map_view(start: u64, size: u64, cache: u32) -> *mut c_void;
+    pub(super) fn mapbuf_unmap_view(view: *mut c_void, cache: u32);
     pub(super) fn mapbuf_read_word(address: *const c_void, width: u32) -> u64;
     pub(super) fn mapbuf_write_word(address: *mut c_void, word: u64, width: u32);
     pub(super) fn mapbuf_flush(address: *mut c_void, size: c_ulong);
@@ -105,11 +116,12 @@ extern "C" {
         size: c_ulong,
     ) -> c_int;
     pub(super) fn mapbuf_vma_flags(vma: *mut vm_area_struct, set: vm_flags_t, clear: vm_flags_t);
-    pub(super) fn mapbuf_vma_write_combined(vma: *mut vm_area_struct);
-    pub(super) fn mapbuf_vma_uncached(vma: *mut vm_area_struct);
+    pub(super) fn mapbuf_is_encrypted(view: *const c_void) -> bool;
+    pub(super) fn mapbuf_vma_protection(vma: *mut vm_area_struct, cache: u32, view: *const c_void);
     pub(super) fn mapbuf_count_mappings(file: *mut file) -> c_uint;
 
-    pub(super) fn mapbuf_copy_in(to: *mut c_void, from: *const c_void, size: c_ulong) -> c_ulong;
+    pub(super) fn mapbuf_inode_device(inode: *const inode) -> *mut cdev;
+    pub(super) fn mapbuf_iter_address(iter: *const iov_iter) -> c_ulong;
     pub(super) fn mapbuf_memcpy(to: *mut c_void, from: *const c_void, size: c_ulong);
 
     pub(super) fn mapbuf_cond_resched();

@@ -4,21 +4,55 @@
 //! into types that can be used without care; what cannot be wrapped is an `unsafe fn` with its contract.
 
 mod attach;
+mod backing;
 mod helpers;
+mod parked;
+mod ptrace;
+mod recached;
 mod this_module;
+mod vma;
 
+pub(crate) mod alloc;
+pub(crate) mod bytes;
 pub(crate) mod caller;
 pub(crate) mod chardev;
 pub(crate) mod credentials;
 pub(crate) mod debugfs;
 pub(crate) mod dma;
 pub(crate) mod dmabuf;
+pub(crate) mod fault;
+pub(crate) mod kernel_map;
+pub(crate) mod later;
 pub(crate) mod node;
 pub(crate) mod numa;
-pub(crate) mod pages;
 pub(crate) mod physical;
 pub(crate) mod refused;
 #[cfg(mapbuf_seams)]
 pub(crate) mod seam;
-pub(crate) mod user;
-pub(crate) mod vma;
+pub(crate) mod wire;
+
+pub(crate) use self::{
+    attach::Importable,
+    backing::{
+        Attributes,
+        Backed,
+        Backing,
+        Frames,
+        PageRef,
+        Watch, //
+    },
+    parked::Parked,
+    recached::Recached,
+    vma::{
+        Answer,
+        Batch,
+        FramesVma,
+        NewVma,
+        NodeVma,
+        PagesVma,
+        Wish, //
+    }, //
+};
+
+#[cfg(CONFIG_KUNIT)]
+pub(crate) use self::recached::failing;

@@ -16,6 +16,7 @@ use kernel::{
         as_char_ptr_in_const_context,
         CString, //
     },
+    sync::Arc,
     types::Opaque, //
 };
 
@@ -26,22 +27,24 @@ use kernel::{
 /// [`CLASS`] is registered.
 pub(crate) struct Class(());
 
-struct Static<T>(T);
+/// A class as a static.
+struct Static(bindings::class);
 
-// SAFETY: The kernel locks what it keeps for these; they themselves are never written to.
-unsafe impl<T> Sync for Static<T> {}
+// SAFETY: The struct is only read; what the kernel keeps for a class lies elsewhere, behind locks of its own
+// (`struct subsys_private` of `drivers/base/base.h`).
+unsafe impl Sync for Static {}
 
-static CLASS: Static<bindings::class> = Static(bindings::class {
+static CLASS: Static = Static(bindings::class {
     name: as_char_ptr_in_const_context(c"mapbuf"),
     ..pin_init::zeroed()
 });
 
 impl Class {
-    pub(crate) fn register() -> Result<Self> {
+    pub(crate) fn register() -> Result<Arc<Self>> {
         // SAFETY: The class is static.
         to_result(unsafe { bindings::class_register(&CLASS.0) })?;
-        // INVARIANT: It was just registered.
-        Ok(Self(()))
+        // INVARIANT: It was just registered, and is not any more even if there is no memory for the `Arc`.
+        Ok(Arc::new(Self(()), GFP_KERNEL)?)
     }
 }
 
@@ -126,14 +129,16 @@ struct NodeDevice<A> {
     path: CString,
     ownership: Ownership,
     attributes: Option<A>,
+    _class: Arc<Class>,
+    _numbers: Arc<Numbers>,
 }
 
 impl<A: Attributes> Node<A> {
     /// Makes a node at `path` below `/dev/` for this minor number, called `name` in sysfs (a `!` there
     /// stands for a `/`). A node for a buffer has attributes. With `announced`, user space hears of it by an event.
     pub(crate) fn new(
-        _class: &Class,
-        numbers: &Numbers,
+        class: &Arc<Class>,
+        numbers: &Arc<Numbers>,
         minor: u32,
         name: CString,
         path: CString,
@@ -147,6 +152,8 @@ impl<A: Attributes> Node<A> {
                 path,
                 ownership,
                 attributes,
+                _class: class.clone(),
+                _numbers: numbers.clone(),
             },
             GFP_KERNEL,
         )?;
@@ -160,9 +167,9 @@ impl<A: Attributes> Node<A> {
             bindings::device_initialize(device);
             (*device).class = &CLASS.0;
             (*device).type_ = if with_attributes {
-                &Types::<A>::BUFFER.0
+                Types::<A>::BUFFER
             } else {
-                &Types::<A>::PLAIN.0
+                Types::<A>::PLAIN
             };
             (*device).devt = numbers.first() + minor;
             (*device).kobj.set_uevent_suppress(u32::from(!announced));
@@ -193,36 +200,35 @@ impl<A: Attributes> Drop for Node<A> {
     }
 }
 
+/// Tables for the kernel. They are constants: never written to, and found at no particular address.
 struct Types<A>(core::marker::PhantomData<A>);
 
 impl<A: Attributes> Types<A> {
-    const PLAIN: &'static Static<bindings::device_type> =
-        &Static(Self::device_type(core::ptr::null_mut()));
-    const BUFFER: &'static Static<bindings::device_type> =
-        &Static(Self::device_type(Self::GROUPS.0.as_ptr().cast_mut()));
+    const PLAIN: &'static bindings::device_type = &Self::device_type(core::ptr::null_mut());
+    const BUFFER: &'static bindings::device_type =
+        &Self::device_type(Self::GROUPS.as_ptr().cast_mut());
 
-    const GROUPS: &'static Static<[*const bindings::attribute_group; 2]> =
-        &Static([&Self::GROUP.0, core::ptr::null()]);
-    const GROUP: &'static Static<bindings::attribute_group> = &Static({
+    const GROUPS: &'static [*const bindings::attribute_group; 2] =
+        &[Self::GROUP, core::ptr::null()];
+    const GROUP: &'static bindings::attribute_group = &{
         let mut group: bindings::attribute_group = pin_init::zeroed();
-        group.__bindgen_anon_2.attrs = Self::LIST.0.as_ptr().cast_mut();
+        group.__bindgen_anon_2.attrs = Self::LIST.as_ptr().cast_mut();
         group
-    });
-    const LIST: &'static Static<[*mut bindings::attribute; 6]> = &Static([
-        Self::pointer(&Self::SIZE.0),
-        Self::pointer(&Self::KIND.0),
-        Self::pointer(&Self::CACHE.0),
-        Self::pointer(&Self::MAPPINGS.0),
-        Self::pointer(&Self::DMA_ADDRESS.0),
+    };
+    const LIST: &'static [*mut bindings::attribute; 6] = &[
+        Self::pointer(Self::SIZE),
+        Self::pointer(Self::KIND),
+        Self::pointer(Self::CACHE),
+        Self::pointer(Self::MAPPINGS),
+        Self::pointer(Self::DMA_ADDRESS),
         core::ptr::null_mut(),
-    ]);
+    ];
 
-    const SIZE: &'static Static<bindings::device_attribute> = &Self::attribute(Attribute::Size);
-    const KIND: &'static Static<bindings::device_attribute> = &Self::attribute(Attribute::Kind);
-    const CACHE: &'static Static<bindings::device_attribute> = &Self::attribute(Attribute::Cache);
-    const MAPPINGS: &'static Static<bindings::device_attribute> =
-        &Self::attribute(Attribute::Mappings);
-    const DMA_ADDRESS: &'static Static<bindings::device_attribute> =
+    const SIZE: &'static bindings::device_attribute = &Self::attribute(Attribute::Size);
+    const KIND: &'static bindings::device_attribute = &Self::attribute(Attribute::Kind);
+    const CACHE: &'static bindings::device_attribute = &Self::attribute(Attribute::Cache);
+    const MAPPINGS: &'static bindings::device_attribute = &Self::attribute(Attribute::Mappings);
+    const DMA_ADDRESS: &'static bindings::device_attribute =
         &Self::attribute(Attribute::DmaAddress);
 
     const fn pointer(attribute: &'static bindings::device_attribute) -> *mut bindings::attribute {
@@ -238,12 +244,12 @@ impl<A: Attributes> Types<A> {
         }
     }
 
-    const fn attribute(attribute: Attribute) -> Static<bindings::device_attribute> {
+    const fn attribute(attribute: Attribute) -> bindings::device_attribute {
         let mut shown: bindings::device_attribute = pin_init::zeroed();
         shown.attr.name = as_char_ptr_in_const_context(attribute.name());
         shown.attr.mode = attribute.mode();
         shown.__bindgen_anon_1.show = Some(Self::show);
-        Static(shown)
+        shown
     }
 
     /// # Safety

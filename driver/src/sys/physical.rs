@@ -3,12 +3,22 @@
 //! Physical ranges that somebody reserved for us, and the kernel's own view of them.
 
 use super::{
-    helpers::*,
-    user::Bytes, //
+    backing::{
+        Attributes,
+        Frames, //
+    },
+    bytes::Bytes,
+    helpers::*, //
 };
 use crate::abi::wire::Cache;
 use core::ptr::NonNull;
 use kernel::{
+    bindings,
+    io::resource::{
+        Flags,
+        Region,
+        Resource, //
+    },
     page::PAGE_SIZE,
     prelude::*,
     str::CString, //
@@ -23,15 +33,7 @@ pub(crate) enum ClaimError {
 }
 
 /// A claim on a physical range, as `/proc/iomem` shows it.
-///
-/// # Invariants
-///
-/// The range is claimed in the kernel's resource tree under `name`, by us.
-pub(crate) struct Claim {
-    start: u64,
-    bytes: u64,
-    _name: CString,
-}
+pub(crate) struct Claim(Region);
 
 impl Claim {
     /// Claims a range of whole pages.
@@ -40,33 +42,24 @@ impl Claim {
         if unsafe { mapbuf_range_is_ram(start, bytes) } {
             return Err(ClaimError::IsRam);
         }
-        // SAFETY: The name is a C string on the heap, which lives as long as the claim.
-        if !unsafe { mapbuf_claim(start, bytes, name.as_char_ptr()) } {
-            return Err(ClaimError::Taken);
-        }
-        // INVARIANT: It was just claimed.
-        Ok(Self {
-            start,
-            bytes,
-            _name: name,
-        })
+        // SAFETY: `Resource` is transparent over `struct resource`, and the root of the tree is always there.
+        let root = unsafe { &*(&raw mut bindings::iomem_resource).cast::<Resource>() };
+        root.request_region(start, bytes, name, Flags::IORESOURCE_MEM)
+            .map(Self)
+            .ok_or(ClaimError::Taken)
     }
 
-    /// Frame number of its first page.
-    pub(crate) fn pfn(&self) -> u64 {
-        self.start / PAGE_SIZE as u64
+    fn start(&self) -> u64 {
+        self.0.start()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.size()
     }
 
     /// How many pages.
     pub(crate) fn pages(&self) -> usize {
-        usize::try_from(self.bytes / PAGE_SIZE as u64).unwrap_or(0)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        // SAFETY: By the type's invariants.
-        unsafe { mapbuf_unclaim(self.start, self.bytes) };
+        usize::try_from(self.bytes() / PAGE_SIZE as u64).unwrap_or(0)
     }
 }
 
@@ -92,7 +85,7 @@ impl View {
     /// Maps a range; uncached memory is read and written in words of `width` bits.
     pub(crate) fn new(claim: Claim, cache: Cache, width: u32) -> Option<Self> {
         // SAFETY: The range is ours, and not System RAM.
-        let view = unsafe { mapbuf_view(claim.start, claim.bytes, cache.number()) };
+        let view = unsafe { mapbuf_map_view(claim.start(), claim.bytes(), cache.number()) };
         // INVARIANT: The kernel has mapped all of it.
         Some(Self {
             address: NonNull::new(view.cast())?,
@@ -105,6 +98,21 @@ impl View {
     /// The claim.
     pub(crate) fn claim(&self) -> &Claim {
         &self.claim
+    }
+
+    /// The frames from a page on, at most `most`.
+    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        let count = self.claim.pages().checked_sub(index);
+        let count = count.filter(|count| *count > 0)?.min(most);
+        let first = self.claim.start() / PAGE_SIZE as u64 + index as u64;
+        // SAFETY: They are those of the range that is ours by the claim, as long as we live.
+        Some(unsafe { Frames::new(first, count) })
+    }
+
+    /// How the kernel has it mapped.
+    pub(crate) fn attributes(&self) -> Attributes {
+        // SAFETY: By the type's invariants the address is of the range, which is mapped with this mode.
+        unsafe { Attributes::new(self.cache, self.address.as_ptr()) }
     }
 
     /// Bits in an access, where the range must be accessed by words.
@@ -179,6 +187,6 @@ impl View {
 impl Drop for View {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants; nothing uses the view any more.
-        unsafe { mapbuf_unview(self.address.as_ptr().cast(), self.cache.number()) };
+        unsafe { mapbuf_unmap_view(self.address.as_ptr().cast(), self.cache.number()) };
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 /// The guest's only NVMe disk, empty, whose driver is built into the kernel.
-const DEVICE: &str = "/dev/nvme0n1";
+pub const DEVICE: &str = "/dev/nvme0n1";
 /// The class of NVMe controllers in PCI's numbering.
 const NVME: &str = "0x010802";
 

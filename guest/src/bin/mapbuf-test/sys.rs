@@ -822,6 +822,20 @@ impl Ring {
     }
 }
 
+/// Uses a device as swap.
+pub fn swap_on(device: &str) -> Result<()> {
+    let path = CString::new(device).map_err(|_| Errno(libc::EINVAL))?;
+    // SAFETY: the path is a C string.
+    check(unsafe { libc::swapon(path.as_ptr(), 0) }.into()).map(drop)
+}
+
+/// Uses it no longer.
+pub fn swap_off(device: &str) -> Result<()> {
+    let path = CString::new(device).map_err(|_| Errno(libc::EINVAL))?;
+    // SAFETY: the path is a C string.
+    check(unsafe { libc::swapoff(path.as_ptr()) }.into()).map(drop)
+}
+
 /// Loads a module.
 pub fn load_module(file: &File, parameters: &str) -> Result<()> {
     let parameters = CString::new(parameters).map_err(|_| Errno(libc::EINVAL))?;

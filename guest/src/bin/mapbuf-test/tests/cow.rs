@@ -1,12 +1,14 @@
 //! `MAP_PRIVATE`: read-only it is no copy-on-write at all; writable it is a real copy, or refused with a reason.
 
+use super::limits::Group;
 use super::sharing::{numbered, shows, tag};
-use crate::check::{elsewhere, refused, Outcome};
+use crate::check::{elsewhere, refused, Failure, Outcome};
+use crate::disk;
 use crate::session::{id_offset, Session, KINDS};
-use crate::sys::{become_user, fork, Map, PAGE, PRIVATE, READ, RW, SHARED};
+use crate::sys::{self, become_user, fork, Map, PAGE, PRIVATE, READ, RW, SHARED};
 use crate::{check, check_eq};
 use mapbuf_abi::{Kind, Operation, Reason};
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 tests! { "cow":
@@ -25,6 +27,7 @@ tests! { "cow":
         private_copies_of_huge_pages,
         kernel_view_shows_the_buffer_not_the_copy,
     ];
+    STOCK, 60: [ debugger_sees_a_copy_that_was_swapped_out ];
 }
 
 fn private_read_only_works_for_every_kind() -> Outcome {
@@ -137,7 +140,7 @@ fn private_copies_are_each_process_own() -> Outcome {
         })?;
         check_eq!(
             child.wait(),
-            crate::sys::Ending::Exited(0),
+            sys::Ending::Exited(0),
             "{kind:?}, the child's end"
         );
         check_eq!(
@@ -303,6 +306,90 @@ fn debugger_sees_the_private_copy() -> Outcome {
             let found = private.u64(page * PAGE) == 0x88;
             check_eq!(found, written, "{kind:?}, page {page}: it was written");
         }
+    }
+    Ok(())
+}
+
+/// Swap on the guest's disk, until it is dropped.
+struct Swap;
+
+impl Swap {
+    fn on() -> Outcome<Self> {
+        let disk = disk::open()?;
+        // include/linux/swap.h, `union swap_header`: version and last page at 1024, the magic at the end of the page.
+        let page = Map::anonymous(PAGE)?;
+        page.set_u32(1024, 1);
+        page.set_u32(1028, (32 << 20) / PAGE as u32 - 1);
+        page.set_bytes(PAGE - 10, b"SWAPSPACE2");
+        sys::pwrite_mapped(&disk, &page, 0, PAGE, 0)?;
+        drop(disk);
+        sys::swap_on(disk::DEVICE)?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        // The next test that opens the disk says it if this fails.
+        let _ = sys::swap_off(disk::DEVICE);
+    }
+}
+
+/// Bytes of this process that are swapped out. `pagemap` and `smaps` do not look into maps of page frames.
+fn swapped() -> Outcome<usize> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSwap:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    kib.and_then(|kib| kib.parse::<usize>().ok())
+        .map(|kib| kib << 10)
+        .ok_or_else(|| Failure::new("no VmSwap"))
+}
+
+// The page table has no page then; what a debugger is shown must be the copy all the same, not the buffer's page.
+fn debugger_sees_a_copy_that_was_swapped_out() -> Outcome {
+    const PAGES: usize = 256;
+    let _swap = Swap::on()?;
+    let group = Group::new("swapped")?;
+    for kind in [Kind::Coherent, Kind::Pages] {
+        elsewhere(|| {
+            group.enter()?;
+            let memory = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/proc/self/mem")?;
+            let session = Session::open()?;
+            let (buffer, shared) = numbered(&session, kind, PAGES)?;
+            let private = session.map(PAGES * PAGE, RW, PRIVATE, buffer.mmap_offset)?;
+            for page in 0..PAGES {
+                private.set_u64(page * PAGE, 0x77);
+            }
+            let before = swapped()?;
+            // It is an error when less than that can be had, which is so.
+            let _ = fs::write(format!("{}/memory.reclaim", group.0), "1G swappiness=200");
+            let out = swapped()?.saturating_sub(before);
+            check!(out >= PAGES / 2 * PAGE, "{kind:?}: {out} bytes went out");
+            for page in 0..PAGES {
+                let at = (private.start + page * PAGE) as u64;
+                let mut word = [0; 8];
+                memory.read_exact_at(&mut word, at)?;
+                check_eq!(
+                    u64::from_ne_bytes(word),
+                    0x77,
+                    "{kind:?}, page {page} as a debugger sees it"
+                );
+            }
+            let _ = fs::write(format!("{}/memory.reclaim", group.0), "1G swappiness=200");
+            for page in 0..PAGES {
+                let at = (private.start + page * PAGE) as u64;
+                memory.write_all_at(&0x88_u64.to_ne_bytes(), at)?;
+                check_eq!(
+                    (private.u64(page * PAGE), shared.u64(page * PAGE)),
+                    (0x88, tag(page)),
+                    "{kind:?}, page {page} of the copy and of the buffer"
+                );
+            }
+            Ok(())
+        })?;
     }
     Ok(())
 }

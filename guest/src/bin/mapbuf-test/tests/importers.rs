@@ -31,6 +31,7 @@ tests! { "importers":
         cpu_access_while_a_device_has_the_buffer,
         camera_of_a_killed_process_gives_the_buffer_back,
         devices_that_have_a_buffer_are_counted,
+        killed_process_leaves_no_warning,
     ];
     CARD, 60: [
         graphics_handle_keeps_the_buffer,
@@ -485,4 +486,40 @@ fn devices_that_have_a_buffer_are_counted() -> Outcome {
     more(&before, &[("kernel_addresses", 1)])?;
     by_kernel_address.request(Memory::DmaBuf, 0)?;
     more(&before, &[])
+}
+
+// `dma_buf_vmap` of drivers/dma-buf/dma-buf.c warns of any error of ours, so being killed must not be one.
+fn killed_process_leaves_no_warning() -> Outcome {
+    const ROUNDS: u32 = 40;
+    let session = Session::open()?;
+    let scattered = session.alloc(Kind::Pages, (64 << 20) + PAGE)?;
+    let dma_buf = session.export(scattered.id)?;
+    for round in 0..ROUNDS {
+        let (mut read, write) = sys::pipe()?;
+        let child = fork(|| {
+            let queue = || -> Outcome {
+                let mut camera = camera(BY_KERNEL_ADDRESS)?;
+                camera.request(Memory::DmaBuf, 2)?;
+                std::io::Write::write_all(&mut &write, b"goes")?;
+                loop {
+                    camera.queue(0, Some(&dma_buf))?;
+                    camera.request(Memory::DmaBuf, 0)?;
+                    camera.request(Memory::DmaBuf, 2)?;
+                }
+            };
+            i32::from(queue().is_err())
+        })?;
+        let mut word = [0; 4];
+        std::io::Read::read_exact(&mut read, &mut word)?;
+        std::thread::sleep(std::time::Duration::from_micros(u64::from(round) * 397));
+        child.kill(libc::SIGKILL);
+        check_eq!(
+            child.wait(),
+            sys::Ending::Signalled(libc::SIGKILL),
+            "round {round}, the child's end"
+        );
+    }
+    session.free(scattered.id)?;
+    drop(dma_buf);
+    comes_to(&session, 0, 0)
 }

@@ -11,7 +11,11 @@ tests! { "kunit":
 }
 
 /// The suites, and how many tests each has.
-const SUITES: &[(&str, usize)] = &[("mapbuf_pages", 3), ("mapbuf_refusals", 1)];
+const SUITES: &[(&str, usize)] = &[
+    ("mapbuf_pages", 3),
+    ("mapbuf_recached", 2),
+    ("mapbuf_refusals", 1),
+];
 
 /// What the kernel has logged of tests, without what printk puts before it.
 fn results() -> Outcome<Vec<String>> {

@@ -2,11 +2,13 @@
 
 use super::lifetime::comes_to;
 use super::sharing::{numbered, tag};
-use crate::check::{fails, Outcome};
+use crate::check::{fails, refused, Outcome};
+use crate::proc::Parameter;
 use crate::session::{Session, KINDS};
 use crate::sys::{self, Ring, PAGE};
 use crate::{check, check_eq, skip};
-use mapbuf_abi::Kind;
+use mapbuf_abi::{Kind, Operation, Reason};
+use std::fs::File;
 use std::io::Read;
 
 tests! { "pins":
@@ -15,6 +17,10 @@ tests! { "pins":
         pages_in_a_pipe_outlive_the_buffer,
     ];
     STOCK, 20: [ fixed_buffers_of_huge_pages ];
+    STOCK, 60: [
+        pin_keeps_its_part_of_the_charge,
+        pins_do_not_get_around_the_limits,
+    ];
 }
 
 /// Kinds whose memory has pages that can be pinned; a PFN map has none (`check_vma_flags` of mm/gup.c).
@@ -65,7 +71,14 @@ fn pages_in_a_pipe_outlive_the_buffer() -> Outcome {
         check_eq!(spliced?, 8 * PAGE, "{kind:?}, bytes in the pipe");
         session.free(buffer.id)?;
         drop(map);
-        comes_to(&session, 0, 0)?;
+        // Nor does the charge end before the pages do.
+        comes_to(&session, 1, 8 * PAGE)?;
+        let info = session.info(0)?;
+        check_eq!(
+            (info.freed_held, info.freed_held_bytes),
+            (1, 8 * PAGE as u64),
+            "{kind:?}, what is freed and held"
+        );
         // Whoever gets memory now must not get that.
         for _ in 0..64 {
             let (_, map) = session.mapped(kind, 8 * PAGE)?;
@@ -85,6 +98,8 @@ fn pages_in_a_pipe_outlive_the_buffer() -> Outcome {
                 &bytes[..8]
             );
         }
+        drop((read, write, session));
+        comes_to(&Session::open()?, 0, 0)?;
     }
     Ok(())
 }
@@ -118,4 +133,56 @@ fn fixed_buffers_of_huge_pages() -> Outcome {
         comes_to(&session, 0, 0)?;
     }
     Ok(())
+}
+
+/// A buffer that is gone but for the page that a pipe has; and the pipe.
+fn pinned(session: &Session, kind: Kind, size: usize) -> Outcome<(File, File)> {
+    let (buffer, map) = session.mapped(kind, size)?;
+    let (read, write) = sys::pipe()?;
+    check_eq!(
+        sys::splice_memory(&write, &map, size / 2, 1)?,
+        1,
+        "{kind:?}, bytes in the pipe"
+    );
+    session.free(buffer.id)?;
+    drop(map);
+    Ok((read, write))
+}
+
+// A folio is freed as a whole, with its last reference; so what a pin keeps is the folio of the page.
+fn pin_keeps_its_part_of_the_charge() -> Outcome {
+    const MIB: usize = 1 << 20;
+    let session = Session::open()?;
+    for (kind, size, kept) in [
+        (Kind::Vmalloc, MIB, PAGE),
+        (Kind::Contiguous, MIB, MIB),
+        (Kind::Contiguous, 3 * MIB, PAGE),
+        (Kind::Contiguous, 8 * MIB, 8 * MIB),
+        (Kind::Contiguous, 12 * MIB, PAGE),
+    ] {
+        let pipe = pinned(&session, kind, size)?;
+        comes_to(&session, 1, kept)?;
+        drop(pipe);
+        comes_to(&session, 0, 0)?;
+    }
+    Ok(())
+}
+
+fn pins_do_not_get_around_the_limits() -> Outcome {
+    const SIZE: usize = 16 << 20;
+    let _limit = Parameter::set("max_bytes", 3 * SIZE as u64)?;
+    let session = Session::open()?;
+    let mut pipes = Vec::new();
+    for _ in 0..3 {
+        pipes.push(pinned(&session, Kind::Contiguous, SIZE)?);
+    }
+    let operands = [SIZE as u64, 3 * SIZE as u64, 3 * SIZE as u64];
+    let one_more = session.alloc(Kind::Contiguous, SIZE);
+    refused(one_more, Operation::Alloc, Reason::OverLimit, &operands)?;
+    // What ends a pin need not be told to the driver: whoever wants the bytes gets them at once.
+    pipes.pop();
+    let buffer = session.alloc(Kind::Contiguous, SIZE)?;
+    session.free(buffer.id)?;
+    drop(pipes);
+    comes_to(&session, 0, 0)
 }

@@ -12,10 +12,11 @@ use crate::{check, check_eq};
 use mapbuf_abi::{
     probe, Cache, Kind, Method, Operation, Reason, Region, RegionState, RegionType, ADDRESS_HIDDEN,
 };
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 tests! { "regions":
@@ -31,11 +32,13 @@ tests! { "regions":
         device_is_read_only_when_somebody_takes_the_risk,
         probe_that_writes_is_alone_with_the_region,
         probe_restores_what_was_there,
+        debugger_writes_device_words_whole_or_not_at_all,
         region_is_imported_and_mapped_by_frame,
         region_without_pages_is_copied_by_administrators_only,
         command_lists_and_probes,
         gibibyte_survives_being_split,
     ];
+    REGIONS, 120: [ probe_that_writes_loses_no_write_of_others ];
     REGIONS, 150: [ table_and_driver_agree_for_regions ];
     REGIONS, 60: [ offsets_of_a_session_run_out ];
     REGIONS, 30: [ names_taken_away_release_the_claims ];
@@ -67,7 +70,7 @@ fn find(session: &Session, name: &str) -> Outcome<Region> {
 
 /// The kernel's log since the machine was started.
 fn log() -> Outcome<Vec<String>> {
-    let mut file = fs::OpenOptions::new()
+    let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open("/dev/kmsg")?;
@@ -411,6 +414,107 @@ fn probe_restores_what_was_there() -> Outcome {
             "state"
         );
         shows(&node.map(bytes, READ, SHARED, 0)?, 0, pages, 0)?;
+    }
+    Ok(())
+}
+
+// A probe reads a word, writes patterns, and puts back what it read: whoever writes meanwhile must not be overwritten.
+fn probe_that_writes_loses_no_write_of_others() -> Outcome {
+    const ROUNDS: u64 = 40;
+    let (node, bytes) = open("big")?;
+    let done = AtomicBool::new(false);
+    let probes = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let prober = scope.spawn(|| -> Outcome {
+            let (node, _) = open("big")?;
+            while !done.load(Ordering::Relaxed) {
+                match node.probe(0, probe::WRITE) {
+                    Ok(_) => drop(probes.fetch_add(1, Ordering::Relaxed)),
+                    mapped => {
+                        refused(mapped, Operation::Probe, Reason::ProbeWhileMapped, &[])?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        let writes = || -> Outcome {
+            let pages = (bytes / PAGE) as u64;
+            let mut word = [0; 8];
+            for round in 1..=ROUNDS {
+                for page in (round % 3..pages).step_by(3) {
+                    node.pwrite(&(round << 32 | page).to_ne_bytes(), page * PAGE as u64)?;
+                }
+                for page in (round % 3..pages).step_by(3) {
+                    node.pread(&mut word, page * PAGE as u64)?;
+                    check_eq!(
+                        u64::from_ne_bytes(word),
+                        round << 32 | page,
+                        "round {round}, page {page}, what pwrite has written"
+                    );
+                }
+                let map = node.map(bytes, RW, SHARED, 0)?;
+                for page in (0..bytes).step_by(PAGE) {
+                    map.set_u64(page, round);
+                }
+                let first = (0..bytes)
+                    .step_by(PAGE)
+                    .find(|&page| map.u64(page) != round);
+                check_eq!(first, None, "round {round}, a word lost in the mapping");
+            }
+            Ok(())
+        };
+        let written = writes();
+        done.store(true, Ordering::Relaxed);
+        let probed = prober
+            .join()
+            .unwrap_or_else(|_| Err(Failure::new("it panicked")));
+        written.and(probed)
+    })?;
+    check!(
+        probes.load(Ordering::Relaxed) > 0,
+        "no probe came in between"
+    );
+    Ok(())
+}
+
+// A word of a device's is written whole: to change a part of one, the rest would have to be read first, and reading may
+// do something. A debugger must not be told that it has written what it has not.
+fn debugger_writes_device_words_whole_or_not_at_all() -> Outcome {
+    let memory = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/proc/self/mem")?;
+    let (node, bytes) = open("uc")?;
+    let map = node.map(bytes, RW, SHARED, 0)?;
+    for at in [0, PAGE, 3 * PAGE + 64] {
+        map.set_u64(at, 0x1111_2222_3333_4444);
+        map.set_u64(at + 8, 0x5555_6666_7777_8888);
+        for (into, len) in [(0, 1), (1, 8), (2, 2), (0, 6), (3, 4)] {
+            let place = (map.start + at + into) as u64;
+            let written = memory
+                .write_at(&[0xee; 8][..len], place)
+                .map_err(Errno::from);
+            fails(written, libc::EIO)?;
+            check_eq!(
+                (map.u64(at), map.u64(at + 8)),
+                (0x1111_2222_3333_4444, 0x5555_6666_7777_8888),
+                "words at {at:#x} after a write of {len} bytes at {into}"
+            );
+        }
+        for (into, len) in [(0, 4), (4, 8), (8, 8)] {
+            let place = (map.start + at + into) as u64;
+            let bytes = [0xdd; 8];
+            check_eq!(memory.write_at(&bytes[..len], place)?, len, "bytes written");
+            check_eq!(
+                map.bytes(at + into, len),
+                bytes[..len],
+                "bytes that are there"
+            );
+        }
+        // Reading is allowed of any bytes.
+        let mut read = [0; 7];
+        memory.read_exact_at(&mut read, (map.start + at + 1) as u64)?;
+        check_eq!(read, [0xdd; 7], "bytes read");
     }
     Ok(())
 }

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who uses a region: either any number of mappings and of accesses by `pread` and `pwrite`, or one probe that writes.
+//!
+//! A probe reads a word, writes patterns over it and puts back what it has read, so a write that comes in between would
+//! be lost, and a read would see the patterns.
+
+use crate::sys::Watch;
+use kernel::{
+    new_condvar, new_mutex,
+    prelude::*,
+    sync::{
+        CondVar,
+        Mutex, //
+    },
+};
+
+/// How a region is used now.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Use {
+    /// By so many mappings, and so many accesses.
+    Shared { mappings: u64, accesses: u64 },
+    /// By a probe.
+    Alone,
+}
+
+const NOBODY: Use = Use::Shared {
+    mappings: 0,
+    accesses: 0,
+};
+
+struct State {
+    now: Use,
+    /// Mappings and accesses that wait for the end of a probe. They go before the next one.
+    waiting: u64,
+}
+
+/// Lets users of a region in. Nothing is locked while they are there.
+#[pin_data]
+pub(crate) struct Gate {
+    #[pin]
+    state: Mutex<State>,
+    #[pin]
+    changed: CondVar,
+}
+
+impl Gate {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            state <- new_mutex!(State { now: NOBODY, waiting: 0 }, "mapbuf_gate"),
+            changed <- new_condvar!("mapbuf_gate_changed"),
+        })
+    }
+
+    /// Counts a user, and waits for the end of a probe first.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR`: there was a signal before.
+    fn come(&self, mapping: bool) -> Result {
+        let mut state = self.state.lock();
+        loop {
+            if let Use::Shared { mappings, accesses } = &mut state.now {
+                *(if mapping { mappings } else { accesses }) += 1;
+                return Ok(());
+            }
+            state.waiting += 1;
+            let signal = self.changed.wait_interruptible(&mut state);
+            state.waiting -= 1;
+            if signal {
+                // A probe may wait for those who wait.
+                self.changed.notify_all();
+                return Err(EINTR);
+            }
+        }
+    }
+
+    fn go(&self, mapping: bool) {
+        if let Use::Shared { mappings, accesses } = &mut self.state.lock().now {
+            let users = if mapping { mappings } else { accesses };
+            *users = users.saturating_sub(1);
+        }
+        self.changed.notify_all();
+    }
+
+    /// An access by the kernel, until the answer is dropped.
+    pub(crate) fn access(&self) -> Result<Access<'_>> {
+        self.come(false)?;
+        Ok(Access(self))
+    }
+
+    /// Nobody else, until the answer is dropped. Accesses that have begun are waited for.
+    pub(crate) fn alone(&self) -> Result<Alone<'_>, NotAlone> {
+        let mut state = self.state.lock();
+        loop {
+            match state.now {
+                NOBODY if state.waiting == 0 => {
+                    state.now = Use::Alone;
+                    return Ok(Alone(self));
+                }
+                Use::Shared { mappings, .. } if mappings > 0 => {
+                    return Err(NotAlone::Mapped(mappings));
+                }
+                Use::Shared { .. } | Use::Alone => {
+                    if self.changed.wait_interruptible(&mut state) {
+                        return Err(NotAlone::Interrupted);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why nobody can be alone with a region.
+pub(crate) enum NotAlone {
+    /// There are so many mappings.
+    Mapped(u64),
+    /// There was a signal.
+    Interrupted,
+}
+
+/// An access by the kernel.
+pub(crate) struct Access<'a>(&'a Gate);
+
+impl Drop for Access<'_> {
+    fn drop(&mut self) {
+        self.0.go(false);
+    }
+}
+
+/// Nobody else uses the region.
+pub(crate) struct Alone<'a>(&'a Gate);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().now = NOBODY;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Watch for Gate {
+    fn enter(&self) -> Result {
+        self.come(true)
+    }
+
+    fn again(&self) {
+        // One is there already, so there is no probe, and this does not wait.
+        if let Use::Shared { mappings, .. } = &mut self.state.lock().now {
+            *mappings += 1;
+        }
+    }
+
+    fn leave(&self) {
+        self.go(true);
+    }
+}

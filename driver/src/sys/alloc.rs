@@ -1,0 +1,562 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Physical pages that we own.
+//!
+//! There are two classes. A [`Run`] or [`Runs`] is *charged and pinnable*: ordinary pages, which others may take
+//! references to; they go to a [`Parked`] in the end, which keeps those that somebody still refers to. A [`CmaBlock`] is
+//! *frames only*, as coherent memory and regions are: nobody can refer to its pages, so it is gone when it is dropped.
+
+use super::{
+    backing::{
+        Frames,
+        PageRef, //
+    },
+    bytes::Bytes,
+    caller,
+    helpers::*,
+    parked::Parked, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+/// Pages in a PMD entry, as a power of two; 0 where the kernel has no such entries for us.
+pub(crate) fn pmd_order() -> u32 {
+    // SAFETY: Answers with a constant.
+    unsafe { mapbuf_pmd_order() }
+}
+
+/// Bytes of memory that could be had without driving others into swap, as the kernel estimates them.
+pub(crate) fn available() -> u64 {
+    // SAFETY: Reads counters.
+    unsafe { mapbuf_available_bytes() }
+}
+
+/// Whether the machine was booted with a CMA area.
+pub(crate) fn cma_exists() -> bool {
+    // SAFETY: Looks at a static.
+    unsafe { mapbuf_cma_exists() }
+}
+
+/// The largest order of the page allocator (`MAX_PAGE_ORDER`).
+pub(crate) const MAX_ORDER: u32 = bindings::MAX_PAGE_ORDER;
+
+/// A NUMA node to allocate on.
+///
+/// # Invariants
+///
+/// A node that is named has memory.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) struct NumaNode(Option<i32>);
+
+impl NumaNode {
+    pub(crate) const ANY: Self = Self(None);
+
+    /// The node with this number, if it has memory.
+    pub(crate) fn new(node: i32) -> Option<Self> {
+        // SAFETY: The function takes any number.
+        // INVARIANT: It was just asked.
+        unsafe { mapbuf_node_has_memory(node) }.then_some(Self(Some(node)))
+    }
+
+    pub(crate) fn is_any(self) -> bool {
+        self.0.is_none()
+    }
+
+    fn id(self) -> i32 {
+        self.0.unwrap_or(bindings::NUMA_NO_NODE)
+    }
+
+    fn gfp(self) -> bindings::gfp_t {
+        match self.0 {
+            None => 0,
+            Some(_) => gfp::THISNODE,
+        }
+    }
+}
+
+/// Flags that the bindings have as bit numbers only.
+mod gfp {
+    use kernel::bindings;
+
+    pub(super) const RETRY_MAYFAIL: bindings::gfp_t = 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
+    pub(super) const NORETRY: bindings::gfp_t = 1 << bindings::___GFP_NORETRY_BIT;
+    pub(super) const COMP: bindings::gfp_t = 1 << bindings::___GFP_COMP_BIT;
+    pub(super) const THISNODE: bindings::gfp_t = 1 << bindings::___GFP_THISNODE_BIT;
+    /// For memory whose size a user chose: no warning when it fails, and no OOM killer.
+    pub(super) const POLITE: bindings::gfp_t = bindings::__GFP_NOWARN | RETRY_MAYFAIL;
+    /// Memory that a user asks for comes from the nodes of its cpuset and from no other
+    /// (`cpuset_current_node_allowed` of `kernel/cgroup/cpuset.c`).
+    pub(super) const HARDWALL: bindings::gfp_t = 1 << bindings::___GFP_HARDWALL_BIT;
+    /// The same, zeroed and charged to the memory cgroup.
+    pub(super) const ACCOUNTED: bindings::gfp_t =
+        bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO | HARDWALL | POLITE;
+}
+
+/// Pages that others may refer to.
+///
+/// # Safety
+///
+/// [`Self::page`] always gives the same pages, and all that the value owns.
+pub(crate) unsafe trait Pinnable: Send + Sync {
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// The page with this index.
+    fn page(&self, index: usize) -> Option<PageRef<'_>>;
+
+    /// Gives those back that nobody else refers to. The others stay until then.
+    fn park(self, parked: &mut Parked);
+}
+
+/// How the pages of a [`Run`] are counted.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Origin {
+    /// One folio, with one reference count.
+    Folio,
+    /// Folios of a page each.
+    Single,
+}
+
+/// A physically contiguous run of pages that we own.
+///
+/// # Invariants
+///
+/// `count` pages from `first` are contiguous, and one reference on each (`Single`) or on the folio that they are
+/// (`Folio`) belongs to this value. They are mapped in the linear map.
+pub(crate) struct Run {
+    first: NonNull<bindings::page>,
+    count: usize,
+    origin: Origin,
+}
+
+// SAFETY: Pages belong to no thread.
+unsafe impl Send for Run {}
+// SAFETY: Methods on a shared reference only read what never changes.
+unsafe impl Sync for Run {}
+
+impl Run {
+    /// A folio of `1 << order` zeroed pages.
+    ///
+    /// Above order 0 it is taken only if it is to be had with little effort, unless `hard`.
+    pub(crate) fn folio(order: u32, node: NumaNode, hard: bool) -> Option<Self> {
+        if order > MAX_ORDER {
+            return None;
+        }
+        let gfp = match order {
+            0 => gfp::ACCOUNTED,
+            _ if hard => gfp::ACCOUNTED | gfp::COMP,
+            _ => gfp::ACCOUNTED & !gfp::RETRY_MAYFAIL | gfp::NORETRY | gfp::COMP,
+        };
+        // SAFETY: The order is at most `MAX_PAGE_ORDER`, and by its invariants a node that is named has memory.
+        let page = unsafe { mapbuf_alloc_pages_node(node.id(), gfp | node.gfp(), order) };
+        // INVARIANT: There are 2^order contiguous pages; with `__GFP_COMP`, or as a single page, they are one folio,
+        // whose reference is ours.
+        Some(Self {
+            first: NonNull::new(page)?,
+            count: 1 << order,
+            origin: Origin::Folio,
+        })
+    }
+
+    /// `count` zeroed pages, each with a reference count of its own; at most `1 << MAX_ORDER`.
+    pub(crate) fn split(count: usize, node: NumaNode) -> Option<Self> {
+        let order = count.checked_next_power_of_two()?.trailing_zeros();
+        if order > MAX_ORDER {
+            return None;
+        }
+        // SAFETY: The order is at most `MAX_PAGE_ORDER`, and by its invariants a node that is named has memory.
+        let page =
+            unsafe { mapbuf_alloc_pages_node(node.id(), gfp::ACCOUNTED | node.gfp(), order) };
+        let first = NonNull::new(page)?;
+        // SAFETY: The page is the first of a block of this order, which is not compound and has one reference, ours.
+        unsafe { bindings::split_page(first.as_ptr(), order) };
+        let mut run = Self {
+            // INVARIANT: After the split each page of the block has a reference, ours.
+            first,
+            count: 1 << order,
+            origin: Origin::Single,
+        };
+        while run.count > count {
+            // INVARIANT: The last page, whose reference goes, is not of the run any more.
+            run.count -= 1;
+            // SAFETY: It was the last page of the run by the type's invariants, and nobody has seen it.
+            unsafe { mapbuf_put_page(mapbuf_page_at(first.as_ptr(), run.count)) };
+        }
+        Some(run)
+    }
+
+    /// `count` zeroed pages of any number, each with a reference count of its own, by moving others away.
+    /// The memory cgroup is not charged: the kernel has no way to (`__alloc_contig_verify_gfp_mask`).
+    pub(crate) fn contig(count: usize, node: NumaNode) -> Option<Self> {
+        let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
+        // SAFETY: Any count may be asked for; by its invariants a node that is named has memory.
+        let first = unsafe { mapbuf_alloc_contig(count, gfp, node.id()) };
+        // INVARIANT: The kernel gave `count` contiguous pages with a reference each, ours.
+        let run = Self {
+            first: NonNull::new(first)?,
+            count,
+            origin: Origin::Single,
+        };
+        run.cleared()
+    }
+
+    /// The same, as one folio where it can be one: its pages are counted together, so that mapping and
+    /// unmapping them is cheap. `1 << order` pages, more than `1 << MAX_ORDER`.
+    pub(crate) fn contig_folio(order: u32, node: NumaNode) -> Option<Self> {
+        // SAFETY: It answers with a constant.
+        if order > unsafe { mapbuf_max_folio_order() } {
+            return Self::contig(1usize.checked_shl(order)?, node);
+        }
+        let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
+        // SAFETY: The kernel can make a folio of this order; by its invariants a node that is named has memory.
+        let first = unsafe { mapbuf_alloc_contig_folio(order, gfp, node.id()) };
+        // INVARIANT: The kernel gave one folio of so many pages, with one reference, ours.
+        let run = Self {
+            first: NonNull::new(first)?,
+            count: 1 << order,
+            origin: Origin::Folio,
+        };
+        run.cleared()
+    }
+
+    /// Hands the first page over, with the reference on its folio.
+    pub(super) fn into_page(self) -> *mut bindings::page {
+        core::mem::ManuallyDrop::new(self).first.as_ptr()
+    }
+
+    /// Fills all of it with zeros; `None` when the caller was killed meanwhile.
+    fn cleared(self) -> Option<Self> {
+        // SAFETY: By the type's invariants so many pages are mapped there, and nobody has seen them yet.
+        unsafe { clear(self.start(), self.count) }.then_some(self)
+    }
+
+    /// The kernel's address of it all.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        // SAFETY: By the type's invariants it is a page of ours; none of ours is highmem (64-bit only), so it has an
+        // address, which is not null.
+        unsafe { NonNull::new_unchecked(mapbuf_page_address(self.first.as_ptr()).cast()) }
+    }
+
+    /// How many pages.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether it is one folio of more than one page.
+    pub(crate) fn compound(&self) -> bool {
+        self.origin == Origin::Folio && self.count > 1
+    }
+
+    /// The frames from the page with this index on, at most `most`.
+    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        let count = self.count.checked_sub(index).filter(|count| *count > 0)?;
+        let count = count.min(most);
+        // SAFETY: By the type's invariants these frames follow each other, and are ours as long as we live.
+        Some(unsafe {
+            Frames::new(
+                mapbuf_page_to_pfn(self.first.as_ptr()) as u64 + index as u64,
+                count,
+            )
+        })
+    }
+
+    /// The page with this index.
+    pub(crate) fn page(&self, index: usize) -> Option<PageRef<'_>> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: By the type's invariants it is one of the run's pages, which has our reference as long as we live.
+        unsafe { PageRef::new(mapbuf_page_at(self.first.as_ptr(), index)) }
+    }
+
+    /// Notes where a folio lies in its buffer, in pages: the fault path compares that with the size of
+    /// the file (`finish_fault` of `mm/memory.c`).
+    pub(crate) fn set_index(&mut self, index: usize) {
+        if self.origin == Origin::Folio {
+            // SAFETY: The folio is ours and in no page cache, so its index is free for us to use.
+            unsafe { mapbuf_set_folio_index(self.first.as_ptr(), index) };
+        }
+    }
+
+    /// Bytes of the page with this index, from `offset` in it, at most `length`.
+    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        if index >= self.count {
+            return None;
+        }
+        let length = length.min(PAGE_SIZE.checked_sub(offset)?);
+        // SAFETY: By the type's invariants the page is mapped as long as we live; `offset + length` stays in it.
+        Some(unsafe {
+            Bytes::new(
+                self.start().as_ptr().add(index * PAGE_SIZE + offset),
+                length,
+            )
+        })
+    }
+}
+
+// SAFETY: Pages and their number never change, and they are all that there is.
+unsafe impl Pinnable for Run {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn page(&self, index: usize) -> Option<PageRef<'_>> {
+        Self::page(self, index)
+    }
+
+    fn park(self, parked: &mut Parked) {
+        let this = core::mem::ManuallyDrop::new(self);
+        let folios = match this.origin {
+            Origin::Folio => 1,
+            Origin::Single => this.count,
+        };
+        for index in 0..folios {
+            // SAFETY: By the type's invariants the page begins a folio on which a reference is ours. It is handed over:
+            // the value is not dropped.
+            unsafe { parked.add(mapbuf_page_at(this.first.as_ptr(), index)) };
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let folios = match self.origin {
+            Origin::Folio => 1,
+            Origin::Single => self.count,
+        };
+        for index in 0..folios {
+            // SAFETY: By the type's invariants a reference on the folio that this page begins is ours.
+            unsafe { mapbuf_put_page(mapbuf_page_at(self.first.as_ptr(), index)) };
+            // A buffer of many folios drops them one after the other.
+            caller::cond_resched();
+        }
+    }
+}
+
+/// One run, and where it begins among others.
+struct Piece {
+    start: usize,
+    run: Run,
+}
+
+/// Runs of pages, one behind the other.
+///
+/// # Invariants
+///
+/// The pieces lie without gaps from page 0 to page `len`.
+pub(crate) struct Runs {
+    pieces: KVVec<Piece>,
+    len: usize,
+}
+
+impl Runs {
+    /// None.
+    pub(crate) fn new() -> Self {
+        // INVARIANT: Nothing lies between 0 and 0.
+        Self {
+            pieces: KVVec::new(),
+            len: 0,
+        }
+    }
+
+    /// Adds a run at the end.
+    pub(crate) fn push(&mut self, mut run: Run) -> Result {
+        let start = self.len;
+        let pages = run.len();
+        run.set_index(start);
+        self.pieces
+            .push(Piece { start, run }, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+        // INVARIANT: The new piece begins where the last one ended.
+        self.len = start + pages;
+        Ok(())
+    }
+
+    /// How many pages.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The number of the piece that holds a page.
+    fn find(&self, index: usize) -> Option<usize> {
+        if index >= self.len {
+            return None;
+        }
+        self.pieces
+            .partition_point(|piece| piece.start <= index)
+            .checked_sub(1)
+    }
+
+    /// The piece that holds a page, and the page's place in it.
+    fn locate(&self, index: usize) -> Option<(&Run, usize)> {
+        let piece = self.pieces.get(self.find(index)?)?;
+        Some((&piece.run, index.checked_sub(piece.start)?))
+    }
+
+    /// The page with this index.
+    pub(crate) fn page(&self, index: usize) -> Option<PageRef<'_>> {
+        let (run, at) = self.locate(index)?;
+        run.page(at)
+    }
+
+    /// The frames from the page with this index on, at most `most`, also those of the next pieces if they follow.
+    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        let number = self.find(index)?;
+        let (run, at) = self.locate(index)?;
+        let first = run.frames(at, most)?;
+        let mut count = first.count();
+        for piece in self.pieces.iter().skip(number + 1) {
+            let next = piece.run.frames(0, most - count)?;
+            if count == most || next.first() != first.first() + count as u64 {
+                break;
+            }
+            count += next.count();
+        }
+        // SAFETY: They are those of runs of ours, by the invariants of `Frames`, and each begins where the last ended.
+        Some(unsafe { Frames::new(first.first(), count) })
+    }
+
+    /// Where each run begins, and how many pages it has.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.pieces
+            .iter()
+            .map(|piece| (piece.start, piece.run.len()))
+    }
+
+    /// Bytes of the page with this index, from `offset` in it, at most `length`.
+    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        let (run, at) = self.locate(index)?;
+        run.bytes(at, offset, length)
+    }
+}
+
+// SAFETY: Once it is shared nothing is pushed, so the pages stay; they are all that the runs own.
+unsafe impl Pinnable for Runs {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn page(&self, index: usize) -> Option<PageRef<'_>> {
+        Self::page(self, index)
+    }
+
+    fn park(mut self, parked: &mut Parked) {
+        while let Some(piece) = self.pieces.pop() {
+            piece.run.park(parked);
+        }
+    }
+}
+
+/// Contiguous memory of the CMA area that the machine was booted with. It must stay movable, so nobody may pin it.
+///
+/// # Invariants
+///
+/// `count` pages from `first` came from `cma_alloc`, and are ours.
+pub(crate) struct CmaBlock {
+    first: NonNull<bindings::page>,
+    count: usize,
+}
+
+// SAFETY: Pages belong to no thread.
+unsafe impl Send for CmaBlock {}
+// SAFETY: Methods on a shared reference only read what never changes.
+unsafe impl Sync for CmaBlock {}
+
+impl CmaBlock {
+    /// `count` zeroed pages; `None` where there is no such area, or when the caller was killed meanwhile.
+    pub(crate) fn new(count: usize) -> Option<Self> {
+        // SAFETY: Any count may be asked for; the alignment is a power of two of pages.
+        let first = unsafe { mapbuf_cma_alloc(count, 0) };
+        // INVARIANT: The allocation is ours.
+        let block = Self {
+            first: NonNull::new(first)?,
+            count,
+        };
+        // SAFETY: By the type's invariants so many pages are mapped there, and nobody has seen them yet.
+        unsafe { clear(block.start(), count) }.then_some(block)
+    }
+
+    /// The kernel's address of it all.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        // SAFETY: By the type's invariants it is a page of ours; none of ours is highmem (64-bit only), so it has an
+        // address, which is not null.
+        unsafe { NonNull::new_unchecked(mapbuf_page_address(self.first.as_ptr()).cast()) }
+    }
+
+    /// How many pages.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The frames from the page with this index on, at most `most`.
+    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        let count = self.count.checked_sub(index).filter(|count| *count > 0)?;
+        let count = count.min(most);
+        // SAFETY: By the type's invariants these frames follow each other, and are ours as long as we live.
+        Some(unsafe {
+            Frames::new(
+                mapbuf_page_to_pfn(self.first.as_ptr()) as u64 + index as u64,
+                count,
+            )
+        })
+    }
+
+    /// Bytes of the page with this index, from `offset` in it, at most `length`.
+    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        if index >= self.count {
+            return None;
+        }
+        let length = length.min(PAGE_SIZE.checked_sub(offset)?);
+        // SAFETY: By the type's invariants the page is mapped as long as we live; `offset + length` stays in it.
+        Some(unsafe {
+            Bytes::new(
+                self.start().as_ptr().add(index * PAGE_SIZE + offset),
+                length,
+            )
+        })
+    }
+}
+
+// SAFETY: Pages and their number never change; the frames can be recached, since the linear map has them.
+unsafe impl super::recached::Owner for CmaBlock {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn page(&self, index: usize) -> Option<*mut bindings::page> {
+        // SAFETY: The index lies within the block.
+        (index < self.count).then(|| unsafe { mapbuf_page_at(self.first.as_ptr(), index) })
+    }
+}
+
+impl Drop for CmaBlock {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants the allocation is ours, from the area that still is the default one.
+        unsafe { mapbuf_cma_release(self.first.as_ptr(), self.count) };
+    }
+}
+
+/// Fills pages with zeros; `false` when the caller was killed meanwhile.
+///
+/// # Safety
+///
+/// `count` pages are mapped from `start` on, and nobody else looks at them.
+unsafe fn clear(start: NonNull<u8>, count: usize) -> bool {
+    for index in 0..count {
+        // SAFETY: By the safety requirements the page may be written to.
+        unsafe {
+            start
+                .as_ptr()
+                .add(index * PAGE_SIZE)
+                .write_bytes(0, PAGE_SIZE)
+        };
+        caller::cond_resched();
+        if caller::fatal_signal_pending() {
+            return false;
+        }
+    }
+    true
+}

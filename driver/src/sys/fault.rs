@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Answering the page faults of a VMA.
+//!
+//! Which answers there are depends on how the VMA was set up, so each sort of VMA has a type of fault of its own; and all
+//! of them take the number of a page of the buffer that the VMA shows, never a page.
+
+use super::{
+    backing::{
+        data_of,
+        Backed, //
+    },
+    helpers::*, //
+};
+use core::ops::Range;
+use kernel::{
+    bindings,
+    mm::virt::{
+        flags,
+        VmaRef, //
+    },
+    page::PAGE_SIZE, //
+};
+
+/// What the lowest page table shows, in bytes.
+const TABLE: usize = PAGE_SIZE * (PAGE_SIZE / size_of::<bindings::pte_t>());
+
+/// Pages that one call of `vm_insert_pages` is given: they lie on the stack.
+const BATCH: usize = 32;
+
+/// Whose faults are answered.
+pub(crate) trait Faults: Backed {
+    /// Answers a fault in a mapping of it.
+    fn fault(fault: Fault<'_, Self>) -> Outcome;
+}
+
+/// A page fault in a mapping of a buffer.
+pub(crate) enum Fault<'a, T> {
+    /// The page is given to the core, which maps it, by a huge entry where its folio has the size of one.
+    Page(PageFault<'a, T>),
+    /// The page is mapped by us, where pages were inserted and one was taken out.
+    Mixed(MixedFault<'a, T>),
+    /// The page is mapped by us, and may bring those around along.
+    Around(MixedFault<'a, T>),
+    /// The page frame is mapped by us.
+    Frame(FrameFault<'a, T>),
+    /// A folio is wanted by a huge entry.
+    HugePage(HugePageFault<'a, T>),
+    /// Page frames are wanted by a huge entry.
+    HugeFrame(HugeFrameFault<'a, T>),
+}
+
+/// What becomes of the access.
+#[derive(Clone, Copy)]
+pub(crate) struct Outcome(bindings::vm_fault_t);
+
+impl Outcome {
+    /// There is nothing at this place.
+    pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+    /// Not by a huge entry: the core asks again for a small one.
+    pub(crate) const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
+
+    /// Whether there is no entry for the address now.
+    pub(crate) fn failed(self) -> bool {
+        self.0 != bindings::vm_fault_reason_VM_FAULT_NOPAGE
+    }
+}
+
+/// Where a fault came.
+///
+/// # Invariants
+///
+/// `fault` is what the core has called us with. Its VMA is locked against changes, and shows the memory of `data`, from
+/// the page on that its page offset tells.
+pub(crate) struct Place<'a, T> {
+    fault: &'a mut bindings::vm_fault,
+    data: &'a T,
+}
+
+impl<'a, T: Faults> Place<'a, T> {
+    /// # Safety
+    ///
+    /// The core passes `fault` to an operation of a VMA that was set up for `T`, for the time of `'a`.
+    unsafe fn new(fault: *mut bindings::vm_fault) -> Self {
+        // SAFETY: By the safety requirements the fault is ours for the time of the call. The file of a VMA that was set up
+        // for `T` is a dma-buf of `T`, which it keeps.
+        unsafe {
+            let fault = &mut *fault;
+            let data = data_of((*fault.__bindgen_anon_1.vma).vm_file);
+            // INVARIANT: By the safety requirements.
+            Self { fault, data }
+        }
+    }
+
+    /// Whose memory the VMA shows.
+    pub(crate) fn data(&self) -> &'a T {
+        self.data
+    }
+
+    /// The page of the buffer that is wanted.
+    pub(crate) fn page_offset(&self) -> u64 {
+        self.fault.__bindgen_anon_1.pgoff as u64
+    }
+
+    fn address(&self) -> usize {
+        self.fault.__bindgen_anon_1.address
+    }
+
+    fn vma(&self) -> &VmaRef {
+        // SAFETY: By the type's invariants the VMA is locked against changes.
+        unsafe { VmaRef::from_raw(self.fault.__bindgen_anon_1.vma) }
+    }
+
+    fn write(&self) -> bool {
+        self.fault.flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0
+    }
+
+    /// Whether the answer must be a private copy, which the core makes of a small page.
+    pub(crate) fn copies(&self) -> bool {
+        self.write() && self.vma().flags() & flags::SHARED == 0
+    }
+
+    /// The pages of the buffer, from the first to the one behind the last, that the VMA shows by the page
+    /// table of the address.
+    pub(crate) fn table(&self) -> Range<u64> {
+        let start = self.address() & !(TABLE - 1);
+        let last = start.saturating_add(TABLE).min(self.vma().end());
+        let before = self.address().saturating_sub(start.max(self.vma().start())) / PAGE_SIZE;
+        let behind = last.saturating_sub(self.address()).div_ceil(PAGE_SIZE);
+        let page = self.page_offset();
+        page.saturating_sub(before as u64)..page.saturating_add(behind as u64)
+    }
+
+    /// The buffer's page at the start of a huge entry for the address, if the entry lies within the VMA.
+    fn huge_start(&self, order: u32) -> Option<u64> {
+        let pages = 1usize.checked_shl(order)?;
+        let size = pages.checked_mul(PAGE_SIZE)?;
+        let start = self.address() & !(size - 1);
+        let end = start.checked_add(size)?;
+        if start < self.vma().start() || end > self.vma().end() {
+            return None;
+        }
+        let into = (self.address() - start) / PAGE_SIZE;
+        self.page_offset().checked_sub(into as u64)
+    }
+
+    /// Answers with a page, which the core maps.
+    fn give(self, index: usize) -> Outcome {
+        let Some(page) = self.data.backing().page(index) else {
+            return Outcome::SIGBUS;
+        };
+        // SAFETY: By the invariants of `PageRef` there is a reference on it, so another can be taken; the core takes this
+        // one over.
+        unsafe { mapbuf_get_page(page.as_ptr()) };
+        self.fault.page = page.as_ptr();
+        Outcome(0)
+    }
+}
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name<'a, T>(Place<'a, T>);
+
+            impl<'a, T> core::ops::Deref for $name<'a, T> {
+                type Target = Place<'a, T>;
+
+                fn deref(&self) -> &Place<'a, T> {
+                    &self.0
+                }
+            }
+        )*
+    };
+}
+
+faults! {
+    /// A fault in a VMA without special flags.
+    PageFault,
+    /// A fault in a VMA with `VM_MIXEDMAP`. Such a VMA must never get a huge entry for a folio:
+    /// `__split_huge_pmd_locked` of `mm/huge_memory.c` would leak it.
+    ///
+    /// # Invariants
+    ///
+    /// The VMA has the flag.
+    MixedFault,
+    /// A fault in a VMA of page frames.
+    ///
+    /// # Invariants
+    ///
+    /// The VMA has `VM_PFNMAP`, and is not copy-on-write.
+    FrameFault,
+}
+
+/// A fault in a VMA without special flags, by a huge entry.
+pub(crate) struct HugePageFault<'a, T> {
+    place: Place<'a, T>,
+    order: u32,
+}
+
+/// A fault in a VMA of page frames, by a huge entry.
+///
+/// # Invariants
+///
+/// The VMA has `VM_PFNMAP`, and is not copy-on-write.
+pub(crate) struct HugeFrameFault<'a, T> {
+    place: Place<'a, T>,
+    order: u32,
+}
+
+impl<T: Faults> PageFault<'_, T> {
+    /// Answers with a page, which the core maps.
+    pub(crate) fn give(self, index: usize) -> Outcome {
+        self.0.give(index)
+    }
+}
+
+impl<T: Faults> MixedFault<'_, T> {
+    /// Answers with a page, which the core maps, or copies first.
+    pub(crate) fn give(self, index: usize) -> Outcome {
+        self.0.give(index)
+    }
+
+    /// Maps a page by a small entry. A private copy is not made: see [`Place::copies`].
+    pub(crate) fn insert(&mut self, index: usize) -> Outcome {
+        let write = self.0.write();
+        let Some(page) = self.0.data.backing().page(index) else {
+            return Outcome::SIGBUS;
+        };
+        if self.0.copies() {
+            return Outcome::SIGBUS;
+        }
+        // SAFETY: By the type's invariants the VMA has `VM_MIXEDMAP`; the function takes a reference of its own.
+        Outcome(unsafe { bindings::vmf_insert_page_mkwrite(self.0.fault, page.as_ptr(), write) })
+    }
+
+    /// Maps pages by small entries, until one of them has an entry already.
+    pub(crate) fn insert_others(&self, pages: Range<usize>) {
+        let place = &self.0.fault.__bindgen_anon_1;
+        let backing = self.0.data.backing();
+        let mut at = pages.start;
+        while at < pages.end {
+            let mut batch = [core::ptr::null_mut(); BATCH];
+            let mut count = 0;
+            for (slot, index) in batch.iter_mut().zip(at..pages.end) {
+                let Some(page) = backing.page(index) else {
+                    return;
+                };
+                *slot = page.as_ptr();
+                count += 1;
+            }
+            let distance = at.wrapping_sub(place.pgoff).wrapping_mul(PAGE_SIZE);
+            let address = (place.address & !(PAGE_SIZE - 1)).wrapping_add(distance);
+            let mut left = count;
+            // SAFETY: The batch has `count` pages. By the type's invariants the VMA has `VM_MIXEDMAP`, so nothing of it is
+            // changed; the function checks that the range lies in it, and takes references of its own.
+            let result = unsafe {
+                bindings::vm_insert_pages(place.vma, address, batch.as_mut_ptr(), &mut left)
+            };
+            if result != 0 {
+                return;
+            }
+            at += count;
+        }
+    }
+}
+
+impl<T: Faults> FrameFault<'_, T> {
+    /// Maps a page frame by a small entry.
+    pub(crate) fn insert(self, index: usize) -> Outcome {
+        let place = &self.0.fault.__bindgen_anon_1;
+        let Some(frames) = self.0.data.backing().frames(index, 1) else {
+            return Outcome::SIGBUS;
+        };
+        // SAFETY: By the type's invariants the VMA has `VM_PFNMAP` and is not copy-on-write. The frame is there as long as
+        // the VMA: its file keeps the data.
+        Outcome(unsafe {
+            bindings::vmf_insert_pfn(place.vma, place.address, frames.first() as usize)
+        })
+    }
+}
+
+impl<T: Faults> HugePageFault<'_, T> {
+    /// Maps the folio by a huge entry, where it has the size of one, and lies as the entry does.
+    pub(crate) fn insert(self) -> Outcome {
+        // A private copy is made of a small page; `vmf_insert_folio_pmd` would let it write to the buffer.
+        if self.order != super::alloc::pmd_order() || self.place.copies() {
+            return Outcome::FALLBACK;
+        }
+        let start = self.place.huge_start(self.order).map(usize::try_from);
+        let Some(Ok(start)) = start else {
+            return Outcome::FALLBACK;
+        };
+        match self.place.data.backing().page(start) {
+            Some(page) if page.begins_folio(1 << self.order) => {
+                let write = self.place.write();
+                // SAFETY: The folio has the size of the entry, which lies in the VMA; the VMA has neither `VM_MIXEDMAP` nor
+                // `VM_PFNMAP`, by the constructor of the fault. The function takes a reference of its own.
+                Outcome(unsafe {
+                    let folio = mapbuf_page_folio(page.as_ptr());
+                    bindings::vmf_insert_folio_pmd(self.place.fault, folio, write)
+                })
+            }
+            _ => Outcome::FALLBACK,
+        }
+    }
+}
+
+impl<T: Faults> HugeFrameFault<'_, T> {
+    /// Maps page frames by a huge entry, where they follow each other and lie as the entry does.
+    pub(crate) fn insert(self) -> Outcome {
+        if self.order != super::alloc::pmd_order() {
+            return Outcome::FALLBACK;
+        }
+        let start = self.place.huge_start(self.order).map(usize::try_from);
+        let Some(Ok(start)) = start else {
+            return Outcome::FALLBACK;
+        };
+        let pages = 1u64 << self.order;
+        match self.place.data.backing().frames(start, 1 << self.order) {
+            Some(frames) if frames.first() % pages == 0 && frames.count() as u64 >= pages => {
+                let write = self.place.write();
+                let pfn = frames.first() as usize;
+                // SAFETY: By the type's invariants the VMA has `VM_PFNMAP` and is not copy-on-write. The entry lies in the
+                // VMA and shows frames that are there as long as it.
+                Outcome(unsafe { bindings::vmf_insert_pfn_pmd(self.place.fault, pfn, write) })
+            }
+            _ => Outcome::FALLBACK,
+        }
+    }
+}
+
+/// What a `vm_operations_struct` has for faults. Each is for VMAs of one sort, which its name tells.
+pub(super) struct Handlers<T>(core::marker::PhantomData<T>);
+
+impl<T: Faults> Handlers<T> {
+    /// # Safety
+    ///
+    /// The core calls this for a VMA for `T` without special flags.
+    pub(super) unsafe extern "C" fn page(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: By the safety requirements.
+        T::fault(Fault::Page(PageFault(unsafe { Place::new(fault) }))).0
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a VMA for `T` with `VM_MIXEDMAP`.
+    pub(super) unsafe extern "C" fn mixed(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: By the safety requirements.
+        // INVARIANT: So is the flag.
+        T::fault(Fault::Mixed(MixedFault(unsafe { Place::new(fault) }))).0
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a VMA for `T` with `VM_MIXEDMAP`.
+    pub(super) unsafe extern "C" fn around(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: By the safety requirements.
+        // INVARIANT: So is the flag.
+        T::fault(Fault::Around(MixedFault(unsafe { Place::new(fault) }))).0
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a VMA for `T` with `VM_PFNMAP` that is not copy-on-write.
+    pub(super) unsafe extern "C" fn frame(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: By the safety requirements.
+        // INVARIANT: So is what the VMA is.
+        T::fault(Fault::Frame(FrameFault(unsafe { Place::new(fault) }))).0
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a VMA for `T` without special flags.
+    pub(super) unsafe extern "C" fn huge_page(
+        fault: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+    ) -> bindings::vm_fault_t {
+        // SAFETY: By the safety requirements.
+        let place = unsafe { Place::new(fault) };
+        T::fault(Fault::HugePage(HugePageFault { place, order })).0
+    }
+
+    /// # Safety
+    ///
+    /// The core calls this for a VMA for `T` with `VM_PFNMAP` that is not copy-on-write.
+    pub(super) unsafe extern "C" fn huge_frame(
+        fault: *mut bindings::vm_fault,
+        order: kernel::ffi::c_uint,
+    ) -> bindings::vm_fault_t {
+        // SAFETY: By the safety requirements.
+        let place = unsafe { Place::new(fault) };
+        // INVARIANT: By the safety requirements.
+        T::fault(Fault::HugeFrame(HugeFrameFault { place, order })).0
+    }
+
+    /// There being such a function tells the core that faults need the lock of the VMA alone
+    /// (`vmf_can_call_fault` of `mm/memory.c`); without it each is taken twice, the second time under the
+    /// lock of the address space. Nothing is mapped here: [`Faults::fault`] does that.
+    ///
+    /// # Safety
+    ///
+    /// None: it looks at nothing.
+    pub(super) unsafe extern "C" fn none_around(
+        _fault: *mut bindings::vm_fault,
+        _start: kernel::ffi::c_ulong,
+        _end: kernel::ffi::c_ulong,
+    ) -> bindings::vm_fault_t {
+        0
+    }
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages of buffers that are gone, to which somebody else still refers: a pipe, a socket, an `io_uring`, a device.
+//!
+//! Their owner's own reference stays until it is the only one, so they cannot become anybody else's meanwhile, and it is
+//! known when they are free. They hang on a list by `folio->lru`, which is free for the owner of a folio that is on no
+//! LRU list, so nothing need be allocated.
+
+use super::{
+    caller,
+    helpers::*, //
+};
+use kernel::{
+    bindings,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// Folios, with a reference of ours on each.
+///
+/// # Invariants
+///
+/// `list` is the head of a list, by `folio->lru`, of folios with `pages` pages together. No list of the kernel's has
+/// them, and a reference on each is ours.
+pub(crate) struct Parked {
+    list: KBox<Opaque<bindings::list_head>>,
+    pages: usize,
+}
+
+// SAFETY: Folios belong to no thread.
+unsafe impl Send for Parked {}
+// SAFETY: A shared reference only reads the number.
+unsafe impl Sync for Parked {}
+
+impl Parked {
+    /// None yet.
+    pub(crate) fn new() -> Result<Self> {
+        let list = KBox::new(Opaque::zeroed(), GFP_KERNEL_ACCOUNT)?;
+        // SAFETY: The head is ours, and stays where it is: in a box.
+        unsafe { mapbuf_init_list(list.get()) };
+        // INVARIANT: The list is empty.
+        Ok(Self { list, pages: 0 })
+    }
+
+    /// Gives a folio back, if nobody else refers to it; else keeps it.
+    ///
+    /// # Safety
+    ///
+    /// The page begins a folio, on no list and not in the page cache, and a reference on it is handed over. No mapping,
+    /// and nothing else that a new reference could be taken from without having one, leads to it.
+    pub(super) unsafe fn add(&mut self, page: *mut bindings::page) {
+        // SAFETY: By the safety requirements the folio and its `lru` are ours.
+        // INVARIANT: It answers with the pages of a folio that it has put on the list.
+        self.pages += unsafe { mapbuf_park(self.list.get(), page) };
+        caller::cond_resched();
+    }
+
+    /// How many pages are kept.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// Gives back what nobody else refers to any more.
+    pub(crate) fn sweep(&mut self) {
+        // SAFETY: By the type's invariants; no new reference comes to a folio that has ours only.
+        // INVARIANT: It answers with the pages that are left.
+        self.pages = unsafe { mapbuf_sweep_parked(self.list.get()) };
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants the references are ours.
+        unsafe { mapbuf_drop_parked(self.list.get()) };
+    }
+}

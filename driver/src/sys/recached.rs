@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory whose cache mode in the kernel's own view was changed.
+//!
+//! `_set_pages_array` (`arch/x86/mm/pat/set_memory.c`) leaves what it has done when it fails in the middle, so all of
+//! that is changed back here, a batch at a time. Pages that cannot be changed back are never given to anybody again.
+
+use super::{
+    alloc::Pinnable,
+    backing::Attributes,
+    caller,
+    helpers::{
+        mapbuf_page_address,
+        mapbuf_set_cache, //
+    },
+    parked::Parked, //
+};
+use crate::abi::wire::Cache;
+use core::{
+    mem::ManuallyDrop,
+    ops::Deref, //
+};
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+};
+
+/// Pages that are changed at once: the pointers to them fill a page.
+const BATCH: usize = 512;
+
+/// Who owns pages of the linear map.
+///
+/// # Safety
+///
+/// The pages are always the same, the owner's alone, and the linear map has all of them.
+pub(crate) unsafe trait Owner {
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// The page with this index.
+    fn page(&self, index: usize) -> Option<*mut bindings::page>;
+}
+
+// SAFETY: By the safety requirements of `Pinnable`; none of our pages is highmem (64-bit only).
+unsafe impl<M: Pinnable> Owner for M {
+    fn len(&self) -> usize {
+        Pinnable::len(self)
+    }
+
+    fn page(&self, index: usize) -> Option<*mut bindings::page> {
+        Pinnable::page(self, index).map(|page| page.as_ptr())
+    }
+}
+
+/// For tests: fails a change of a batch when it is half done.
+#[cfg(CONFIG_KUNIT)]
+pub(crate) mod failing {
+    use super::*;
+
+    /// Batches until one fails; 0 where none does.
+    static AFTER: Atomic<i32> = Atomic::new(0);
+
+    /// Has the batch with this number fail, from 1 on, and none after it.
+    pub(crate) fn batch(number: i32) {
+        AFTER.store(number, Relaxed);
+    }
+
+    /// Whether it is this one.
+    pub(super) fn now() -> bool {
+        AFTER.load(Relaxed) > 0 && AFTER.fetch_add(-1, Relaxed) == 1
+    }
+
+    /// Whether the linear map has memory cached.
+    pub(crate) fn is_cached(address: core::ptr::NonNull<u8>) -> bool {
+        // SAFETY: Looks at the kernel's page tables, for whatever address.
+        unsafe { super::super::helpers::mapbuf_is_cached(address.as_ptr().cast()) }
+    }
+}
+
+/// Memory with a cache mode. It is the usual one again before the memory is given back.
+///
+/// # Invariants
+///
+/// The linear map has the first `changed` pages of `memory` with `cache`, the others with the usual mode. The capacity of
+/// `batch` is enough to change them back.
+pub(crate) struct Recached<M: Owner> {
+    memory: ManuallyDrop<M>,
+    cache: Cache,
+    changed: usize,
+    batch: KVec<*mut bindings::page>,
+}
+
+// SAFETY: Pointers to pages belong to no thread, and the memory can be sent.
+unsafe impl<M: Owner + Send> Send for Recached<M> {}
+// SAFETY: A shared reference gives access to the memory only.
+unsafe impl<M: Owner + Sync> Sync for Recached<M> {}
+
+/// Pages that were lost with the last buffer that was. It is said of the first one.
+static LOST: Atomic<i64> = Atomic::new(0);
+
+impl<M: Owner> Recached<M> {
+    /// Changes the kernel's view of this memory, which nobody else has mapped.
+    pub(crate) fn new(memory: M, cache: Cache) -> Result<Self> {
+        let room = match cache {
+            Cache::Cached => 0,
+            Cache::WriteCombined | Cache::Uncached => BATCH.min(memory.len()),
+        };
+        let mut this = Self {
+            // INVARIANT: Nothing was changed.
+            batch: KVec::with_capacity(room, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?,
+            memory: ManuallyDrop::new(memory),
+            cache,
+            changed: 0,
+        };
+        if cache == Cache::Cached {
+            return Ok(this);
+        }
+        while this.changed < this.memory.len() {
+            let first = this.changed;
+            let set = this.set(first, cache);
+            // INVARIANT: A part of the batch may have been changed even if that failed; what was not, is changed back all
+            // the same, which does nothing to it.
+            this.changed += this.batch.len();
+            // The memory is changed back, and given back, when `this` is dropped.
+            set?;
+            caller::resched_unless_killed()?;
+        }
+        Ok(this)
+    }
+
+    /// Sets the mode of a batch of pages from `first` on, which [`Self::batch`] has afterwards.
+    fn set(&mut self, first: usize, cache: Cache) -> Result {
+        self.batch.clear();
+        let end = self.memory.len().min(first.saturating_add(BATCH));
+        for index in first..end {
+            let page = self.memory.page(index).ok_or(EINVAL)?;
+            if self.batch.push_within_capacity(page).is_err() {
+                break;
+            }
+        }
+        let count = i32::try_from(self.batch.len())?;
+        #[cfg(CONFIG_KUNIT)]
+        let (count, fails) = match failing::now() {
+            true => (count / 2, Err(EINVAL)),
+            false => (count, Ok(())),
+        };
+        // SAFETY: By the safety requirements of `Owner` these are pages of the linear map and its owner's alone; the
+        // array has `count` of them.
+        to_result(unsafe { mapbuf_set_cache(self.batch.as_mut_ptr(), count, cache.number()) })?;
+        #[cfg(CONFIG_KUNIT)]
+        fails?;
+        Ok(())
+    }
+
+    /// Changes all pages back; whether that worked.
+    fn restore(&mut self) -> bool {
+        let mut first = 0;
+        while first < self.changed {
+            // What was changed has page tables of its own already, so there is nothing to allocate.
+            if self.set(first, Cache::Cached).is_err() || self.batch.is_empty() {
+                let lost = i64::try_from(self.memory.len()).unwrap_or(i64::MAX);
+                if LOST.xchg(lost, Relaxed) == 0 {
+                    pr_err!("the cache mode of memory cannot be changed back: it is lost\n");
+                }
+                return false;
+            }
+            first += self.batch.len();
+            caller::cond_resched();
+        }
+        // INVARIANT: All of them have the usual mode.
+        self.changed = 0;
+        true
+    }
+
+    /// How the kernel has it mapped.
+    pub(crate) fn attributes(&self) -> Attributes {
+        let first = self.memory.page(0).unwrap_or(core::ptr::null_mut());
+        // SAFETY: It is one of the memory's pages, or null, for which the address is not used. By the safety requirements
+        // of `Owner` the linear map has all of them, and by the type's invariants with this mode: all were changed when
+        // `new` ended.
+        unsafe {
+            let view = match first.is_null() {
+                true => core::ptr::null(),
+                false => mapbuf_page_address(first).cast::<u8>().cast_const(),
+            };
+            Attributes::new(self.cache, view)
+        }
+    }
+
+    /// The memory with the usual mode; `None` where that cannot be had again, and the memory is lost.
+    fn into_inner(self) -> Option<M> {
+        let mut this = ManuallyDrop::new(self);
+        let restored = this.restore();
+        // SAFETY: Neither is used again: `this` is not dropped.
+        let (memory, batch) = unsafe {
+            (
+                ManuallyDrop::take(&mut this.memory),
+                core::ptr::read(&this.batch),
+            )
+        };
+        drop(batch);
+        if !restored {
+            core::mem::forget(memory);
+            return None;
+        }
+        Some(memory)
+    }
+}
+
+impl<M: Pinnable> Recached<M> {
+    /// Gives the pages back that nobody else refers to. The others stay until then.
+    pub(crate) fn park(self, parked: &mut Parked) {
+        if let Some(memory) = self.into_inner() {
+            memory.park(parked);
+        }
+    }
+}
+
+impl<M: Owner> Deref for Recached<M> {
+    type Target = M;
+
+    fn deref(&self) -> &M {
+        &self.memory
+    }
+}
+
+impl<M: Owner> Drop for Recached<M> {
+    fn drop(&mut self) {
+        if self.restore() {
+            // SAFETY: It is not used again.
+            unsafe { ManuallyDrop::drop(&mut self.memory) };
+        }
+    }
+}
