@@ -91,6 +91,58 @@ fn reason(before: &[&str], marker: &str) -> String {
         .join(" ")
 }
 
+/// Safe functions whose comment asks something of the caller: what must hold belongs into a type, or the function is
+/// unsafe and has a contract. Their first lines.
+fn comments_that_ask(source: &str) -> Vec<String> {
+    const ASKING: [&str; 6] = [
+        "must", "may only", "has to", "have to", "outlive", "outlives",
+    ];
+    let mut found = Vec::new();
+    let mut comment = String::new();
+    for line in source.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("///") {
+            comment.push_str(text);
+            comment.push('\n');
+            continue;
+        }
+        if line.starts_with("#[") {
+            continue;
+        }
+        let function = line
+            .trim_start_matches("pub(crate) ")
+            .trim_start_matches("pub(super) ")
+            .trim_start_matches("const ")
+            .starts_with("fn ");
+        // What it answers, and what becomes an error, asks nothing.
+        let asked = comment.split("# Errors").next().unwrap_or_default();
+        let asked = asked.split_whitespace().collect::<Vec<_>>().join(" ");
+        let asks = asked
+            .split(['.', ':', ';'])
+            .map(str::trim)
+            .filter(|sentence| {
+                !["Whether ", "Who ", "Bits "]
+                    .iter()
+                    .any(|answer| sentence.starts_with(answer))
+            })
+            .any(|sentence| {
+                let words = format!(
+                    " {} ",
+                    sentence
+                        .replace(|c: char| !c.is_alphanumeric(), " ")
+                        .to_lowercase()
+                );
+                ASKING
+                    .iter()
+                    .any(|word| words.contains(&format!(" {word} ")))
+            });
+        if function && asks {
+            found.push(line.trim_end_matches('{').trim_end().to_owned());
+        }
+        comment.clear();
+    }
+    found
+}
+
 fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
@@ -117,6 +169,14 @@ fn inventory(workspace: &Path) -> Result<String> {
         let source = fs::read_to_string(&path)?;
         let name = path.strip_prefix(workspace)?.display().to_string();
         let places = places(&source);
+        if name.starts_with(ROOM) {
+            if let Some(function) = comments_that_ask(&source).first() {
+                bail!(
+                    "{name}: the comment of the safe function '{function}' asks something of its caller; \
+                     a type must see to that, or the function is unsafe and says so under '# Safety'"
+                );
+            }
+        }
         if places.is_empty() {
             continue;
         }
@@ -133,6 +193,12 @@ fn inventory(workspace: &Path) -> Result<String> {
         for place in places {
             if place.reason.is_empty() {
                 bail!("{name}: no reason above '{}'", place.code);
+            }
+            if place.reason.starts_with("As above") {
+                bail!(
+                    "{name}: the reason of '{}' is another one's: say what makes this place right",
+                    place.code
+                );
             }
             let cell = |text: &str| text.replace('|', "\\|");
             writeln!(
@@ -180,6 +246,54 @@ mod tests {
             ("fn", "The pointer is good.")
         );
         assert_eq!(places[1].reason, "It is good, as was said.");
+    }
+
+    #[test]
+    fn a_safe_function_asks_nothing_of_its_caller() {
+        let asks = |comment: &str, function: &str| {
+            !comments_that_ask(&format!("{comment}\n{function} {{\n}}\n")).is_empty()
+        };
+        assert!(asks(
+            "/// Maps it. The frame must be ours.",
+            "pub(crate) fn map(frame: u64)"
+        ));
+        assert!(asks(
+            "/// Maps pages, which outlive\n/// the mapping.",
+            "fn map()"
+        ));
+        assert!(!asks(
+            "/// The frame must be ours.",
+            "pub(super) unsafe fn map(frame: u64)"
+        ));
+        assert!(!asks("/// Whether it must be one run.", "fn one_run()"));
+        assert!(!asks(
+            "/// Maps it.\n///\n/// # Errors\n///\n/// It must be one run.",
+            "fn map()"
+        ));
+        assert!(!asks("/// Maps it.", "fn map()"));
+    }
+
+    // No guest of the kit's has encrypted memory, so what such a one sees is read here: there is one place that says how
+    // user space sees memory, and it asks the kernel's own page tables.
+    #[test]
+    fn one_place_sets_the_protection_of_a_mapping() {
+        let driver = workspace().unwrap().join("driver/src");
+        let sets = |text: &str| text.matches("vm_page_prot = ").count();
+        for file in rust_files(&driver).unwrap() {
+            let text = fs::read_to_string(&file).unwrap();
+            assert_eq!(sets(&text), 0, "{}", file.display());
+        }
+        let helpers = fs::read_to_string(driver.join("sys/helpers.c")).unwrap();
+        let (_, place) = helpers.split_once("void mapbuf_vma_protection(").unwrap();
+        let (place, _) = place.split_once("\n}\n").unwrap();
+        assert_eq!((sets(&helpers), sets(place)), (1, 1));
+        assert!(
+            place.contains("if (!mapbuf_is_encrypted(view))\n\t\tprot = pgprot_decrypted(prot);")
+        );
+        let vma = fs::read_to_string(driver.join("sys/vma.rs")).unwrap();
+        let (_, set_up) = vma.split_once("fn set_up(").unwrap();
+        let (before, _) = set_up.split_once("fill(self)?").unwrap();
+        assert!(before.contains("mapbuf_vma_protection("));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod sanitize;
 mod scale;
 mod terminal;
 mod test;
+mod unsound;
 mod vm;
 
 use anyhow::Result;
@@ -56,6 +57,7 @@ enum Command {
     Sanitize(sanitize::Arguments),
     Test(test::Arguments),
     Unsafe(inventory::Arguments),
+    Unsound(unsound::Arguments),
     Vm(vm::Arguments),
 }
 
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Sanitize(arguments) => sanitize::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),
         Command::Unsafe(arguments) => inventory::main(&arguments),
+        Command::Unsound(arguments) => unsound::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -257,7 +257,7 @@ fn judge(said: &str, success: bool) -> Result<End> {
 }
 
 /// Makes a copy of a folder, without what an earlier copy had more.
-fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+pub fn copy_sources(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     let mut kept = Vec::new();
     for entry in fs::read_dir(from)? {
