@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The physically contiguous runs of a buffer. They are counted once, when the memory is there; a mark at every 16th
-//! says where it begins, so that an answer about some of them walks those and the ones from the last mark on.
+//! The physically contiguous runs of a buffer. They are counted once, when the memory is there, and some of them are
+//! marked: one that lies far from the last mark, in runs or in pages. So an answer about some runs looks at those and at
+//! few before them, and where a long run ends is known.
 
 use crate::{
     abi::reason::{
@@ -19,15 +20,24 @@ use kernel::{
     prelude::*, //
 };
 
-/// Runs from one mark to the next.
-const STEP: u32 = 16;
+/// A run is marked when it is so many runs behind the last mark, or so many pages.
+const RUNS: u32 = 16;
+const PAGES: usize = 64;
+
+/// Where a run begins.
+#[derive(Clone, Copy)]
+struct Mark {
+    number: u32,
+    page: u32,
+}
 
 /// # Invariants
 ///
-/// Mark `n` is the first page of run `n * STEP`.
+/// `marks` are in the order of their numbers. The first run is marked, and so is the end behind the last one. What
+/// follows a run of [`PAGES`] pages or more is marked.
 pub(crate) struct Runs {
     total: u32,
-    marks: KVVec<u32>,
+    marks: KVVec<Mark>,
 }
 
 impl Runs {
@@ -37,20 +47,33 @@ impl Runs {
             total: 0,
             marks: KVVec::new(),
         };
-        let bytes = (memory.len() * PAGE_SIZE) as u64;
-        walk(memory, 0, |at, _| {
-            if runs.total % STEP == 0 {
-                let no_memory = || refusals::no_memory(bytes, PAGE_SIZE as u64);
-                // A buffer has fewer than 2^32 pages (`policy::place::MAX_BUFFER_PAGES`).
-                let mark = u32::try_from(at).map_err(|_| no_memory())?;
-                let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
-                // INVARIANT: As many marks are there as runs before this one, by steps.
-                runs.marks.push(mark, flags).map_err(|_| no_memory())?;
+        let mut at = 0;
+        while at < memory.len() {
+            let far = runs.marks.last().is_none_or(|last| {
+                runs.total - last.number >= RUNS || at - last.page as usize >= PAGES
+            });
+            if far {
+                runs.mark(memory, at)?;
             }
+            at += length(memory, at);
             runs.total = runs.total.saturating_add(1);
-            Ok(true)
-        })?;
+            go_on(memory, at)?;
+        }
+        // INVARIANT: What follows a long run is at least as far from the last mark as the run is long.
+        runs.mark(memory, memory.len())?;
         Ok(runs)
+    }
+
+    fn mark(&mut self, memory: &dyn Backing, page: usize) -> Result<(), Refusal> {
+        let bytes = (memory.len() * PAGE_SIZE) as u64;
+        let no_memory = || refusals::no_memory(bytes, PAGE_SIZE as u64);
+        let mark = Mark {
+            number: self.total,
+            // A buffer has fewer than 2^32 pages (`policy::place::MAX_BUFFER_PAGES`).
+            page: u32::try_from(page).map_err(|_| no_memory())?,
+        };
+        let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+        self.marks.push(mark, flags).map_err(|_| no_memory())
     }
 
     /// How many there are.
@@ -66,44 +89,49 @@ impl Runs {
         count: u32,
         mut f: impl FnMut(usize, usize) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let mark = first / STEP;
-        let Some(at) = self.marks.get(mark as usize) else {
+        let end = first.saturating_add(count).min(self.total);
+        if first >= end {
+            return Ok(());
+        }
+        let mut next = self.marks.partition_point(|mark| mark.number <= first);
+        let Some(start) = next.checked_sub(1).and_then(|last| self.marks.get(last)) else {
             return Ok(());
         };
-        let mut number = mark * STEP;
-        let end = first.saturating_add(count);
-        walk(memory, *at as usize, |at, run| {
-            if number >= end {
-                return Ok(false);
-            }
+        let (mut number, mut at) = (start.number, start.page as usize);
+        while number < end {
+            let follows = self.marks.get(next).filter(|mark| mark.number == number + 1);
+            let behind = match follows {
+                Some(mark) => {
+                    next += 1;
+                    mark.page as usize
+                }
+                // A short one.
+                None => at + length(memory, at),
+            };
             if number >= first {
-                f(at, run)?;
+                f(at, behind - at)?;
             }
-            number = number.saturating_add(1);
-            Ok(number < end)
-        })
+            at = behind;
+            number += 1;
+            go_on(memory, at)?;
+        }
+        Ok(())
     }
 }
 
-/// Calls `f` for each run from page `at` on, until it answers with false.
-fn walk(
-    memory: &dyn Backing,
-    mut at: usize,
-    mut f: impl FnMut(usize, usize) -> Result<bool, Refusal>,
-) -> Result<(), Refusal> {
-    while at < memory.len() {
-        let run = memory
-            .frames(at, usize::MAX)
-            .map_or(1, |frames| frames.count());
-        if !f(at, run)? {
-            break;
-        }
-        at += run;
-        caller::cond_resched();
-        if caller::fatal_signal_pending() {
-            let bytes = (memory.len() * PAGE_SIZE) as u64;
-            return Err(Reason::Interrupted.with(&[bytes, (at * PAGE_SIZE) as u64]));
-        }
+/// Pages from `at` to the end of the run that it lies in.
+fn length(memory: &dyn Backing, at: usize) -> usize {
+    memory
+        .frames(at, usize::MAX)
+        .map_or(1, |frames| frames.count())
+}
+
+/// Lets others run, and ends the walk when the caller is being killed.
+fn go_on(memory: &dyn Backing, at: usize) -> Result<(), Refusal> {
+    caller::cond_resched();
+    if caller::fatal_signal_pending() {
+        let bytes = (memory.len() * PAGE_SIZE) as u64;
+        return Err(Reason::Interrupted.with(&[bytes, (at * PAGE_SIZE) as u64]));
     }
     Ok(())
 }

@@ -27,6 +27,10 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
         "takes buffers of 2^32 pages, far beyond the limits",
     ),
     (
+        &[Reason::NodeNotAllowed],
+        "takes two NUMA nodes, and a cpuset",
+    ),
+    (
         &[Reason::OverCgroupLimit],
         "takes a memory cgroup with a limit",
     ),

@@ -8,7 +8,7 @@ impl Generator {
     pub(super) fn open(&mut self) -> Op {
         Op::Open {
             to: self.free_file(),
-            access: self.of(&[2, 2, 2, 2, 2, 0, 0, 1, 1, 3], 2),
+            access: self.of(&[2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 1, 1, 3], 2),
         }
     }
 
@@ -22,7 +22,7 @@ impl Generator {
             } else {
                 self.of(&names, any)
             },
-            access: self.of(&[2, 2, 2, 2, 0, 0, 1, 1, 3], 2),
+            access: self.of(&[2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 1, 1, 3], 2),
         }
     }
 
