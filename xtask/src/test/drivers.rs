@@ -45,11 +45,13 @@ fn new_drivers(kit: &Kit) -> Result<Vec<PathBuf>> {
         fs::remove_dir_all(&folder)?;
     }
     let mut files = Vec::new();
+    // One run of make for all, which goes into each folder.
+    let mut kbuild = String::new();
     for way in WAYS {
         let name = format!("new_{}", way.file);
         let folder = folder.join(&name);
         new_driver::make(way, &name, &folder)?;
-        files.extend(kit.driver(Some(&folder))?);
+        kbuild += &format!("obj-m += {name}/\n");
         let program = folder.join(format!("{name}.try"));
         let mut command = Command::new("cc");
         command
@@ -62,6 +64,8 @@ fn new_drivers(kit: &Kit) -> Result<Vec<PathBuf>> {
         }
         files.push(program);
     }
+    fs::write(folder.join("Kbuild"), kbuild)?;
+    files.extend(kit.driver(Some(&folder))?);
     Ok(files)
 }
 
