@@ -151,7 +151,8 @@ impl Guest {
 /// How far all of them are.
 fn whole(guests: &[Guest], jobs: usize) -> String {
     let ended = guests.iter().filter(|guest| guest.ended.is_some()).count();
-    let waiting = guests.iter().filter(|guest| guest.begun.is_none()).count();
+    let waits = |guest: &&Guest| guest.begun.is_none() && guest.ended.is_none();
+    let waiting = guests.iter().filter(waits).count();
     let done: u64 = guests.iter().map(|guest| guest.done).sum();
     let tests: u64 = guests.iter().map(|guest| guest.tests).sum();
     let left = match estimate(guests.iter().map(Guest::left), jobs) {
