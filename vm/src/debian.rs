@@ -541,7 +541,7 @@ impl<'a> Apt<'a> {
     }
 }
 
-fn stanzas(text: &str) -> Vec<(String, String)> {
+pub(crate) fn stanzas(text: &str) -> Vec<(String, String)> {
     let mut packages = Vec::new();
     let mut name = None;
     for line in text.lines() {

@@ -38,6 +38,7 @@ pub mod initramfs;
 pub mod kernel;
 pub mod module;
 pub mod monitor;
+pub mod museum_kernel;
 pub mod offer;
 pub mod pagetable;
 pub mod qemu;

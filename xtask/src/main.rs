@@ -12,6 +12,7 @@ mod inventory;
 mod kernel;
 mod kit;
 mod module;
+mod museum;
 mod mutants;
 #[cfg(test)]
 mod named;

@@ -8,11 +8,14 @@ use crate::vm;
 use anyhow::{bail, Context, Result};
 use mapbuf_guest::Profile;
 use mapbuf_init::{Ending, Job, LoadModule};
+use mapbuf_vm::museum_kernel::Series;
 use mapbuf_vm::shared::SharedMemory;
 use mapbuf_vm::{qemu, splat, Choice, Ui, Verdict};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// The name for `--profile`.
@@ -122,17 +125,77 @@ fn without_the_expected(mut report: qemu::Report, tests: usize) -> qemu::Report 
 }
 
 /// Print what `mapbuf diagnose` says about each driver of the museum (examples/broken), and about some that are right
+///
+/// With `--reports` or `--kernel`: give it what people reported (examples/reports, or a folder of the same form: one
+/// folder each, with a `prog.c` and, where a module is needed, a `Kbuild`), and count how often it is right.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Which kernel, as for `cargo xtask kernel`.
+    /// Which kernel, as for `cargo xtask kernel`; or 6.1 or 6.12, Debian's stable kernels, which this driver does not
+    /// support and `mapbuf diagnose` does.
     #[arg(long, value_name = "KERNEL", default_value_t)]
-    kernel: Choice,
+    kernel: Which,
+    /// A folder of reports [default: examples/reports, where --kernel is one of those].
+    #[arg(long, value_name = "DIR")]
+    reports: Option<PathBuf>,
+    /// Only reports whose names contain this (several: with commas between them).
+    #[arg(long, value_name = "NAME", default_value = "")]
+    only: String,
+    /// Print each diagnosis too.
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// A kernel of the kit's, or one that is for the museum alone.
+#[derive(Clone, Debug)]
+pub enum Which {
+    /// One that the driver is built for.
+    Kit(Choice),
+    /// One of Debian's stable releases.
+    Stable(Series),
+}
+
+impl Default for Which {
+    fn default() -> Self {
+        Self::Kit(Choice::default())
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kit(choice) => choice.fmt(f),
+            Self::Stable(series) => series.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Which {
+    type Err = <Choice as FromStr>::Err;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(series) => Ok(Self::Stable(series)),
+            Err(_) => text.parse().map(Self::Kit),
+        }
+    }
 }
 
 /// Shows the museum.
 pub fn show(arguments: &Arguments) -> Result<ExitCode> {
     let ui = Ui::default();
-    let kit = Kit::open(&ui, &arguments.kernel)?;
+    let (choice, series) = match &arguments.kernel {
+        Which::Kit(choice) => (choice.clone(), None),
+        Which::Stable(series) => (Choice::default(), Some(*series)),
+    };
+    let kit = Kit::open(&ui, &choice)?;
+    if arguments.reports.is_some() || series.is_some() {
+        let folder = match &arguments.reports {
+            Some(folder) => folder.clone(),
+            None => crate::workspace()?.join("examples/reports"),
+        };
+        let Arguments { only, verbose, .. } = arguments;
+        return crate::museum::reports(&kit, &folder, only, series, *verbose);
+    }
     let report = boot(&kit, &BOOT, &["--show"], None, &mut vm::to_own_streams)?;
     vm::explain(&ui, &report, false);
     if !report.verdict.is_success() {

@@ -2,6 +2,7 @@
 //! the diagnosis must name the cause; drivers that are right must give none; and nothing may be left in tracefs.
 
 mod exhibits;
+mod reports;
 
 use exhibits::{Exhibit, PROGRAMS, RIGHT, SILENT, STOPPING, WRONG};
 use std::fs;
@@ -89,14 +90,22 @@ fn main() -> ExitCode {
     let mut list = false;
     let mut show = false;
     let mut stopping = false;
+    let mut verbose = false;
+    let mut reports = None;
     let mut filter = String::new();
-    for argument in std::env::args().skip(1) {
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "--reports" => reports = arguments.next(),
+            "--verbose" => verbose = true,
             "--list" => list = true,
             "--show" => show = true,
             "--stopping" => stopping = true,
             _ => filter = argument,
         }
+    }
+    if let Some(hall) = reports {
+        return reports::run(&hall, verbose);
     }
     let all = if stopping { stopping_tests() } else { tests() };
     let chosen: Vec<_> = all
@@ -243,8 +252,9 @@ fn diagnose_with(options: &[&str], command: &[&str]) -> Result<(Output, String),
         .args(command)
         .stdout(kept(stdout)?)
         .stderr(kept(stderr)?)
-        .status()
+        .spawn()
         .map_err(|error| error.to_string())?;
+    let status = end_of(status)?;
     let output = Output {
         status,
         stdout: fs::read(stdout).unwrap_or_default(),
@@ -253,6 +263,20 @@ fn diagnose_with(options: &[&str], command: &[&str]) -> Result<(Output, String),
     let diagnosis = fs::read_to_string(file)
         .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
     Ok((output, diagnosis))
+}
+
+/// How a diagnosis ended; one that hangs is killed, and has failed.
+fn end_of(mut child: Child) -> Result<std::process::ExitStatus, String> {
+    let patience = Duration::from_secs(90);
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < patience {
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            return Ok(status);
+        }
+        sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    Err(format!("it hung for {} seconds", patience.as_secs()))
 }
 
 fn visit(options: &[&str], words: &str) -> Result<(Option<i32>, String), String> {

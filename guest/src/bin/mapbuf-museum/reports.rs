@@ -1,0 +1,254 @@
+//! Mistakes that people reported: each is given to `mapbuf diagnose`, and what it says is compared with what is true.
+//!
+//! A report lies in a folder of its own, with its program and, where there are any, its modules. What is true of it stands
+//! in its file `expect`, or, for those that come without, in the table below.
+
+use super::{diagnose_with, instances, nothing_is_left, values};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+/// What must be said of a report: a cause, or several of which one is to be named, and words that must be there.
+struct Truth {
+    report: &'static str,
+    causes: &'static [&'static str],
+    words: &'static [&'static str],
+}
+
+const fn truth(
+    report: &'static str,
+    causes: &'static [&'static str],
+    words: &'static [&'static str],
+) -> Truth {
+    Truth {
+        report,
+        causes,
+        words,
+    }
+}
+
+/// Reports that come without a file `expect`.
+const TRUTHS: &[Truth] = &[
+    truth(
+        "01-kmalloc-offset",
+        &["slab-memory"],
+        &["rep_mmap", "kpageflags"],
+    ),
+    truth(
+        "02-user-address-page",
+        &["page-of-user-address"],
+        &["rep_fault", "BUG:", "RIP:"],
+    ),
+    truth("03-tail-refcount", &["freed-by-unmapping"], &["rep_fault"]),
+    truth(
+        "05-nopage-is-error",
+        &["success-taken-for-failure"],
+        &["rep_fault", "VM_FAULT_NOPAGE"],
+    ),
+    truth(
+        "07-memtype-conflict",
+        &["cache-conflict"],
+        &["x86/PAT", "rep_mmap", "EAGAIN"],
+    ),
+    truth("08-sysfs-bar-claimed", &["bar-claimed"], &["rep08"]),
+    truth("10-unaligned-offset", &["unaligned-offset"], &["0x10"]),
+    truth("11-shm-full", &["filesystem-full"], &["tmpfs"]),
+    truth("12-private-copy", &["private-copy"], &[]),
+    truth("13-fork-dontfork", &["not-inherited"], &["MADV_DONTFORK"]),
+    truth(
+        "15-page-of-vmapped",
+        &["page-of-vmalloc"],
+        &["rep_mmap", "BUG:", "RIP:"],
+    ),
+];
+
+/// How well a report was diagnosed.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Score {
+    Right,
+    Partly,
+    Silent,
+    Wrong,
+    /// Nothing is known that could be compared.
+    Unknown,
+}
+
+/// What is true of a report.
+struct Expected {
+    causes: Vec<String>,
+    words: Vec<String>,
+    /// Words that must not be there.
+    never: Vec<String>,
+    /// The kernel does not live on after it.
+    last: bool,
+}
+
+impl Expected {
+    /// Reads a file of lines `cause: a|b`, `words: a|b`, `never: a`, `last:`. No cause (`cause:`) means that no mapping may
+    /// be blamed.
+    fn read(folder: &Path) -> Option<Self> {
+        let name = folder.file_name()?.to_str()?;
+        let mut expected = Self {
+            causes: Vec::new(),
+            words: Vec::new(),
+            never: Vec::new(),
+            last: false,
+        };
+        if let Ok(text) = fs::read_to_string(folder.join("expect")) {
+            for line in text.lines() {
+                let (key, value) = line.split_once(':')?;
+                let parts = value
+                    .split('|')
+                    .map(str::trim)
+                    .filter(|part| !part.is_empty());
+                match key {
+                    "cause" => expected.causes.extend(parts.map(str::to_owned)),
+                    "words" => expected.words.extend(parts.map(str::to_owned)),
+                    "never" => expected.never.extend(parts.map(str::to_owned)),
+                    "last" => expected.last = true,
+                    _ => {}
+                }
+            }
+            return Some(expected);
+        }
+        let truth = TRUTHS.iter().find(|truth| truth.report == name)?;
+        expected.causes = truth.causes.iter().map(|&cause| cause.to_owned()).collect();
+        expected.words = truth.words.iter().map(|&word| word.to_owned()).collect();
+        expected.last = truth.words.contains(&"RIP:");
+        Some(expected)
+    }
+
+    fn score(&self, diagnosis: &str) -> Score {
+        let found = values(diagnosis, "cause");
+        let severe = values(diagnosis, "severity").len();
+        if self.causes.is_empty() {
+            return if severe == 0 {
+                Score::Right
+            } else {
+                Score::Wrong
+            };
+        }
+        if found.is_empty() {
+            return Score::Silent;
+        }
+        if !found
+            .iter()
+            .any(|cause| self.causes.iter().any(|known| known == cause))
+        {
+            return Score::Wrong;
+        }
+        if self
+            .never
+            .iter()
+            .any(|word| diagnosis.contains(word.as_str()))
+        {
+            return Score::Wrong;
+        }
+        // A second cause beside the right one leads astray.
+        let others = found
+            .iter()
+            .filter(|cause| !self.causes.iter().any(|known| known == *cause))
+            .count();
+        let all = self
+            .words
+            .iter()
+            .all(|word| diagnosis.contains(word.as_str()));
+        if all && others == 0 {
+            Score::Right
+        } else {
+            Score::Partly
+        }
+    }
+}
+
+/// Gives each report of the folder to `mapbuf diagnose`; the exit status is that of a test.
+pub fn run(hall: &str, verbose: bool) -> ExitCode {
+    // Some reports are of drivers that kill their thread; the machine is to live on.
+    let _ = fs::write("/proc/sys/kernel/panic_on_oops", "0");
+    let mut reports: Vec<(PathBuf, Option<Expected>)> = fs::read_dir(hall)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .map(|path| {
+            let expected = Expected::read(&path);
+            (path, expected)
+        })
+        .collect();
+    reports.sort_by_key(|(path, expected)| {
+        let last = expected.as_ref().is_some_and(|expected| expected.last);
+        (last, path.clone())
+    });
+    for (path, _) in &reports {
+        load_modules(path);
+    }
+    let mut scores: BTreeMap<Score, Vec<String>> = BTreeMap::new();
+    for (path, expected) in &reports {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let begun = Instant::now();
+        let (score, diagnosis) = one(path, expected.as_ref());
+        let took = begun.elapsed().as_secs();
+        println!(
+            "{score:?} {name} ({took} s): {}",
+            values(&diagnosis, "cause").join(", ")
+        );
+        if verbose {
+            println!("{diagnosis}");
+        }
+        if let Err(left) = nothing_is_left() {
+            println!("FAILED {name}: {left}");
+            scores
+                .entry(Score::Wrong)
+                .or_default()
+                .push(format!("{name} (left in tracefs)"));
+        }
+        scores.entry(score).or_default().push(name.into_owned());
+    }
+    let count = |score| scores.get(&score).map_or(0, Vec::len);
+    let (right, partly, silent, wrong) = (
+        count(Score::Right),
+        count(Score::Partly),
+        count(Score::Silent),
+        count(Score::Wrong),
+    );
+    println!(
+        "score on {}: right {right}, partly {partly}, silent {silent}, wrong {wrong}",
+        fs::read_to_string("/proc/sys/kernel/osrelease")
+            .unwrap_or_default()
+            .trim()
+    );
+    let enough = right * 10 >= (right + partly + silent + wrong) * 9;
+    ExitCode::from(u8::from(wrong > 0 || !enough || !instances().is_empty()))
+}
+
+fn load_modules(folder: &Path) {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    for file in files.map(|file| file.path()) {
+        if file.extension().is_some_and(|extension| extension == "ko") {
+            let status = Command::new("insmod")
+                .arg(&file)
+                .stdout(Stdio::null())
+                .status();
+            if !status.is_ok_and(|status| status.success()) {
+                println!("note {}: insmod failed", file.display());
+            }
+        }
+    }
+}
+
+fn one(folder: &Path, expected: Option<&Expected>) -> (Score, String) {
+    let program = folder.join("prog");
+    let words = fs::read_to_string(folder.join("arguments")).unwrap_or_default();
+    let program = program.to_string_lossy();
+    let mut command = vec![program.as_ref()];
+    command.extend(words.split_whitespace());
+    match diagnose_with(&[], &command) {
+        Ok((_, diagnosis)) => (
+            expected.map_or(Score::Unknown, |expected| expected.score(&diagnosis)),
+            diagnosis,
+        ),
+        Err(why) => (Score::Wrong, why),
+    }
+}

@@ -1,0 +1,201 @@
+//! `cargo xtask museum --reports DIR`: mistakes that people reported, rebuilt as small modules and programs, each given to
+//! `mapbuf diagnose`; and the score.
+
+use crate::guest;
+use crate::kit::Kit;
+use crate::vm;
+use anyhow::{bail, Context, Result};
+use mapbuf_init::Job;
+use mapbuf_vm::museum_kernel::{self, Series};
+use mapbuf_vm::{qemu, Kernel};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+/// Where the reports lie in the guest.
+const HALL: &str = "/reports";
+/// Physical memory that the kernel does not use, as a device's would be: some reports map it.
+const SPARE_MEMORY: &str = "memmap=1M$0x30000000";
+/// A museum has many rooms.
+const TIMEOUT: Duration = Duration::from_secs(1800);
+
+/// Builds the reports of a folder and gives each to `mapbuf diagnose` in a guest.
+pub fn reports(
+    kit: &Kit,
+    folder: &Path,
+    filter: &str,
+    series: Option<Series>,
+    verbose: bool,
+) -> Result<ExitCode> {
+    let report = boot_reports(
+        kit,
+        &[folder.to_owned()],
+        filter,
+        series,
+        verbose,
+        &mut vm::to_own_streams,
+    )?;
+    let oopses = report.log.iter().filter(|line| line.contains("Oops:"));
+    kit.ui.note(format!(
+        "{} ({} lines of the kernel's log speak of an oops, as some reports must)",
+        report.verdict,
+        oopses.count()
+    ));
+    // What the kernel says of the mistakes is what is looked for: the program's end alone counts.
+    Ok(match report.program {
+        Some(mapbuf_init::Ending::Exited(status)) => vm::exit_code(status),
+        _ => vm::exit_code(report.verdict.exit_code()),
+    })
+}
+
+/// The same, with the output going elsewhere.
+pub fn boot_reports(
+    kit: &Kit,
+    folders: &[PathBuf],
+    filter: &str,
+    series: Option<Series>,
+    verbose: bool,
+    take: &mut dyn FnMut(qemu::Stream, &[u8]),
+) -> Result<qemu::Report> {
+    let mut kit = kit.clone();
+    if let Some(series) = series {
+        kit.kernel = museum_kernel::get(&kit.cache, &kit.ui, series)?;
+    }
+    let mut guest = kit.guest(false)?;
+    let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-museum");
+    guest.program(&kit.command()?)?;
+    guest.program(&program)?;
+    for (name, path) in build(&kit, folders, filter, series)? {
+        guest.copy(&path, &Path::new(HALL).join(name))?;
+    }
+    let mut job = Job {
+        argv: ["mapbuf-museum", "--reports", HALL]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Job::default()
+    };
+    if verbose {
+        job.argv.push("--verbose".into());
+    }
+    let mut machine = kit.machine();
+    machine.memory = 1024;
+    // See the museum's own profile.
+    machine.processors = 1;
+    machine.append = ["tsc=reliable", SPARE_MEMORY].map(str::to_owned).to_vec();
+    machine.qemu_arguments = ["-device", "edu"].map(Into::into).to_vec();
+    machine.timeout = Some(TIMEOUT);
+    kit.boot(&machine, guest, &job, take)
+}
+
+/// The reports' names, and the folder of each with what was built.
+fn build(
+    kit: &Kit,
+    folders: &[PathBuf],
+    filter: &str,
+    series: Option<Series>,
+) -> Result<Vec<(String, PathBuf)>> {
+    let step = kit.ui.step("Building the reports", 0);
+    let kernel = &kit.kernel;
+    let out = crate::workspace()?
+        .join("target/reports")
+        .join(series.map_or_else(|| "stock".to_owned(), |series| series.number().to_owned()));
+    let _ = fs::remove_dir_all(&out);
+    let mut built = Vec::new();
+    let mut kbuild = String::new();
+    for folder in folders {
+        let mut entries: Vec<_> = fs::read_dir(folder)
+            .with_context(|| format!("{} is not there", folder.display()))?
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.join("prog.c").exists())
+            .collect();
+        entries.sort();
+        for path in entries {
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .context("a report without a name")?
+                .to_owned();
+            if !filter.split(',').any(|part| name.contains(part)) {
+                continue;
+            }
+            let into = out.join(&name);
+            fs::create_dir_all(&into)?;
+            for file in fs::read_dir(&path)?.flatten() {
+                // A header that is a link is copied as what it leads to.
+                fs::copy(file.path(), into.join(file.file_name()))?;
+            }
+            if path.join("Kbuild").exists() {
+                kbuild.push_str(&format!("obj-m += {name}/\n"));
+            }
+            compile(&into)?;
+            built.push((name, into));
+        }
+    }
+    if built.is_empty() {
+        bail!("there is no report of such a name: each is a folder with a prog.c");
+    }
+    if !kbuild.is_empty() {
+        fs::write(out.join("Kbuild"), kbuild)?;
+        make(kernel, series, &out)?;
+    }
+    for (_, folder) in &mut built {
+        let shown = folder.join("shown");
+        fs::create_dir_all(&shown)?;
+        fs::copy(folder.join("prog"), shown.join("prog"))?;
+        if let Ok(expected) = fs::read(folder.join("expect")) {
+            fs::write(shown.join("expect"), expected)?;
+        }
+        for module in museum_kernel::modules_under(folder)? {
+            let name = module.file_name().context("a module without a name")?;
+            fs::copy(&module, shown.join(name))?;
+        }
+        *folder = shown;
+    }
+    step.done();
+    Ok(built)
+}
+
+/// The program, static: the guest has no C library.
+fn compile(folder: &Path) -> Result<()> {
+    let output = Command::new("cc")
+        .args(["-O2", "-static", "-pthread", "-o"])
+        .arg(folder.join("prog"))
+        .arg(folder.join("prog.c"))
+        .output()
+        .context("cc could not be started")?;
+    if !output.status.success() {
+        bail!(
+            "{} did not compile:\n{}",
+            folder.join("prog.c").display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
+fn make(kernel: &Kernel, series: Option<Series>, out: &Path) -> Result<()> {
+    if series.is_some() {
+        return museum_kernel::build_modules(kernel, out);
+    }
+    let output = kernel
+        .sandbox()
+        .write(out, out)
+        .command("make")
+        .arg("-C")
+        .arg(kernel.tree_inside())
+        .args(kernel.make_variables())
+        .arg(format!("M={}", out.display()))
+        .arg("modules")
+        .output()
+        .context("make could not be started")?;
+    if !output.status.success() {
+        bail!(
+            "the reports' modules did not build:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
