@@ -5,21 +5,33 @@
 //! seen when a signal comes ([`tracee`]); both are put together ([`history`]) and compared with what is known to go
 //! wrong ([`causes`]).
 
+mod btf;
+pub mod catalogue;
 mod causes;
+mod facts;
+mod frames;
 mod history;
 mod iomem;
+mod library;
+mod log;
 mod physical;
+mod probes;
+mod refusals;
 mod report;
 mod trace;
 mod tracee;
 mod tracefs;
 
 use crate::failure::Failure;
+use causes::Seen;
 use clap::Args as Group;
+use facts::Facts;
 use history::History;
 pub use iomem::Iomem;
+use log::Log;
 use report::Report;
 use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
+use tracee::Moment;
 
 /// The subcommand that becomes the program.
 pub const STUB: &str = "diagnosed-program";
@@ -133,7 +145,7 @@ fn look_behind(history: &History, iomem: &mut Iomem) {
         let Some(address) = part.pfn.map(|pfn| pfn * history::PAGE) else {
             continue;
         };
-        if iomem.is_ram(address) || iomem.sight(address).is_some() {
+        if !part.by_number || iomem.is_ram(address) || iomem.sight(address).is_some() {
             continue;
         }
         // What the kernel does not let us read stays unknown.
@@ -145,7 +157,7 @@ fn look_behind(history: &History, iomem: &mut Iomem) {
 
 fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     let signals = tracee::hold_signals()?;
-    let tracer = tracefs::Tracer::new(args.kprobes)?;
+    let tracer = tracefs::Tracer::new(args.kprobes, library::program(&args.command).as_deref())?;
     let tracee = tracee::Tracee::new(&args.command, STUB, signals)?;
     let recording = match tracer.watch(tracee.id()) {
         Ok(recording) => recording,
@@ -154,9 +166,29 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
             return Err(problem.into());
         }
     };
-    let life = tracee.run(|| recording.may_have_stopped())?;
-    let text = recording.finish();
+    let mut log = Log::follow();
+    let mut facts = Facts::default();
+    let life = tracee.run(|moment| match moment {
+        Moment::Standing(thread) => {
+            recording.catch_up();
+            facts.process(thread);
+            false
+        }
+        Moment::Passing(threads) => {
+            log.catch_up();
+            log.troubles().iter().any(|trouble| {
+                !trouble.only_warned
+                    && trouble
+                        .thread
+                        .is_some_and(|thread| threads.contains(&thread))
+            })
+        }
+    })?;
+    let (text, frames) = recording.finish();
+    log.catch_up();
+    facts.read();
     let lost = tracer.lost();
+    let missing = tracer.missing().to_vec();
     drop(tracer);
     let keep = |path: &PathBuf, text: &str| {
         fs::write(path, text).map_err(|source| {
@@ -174,8 +206,17 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     if args.read {
         look_behind(&history, &mut iomem);
     }
-    let findings = causes::find(&history, &life, &iomem);
-    let report = Report::new(&args.command, &life, &history, &iomem, findings, lost);
+    let seen = Seen {
+        history: &history,
+        life: &life,
+        iomem: &iomem,
+        frames: &frames,
+        log: &log,
+        facts: &facts,
+        missing: &missing,
+    };
+    let findings = causes::find(&seen);
+    let report = Report::new(&args.command, &seen, findings, lost);
     let text = if args.json {
         report.to_json()
     } else {

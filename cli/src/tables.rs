@@ -116,7 +116,7 @@ fn walk(
 }
 
 /// The kernel's memory, as an ELF file of which nothing but the headers is as in a file.
-struct Kcore {
+pub(crate) struct Kcore {
     file: File,
     segments: Vec<Segment>,
 }
@@ -129,7 +129,8 @@ struct Segment {
 }
 
 impl Kcore {
-    fn open() -> io::Result<Self> {
+    /// Opens it; root may, unless the kernel is locked down.
+    pub(crate) fn open() -> io::Result<Self> {
         let file = File::open("/proc/kcore")?;
         let mut head = [0; 64];
         file.read_exact_at(&mut head, 0)?;
@@ -169,6 +170,24 @@ impl Kcore {
     }
 
     /// Where the kernel has a physical address.
+    /// The bytes at an address of the kernel's.
+    pub(crate) fn read_at(&self, bytes: &mut [u8], address: u64) -> io::Result<()> {
+        let segment = self
+            .segments
+            .iter()
+            .find(|one| address >= one.address && address - one.address < one.bytes)
+            .ok_or(ErrorKind::NotFound)?;
+        self.file
+            .read_exact_at(bytes, segment.offset + (address - segment.address))
+    }
+
+    /// The word at an address of the kernel's.
+    pub(crate) fn word_at(&self, address: u64) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.read_at(&mut bytes, address)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
     fn address_of(&self, physical: u64) -> io::Result<u64> {
         let segment = self
             .segments

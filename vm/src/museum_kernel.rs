@@ -77,7 +77,7 @@ pub fn get(cache: &Cache, ui: &Ui, series: Series) -> Result<Kernel> {
         cache.require(1000)?;
         let log = cache.log(&name);
         let work = tempfile::Builder::new()
-            .prefix(".apt-")
+            .prefix(".museum-")
             .tempdir_in(cache.root())?;
         let step = ui.step("Fetching a Debian kernel for the museum", 0);
         let identity = fetch(&root, series, work.path(), &log, &step)?;
@@ -207,6 +207,7 @@ fn unpack(
          mv image/boot/vmlinuz-$1 image/usr/lib/modules/$1/vmlinuz
          depmod -b /kit/image $1
          mv image/usr/src src
+         rm -f src/linux-kbuild-*
          mv image/usr/lib/linux-kbuild-* src/
          for folder in src/linux-headers-*; do
              for name in scripts tools; do

@@ -1,5 +1,7 @@
 //! `mapbuf explain`
 
+mod signs;
+
 use crate::{
     failure::Failure,
     output::{self, OutputArgs},
@@ -16,9 +18,11 @@ use std::fmt;
 #[derive(Debug, Group)]
 #[command(after_long_help = "Examples:
   mapbuf explain CowNeedsContiguous
-  mapbuf explain 305")]
+  mapbuf explain 305
+  mapbuf explain EINVAL")]
 pub struct ExplainArgs {
-    /// The reason's name or number; 'core': all that the kernel's memory manager refuses by itself
+    /// An error or a signal (EINVAL, SIGBUS, …): what it comes from, with any driver. Or a reason's name or number; 'core':
+    /// all that the kernel's memory manager refuses by itself
     pub reason: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -73,6 +77,9 @@ impl fmt::Display for Explained {
 }
 
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
+    if let Some(signs) = args.reason.as_deref().and_then(signs::Signs::of) {
+        return output::answer(args.output, &signs);
+    }
     let mut reasons: Vec<Entry> = Reason::ALL
         .iter()
         .filter(|reason| args.reason.as_deref().is_none_or(|text| is(**reason, text)))
@@ -94,7 +101,8 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     if reasons.is_empty() {
         let text = args.reason.as_deref().unwrap_or_default();
         return Err(Failure::Usage(format!(
-            "there is no reason '{text}'; 'mapbuf explain' lists all"
+            "there is no reason '{text}'; 'mapbuf explain' lists all. Errors and signals that are known: {}",
+            signs::Signs::known()
         )));
     }
     output::answer(args.output, &Explained { reasons })

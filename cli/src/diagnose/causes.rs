@@ -1,31 +1,66 @@
-//! What went wrong, from what was seen: one function for each cause.
+//! What went wrong, from what was seen: one function for each kind.
+//!
+//! A finding says what it rests on and how sure it is. What could not be seen is never a finding.
 
 use super::{
-    history::{failed, vm, Doing, History, Mapping, PAGE},
+    catalogue::*,
+    facts::Facts,
+    frames::{self, kpf, Frames},
+    history::{failed, vm, Doing, Filled, History, Mapping, PAGE},
     iomem::Iomem,
+    log::{Log, Trouble},
     physical::Sight,
+    probes::nr,
+    refusals,
     trace::{symbol, Call},
     tracee::{Fault, Life},
-    tracefs::nr,
 };
 use mapbuf::errno_name;
 use serde::Serialize;
 
 /// Bits of `pgprot_t` on x86 that choose the cache mode: `_PAGE_PWT`, `_PAGE_PCD`.
 const NOT_CACHED: u64 = 0x18;
-const VM_FAULT_SIGBUS: u64 = 2;
-const SEGV_ACCERR: i32 = 2;
+const VM_FAULT_SIGBUS: u64 = 0x2;
+const VM_FAULT_NOPAGE: u64 = 0x100;
+/// `OOM | SIGBUS | HWPOISON | SIGSEGV | HWPOISON_LARGE`
+const VM_FAULT_ERROR: u64 = 0x73;
 const ENXIO: i64 = -6;
 const EINVAL: i64 = -22;
+/// `si_code`s, `include/uapi/asm-generic/siginfo.h`.
+mod si {
+    pub const SEGV_ACCERR: i32 = 2;
+    pub const SEGV_PKUERR: i32 = 4;
+    pub const BUS_ADRERR: i32 = 2;
+    pub const BUS_MCEERR_AR: i32 = 4;
+    pub const BUS_MCEERR_AO: i32 = 5;
+}
+/// The end of what a program may map, with four levels of page tables.
+const USER_END: u64 = 1 << 47;
+/// How large vmalloc's range is, with four levels of page tables and with five (`VMALLOC_SIZE_TB_L4` and `_L5` of
+/// `arch/x86/include/asm/pgtable_64_types.h`).
+const VMALLOC_BYTES: [u64; 2] = [32 << 40, 12800 << 40];
+/// Where the kernel's half begins, with four levels.
+const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 
-/// How bad it is.
+/// How sure a finding is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// It is wrong, or the program could not go on.
-    Error,
-    /// It works, and costs or endangers something.
-    Warning,
+pub enum Sure {
+    /// The kernel was seen to do it.
+    Seen,
+    /// What was seen leaves nothing else.
+    Follows,
+    /// Something else could look the same.
+    Likely,
+}
+
+/// What a finding rests on.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Evidence {
+    /// `event`, `proc`, `log` or `signal`.
+    pub from: &'static str,
+    /// The call, the line or the value.
+    pub text: String,
 }
 
 /// A cause that was found.
@@ -35,10 +70,14 @@ pub struct Finding {
     pub cause: &'static str,
     /// How bad it is.
     pub severity: Severity,
+    /// How sure it is.
+    pub sure: Sure,
     /// What the kernel was seen to do.
     pub what: String,
     /// Why that comes to what the program met.
     pub why: &'static str,
+    /// What it rests on.
+    pub evidence: Vec<Evidence>,
     /// What to do.
     pub next: Vec<&'static str>,
     /// The file that was mapped.
@@ -47,288 +86,528 @@ pub struct Finding {
     pub function: String,
 }
 
-/// A cause: its name, why it comes to what is seen, and the ways out.
-struct Cause {
-    name: &'static str,
-    severity: Severity,
-    why: &'static str,
-    next: &'static [&'static str],
-}
-
-const COPY_ON_WRITE: Cause = Cause {
-    name: "copy-on-write",
-    severity: Severity::Error,
-    why: "the mapping is private and may become writable, so it is copy-on-write; for such a mapping the kernel keeps \
-          the first frame in vm_pgoff, and takes one call for the whole range, or none (get_remap_pgoff in mm/memory.c)",
-    next: &[
-        "the program: map with MAP_SHARED, or map single pages privately",
-        "the driver: clear VM_MAYWRITE when the mapping is not writable (vm_flags_clear(vma, VM_MAYWRITE)), so that a \
-         private read-only mapping never becomes copy-on-write",
-        "the driver: if private writable mappings are wanted, map by page faults (vm_operations_struct.fault), which copy",
-    ],
-};
-
-const IGNORED_ERROR: Cause = Cause {
-    name: "ignored-error",
-    severity: Severity::Error,
-    why: "the driver did not look at the result, so the program got an address with nothing behind it: its first touch \
-          raises SIGBUS",
-    next: &[
-        "the driver: return what the mapping function returned; the kernel then undoes what was mapped, and mmap fails",
-    ],
-};
-
-const CALL_FAILED: Cause = Cause {
-    name: "call-failed",
-    severity: Severity::Error,
-    why: "the driver passed the error on, so mmap failed with it",
-    next: &["the function's own checks say what it wants: see its chapter in the guide"],
-};
-
-const OFFSET_IS_ID: Cause = Cause {
-    name: "offset-is-id",
-    severity: Severity::Error,
-    why: "vm_pgoff is read as an offset inside the buffer, in pages (dma_common_mmap in \
-          kernel/dma/ops_helpers.c, dma_direct_mmap in kernel/dma/direct.c, __vm_map_pages in mm/memory.c); a driver \
-          that has a buffer's id there asks for a part beyond the buffer's end, \
-          or, with a small id, for the wrong part",
-    next: &[
-        "the driver: look the buffer up, then set vma->vm_pgoff = 0 before the call (or use vm_map_pages_zero)",
-    ],
-};
-
-const BEYOND_MAPPED: Cause = Cause {
-    name: "beyond-mapped",
-    severity: Severity::Error,
-    why: "the driver made no entry for this page and has no fault handler that could, so the fault is a SIGBUS (do_fault \
-          in mm/memory.c)",
-    next: &[
-        "the program: map no more than the buffer has, from an offset within it",
-        "the driver: compare offset + length with the buffer's size in mmap, and refuse with -EINVAL what passes its end",
-    ],
-};
-
-const FAULT_REFUSED: Cause = Cause {
-    name: "fault-refused",
-    severity: Severity::Error,
-    why: "the driver's fault handler said VM_FAULT_SIGBUS for this page: for it there is no memory there",
-    next: &[
-        "the program: touch only what the buffer has",
-        "the driver: refuse in mmap what the handler would refuse later, and check vmf->pgoff, which has the mapping's \
-         offset in it",
-    ],
-};
-
-const FLAG_MISSING: Cause = Cause {
-    name: "pfn-flag-missing",
-    severity: Severity::Error,
-    why: "a frame may be inserted by number only where the VMA says so: vmf_insert_pfn wants VM_PFNMAP, or VM_MIXEDMAP \
-          for frames without a page (else BUG_ON), vmf_insert_mixed wants VM_MIXEDMAP (else VM_FAULT_SIGBUS) \
-          (mm/memory.c)",
-    next: &[
-        "the driver: in mmap, vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP) for vmf_insert_pfn, or \
-         VM_MIXEDMAP for vmf_insert_mixed",
-    ],
-};
-
-const PRIVATE_PFN: Cause = Cause {
-    name: "copy-on-write-at-fault",
-    severity: Severity::Error,
-    why: "a page fault cannot insert a frame by number into a private mapping that may become writable: there is no page \
-          to copy, and the kernel stops with BUG_ON (vmf_insert_pfn_prot in mm/memory.c)",
-    next: &[
-        "the driver: in mmap, refuse mappings for which (vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE",
-        "the program: MAP_SHARED",
-    ],
-};
-
-const INSERT_FAILED: Cause = Cause {
-    name: "insert-failed",
-    severity: Severity::Error,
-    why: "the frame could not be inserted: the address is outside the VMA, or the frame's number is not one of this \
-          machine's (vmf_insert_pfn_prot in mm/memory.c)",
-    next: &[
-        "the driver: insert at vmf->address; who works it out from vmf->pgoff must take vma->vm_pgoff off first",
-        "the driver: check the frame's number (a DMA address or a kernel address is none)",
-    ],
-};
-
-const NOTHING_BEHIND: Cause = Cause {
-    name: "nothing-behind",
-    severity: Severity::Error,
-    why: "mapping a frame does not ask whether anything answers there: reads come back as all ones (or zeros), and writes \
-          are lost, without a word",
-    next: &[
-        "compare the address with /proc/iomem and the device's documentation; on a PC, firmware may have moved it",
-        "the driver: request_mem_region the range, and check that a written word reads back before offering it",
-    ],
-};
-
-const UNCACHED_RAM: Cause = Cause {
-    name: "uncached-ram",
-    severity: Severity::Warning,
-    why: "the frames are ordinary RAM, which the kernel has cached: on x86 the wish is dropped, with a line in the log at \
-          most (reserve_pfn_range and pfnmap_setup_cachemode of arch/x86/mm/pat/memtype.c), elsewhere two views \
-          disagree; and where it is granted, reads are 5 to 30 times slower",
-    next: &[
-        "the driver: leave vma->vm_page_prot as it is for RAM; where a device does not snoop the caches, use \
-         dma_mmap_coherent, which knows what the device needs",
-    ],
-};
-
-const NO_PAGES: Cause = Cause {
-    name: "no-pages",
-    severity: Severity::Error,
-    why: "the mapping has frames by number (VM_PFNMAP), which have no pages for get_user_pages: O_DIRECT, io_uring's fixed \
-          buffers, RDMA, vmsplice and process_vm_readv all need them and get EFAULT (check_vma_flags in mm/gup.c)",
-    next: &[
-        "the program: copy through an ordinary buffer, or read and write without O_DIRECT",
-        "the driver: for RAM, insert pages instead (vm_insert_pages, vm_map_pages, or a fault handler that returns them)",
-    ],
-};
-
-const OUTLIVED: Cause = Cause {
-    name: "outlived",
-    severity: Severity::Error,
-    why: "remap_pfn_range takes no reference: the pages went back to the allocator, somebody else gets them, and the \
-          program still reads and writes them",
-    next: &[
-        "the driver: keep the memory until the last mapping is gone: count in vm_ops->open and ->close, or give each buffer \
-         a file of its own that its mappings hold (a dma-buf), and free in its release",
-        "or take the mappings away first: unmap_mapping_range",
-    ],
-};
-
-const FILE_END: Cause = Cause {
-    name: "file-end",
-    severity: Severity::Error,
-    why: "the page lies beyond the file's end (filemap_fault in mm/filemap.c)",
-    next: &["the program: make the file as long as the mapping (ftruncate) before touching it"],
-};
-
-const WRITE_PROTECTED: Cause = Cause {
-    name: "write-protected",
-    severity: Severity::Error,
-    why: "the mapping's permissions do not allow it",
-    next: &[
-        "the program: open the file for writing, and map it with PROT_WRITE (or PROT_READ, or PROT_EXEC: what it did)",
-    ],
-};
-
-/// Everything that was found, the worst first.
-pub fn find(history: &History, life: &Life, iomem: &Iomem) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for mapping in &history.mappings {
-        findings.extend(failed_call(mapping));
-        findings.extend(freed(mapping));
-        findings.extend(uncached(mapping, iomem));
-        findings.extend(unknown_frames(mapping, iomem));
-    }
-    for insert in &history.inserts {
-        findings.extend(bad_insert(history, insert, iomem));
-    }
-    for pin in &history.pins {
-        findings.extend(without_pages(history, pin));
-    }
-    for fault in &life.faults {
-        if let Some(finding) = signal(history, fault, &findings) {
-            findings.push(finding);
+impl Finding {
+    /// A cause, where it was met, and what was seen.
+    pub fn new(cause: &Cause, file: String, function: String, what: String) -> Self {
+        Self {
+            cause: cause.name,
+            severity: cause.severity,
+            sure: Sure::Seen,
+            what,
+            why: cause.why,
+            evidence: Vec::new(),
+            next: cause.next.to_vec(),
+            file,
+            function,
         }
     }
-    let mut seen = Vec::new();
+
+    /// The same, so sure.
+    #[must_use]
+    pub fn sure(mut self, sure: Sure) -> Self {
+        self.sure = sure;
+        self
+    }
+
+    fn from(mut self, from: &'static str, text: impl Into<String>) -> Self {
+        let text = text.into();
+        let one = Evidence { from, text };
+        if !self.evidence.contains(&one) {
+            self.evidence.push(one);
+        }
+        self
+    }
+
+    /// With an event or a system call that shows it.
+    #[must_use]
+    pub fn event(self, text: impl Into<String>) -> Self {
+        self.from("event", text)
+    }
+
+    /// With a line or value of a file in `/proc` or `/sys`.
+    #[must_use]
+    pub fn proc(self, text: impl Into<String>) -> Self {
+        self.from("proc", text)
+    }
+
+    /// With a line of the kernel's log.
+    #[must_use]
+    pub fn log(self, text: impl Into<String>) -> Self {
+        self.from("log", text)
+    }
+
+    /// With a signal.
+    #[must_use]
+    pub fn signal(self, fault: &Fault) -> Self {
+        let text = format!(
+            "{} with si_code {} at {:#x} in thread {}",
+            fault.signal, fault.code, fault.address, fault.pid
+        );
+        self.from("signal", text)
+    }
+
+    fn quoting(mut self, trouble: &Trouble) -> Self {
+        for line in &trouble.quoted {
+            self = self.log(line.clone());
+        }
+        self
+    }
+}
+
+/// Everything that there is to see.
+pub struct Seen<'a> {
+    /// What was mapped, and what the kernel did for it.
+    pub history: &'a History,
+    /// How the program went.
+    pub life: &'a Life,
+    /// Physical addresses.
+    pub iomem: &'a Iomem,
+    /// The frames that were mapped.
+    pub frames: &'a Frames,
+    /// What the kernel said.
+    pub log: &'a Log,
+    /// The machine and the processes.
+    pub facts: &'a Facts,
+    /// Probes that could not be set.
+    pub missing: &'a [&'static str],
+}
+
+impl Seen<'_> {
+    /// Whether a process has made more mappings than this.
+    pub fn made_more_mappings_than(&self, space: i32, limit: Option<u64>) -> bool {
+        let made = self.history.mmaps.get(&space).copied().unwrap_or(0);
+        limit.is_some_and(|limit| made > limit)
+    }
+
+    /// Whether the program came to its end by itself, and said that all was well.
+    pub fn ended_well(&self) -> bool {
+        let Life {
+            status,
+            killed_by,
+            stuck,
+            abandoned,
+            ..
+        } = self.life;
+        *status == 0 && killed_by.is_none() && !stuck && !abandoned
+    }
+
+    fn is_ours(&self, trouble: &Trouble) -> bool {
+        trouble
+            .thread
+            .is_some_and(|thread| self.life.threads.contains(&thread) || self.history.knows(thread))
+    }
+
+    /// What a wrong pointer to a page, or a wrong frame, was made of: the address whose place in the linear map it would
+    /// be.
+    fn made_of(&self, pfn: u64) -> Option<MadeOf> {
+        let bases = self.history.bases;
+        if bases.linear == 0 {
+            return None;
+        }
+        let address = (pfn << 12).wrapping_add(bases.linear);
+        if address < USER_END {
+            return Some(MadeOf::User(address));
+        }
+        let within = |base: u64, bytes: u64| base != 0 && address >= base && address - base < bytes;
+        let [four, five] = VMALLOC_BYTES;
+        let bytes = if bases.linear < KERNEL_HALF {
+            five
+        } else {
+            four
+        };
+        within(bases.vmalloc, bytes).then_some(MadeOf::Vmalloc(address))
+    }
+}
+
+/// What arithmetic for the linear map was done with.
+enum MadeOf {
+    User(u64),
+    Vmalloc(u64),
+}
+
+/// Everything that was found, the worst first.
+pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for refusal in &seen.history.refusals {
+        // What a program tries with ordinary memory, and does without, is its own affair.
+        let last = seen.history.last_mmap.get(&refusal.thread) == Some(&false);
+        if refusals::is_of_a_device(refusal)
+            || refusal.doing.number != nr::MMAP
+                && seen
+                    .history
+                    .at(refusal.space, refusal.doing.argument(0))
+                    .is_some()
+            || (last && !seen.ended_well())
+        {
+            findings.extend(refusals::find(seen, refusal));
+        }
+    }
+    for mapping in seen
+        .history
+        .mappings
+        .iter()
+        .filter(|mapping| !mapping.inherited)
+    {
+        findings.extend(failed_in_mmap(seen, mapping));
+        findings.extend(impossible_frames(seen, mapping));
+        findings.extend(kind_of_frames(seen, mapping));
+        findings.extend(freed(mapping));
+        findings.extend(freed_by_unmapping(seen, mapping));
+        findings.extend(uncached(seen, mapping));
+        findings.extend(unknown_frames(seen, mapping));
+        findings.extend(same_frame(mapping));
+        findings.extend(private_copy(mapping));
+    }
+    findings.extend(offset_ignored(seen));
+    for insert in &seen.history.inserts {
+        findings.extend(bad_insert(seen, insert));
+    }
+    for pin in &seen.history.pins {
+        findings.extend(without_pages(seen, pin));
+    }
+    for trouble in seen.log.troubles() {
+        of_trouble(seen, &trouble, &mut findings);
+    }
+    for fault in &seen.life.faults {
+        of_fault(seen, fault, &mut findings);
+    }
+    let mut known = Vec::new();
     findings.retain(|finding: &Finding| {
         let key = (
             finding.cause,
             finding.file.clone(),
             finding.function.clone(),
         );
-        let new = !seen.contains(&key);
+        let new = !known.contains(&key);
         if new {
-            seen.push(key);
+            known.push(key);
         }
         new
     });
-    findings.sort_by_key(|finding| finding.severity);
+    findings.sort_by_key(|finding| (finding.severity, finding.sure));
     findings
 }
 
 impl Cause {
     fn found(&self, mapping: &Mapping, what: String) -> Finding {
-        Finding {
-            cause: self.name,
-            severity: self.severity,
-            what,
-            why: self.why,
-            next: self.next.to_vec(),
-            file: mapping.file.clone(),
-            function: mapping.driver(),
-        }
+        Finding::new(self, mapping.file.clone(), mapping.driver(), what)
     }
 }
 
-fn failed_call(mapping: &Mapping) -> Option<Finding> {
-    let call = failed(mapping).next()?;
-    let count = failed(mapping)
+/// A mapping function that failed in an `mmap` that came about all the same.
+fn failed_in_mmap(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
+    failed_call(
+        seen,
+        &mapping.calls,
+        mapping.result,
+        &mapping.file,
+        &mapping.driver(),
+    )
+}
+
+/// The lines in which the log tells of cache modes, for a range.
+fn pat_line<'a>(seen: &'a Seen<'_>, start: u64, mark: &str) -> Option<&'a str> {
+    let address = format!("{start:#010x}");
+    let bare = format!("{start:x}-");
+    seen.log
+        .lines
+        .iter()
+        .map(|line| line.text.as_str())
+        .find(|text| {
+            text.starts_with("x86/PAT")
+                && text.contains(mark)
+                && (text.contains(&address) || text.contains(&bare))
+        })
+}
+
+/// The cause of a mapping function's failure, whose driver's `mmap` came to `result`.
+pub fn failed_call(
+    seen: &Seen<'_>,
+    calls: &[Call],
+    result: i64,
+    file: &str,
+    driver: &str,
+) -> Option<Finding> {
+    let call = failed(calls).next()?;
+    let count = failed(calls)
         .filter(|other| other.function == call.function)
         .count();
     let (start, end) = (call.get("start"), call.get("end"));
     let address = call.number("addr").unwrap_or(start);
     let pages = end.saturating_sub(start) / PAGE;
     let mut what = format!(
-        "{} returned {} (page {} of {pages}) inside {}",
+        "{} returned {} (page {} of {pages}) inside {driver}",
         call.function,
         name_of(call.result()),
         address.saturating_sub(start) / PAGE + 1,
-        mapping.driver()
     );
     if count > 1 {
         what += &format!(", the first of {count} failures");
     }
-    let ignored = mapping.result >= 0;
+    let ignored = result >= 0;
     what += &if ignored {
         ", and the driver's mmap returned 0 all the same".to_owned()
+    } else if result != call.result() {
+        format!(
+            ", and the driver made {} of it: mmap failed with {}",
+            name_of(result),
+            name_of(result)
+        )
     } else {
-        format!(", and mmap failed with {}", name_of(mapping.result))
+        format!(", and mmap failed with {}", name_of(result))
+    };
+    let shown = event_of(call);
+    let found = |cause: &Cause, what: String| {
+        Finding::new(cause, file.to_owned(), driver.to_owned(), what).event(shown.clone())
     };
     let offset = call.get("pgoff");
     let size = match call.function.as_str() {
-        "dma_mmap_attrs" => call.get("size").div_ceil(PAGE),
+        "dma_mmap_attrs" | "vm_iomap_memory" => call.get("size").div_ceil(PAGE),
         "vm_map_pages" => call.get("num"),
         _ => 0,
     };
     let whole = address == start && call.get("size").div_ceil(PAGE) == pages;
-    let cause = if call.function == "remap_pfn_range"
+    let remap = failed(calls).find(|call| call.function == "remap_pfn_range");
+    if let Some(remap) = remap {
+        let physical = remap.get("pfn") << 12;
+        let line = pat_line(seen, physical, "conflicting memory types")
+            .or_else(|| pat_line(seen, physical, "map pfn expected mapping type"))
+            .or_else(|| pat_line(seen, physical, "memtype_reserve failed"));
+        if let Some(line) = line {
+            return Some(found(&CACHE_CONFLICT, what).log(line));
+        }
+        if let Some(finding) =
+            frame_that_is_none(seen, remap.get("pfn"), file, driver, &remap.function)
+        {
+            return Some(finding.event(shown));
+        }
+    }
+    if call.function == "remap_pfn_range"
         && call.result() == EINVAL
         && vm::is_cow(call.get("flags"))
         && !whole
     {
-        &COPY_ON_WRITE
-    } else if call.result() == ENXIO && offset > 0 && pages <= size {
+        return Some(found(&COPY_ON_WRITE, what));
+    }
+    let beyond =
+        call.result() == ENXIO || (call.function == "vm_iomap_memory" && call.result() == EINVAL);
+    if beyond && offset > 0 && size > 0 && pages <= size {
         what += &format!(
             "; vm_pgoff is {offset}, the buffer has {size} pages, and {pages} are to be mapped"
         );
-        &OFFSET_IS_ID
-    } else if call.result() == ENXIO && size > 0 {
+        return Some(found(&OFFSET_IS_ID, what));
+    }
+    if beyond && size > 0 && pages + offset > size {
         what += &format!("; the buffer has {size} pages, and {pages} are to be mapped");
-        &BEYOND_MAPPED
-    } else if ignored {
-        &IGNORED_ERROR
+        return Some(found(&BEYOND_BUFFER, what));
+    }
+    Some(found(
+        if ignored {
+            &IGNORED_ERROR
+        } else {
+            &CALL_FAILED
+        },
+        what,
+    ))
+}
+
+/// A call as a person would write it.
+fn event_of(call: &Call) -> String {
+    let mut text = format!("{}(", call.function);
+    let shown: Vec<_> = ["addr", "pfn", "page", "size", "num"]
+        .into_iter()
+        .filter_map(|name| Some(format!("{name}={}", call.fields.get(name)?)))
+        .collect();
+    text += &shown.join(", ");
+    text += ")";
+    if call.unfinished {
+        text += ", which did not return";
+    } else if call.function.starts_with("vmf_") {
+        text += &format!(" = {}", fault_name(call.result_bits()));
     } else {
-        &CALL_FAILED
+        text += &format!(" = {}", name_of(call.result()));
+    }
+    if let Some(function) = call.module_function() {
+        text += &format!(" in {function}");
+    }
+    text
+}
+
+/// `VM_FAULT_NOPAGE`
+fn fault_name(bits: u64) -> String {
+    let names = [
+        (0x1, "VM_FAULT_OOM"),
+        (0x2, "VM_FAULT_SIGBUS"),
+        (0x10, "VM_FAULT_HWPOISON"),
+        (0x40, "VM_FAULT_SIGSEGV"),
+        (0x100, "VM_FAULT_NOPAGE"),
+        (0x200, "VM_FAULT_LOCKED"),
+        (0x400, "VM_FAULT_RETRY"),
+    ];
+    let found: Vec<_> = names
+        .into_iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .map(|(_, name)| name)
+        .collect();
+    if found.is_empty() {
+        return format!("{bits:#x}");
+    }
+    found.join(" | ")
+}
+
+/// A number that is no frame of this machine.
+fn frame_that_is_none(
+    seen: &Seen<'_>,
+    pfn: u64,
+    file: &str,
+    driver: &str,
+    function: &str,
+) -> Option<Finding> {
+    let physical = pfn.checked_shl(12)?;
+    let known = pfn < 1 << 52 && !seen.iomem.is_unknown(physical, PAGE);
+    if known || !seen.iomem.can_see() {
+        return None;
+    }
+    let new = |cause: &Cause, what: String| {
+        Finding::new(cause, file.to_owned(), driver.to_owned(), what).sure(Sure::Follows)
     };
-    Some(cause.found(mapping, what))
+    let bits = seen.facts.physical_bits;
+    let limit = bits.map_or_else(String::new, |bits| {
+        format!("/proc/cpuinfo: {bits} bits physical")
+    });
+    // A page offset is still in it: an address, not a frame's number. A kernel address shifted, too.
+    let too_large = bits.is_some_and(|bits| pfn >> (bits.max(12) - 12).min(52) != 0);
+    match seen.made_of(pfn) {
+        Some(MadeOf::Vmalloc(address)) => {
+            let what = format!(
+                "{function} was given frame {pfn:#x} inside {driver}, where there is no memory; it is what virt_to_phys makes of \
+                 {address:#x}, which is in vmalloc's range"
+            );
+            return Some(new(&FRAME_OF_VMALLOC, what).proc("/proc/iomem has nothing there"));
+        }
+        Some(MadeOf::User(address)) if too_large => {
+            let what = format!(
+                "{function} was given frame {pfn:#x} inside {driver}; it is what virt_to_phys makes of the program's own address \
+                 {address:#x}"
+            );
+            return Some(new(&FRAME_IMPOSSIBLE, what).proc(limit));
+        }
+        _ => {}
+    }
+    if !too_large {
+        return None;
+    }
+    let mut what = format!(
+        "{function} was given frame {pfn:#x} inside {driver}, which this processor cannot address"
+    );
+    let whole = pfn >> 56 == 0xff;
+    if whole {
+        what += ": it is an address of the kernel's, not a frame's number";
+    } else if pfn >> 44 == 0xff {
+        what += &format!(
+            ": it is the kernel's virtual address {:#x}, shifted by PAGE_SHIFT",
+            pfn << 12
+        );
+    } else if pfn < 1 << 52 && !seen.iomem.is_unknown(pfn, 1) {
+        what += &format!(
+            ": it is the physical address of {}, not shifted by PAGE_SHIFT",
+            seen.iomem.name(pfn).unwrap_or("something")
+        );
+    }
+    Some(new(&FRAME_IMPOSSIBLE, what).proc(limit))
+}
+
+fn impossible_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
+    let part = mapping
+        .filled
+        .iter()
+        .find(|part| part.by_number && part.pfn.is_some())?;
+    let pfn = part.pfn?;
+    let by_call = mapping
+        .calls
+        .iter()
+        .any(|call| call.number("pfn") == Some(pfn));
+    let function = if by_call {
+        "remap_pfn_range"
+    } else {
+        "vmf_insert_pfn"
+    };
+    let finding = frame_that_is_none(seen, pfn, &mapping.file, &mapping.driver(), function)?;
+    let shown = mapping
+        .calls
+        .iter()
+        .find(|call| call.number("pfn") == Some(pfn))
+        .map(event_of);
+    Some(match shown {
+        Some(shown) => finding.event(shown),
+        None => finding,
+    })
+}
+
+/// Memory that is not the driver's to give.
+fn kind_of_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
+    let by_number = mapping.filled.iter().filter(|part| part.by_number);
+    for part in by_number {
+        let first = part.pfn?;
+        for at in 0..part.length.div_ceil(PAGE).min(1 << 12) {
+            let pfn = first + at;
+            let Some(look) = seen.frames.seen(pfn) else {
+                continue;
+            };
+            // Afterwards it may be anybody's.
+            let address = part.address + at * PAGE;
+            let gone = mapping
+                .gone_at(address)
+                .is_some_and(|gone| gone.time <= look.time);
+            if look.time < mapping.time.saturating_sub(1_000_000) || gone {
+                continue;
+            }
+            let kind = frames::kind(look.flags);
+            let shown = format!(
+                "/proc/kpageflags: frame {pfn:#x} has the flags {:#x} ({kind})",
+                look.flags
+            );
+            if look.flags & kpf::SLAB != 0 {
+                let mut what = format!(
+                    "frame {pfn:#x}, mapped at {address:#x} inside {}, is slab memory",
+                    mapping.driver()
+                );
+                let mut finding = SLAB_MEMORY.found(mapping, String::new());
+                if let Some((cache, bytes)) = &look.cache {
+                    what += &format!(" of the cache {cache}, whose objects have {bytes} bytes");
+                    if bytes % PAGE == 0 && *bytes > 0 {
+                        // Objects of whole pages begin at a page's start: the program sees the right bytes.
+                        finding.severity = Severity::Warning;
+                    } else {
+                        what += &format!(": {} of them and more share a page, and an object begins at some offset in it", PAGE / (*bytes).max(1));
+                    }
+                }
+                finding.what = what;
+                return Some(
+                    finding
+                        .proc(shown)
+                        .event(mapping.calls.first().map(event_of).unwrap_or_default()),
+                );
+            }
+            let others = kpf::BUDDY | kpf::ANON | kpf::PGTABLE;
+            if look.flags & others != 0 {
+                let what = format!(
+                    "frame {pfn:#x}, mapped at {address:#x} by number inside {}, is {kind}",
+                    mapping.driver()
+                );
+                let finding = OTHERS_MEMORY.found(mapping, what).sure(Sure::Follows);
+                return Some(finding.proc(shown));
+            }
+        }
+    }
+    None
 }
 
 fn freed(mapping: &Mapping) -> Option<Finding> {
     let (pfn, doing) = mapping.freed.first()?;
     let during = match doing {
-        Some(Doing { number, arguments }) if *number == nr::IOCTL => format!(
-            " during ioctl(fd {}, {:#x})",
-            arguments.first().unwrap_or(&0),
-            arguments.get(1).unwrap_or(&0)
-        ),
-        Some(Doing { number, arguments }) if *number == nr::CLOSE => {
-            format!(" during close({})", arguments.first().unwrap_or(&0))
+        Some(doing @ Doing { number, .. }) if [nr::IOCTL, nr::CLOSE].contains(number) => {
+            format!(" during {}", doing.text())
         }
         _ => String::new(),
     };
@@ -338,36 +617,127 @@ fn freed(mapping: &Mapping) -> Option<Finding> {
         mapping.pages(),
         mapping.driver()
     );
-    Some(OUTLIVED.found(mapping, what))
+    Some(
+        OUTLIVED
+            .found(mapping, what)
+            .event(format!("mm_page_free of frame {pfn:#x}{during}")),
+    )
 }
 
-fn uncached(mapping: &Mapping, iomem: &Iomem) -> Option<Finding> {
+/// Pages that the driver still had, and that the unmapping freed.
+fn freed_by_unmapping(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
+    let is_whole = |pfn: u64| {
+        seen.frames.seen(pfn).is_none_or(|look| {
+            look.flags & (kpf::COMPOUND_HEAD | kpf::COMPOUND_TAIL | kpf::LRU | kpf::ANON) == 0
+        })
+    };
+    let lost: Vec<_> = mapping
+        .released
+        .iter()
+        .filter_map(|&(pfn, time)| {
+            let handed = mapping.handed.iter().find(|handed| handed.pfn == pfn)?;
+            let alone = seen.history.was_allocated_alone(pfn, handed.time);
+            (handed.count == 1 && !handed.compound && is_whole(pfn) && !alone)
+                .then_some((pfn, time))
+        })
+        .collect();
+    let &(pfn, time) = lost.first()?;
+    let function = mapping
+        .handler()
+        .map_or_else(|| mapping.driver(), str::to_owned);
+    // The driver gives it out again: it still believes that it has it.
+    let again = seen
+        .history
+        .mappings
+        .iter()
+        .filter(|other| other.file == mapping.file)
+        .flat_map(|other| &other.handed)
+        .find(|handed| handed.time > time && lost.iter().any(|(pfn, _)| *pfn == handed.pfn));
+    // A block: its first page has the driver's count, and stays.
+    let kept = mapping.handed.iter().find(|handed| {
+        handed.count > 1
+            && mapping.released.iter().all(|(pfn, _)| *pfn != handed.pfn)
+            && lost.iter().any(|(pfn, _)| pfn.abs_diff(handed.pfn) < 1024)
+    });
+    let (sure, more) = match (again, kept) {
+        (Some(handed), _) => (
+            Sure::Seen,
+            format!("; the driver has given frame {:#x} out again since then", handed.pfn),
+        ),
+        (None, Some(kept)) => (
+            Sure::Follows,
+            format!(
+                "; frame {:#x} of the same run was counted {} times and is still there: the pages are of one block whose first page \
+                 alone has a count",
+                kept.pfn, kept.count
+            ),
+        ),
+        (None, None) => return None,
+    };
+    let what = format!(
+        "{} of {} pages that {function} gave went back to the page allocator when the mapping was taken away, frame {pfn:#x} the \
+         first of them: their count was 1, the mapping's own{more}",
+        lost.len(),
+        mapping.handed.len()
+    );
+    let mut finding = FREED_BY_UNMAPPING.found(mapping, what).sure(sure);
+    finding.function = function;
+    Some(
+        finding
+            .event(format!("finish_fault of frame {pfn:#x} with a count of 1"))
+            .event(format!("mm_page_free of frame {pfn:#x} in the unmapping")),
+    )
+}
+
+fn uncached(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     if cfg!(not(target_arch = "x86_64")) {
         return None;
     }
-    let call = mapping.calls.iter().find(|call| {
+    let wanted = |call: &&Call| {
         call.function == "remap_pfn_range"
             && call.result() == 0
             && call.get("asked") & NOT_CACHED != 0
-            // Granted: the driver has changed the kernel's own view of this memory before, and knows what it does.
-            && call.get("granted") & NOT_CACHED == 0
-            && iomem.is_ram(call.get("pfn") * PAGE)
+            && seen.iomem.is_ram(call.get("pfn") * PAGE)
+    };
+    let call = mapping.calls.iter().find(|call| {
+        // Granted: the driver has changed the kernel's own view of this memory before, and knows what it does. Where it
+        // cannot be seen what was granted, the log alone tells.
+        wanted(call)
+            && match call.number("granted") {
+                Some(granted) => granted & NOT_CACHED == 0,
+                None => pat_line(seen, call.get("pfn") * PAGE, "map pfn RAM range").is_some(),
+            }
     })?;
     let mode = match call.get("asked") & NOT_CACHED {
         0x8 => "a write-combined",
         _ => "an uncached",
     };
     let what = format!(
-        "remap_pfn_range was asked for {mode} mapping of RAM at {:#x} inside {}",
+        "remap_pfn_range was asked for {mode} mapping of RAM at {:#x} inside {}, and gave a cached one",
         call.get("pfn") * PAGE,
         mapping.driver()
     );
-    Some(UNCACHED_RAM.found(mapping, what))
+    let finding = UNCACHED_RAM.found(mapping, what).event(event_of(call));
+    Some(
+        match pat_line(seen, call.get("pfn") * PAGE, "map pfn RAM range") {
+            Some(line) => finding.log(line),
+            None => finding,
+        },
+    )
 }
 
-fn unknown_frames(mapping: &Mapping, iomem: &Iomem) -> Option<Finding> {
-    mapping.filled.iter().find_map(|part| {
-        let physical = part.pfn? * PAGE;
+fn unknown_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
+    let iomem = seen.iomem;
+    let parts = mapping.filled.iter().filter(|part| part.by_number);
+    parts.into_iter().find_map(|part| {
+        let pfn = part.pfn?;
+        let physical = pfn * PAGE;
+        if frame_that_is_none(seen, pfn, "", "", "").is_some() {
+            return None;
+        }
+        if let Some(finding) = dma_address(seen, mapping, part) {
+            return Some(finding);
+        }
         let unknown = iomem.is_unknown(physical, part.length);
         let reads = match iomem.sight(physical) {
             Some(Sight::Ones) => ", and reads only ones",
@@ -381,26 +751,182 @@ fn unknown_frames(mapping: &Mapping, iomem: &Iomem) -> Option<Finding> {
             None => "where /proc/iomem knows nothing".to_owned(),
         };
         let what = format!(
-            "remap_pfn_range mapped {physical:#x}-{:#x} inside {}, {known}{reads}",
+            "{physical:#x}-{:#x} was mapped by number inside {}, {known}{reads}",
             physical + part.length.saturating_sub(1),
             mapping.driver()
         );
-        let mut finding = NOTHING_BEHIND.found(mapping, what);
+        let mut finding = NOTHING_BEHIND
+            .found(mapping, what)
+            .proc(format!("/proc/iomem: {known}"));
         if !unknown {
             // Memory that nobody wrote to, or a device that is all zeros, looks the same.
             finding.severity = Severity::Warning;
+            finding.sure = Sure::Likely;
+        } else if iomem.sight(physical).is_none() {
+            finding.sure = Sure::Follows;
         }
         Some(finding)
     })
 }
 
-fn bad_insert(history: &History, insert: &Call, iomem: &Iomem) -> Option<Finding> {
+/// A DMA address that was taken for a physical one.
+fn dma_address(seen: &Seen<'_>, mapping: &Mapping, part: &Filled) -> Option<Finding> {
+    let pfn = part.pfn?;
+    let bases = seen.history.bases;
+    let call = seen.history.dma.iter().find(|call| {
+        let (handle, size) = (call.get("handle"), call.get("size"));
+        let first = handle / PAGE;
+        let kernel = call.get("ret");
+        // The linear map tells where the memory is; vmalloc's range does not.
+        let own = kernel.wrapping_sub(bases.linear) / PAGE;
+        bases.linear != 0
+            && kernel >= bases.linear
+            && kernel - bases.linear < 1 << 46
+            && first != own
+            && first <= pfn
+            && pfn - first < size.div_ceil(PAGE)
+    });
+    if let Some(call) = call {
+        let what = format!(
+            "frame {pfn:#x} was mapped inside {}; {:#x} is the DMA address that dma_alloc_attrs gave, and the memory is at {:#x}",
+            mapping.driver(),
+            call.get("handle"),
+            call.get("ret").wrapping_sub(bases.linear)
+        );
+        return Some(DMA_ADDRESS.found(mapping, what).event(format!(
+            "dma_alloc_attrs of {} bytes gave the DMA address {:#x}",
+            call.get("size"),
+            call.get("handle")
+        )));
+    }
+    let unknown = seen.iomem.is_unknown(pfn * PAGE, part.length);
+    (unknown && seen.facts.iommu).then(|| {
+        let what = format!(
+            "frame {pfn:#x} was mapped inside {}, where /proc/iomem knows nothing, and an IOMMU is on: such a number is likely a \
+             DMA address",
+            mapping.driver()
+        );
+        let finding = DMA_ADDRESS.found(mapping, what).sure(Sure::Likely);
+        finding.proc("/sys/class/iommu has an IOMMU")
+    })
+}
+
+/// One frame at several addresses of a mapping.
+fn same_frame(mapping: &Mapping) -> Option<Finding> {
+    let mut places: Vec<(u64, u64)> = Vec::new();
+    for part in &mapping.filled {
+        if let Some(pfn) = part.pfn {
+            places.extend(
+                (0..part.length.div_ceil(PAGE).min(1 << 12))
+                    .map(|at| (pfn + at, part.address + at * PAGE)),
+            );
+        }
+    }
+    places.extend(
+        mapping
+            .handed
+            .iter()
+            .map(|handed| (handed.pfn, handed.address & !(PAGE - 1))),
+    );
+    places.sort_unstable();
+    places.dedup();
+    let (first, second) = places
+        .iter()
+        .zip(places.iter().skip(1))
+        .find(|(first, second)| first.0 == second.0)?;
+    let pages = places.iter().filter(|(pfn, _)| *pfn == first.0).count();
+    let what = format!(
+        "frame {:#x} was mapped at {pages} addresses of one mapping inside {}, {:#x} and {:#x} the first",
+        first.0,
+        mapping.handler().filter(|_| mapping.filled.is_empty()).map_or_else(|| mapping.driver(), str::to_owned),
+        first.1,
+        second.1
+    );
+    Some(
+        SAME_FRAME
+            .found(mapping, what)
+            .sure(Sure::Likely)
+            .event(format!("frame {:#x} twice", first.0)),
+    )
+}
+
+fn private_copy(mapping: &Mapping) -> Option<Finding> {
+    if !mapping.copied || mapping.flags & vm::MAYSHARE != 0 {
+        return None;
+    }
+    let what = format!(
+        "{} was mapped MAP_PRIVATE and written to: the writes went to copies that are the program's own (VM flags {:#x})",
+        mapping.file, mapping.flags
+    );
+    let finding = PRIVATE_COPY.found(mapping, what);
+    Some(Finding {
+        function: String::new(),
+        ..finding.event("__anon_vma_prepare: the first private page of this mapping")
+    })
+}
+
+/// The frame that a mapping shows in its first page.
+fn first_frame(mapping: &Mapping) -> Option<u64> {
+    let filled = mapping
+        .filled
+        .iter()
+        .find(|part| part.address == mapping.address);
+    filled.and_then(|part| part.pfn).or_else(|| {
+        let mut handed = mapping.handed.iter();
+        handed
+            .find(|one| one.address & !(PAGE - 1) == mapping.address)
+            .map(|one| one.pfn)
+    })
+}
+
+/// Two mappings with offsets within one another that show the same frame.
+fn offset_ignored(seen: &Seen<'_>) -> Option<Finding> {
+    let own: Vec<_> = seen
+        .history
+        .mappings
+        .iter()
+        .filter(|mapping| !mapping.inherited)
+        .collect();
+    own.iter().enumerate().find_map(|(at, second)| {
+        own.iter().take(at).find_map(|first| {
+            let (a, b) = (first.asked_pages()?, second.asked_pages()?);
+            let (low, high) = if a < b { (first, second) } else { (second, first) };
+            let apart = a.abs_diff(b);
+            let same = first.file == second.file
+                && first_frame(first)? == first_frame(second)?
+                && apart > 0
+                && apart < low.pages();
+            same.then(|| {
+                let what = format!(
+                    "page {} and page {} of {} were asked for, and both mappings begin with frame {:#x}",
+                    a.min(b),
+                    a.max(b),
+                    first.file,
+                    first_frame(first).unwrap_or(0)
+                );
+                OFFSET_IGNORED
+                    .found(high, what)
+                    .sure(Sure::Follows)
+                    .event(format!("mmap with offset {:#x}", high.asked_pages().unwrap_or(0) * PAGE))
+            })
+        })
+    })
+}
+
+fn bad_insert(seen: &Seen<'_>, insert: &Call) -> Option<Finding> {
+    let result = insert.result_bits();
+    if !insert.unfinished && result & VM_FAULT_ERROR == 0 {
+        return None;
+    }
+    let space = seen.history.space_of(insert.thread);
     // The address that was asked for may lie outside.
-    let mapping = history.at(insert.get("start"))?;
+    let mapping = seen.history.at(space, insert.get("start"))?;
     let flags = insert.get("flags");
-    let begin = insert.function.ends_with("_begin");
-    let function = insert.function.trim_end_matches("_begin");
-    let handler = insert.text("fault").map(symbol);
+    let function = insert.function.as_str();
+    let handler = insert
+        .text("fault")
+        .filter(|_| insert.get("ops") != 0)
+        .map(symbol);
     // A call at a function's end leaves no trace of its caller.
     let inside = insert
         .module_function()
@@ -420,13 +946,16 @@ fn bad_insert(history: &History, insert: &Call, iomem: &Iomem) -> Option<Finding
             ", which lack VM_PFNMAP (0x400)"
         };
         &FLAG_MISSING
-    } else if begin && flags & vm::MIXEDMAP != 0 && iomem.is_ram(insert.get("pfn") * PAGE) {
+    } else if insert.unfinished
+        && flags & vm::MIXEDMAP != 0
+        && seen.iomem.is_ram(insert.get("pfn") * PAGE)
+    {
         what += &format!(
             ", among them VM_MIXEDMAP (0x10000000), and for frame {:#x}, which is RAM and has a page",
             insert.get("pfn")
         );
         &FLAG_MISSING
-    } else if begin {
+    } else if insert.unfinished {
         return None;
     } else {
         let (start, end) = (insert.get("start"), insert.get("end"));
@@ -437,18 +966,24 @@ fn bad_insert(history: &History, insert: &Call, iomem: &Iomem) -> Option<Finding
         );
         if !(start..end).contains(&address) {
             what += &format!(", which is outside of the mapping ({start:#x}-{end:#x})");
+        } else if let Some(finding) =
+            frame_that_is_none(seen, insert.get("pfn"), &mapping.file, &inside, function)
+        {
+            return Some(finding.event(event_of(insert)));
         }
         &INSERT_FAILED
     };
-    let mut finding = cause.found(mapping, what);
+    let mut finding = cause.found(mapping, what).event(event_of(insert));
     finding.function = inside;
     Some(finding)
 }
 
-fn without_pages(history: &History, pin: &Call) -> Option<Finding> {
+fn without_pages(seen: &Seen<'_>, pin: &Call) -> Option<Finding> {
     let address = pin.get("addr");
-    let mapping = history.at(address)?;
-    if mapping.flags & vm::PFNMAP == 0 {
+    let mapping = seen
+        .history
+        .at(seen.history.space_of(pin.thread), address)?;
+    if mapping.flags & (vm::PFNMAP | vm::IO) == 0 {
         return None;
     }
     let what = format!(
@@ -457,71 +992,542 @@ fn without_pages(history: &History, pin: &Call) -> Option<Finding> {
         mapping.file,
         mapping.driver()
     );
-    Some(NO_PAGES.found(mapping, what))
+    Some(
+        NO_PAGES
+            .found(mapping, what)
+            .event(format!("{}({address:#x}) = -EFAULT", pin.function)),
+    )
+}
+
+/// What the kernel itself reported.
+fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
+    if !seen.is_ours(trouble) {
+        return;
+    }
+    // The line stands with what was found already.
+    let explained = [
+        FLAG_MISSING.name,
+        PRIVATE_PFN.name,
+        FRAME_OF_VMALLOC.name,
+        FRAME_IMPOSSIBLE.name,
+        FREED_BY_UNMAPPING.name,
+    ];
+    let bug_of_an_insert = trouble.place.starts_with("vmf_insert")
+        || trouble.head.contains("kernel BUG at mm/memory.c");
+    let table = trouble.head.contains("Corrupted page table") || trouble.head.contains("Bad page");
+    if let Some(at) = findings
+        .iter()
+        .position(|finding| (bug_of_an_insert || table) && explained.contains(&finding.cause))
+    {
+        let finding = findings.remove(at);
+        findings.insert(at, finding.quoting(trouble));
+        return;
+    }
+    if trouble.only_warned {
+        let what = format!(
+            "the kernel warned in {}: {}",
+            place_of(trouble),
+            trouble.head
+        );
+        let finding = Finding::new(
+            &KERNEL_WARNING,
+            String::new(),
+            function_of(trouble, None),
+            what,
+        );
+        findings.push(finding.quoting(trouble));
+        return;
+    }
+    let thread = trouble.thread.unwrap_or(0);
+    let space = seen.history.space_of(thread);
+    // The page that was being inserted, or what lay at the address that was read.
+    let open = seen
+        .history
+        .unfinished
+        .iter()
+        .rev()
+        .find(|call| call.thread == thread);
+    let page = open
+        .and_then(|call| call.number("page"))
+        .filter(|page| *page != 0);
+    let pointers: Vec<u64> = page.into_iter().chain(trouble.address).collect();
+    let made_of = pointers.iter().find_map(|&pointer| {
+        let vmemmap = seen.history.bases.vmemmap;
+        (vmemmap != 0)
+            .then(|| seen.made_of(frames::frame_of(pointer, vmemmap, 64)))
+            .flatten()
+    });
+    let deals_with_pages = [
+        "__do_fault",
+        "finish_fault",
+        "do_fault",
+        "set_pte_range",
+        "validate_page_before_insert",
+        "insert_page",
+        "vm_insert_page",
+        "vm_insert_pages",
+        "do_read_fault",
+        "do_shared_fault",
+        "folio_add_file_rmap",
+        "filemap_",
+        "vm_normal_page",
+    ]
+    .iter()
+    .any(|name| trouble.place.starts_with(name));
+    let latest = || {
+        let mut all = seen.history.mappings.iter().rev();
+        all.find(|mapping| mapping.space == space)
+    };
+    let mapping = match &made_of {
+        Some(MadeOf::User(address)) => seen.history.at(space, *address).or_else(latest),
+        _ => open
+            .and_then(|call| seen.history.at(space, call.get("start")))
+            .or_else(latest),
+    };
+    let function = function_of(trouble, mapping);
+    let file = mapping
+        .map(|mapping| mapping.file.clone())
+        .unwrap_or_default();
+    let in_fault = open.is_none();
+    let who = if in_fault {
+        mapping
+            .and_then(Mapping::handler)
+            .map_or_else(|| function.clone(), str::to_owned)
+    } else {
+        function.clone()
+    };
+    let finding = match (&made_of, deals_with_pages) {
+        (Some(MadeOf::User(address)), true) => {
+            let what = format!(
+                "the kernel died in {} of the page that {who} gave it: it is what virt_to_page makes of {address:#x}, an address of the \
+                 program's{}",
+                place_of(trouble),
+                mapping
+                    .filter(|mapping| mapping.contains(*address))
+                    .map_or("", |_| " in this very mapping")
+            );
+            Finding::new(&PAGE_OF_USER_ADDRESS, file, who, what).sure(Sure::Follows)
+        }
+        (Some(MadeOf::Vmalloc(address)), true) => {
+            let what = format!(
+                "the kernel died in {} of the page that {who} gave it: it is what virt_to_page makes of {address:#x}, which is in \
+                 vmalloc's range",
+                place_of(trouble)
+            );
+            Finding::new(&PAGE_OF_VMALLOC, file, who, what).sure(Sure::Follows)
+        }
+        (None, true) if mapping.is_some() => {
+            let what = format!(
+                "the kernel died in {} of a page that {who} gave it",
+                place_of(trouble)
+            );
+            Finding::new(&BAD_PAGE, file, who, what).sure(Sure::Likely)
+        }
+        _ => {
+            let what = format!(
+                "the kernel reported \"{}\" in {}, in thread {thread} ({})",
+                trouble.head,
+                place_of(trouble),
+                trouble.name
+            );
+            Finding::new(&KERNEL_TROUBLE, String::new(), function, what)
+        }
+    };
+    let finding = match open {
+        Some(call) => finding.event(event_of(call)),
+        None => finding,
+    };
+    // One oops prints several heads.
+    let known = findings.iter_mut().find(|other| {
+        other.cause == finding.cause
+            || (finding.cause == KERNEL_TROUBLE.name
+                && other.evidence.iter().any(|one| one.from == "log"))
+    });
+    match known {
+        Some(known) => {
+            for line in &trouble.quoted {
+                let quoted = known.clone().log(line.clone());
+                *known = quoted;
+            }
+        }
+        None => findings.push(finding.quoting(trouble)),
+    }
+}
+
+fn place_of(trouble: &Trouble) -> String {
+    if trouble.place.is_empty() {
+        return "the kernel".to_owned();
+    }
+    symbol(&trouble.place)
+}
+
+fn function_of(trouble: &Trouble, mapping: Option<&Mapping>) -> String {
+    trouble
+        .module_function
+        .clone()
+        .or_else(|| mapping.map(Mapping::driver))
+        .unwrap_or_default()
+}
+
+/// Whether a cause is one that makes accesses to its mapping fail.
+fn explains_signals(finding: &Finding) -> bool {
+    const DO: [&str; 12] = [
+        "copy-on-write",
+        "ignored-error",
+        "offset-is-id",
+        "beyond-buffer",
+        "insert-failed",
+        "pfn-flag-missing",
+        "copy-on-write-at-fault",
+        "cache-conflict",
+        "frame-of-vmalloc",
+        "frame-impossible",
+        "page-of-user-address",
+        "page-of-vmalloc",
+    ];
+    DO.contains(&finding.cause)
 }
 
 /// The cause of a signal, unless it has been found already.
-fn signal(history: &History, fault: &Fault, found: &[Finding]) -> Option<Finding> {
-    let address = fault.address;
-    let mapping = history.at(address)?;
-    let known = found.iter().any(|finding| {
-        finding.file == mapping.file
-            && finding.severity == Severity::Error
-            && !matches!(finding.cause, "no-pages" | "outlived")
+fn of_fault(seen: &Seen<'_>, fault: &Fault, findings: &mut Vec<Finding>) {
+    let space = seen.history.space_of(fault.pid);
+    let mapping = seen.history.at(space, fault.address);
+    let known = findings.iter_mut().find(|finding| {
+        mapping.is_some_and(|mapping| {
+            mapping.was_there(fault.address, fault.time) && mapping.file == finding.file
+        }) && explains_signals(finding)
     });
-    if known {
-        return None;
+    if let Some(known) = known {
+        *known = known.clone().signal(fault);
+        return;
     }
-    let page = address.saturating_sub(mapping.address) / PAGE + 1;
-    let at = format!(
-        "{} at {address:#x}, page {page} of {} of the mapping of {}",
+    let finding = if fault.signal == "SIGSEGV" {
+        segv(seen, fault, space)
+    } else {
+        sigbus(seen, fault, space)
+    };
+    findings.extend(finding.map(|finding| finding.signal(fault)));
+}
+
+/// Where a fault is, for people.
+fn at(fault: &Fault, mapping: &Mapping) -> String {
+    let page = fault.address.saturating_sub(mapping.address) / PAGE + 1;
+    format!(
+        "{} at {:#x}, page {page} of {} of the mapping of {}",
         fault.signal,
+        fault.address,
         mapping.pages(),
         mapping.file
-    );
-    if fault.signal == "SIGSEGV" {
-        let permissions = fault.vma.as_ref().map(|vma| vma.permissions.clone());
-        return (fault.code == SEGV_ACCERR).then(|| {
-            let permissions = permissions.unwrap_or_default();
-            WRITE_PROTECTED.found(
-                mapping,
-                format!("{at}, which has the permissions {permissions}"),
-            )
+    )
+}
+
+fn segv(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
+    let address = fault.address;
+    if fault.code == si::SEGV_PKUERR {
+        let path = fault
+            .vma
+            .as_ref()
+            .map(|vma| vma.path.clone())
+            .unwrap_or_default();
+        let what =
+            format!("SIGSEGV at {address:#x}, which a protection key keeps this thread from");
+        return Some(Finding::new(&PROTECTION_KEY, path, String::new(), what));
+    }
+    let mapping = seen.history.at(space, address);
+    if fault.code == si::SEGV_ACCERR {
+        let permissions = fault
+            .vma
+            .as_ref()
+            .map(|vma| vma.permissions.clone())
+            .unwrap_or_default();
+        if let Some(mapping) = mapping.filter(|mapping| mapping.was_there(address, fault.time)) {
+            let at = at(fault, mapping);
+            let covers = |doing: &&Doing| {
+                let start = doing.argument(0);
+                start <= address && address - start < doing.argument(1)
+            };
+            let shown = format!("/proc/PID/smaps: {permissions}");
+            let finding = match mapping.protected.iter().rev().find(covers) {
+                Some(doing) => PROTECTION_CHANGED
+                    .found(
+                        mapping,
+                        format!(
+                            "{at}, whose permissions are {permissions} since {}",
+                            doing.text()
+                        ),
+                    )
+                    .event(doing.text()),
+                None => WRITE_PROTECTED.found(
+                    mapping,
+                    format!("{at}, which has the permissions {permissions}"),
+                ),
+            };
+            return Some(finding.proc(shown));
+        }
+        // A file that the program has mapped shared, and not a part of a program.
+        let vma = fault.vma.as_ref()?;
+        if vma.permissions.ends_with('s') && vma.path.starts_with('/') {
+            let what = format!("SIGSEGV at {address:#x} in the mapping of {}, which has the permissions {permissions}", vma.path);
+            return Some(
+                Finding::new(&WRITE_PROTECTED, vma.path.clone(), String::new(), what)
+                    .proc(format!("/proc/PID/smaps: {permissions}")),
+            );
+        }
+        return None;
+    }
+    if fault.blind || fault.vma.is_some() {
+        return None;
+    }
+    if let Some(finding) = map_failed(seen, fault, space) {
+        return Some(finding);
+    }
+    let was = seen
+        .history
+        .mappings
+        .iter()
+        .rev()
+        .filter(|mapping| mapping.space == space)
+        .find_map(|mapping| Some((mapping, mapping.gone_at(address)?)));
+    if let Some((mapping, gone)) = was {
+        let what = format!(
+            "{}: it was taken away by thread {} with {}, {} ms before",
+            at(fault, mapping),
+            gone.thread,
+            gone.by.text(),
+            fault.time.saturating_sub(gone.time) / 1000
+        );
+        let finding = UNMAPPED.found(mapping, what).event(gone.by.text());
+        return Some(Finding {
+            function: String::new(),
+            ..finding
         });
     }
-    if mapping.regular {
-        return Some(FILE_END.found(mapping, at));
+    let mapping = seen.history.at_in_parents(space, address)?;
+    let how = match &mapping.dont_fork {
+        Some(doing) => format!(
+            "madvise(MADV_DONTFORK) was called for it ({})",
+            doing.text()
+        ),
+        None if mapping.flags & vm::DONTCOPY != 0 => {
+            format!(
+                "the driver has set VM_DONTCOPY (its flags are {:#x})",
+                mapping.flags
+            )
+        }
+        None => return None,
+    };
+    let what = format!(
+        "{}, which is the parent's: {how}, so process {space} did not inherit it",
+        at(fault, mapping)
+    );
+    let finding = NOT_INHERITED.found(mapping, what).event(how);
+    Some(Finding {
+        function: String::new(),
+        ..finding
+    })
+}
+
+/// `(void *)-1`, used.
+fn map_failed(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
+    let offset = fault.address.wrapping_add(1);
+    let refusal = seen
+        .history
+        .refusals
+        .iter()
+        .rev()
+        .find(|refusal| refusal.space == space && refusal.doing.number == nr::MMAP)?;
+    let length = refusal.doing.argument(1).max(1);
+    // A null pointer's field lies at an even address; a field at -1 does not.
+    let aligned = offset % 4 == 0 || fault.address >= u64::MAX - 64;
+    if !aligned || !(offset < length || fault.address >= u64::MAX - 64) {
+        return None;
     }
-    let given_up = history.faults.iter().rev().find(|call| {
-        call.get("addr") & !(PAGE - 1) == address & !(PAGE - 1)
-            && call.get("ret") & VM_FAULT_SIGBUS != 0
-    });
-    let handler = given_up.and_then(|call| call.text("fault").map(symbol));
-    match handler {
-        // Drivers without a handler have an empty table of operations; the functions of the kernel's own are no
-        // driver's.
-        Some(handler) if !handler.starts_with("0x0") && !mapping.is_filled(address) => {
-            let mut finding =
-                FAULT_REFUSED.found(mapping, format!("{at}: {handler} had no page for it"));
-            finding.function = handler;
-            Some(finding)
+    let what = format!(
+        "SIGSEGV at {:#x}: {} had failed with {}, and byte {} of its result was accessed",
+        fault.address,
+        refusal.doing.text(),
+        name_of(refusal.result),
+        offset
+    );
+    let finding = Finding::new(
+        &MAP_FAILED_USED,
+        refusals::file_of(seen, refusal),
+        String::new(),
+        what,
+    );
+    Some(finding.sure(Sure::Follows).event(format!(
+        "{} = {}",
+        refusal.doing.text(),
+        name_of(refusal.result)
+    )))
+}
+
+fn sigbus(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
+    let vma = fault.vma.as_ref();
+    let path = vma.map(|vma| vma.path.clone()).unwrap_or_default();
+    let plain =
+        |cause: &Cause, what: String| Finding::new(cause, path.clone(), String::new(), what);
+    if [si::BUS_MCEERR_AR, si::BUS_MCEERR_AO].contains(&fault.code) {
+        let what = format!(
+            "SIGBUS with si_code {} at {:#x}: the memory there has failed",
+            fault.code, fault.address
+        );
+        return Some(plain(&MEMORY_FAILURE, what));
+    }
+    if fault.code != si::BUS_ADRERR {
+        return None;
+    }
+    let has = |flag: &str| vma.is_some_and(|vma| vma.flags.iter().any(|own| own == flag));
+    if ["um", "uw", "ui"].iter().any(|flag| has(flag)) {
+        let what = format!(
+            "SIGBUS at {:#x}, in memory that is registered with a userfaultfd",
+            fault.address
+        );
+        return Some(
+            plain(&USERFAULTFD, what)
+                .sure(Sure::Follows)
+                .proc("/proc/PID/smaps: VmFlags has um, uw or ui"),
+        );
+    }
+    if has("ht") && fault.huge_pages_free == Some(0) {
+        let what = format!(
+            "SIGBUS at {:#x}, in hugetlb memory, of which no page is free",
+            fault.address
+        );
+        return Some(
+            plain(&HUGE_PAGES_GONE, what)
+                .sure(Sure::Follows)
+                .proc("/proc/meminfo: HugePages_Free: 0"),
+        );
+    }
+    match seen.history.at(space, fault.address) {
+        Some(mapping) if mapping.was_there(fault.address, fault.time) => {
+            of_a_device(seen, fault, mapping)
         }
-        _ if mapping.is_filled(address) => None,
-        _ => {
-            let mapped: u64 = mapping.filled.iter().map(|part| part.length).sum();
-            let what = format!(
-                "{at}: {} mapped {} of its {} pages, and not this one",
-                mapping.driver(),
-                mapped / PAGE,
-                mapping.pages()
-            );
-            Some(BEYOND_MAPPED.found(mapping, what))
-        }
+        _ => of_a_file(fault),
     }
 }
 
+fn of_a_device(seen: &Seen<'_>, fault: &Fault, mapping: &Mapping) -> Option<Finding> {
+    let page = |address: u64| address & !(PAGE - 1);
+    let here = at(fault, mapping);
+    let handler = seen.history.handlers.iter().rev().find(|call| {
+        call.thread == fault.pid
+            && call.time <= fault.time
+            && call.get("ret") & VM_FAULT_SIGBUS != 0
+            && call
+                .number("addr")
+                .is_none_or(|address| page(address) == page(fault.address))
+    });
+    let mut name = mapping.handler().map(str::to_owned);
+    if let Some(call) = handler {
+        let recorded = call.text("fault").filter(|_| call.get("ops") != 0);
+        name = recorded.map(symbol).or(name);
+        let function = name?;
+        let insert = seen.history.inserts.iter().rev().find(|insert| {
+            insert.thread == fault.pid
+                && insert.time <= call.time
+                && page(insert.get("addr")) == page(fault.address)
+        });
+        let shown = format!("{function} returned VM_FAULT_SIGBUS");
+        let mut finding = match insert {
+            Some(insert)
+                if insert.result_bits() & VM_FAULT_NOPAGE != 0
+                    && insert.result_bits() & VM_FAULT_ERROR == 0 =>
+            {
+                let what = format!(
+                    "{here}: {} returned VM_FAULT_NOPAGE (0x100), which is success, inside {function}, and {function} returned \
+                     VM_FAULT_SIGBUS all the same",
+                    insert.function
+                );
+                SUCCESS_TAKEN_FOR_FAILURE
+                    .found(mapping, what)
+                    .event(event_of(insert))
+            }
+            _ => FAULT_REFUSED.found(mapping, format!("{here}: {function} had no page for it")),
+        };
+        finding.function = function;
+        return Some(finding.event(shown));
+    }
+    if name.is_some() {
+        // It has a handler, and nothing was seen of its saying so: perhaps page_mkwrite did.
+        return None;
+    }
+    if seen.missing.contains(&"handler") && seen.missing.contains(&"mapped") {
+        return None;
+    }
+    if mapping.is_filled(fault.address) {
+        let what = format!(
+            "{here}: {} had mapped it before, there is no entry now, and no fault handler",
+            mapping.driver()
+        );
+        return Some(REVOKED.found(mapping, what).sure(Sure::Follows));
+    }
+    let mapped: u64 = mapping.filled.iter().map(|part| part.length).sum();
+    let what = format!(
+        "{here}: {} mapped {} of its {} pages, and not this one",
+        mapping.driver(),
+        mapped / PAGE,
+        mapping.pages()
+    );
+    let finding = BEYOND_MAPPED.found(mapping, what).sure(Sure::Follows);
+    Some(match mapping.calls.first() {
+        Some(call) => finding.event(event_of(call)),
+        None => finding
+            .event("no mapping function was called in mmap, and the VMA has no fault handler"),
+    })
+}
+
+/// File systems whose room is memory, `include/uapi/linux/magic.h`.
+fn system_of(magic: u64) -> &'static str {
+    match magic {
+        0x0102_1994 => "tmpfs",
+        0x9584_58f6 => "hugetlbfs",
+        0x8584_58f6 => "ramfs",
+        _ => "file system",
+    }
+}
+
+fn of_a_file(fault: &Fault) -> Option<Finding> {
+    let (vma, backing) = (fault.vma.as_ref()?, fault.backing?);
+    if backing.mode & 0o170_000 != 0o100_000 {
+        return None;
+    }
+    let place = backing.offset + (fault.address.saturating_sub(vma.start) & !(PAGE - 1));
+    let page = fault.address.saturating_sub(vma.start) / PAGE + 1;
+    let pages = (vma.end - vma.start) / PAGE;
+    let here = format!(
+        "SIGBUS at {:#x}, page {page} of {pages} of the mapping of {}",
+        fault.address, vma.path
+    );
+    let found =
+        |cause: &Cause, what: String| Finding::new(cause, vma.path.clone(), String::new(), what);
+    if place >= backing.bytes {
+        let what = format!(
+            "{here}: byte {place} of a file that has {} bytes",
+            backing.bytes
+        );
+        let shown = format!("/proc/PID/map_files: the file has {} bytes", backing.bytes);
+        return Some(found(&FILE_END, what).proc(shown));
+    }
+    let system = system_of(backing.magic);
+    if backing.room < PAGE {
+        let what = format!(
+            "{here}: byte {place} is within the file, which has {} bytes, but the {system} has {} bytes left",
+            backing.bytes, backing.room
+        );
+        let shown = format!("statfs: {system}, {} bytes left", backing.room);
+        return Some(
+            found(&FILESYSTEM_FULL, what)
+                .sure(Sure::Follows)
+                .proc(shown),
+        );
+    }
+    None
+}
+
 /// `-EINVAL`
-fn name_of(result: i64) -> String {
+pub fn name_of(result: i64) -> String {
     i32::try_from(-result)
         .ok()
         .and_then(errno_name)
@@ -529,112 +1535,4 @@ fn name_of(result: i64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnose::trace;
-
-    const MMAP: &str = "sys_enter: NR 9 (0, 2000, 1, 2, 3, 0)";
-
-    fn diagnose(lines: &[&str], life: &Life) -> Vec<&'static str> {
-        let text: Vec<_> = (1..)
-            .zip(lines)
-            .map(|(time, line)| format!(" p-7 [000] 1.{time:06}: {line}"))
-            .collect();
-        let history = History::of(&trace::parse(&text.join("\n")));
-        let iomem = Iomem::of("00100000-0fffffff : System RAM\nfe000000-feffffff : PCI Bus\n");
-        find(&history, life, &iomem)
-            .into_iter()
-            .map(|finding| finding.cause)
-            .collect()
-    }
-
-    fn remap(pfn: u64, page: u64, asked: u64, ret: i32, flags: u64) -> String {
-        let addr = 0x7000 + page * PAGE;
-        format!(
-            "remap_pfn_range: (my_mmap+0x4/0x9 [maps] <- remap_pfn_range) addr={addr:#x} pfn={pfn:#x} size=0x1000 \
-             asked={asked:#x} ret={ret} start=0x7000 end=0x9000 flags={flags:#x} pgoff=0x0 prot=0x25"
-        )
-    }
-
-    const REGION: &str = "mmap_region: (do_mmap+0x1/0x2 <- mmap_region) addr=0x7000 size=0x2000 flags=0x71 ret=0x7000 \
-                          mode=0x21a4 mmap=my_mmap+0x0/0x9 [maps] name=\"maps0\"";
-    const MAPPED: &str = "sys_exit: NR 9 = 28672";
-
-    #[test]
-    fn question_b_is_answered() {
-        let lines = [
-            MMAP,
-            &remap(0x200, 0, 0x25, -22, 0x71),
-            &remap(0x300, 1, 0x25, -22, 0x71),
-            REGION,
-            MAPPED,
-        ];
-        assert_eq!(diagnose(&lines, &Life::default()), ["copy-on-write"]);
-    }
-
-    #[test]
-    fn a_right_driver_gives_no_finding() {
-        let lines = [
-            MMAP,
-            &remap(0x200, 0, 0x25, 0, 0xfb),
-            &remap(0x300, 1, 0x25, 0, 0xfb),
-            REGION,
-            MAPPED,
-            "sys_enter: NR 11 (7000, 2000, 0, 0, 0, 0)",
-            "sys_exit: NR 11 = 0",
-            "mm_page_free: page=00001 pfn=0x200 order=0",
-        ];
-        assert!(diagnose(&lines, &Life::default()).is_empty());
-    }
-
-    #[test]
-    fn what_is_freed_while_mapped_is_seen() {
-        let lines = [
-            MMAP,
-            &remap(0x200, 0, 0x25, 0, 0xfb),
-            REGION,
-            MAPPED,
-            "sys_enter: NR 16 (3, 6d01, 0, 0, 0, 0)",
-            "mm_page_free: page=00001 pfn=0x200 order=0",
-            "sys_exit: NR 16 = 0",
-        ];
-        assert_eq!(diagnose(&lines, &Life::default()), ["outlived"]);
-    }
-
-    #[test]
-    fn frames_and_cache_modes_are_compared_with_iomem() {
-        let lines = [MMAP, &remap(0x200, 0, 0x3f, 0, 0xfb), REGION, MAPPED];
-        assert_eq!(diagnose(&lines, &Life::default()), ["uncached-ram"]);
-        // Memory that the driver has made uncached in the kernel's view, too.
-        let granted =
-            "pfnmap_track: (remap_pfn_range+0x4/0x9 <- pfnmap_track) granted=0x8000000000000037";
-        let lines = [
-            MMAP,
-            granted,
-            &remap(0x200, 0, 0x3f, 0, 0xfb),
-            REGION,
-            MAPPED,
-        ];
-        assert!(diagnose(&lines, &Life::default()).is_empty());
-        let lines = [MMAP, &remap(0xd0000, 0, 0x3f, 0, 0xfb), REGION, MAPPED];
-        assert_eq!(diagnose(&lines, &Life::default()), ["nothing-behind"]);
-        let lines = [MMAP, &remap(0xfe000, 0, 0x3f, 0, 0xfb), REGION, MAPPED];
-        assert!(diagnose(&lines, &Life::default()).is_empty());
-    }
-
-    #[test]
-    fn a_page_without_an_entry_is_found() {
-        let life = Life {
-            faults: vec![Fault {
-                pid: 7,
-                signal: "SIGBUS",
-                code: 2,
-                address: 0x8010,
-                vma: None,
-            }],
-            ..Life::default()
-        };
-        let lines = [MMAP, &remap(0x200, 0, 0x25, 0, 0xfb), REGION, MAPPED];
-        assert_eq!(diagnose(&lines, &life), ["beyond-mapped"]);
-    }
-}
+mod tests;

@@ -1,13 +1,22 @@
 //! What the program mapped, and what the kernel did for it, put together from the events.
 
 use super::{
+    frames,
+    probes::{nr, HANDED, LIBRARY, MAPPED},
     trace::{symbol, Call, Event, What},
-    tracefs::nr,
 };
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What every architecture that this runs on calls a page here: the kernel's addresses are compared, not counted.
 pub const PAGE: u64 = 4096;
+
+/// Flags of `clone`, `include/uapi/linux/sched.h`.
+const CLONE_VM: u64 = 0x100;
+const CLONE_THREAD: u64 = 0x1_0000;
+/// `MADV_DONTFORK` and `MADV_DOFORK`.
+const DONTFORK: u64 = 10;
+const DOFORK: u64 = 11;
 
 /// Flags of a VMA, `include/linux/mm.h`.
 pub mod vm {
@@ -15,6 +24,9 @@ pub mod vm {
     pub const MAYWRITE: u64 = 0x20;
     pub const MAYSHARE: u64 = 0x80;
     pub const PFNMAP: u64 = 0x400;
+    pub const IO: u64 = 0x4000;
+    pub const DONTCOPY: u64 = 0x2_0000;
+    pub const DONTEXPAND: u64 = 0x4_0000;
     pub const MIXEDMAP: u64 = 0x1000_0000;
 
     /// What the kernel asks by 7.2's `is_cow_mapping`, and by `vma_is_cow_mapping` from 7.3 on.
@@ -23,41 +35,72 @@ pub mod vm {
     }
 }
 
-/// One `mmap` of a file, and all that happened to it.
+/// File systems by their magic number, `include/uapi/linux/magic.h`.
+pub mod magic {
+    pub const SYSFS: u64 = 0x6265_6572;
+}
+
+/// One mapping of a device, and all that happened to it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Mapping {
-    /// Whose.
+    /// The address space that it is in.
     #[serde(skip)]
-    pub thread: i32,
+    pub space: i32,
+    /// When it was made, in microseconds.
+    #[serde(skip)]
+    pub time: u64,
     /// The file's name, without its folders.
     pub file: String,
     /// The file's `mmap`, as a symbol.
     pub mmap: Option<String>,
-    /// Whether it is a regular file.
-    #[serde(skip)]
-    pub regular: bool,
     /// Where it is; 0 where `mmap` failed.
     pub address: u64,
     /// How long it is.
     pub length: u64,
-    /// `mmap`'s arguments.
+    /// `mmap`'s arguments; none where another system call made it.
     pub arguments: Vec<u64>,
     /// What `mmap` returned.
     pub result: i64,
     /// The VMA's flags when they were last seen.
     pub flags: u64,
+    /// The VMA's fault handler, as a symbol.
+    pub fault: Option<String>,
     /// Calls of mapping functions in `mmap`, inner ones first.
     #[serde(skip)]
     pub calls: Vec<Call>,
     /// Ranges of addresses that have entries since then, with their first frame where it is known.
     #[serde(skip)]
     pub filled: Vec<Filled>,
+    /// Frames that a fault handler gave.
+    #[serde(skip)]
+    pub handed: Vec<Handed>,
     /// Whether it is still there.
     #[serde(skip)]
     pub live: bool,
+    /// When its address space ended.
+    #[serde(skip)]
+    pub ended: Option<u64>,
+    /// Parts that were taken away, and how.
+    #[serde(skip)]
+    pub gone: Vec<Gone>,
+    /// It came from a parent.
+    #[serde(skip)]
+    pub inherited: bool,
+    /// `madvise(MADV_DONTFORK)` was said of it.
+    #[serde(skip)]
+    pub dont_fork: Option<Doing>,
+    /// Calls of `mprotect` for a part of it.
+    #[serde(skip)]
+    pub protected: Vec<Doing>,
+    /// A write made a private copy of a page.
+    #[serde(skip)]
+    pub copied: bool,
     /// Frames that were freed while they were mapped: the first one, and where the program was then.
     #[serde(skip)]
     pub freed: Vec<(u64, Option<Doing>)>,
+    /// Frames of it that were freed when it was unmapped, and when.
+    #[serde(skip)]
+    pub released: Vec<(u64, u64)>,
 }
 
 /// A part of a mapping that has entries.
@@ -67,8 +110,40 @@ pub struct Filled {
     pub address: u64,
     /// How long it is.
     pub length: u64,
-    /// The first frame, when it was mapped by number.
+    /// The first frame, when it is known.
     pub pfn: Option<u64>,
+    /// The frames were mapped by number: nobody counts them.
+    pub by_number: bool,
+}
+
+/// A page that a fault handler gave.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Handed {
+    /// For which address.
+    pub address: u64,
+    /// Its frame.
+    pub pfn: u64,
+    /// Its count of references, as the handler left it.
+    pub count: i64,
+    /// It is part of a compound page, whose head has the count.
+    pub compound: bool,
+    /// When.
+    pub time: u64,
+}
+
+/// A part that was taken away.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Gone {
+    /// Its first address.
+    pub address: u64,
+    /// How long it was.
+    pub length: u64,
+    /// When, in microseconds.
+    pub time: u64,
+    /// By which thread.
+    pub thread: i32,
+    /// By what.
+    pub by: Doing,
 }
 
 /// A system call that a thread is in.
@@ -80,17 +155,58 @@ pub struct Doing {
     pub arguments: Vec<u64>,
 }
 
+impl Doing {
+    /// An argument; 0 where it is missing.
+    pub fn argument(&self, number: usize) -> u64 {
+        self.arguments.get(number).copied().unwrap_or(0)
+    }
+
+    /// The call as a person would write it.
+    pub fn text(&self) -> String {
+        let (a, b, c) = (self.argument(0), self.argument(1), self.argument(2));
+        match self.number {
+            nr::MMAP => format!(
+                "mmap({a:#x}, {b}, {c:#x}, {:#x}, {}, {:#x})",
+                self.argument(3),
+                signed(self.argument(4)),
+                self.argument(5)
+            ),
+            nr::MUNMAP => format!("munmap({a:#x}, {b})"),
+            nr::MREMAP => format!("mremap({a:#x}, {b}, {c}, {:#x})", self.argument(3)),
+            nr::MPROTECT => format!("mprotect({a:#x}, {b}, {c:#x})"),
+            nr::MADVISE => format!("madvise({a:#x}, {b}, {c})"),
+            nr::IOCTL => format!("ioctl({}, {b:#x})", signed(a)),
+            nr::CLOSE => format!("close({})", signed(a)),
+            number => format!("system call {number}"),
+        }
+    }
+}
+
+/// A descriptor, which may be -1.
+fn signed(value: u64) -> i32 {
+    i32::from_ne_bytes(
+        u32::try_from(value & 0xffff_ffff)
+            .unwrap_or(0)
+            .to_ne_bytes(),
+    )
+}
+
 impl Mapping {
     /// Whether an address is in it.
     pub fn contains(&self, address: u64) -> bool {
         self.address <= address && address - self.address < self.length
     }
 
-    /// Whether something was put at this address in `mmap`.
+    /// Whether something was put at this address.
     pub fn is_filled(&self, address: u64) -> bool {
+        let page = address & !(PAGE - 1);
         self.filled
             .iter()
             .any(|part| part.address <= address && address - part.address < part.length)
+            || self
+                .handed
+                .iter()
+                .any(|one| one.address & !(PAGE - 1) == page)
     }
 
     /// How many pages there are.
@@ -105,161 +221,515 @@ impl Mapping {
             .or_else(|| self.mmap.clone())
             .unwrap_or_else(|| "the driver's mmap".to_owned())
     }
+
+    /// The fault handler's name, if there is one.
+    pub fn handler(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// The offset that was asked for, in pages; `None` where no `mmap` did.
+    pub fn asked_pages(&self) -> Option<u64> {
+        Some(self.arguments.get(5)? / PAGE)
+    }
+
+    /// Whether an address of it was mapped at that time.
+    pub fn was_there(&self, address: u64, time: u64) -> bool {
+        self.contains(address)
+            && self.ended.is_none_or(|ended| time <= ended)
+            && self.gone_at(address).is_none_or(|gone| time < gone.time)
+    }
+
+    /// What took this address away.
+    pub fn gone_at(&self, address: u64) -> Option<&Gone> {
+        self.gone
+            .iter()
+            .rev()
+            .find(|gone| gone.address <= address && address - gone.address < gone.length)
+    }
+}
+
+/// A system call that would have mapped something, and did not.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// By which thread.
+    pub thread: i32,
+    /// In which address space.
+    pub space: i32,
+    /// The call.
+    pub doing: Doing,
+    /// What it returned.
+    pub result: i64,
+    /// The kernel's core came as far as asking the driver.
+    pub reached: Option<Call>,
+    /// Calls of mapping functions in it.
+    pub calls: Vec<Call>,
+    /// What is known of the file of the descriptor.
+    pub opened: Option<Call>,
+    /// The last `ioctl` on this descriptor, and its result.
+    pub ioctl: Option<(Doing, i64)>,
 }
 
 /// All that is known.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Every `mmap` of a file, those that failed too.
+    /// Every mapping of a device, in the order in which they were made.
     pub mappings: Vec<Mapping>,
-    /// Faults that the kernel gave up, with their thread.
-    pub faults: Vec<Call>,
-    /// Inserts at fault time that went wrong.
+    /// System calls that failed.
+    pub refusals: Vec<Refusal>,
+    /// Fault handlers that said an error.
+    pub handlers: Vec<Call>,
+    /// Frames that were inserted at a page fault, and whether that went well.
     pub inserts: Vec<Call>,
     /// Requests for the pages behind addresses that came to EFAULT.
     pub pins: Vec<Call>,
+    /// Calls that began and did not come to their end.
+    pub unfinished: Vec<Call>,
+    /// DMA memory that was allocated under observation.
+    pub dma: Vec<Call>,
+    /// Where the structures of pages, the linear map and vmalloc's range begin.
+    pub bases: Bases,
+    /// How many calls of `mmap` each address space has made, and the last of them by each thread.
+    pub mmaps: BTreeMap<i32, u64>,
+    /// The last call of `mmap` by each thread: whether it went well.
+    pub last_mmap: BTreeMap<i32, bool>,
+    /// Runs of frames that were allocated under observation: the first, how many, and when.
+    allocated: Vec<(u64, u64, u64)>,
+    /// The address space of each thread.
+    spaces: BTreeMap<i32, i32>,
+    /// The address space that another was copied from.
+    parents: BTreeMap<i32, i32>,
+    /// Files by address space and descriptor.
+    files: BTreeMap<(i32, u64), Call>,
+    /// The last ioctl by address space and descriptor.
+    ioctls: BTreeMap<(i32, u64), (Doing, i64)>,
+    threads: BTreeMap<i32, Thread>,
+}
+
+/// Where the kernel keeps what.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Bases {
+    /// `vmemmap_base`; 0: unknown.
+    pub vmemmap: u64,
+    /// `page_offset_base`.
+    pub linear: u64,
+    /// `vmalloc_base`.
+    pub vmalloc: u64,
 }
 
 /// What a thread is in the middle of.
+#[derive(Debug, Default)]
 struct Thread {
-    number: i32,
     doing: Option<Doing>,
     calls: Vec<Call>,
     region: Option<Call>,
+    reached: Option<Call>,
     /// The cache mode that the kernel chose for what is being mapped by frame number.
     granted: Option<String>,
+    /// Frames that were freed outside of a system call that is followed: perhaps in the thread's end.
+    freed: Vec<(u64, u64, u64)>,
 }
 
 impl History {
     /// Goes through the events.
     pub fn of(events: &[Event]) -> Self {
         let mut history = Self::default();
-        let mut threads: Vec<Thread> = Vec::new();
         for event in events {
-            let at = threads
-                .iter()
-                .position(|thread| thread.number == event.thread)
-                .unwrap_or_else(|| {
-                    threads.push(Thread {
-                        number: event.thread,
-                        doing: None,
-                        calls: Vec::new(),
-                        region: None,
-                        granted: None,
-                    });
-                    threads.len() - 1
-                });
-            if let Some(thread) = threads.get_mut(at) {
-                history.take(thread, &event.what);
-            }
+            let mut thread = history.threads.remove(&event.thread).unwrap_or_default();
+            history.take(event.thread, &mut thread, event);
+            history.threads.insert(event.thread, thread);
         }
         history
     }
 
-    fn take(&mut self, thread: &mut Thread, what: &What) {
-        match what {
-            What::Enter { number, arguments } => {
-                if *number == nr::EXECVE {
-                    self.end_of(thread.number);
+    /// The address space of a thread.
+    pub fn space_of(&self, thread: i32) -> i32 {
+        self.spaces.get(&thread).copied().unwrap_or(thread)
+    }
+
+    /// Whether a thread is one of the program's.
+    pub fn knows(&self, thread: i32) -> bool {
+        self.threads.contains_key(&thread)
+    }
+
+    /// Whether a frame was allocated under observation, by itself, before this time.
+    pub fn was_allocated_alone(&self, pfn: u64, before: u64) -> bool {
+        self.allocated
+            .iter()
+            .any(|&(first, pages, time)| first == pfn && pages == 1 && time <= before)
+    }
+
+    fn take(&mut self, number: i32, thread: &mut Thread, event: &Event) {
+        match &event.what {
+            What::Enter {
+                number: nr,
+                arguments,
+            } => {
+                // It lives on: what it freed was not freed in its end.
+                for (pfn, pages, _) in std::mem::take(&mut thread.freed) {
+                    self.freed(number, pfn, pages, None);
                 }
                 thread.calls.clear();
                 thread.region = None;
+                thread.reached = None;
                 thread.doing = Some(Doing {
-                    number: *number,
+                    number: *nr,
                     arguments: arguments.clone(),
                 });
             }
-            What::Exit { number, result } => {
-                let Some(doing) = thread.doing.take() else {
+            What::Exit { number: nr, result } => {
+                let Some(doing) = thread.doing.take().filter(|doing| doing.number == *nr) else {
                     return;
                 };
-                if doing.number == nr::MMAP && *number == nr::MMAP {
-                    self.mapped(thread, doing, *result);
-                } else if doing.number == nr::MUNMAP && *result == 0 {
-                    self.unmapped(&doing.arguments);
-                }
+                self.returned(number, thread, doing, *result, event.time);
             }
-            What::End => self.end_of(thread.number),
-            What::Free { pfn, pages } => self.freed(*pfn, *pages, thread.doing.as_ref()),
-            What::Call(call) => self.called(thread, call),
+            What::End => self.thread_ends(number, thread, event.time),
+            What::Free { pfn, pages } => self.free(number, thread, (*pfn, *pages, event.time)),
+            What::Alloc { pfn, pages } => self.allocated.push((*pfn, *pages, event.time)),
+            What::Born {
+                thread: child,
+                flags,
+            } => self.born(number, *child, *flags),
+            What::Call(call) => self.called(number, thread, call),
         }
     }
 
-    fn called(&mut self, thread: &mut Thread, call: &Call) {
-        match call.function.as_str() {
-            "mmap_region" => thread.region = Some(call.clone()),
-            "handle_mm_fault" => {
-                let flags = call.get("flags");
-                let address = call.get("addr");
-                if let Some(mapping) = self.at_mut(address) {
-                    mapping.flags = flags;
-                }
-                self.faults.push(call.clone());
+    fn born(&mut self, parent: i32, child: i32, flags: u64) {
+        let space = self.space_of(parent);
+        self.spaces.entry(parent).or_insert(space);
+        self.threads.entry(child).or_default();
+        if flags & (CLONE_VM | CLONE_THREAD) != 0 {
+            self.spaces.insert(child, space);
+            return;
+        }
+        self.spaces.insert(child, child);
+        self.parents.insert(child, space);
+        let inherited: Vec<_> = self
+            .mappings
+            .iter()
+            .filter(|mapping| mapping.space == space && mapping.live)
+            .filter(|mapping| mapping.dont_fork.is_none() && mapping.flags & vm::DONTCOPY == 0)
+            .map(|mapping| Mapping {
+                space: child,
+                inherited: true,
+                freed: Vec::new(),
+                released: Vec::new(),
+                ..mapping.clone()
+            })
+            .collect();
+        self.mappings.extend(inherited);
+        let files: Vec<_> = self
+            .files
+            .iter()
+            .filter(|((of, _), _)| *of == space)
+            .map(|((_, descriptor), file)| ((child, *descriptor), file.clone()))
+            .collect();
+        self.files.extend(files);
+    }
+
+    fn thread_ends(&mut self, number: i32, thread: &mut Thread, time: u64) {
+        let space = self.space_of(number);
+        // Freed in its end: by the unmapping of all that it had.
+        for (pfn, pages, when) in std::mem::take(&mut thread.freed) {
+            self.released(space, (pfn, pages), when, None);
+        }
+        thread.doing = Some(Doing {
+            number: nr::EXIT,
+            arguments: Vec::new(),
+        });
+        self.spaces.insert(number, space);
+        if number == space {
+            self.end_of(space, time);
+        }
+    }
+
+    fn end_of(&mut self, space: i32, time: u64) {
+        for mapping in self
+            .mappings
+            .iter_mut()
+            .filter(|mapping| mapping.space == space && mapping.live)
+        {
+            mapping.live = false;
+            mapping.ended = Some(time);
+        }
+    }
+
+    fn returned(&mut self, number: i32, thread: &mut Thread, doing: Doing, result: i64, time: u64) {
+        let space = self.space_of(number);
+        if doing.number == nr::MMAP {
+            *self.mmaps.entry(space).or_default() += 1;
+            self.last_mmap.insert(number, result >= 0);
+        }
+        match doing.number {
+            nr::MMAP if result < 0 => self.refused(number, thread, doing, result),
+            nr::MMAP => self.mapped(number, thread, doing, result, time),
+            nr::MPROTECT | nr::MREMAP if result < 0 => self.refused(number, thread, doing, result),
+            nr::MUNMAP if result == 0 => {
+                self.unmapped(
+                    space,
+                    (doing.argument(0), doing.argument(1)),
+                    number,
+                    &doing,
+                    time,
+                );
             }
-            name if name.starts_with("vmf_insert") => self.inserts.push(call.clone()),
-            "pin_user_pages_fast"
-            | "get_user_pages_fast"
-            | "pin_user_pages"
-            | "pin_user_pages_remote" => self.pins.push(call.clone()),
-            "pfnmap_track" | "pfnmap_setup_cachemode" => {
+            nr::MREMAP => self.moved(number, &doing, result, time),
+            nr::MPROTECT => {
+                let (start, end) = (doing.argument(0), doing.argument(0) + doing.argument(1));
+                for mapping in self.live_in(space) {
+                    if start < mapping.address + mapping.length && mapping.address < end {
+                        mapping.protected.push(doing.clone());
+                    }
+                }
+            }
+            nr::MADVISE if result == 0 => {
+                let advice = doing.argument(2);
+                let (start, end) = (doing.argument(0), doing.argument(0) + doing.argument(1));
+                for mapping in self.live_in(space) {
+                    if start < mapping.address + mapping.length && mapping.address < end {
+                        match advice {
+                            DONTFORK => mapping.dont_fork = Some(doing.clone()),
+                            DOFORK => mapping.dont_fork = None,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            nr::IOCTL => {
+                self.ioctls
+                    .insert((space, doing.argument(0)), (doing, result));
+            }
+            nr::CLOSE if result == 0 => {
+                self.files.remove(&(space, doing.argument(0)));
+            }
+            nr::EXECVE if result == 0 => {
+                // A vfork's child has its own from here on.
+                if space == number {
+                    self.end_of(space, time);
+                }
+                self.spaces.insert(number, number);
+            }
+            _ => {}
+        }
+    }
+
+    fn live_in(&mut self, space: i32) -> impl Iterator<Item = &mut Mapping> {
+        self.mappings
+            .iter_mut()
+            .filter(move |mapping| mapping.space == space && mapping.live)
+    }
+
+    fn called(&mut self, number: i32, thread: &mut Thread, call: &Call) {
+        if let Some(vmemmap) = call.number("vmemmap") {
+            self.bases.vmemmap = vmemmap;
+        }
+        if let Some(linear) = call.number("linear") {
+            self.bases.linear = linear;
+        }
+        if let Some(vmalloc) = call.number("vmalloc") {
+            self.bases.vmalloc = vmalloc;
+        }
+        if call.unfinished
+            && !matches!(
+                call.function.as_str(),
+                "pin_user_pages" | "pin_user_pages_remote"
+            )
+        {
+            self.unfinished.push(call.clone());
+        }
+        let in_mmap = thread
+            .doing
+            .as_ref()
+            .is_some_and(|doing| doing.number == nr::MMAP);
+        let space = self.space_of(number);
+        match call.function.as_str() {
+            MAPPED => match thread.doing.as_ref().map(|doing| doing.number) {
+                Some(nr::MMAP) => thread.region = Some(call.clone()),
+                Some(nr::MPROTECT) => {
+                    let flags = call.get("flags");
+                    if let Some(mapping) = self.at_mut(space, call.get("start")) {
+                        mapping.flags = flags;
+                    }
+                }
+                // An ioctl that maps by itself.
+                _ => {
+                    let doing = Doing {
+                        number: nr::MMAP,
+                        arguments: Vec::new(),
+                    };
+                    let result = i64::try_from(call.get("start")).unwrap_or(0);
+                    thread.region = Some(call.clone());
+                    self.mapped(number, thread, doing, result, call.time);
+                }
+            },
+            "mmap_region" => thread.reached = Some(call.clone()),
+            // The C library refuses some by itself, and the kernel never hears of it.
+            LIBRARY => {
+                let names = [
+                    "address",
+                    "length",
+                    "protection",
+                    "flags",
+                    "descriptor",
+                    "offset",
+                ];
+                let doing = Doing {
+                    number: nr::MMAP,
+                    arguments: names.map(|name| call.get(name)).to_vec(),
+                };
+                self.last_mmap.insert(number, false);
+                self.refused(number, thread, doing, -22);
+            }
+            "opened" => {
+                self.files.insert((space, call.get("fd")), call.clone());
+            }
+            "handler" => self.handlers.push(call.clone()),
+            HANDED => self.handed(space, call),
+            "copied" => {
+                if let Some(mapping) = self.at_mut(space, call.get("start")) {
+                    mapping.copied = true;
+                }
+            }
+            "dma_alloc_attrs" => self.dma.push(call.clone()),
+            name if name.starts_with("vmf_insert") => {
+                if call.result() & 0x73 == 0 && !call.unfinished {
+                    let part = Filled {
+                        address: call.get("addr"),
+                        length: PAGE,
+                        pfn: call.number("pfn"),
+                        by_number: true,
+                    };
+                    if let Some(mapping) = self.at_mut(space, call.get("addr")) {
+                        add(&mut mapping.filled, part);
+                    }
+                }
+                self.inserts.push(call.clone());
+            }
+            name if name.starts_with("pin_user_pages") || name.starts_with("get_user_pages") => {
+                if call.result() < 0 {
+                    self.pins.push(call.clone());
+                }
+            }
+            "pfnmap_track" | "pfnmap_setup_cachemode" | "track_pfn_remap" => {
                 thread.granted = call.fields.get("granted").cloned();
             }
-            // The second is for drivers with mmap_prepare.
-            "remap_pfn_range" | "remap_pfn_range_complete" => {
+            _ => {
                 let mut call = call.clone();
-                call.function = "remap_pfn_range".into();
-                if let Some(granted) = thread.granted.take() {
-                    call.fields.insert("granted".into(), granted);
+                if call.function == "remap_pfn_range_complete" {
+                    call.function = "remap_pfn_range".into();
                 }
-                thread.calls.push(call);
+                if call.function == "remap_pfn_range" {
+                    if let Some(granted) = thread.granted.take() {
+                        call.fields.insert("granted".into(), granted);
+                    }
+                }
+                if in_mmap {
+                    thread.calls.push(call);
+                } else if let Some(mapping) = self.at_mut(space, call.get("start")) {
+                    for part in filled(std::slice::from_ref(&call)) {
+                        add(&mut mapping.filled, part);
+                    }
+                    mapping.calls.push(call);
+                }
             }
-            _ => thread.calls.push(call.clone()),
         }
     }
 
-    fn mapped(&mut self, thread: &mut Thread, doing: Doing, result: i64) {
+    fn handed(&mut self, space: i32, call: &Call) {
+        let (page, vmemmap) = (call.get("page"), call.get("vmemmap"));
+        // A private write gets a copy.
+        let copied = call.get("write") & 1 != 0 && call.get("flags") & vm::SHARED == 0;
+        if page == 0 || vmemmap == 0 || copied {
+            return;
+        }
+        let handed = Handed {
+            address: call.get("addr"),
+            pfn: frames::frame_of(page, vmemmap, 64),
+            count: i64::from_ne_bytes(call.get("count").to_ne_bytes()),
+            compound: call.get("head") & 1 == 1,
+            time: call.time,
+        };
+        if let Some(mapping) = self.at_mut(space, handed.address) {
+            mapping.handed.push(handed);
+        }
+    }
+
+    fn refused(&mut self, number: i32, thread: &mut Thread, doing: Doing, result: i64) {
+        let descriptor = doing.argument(4) & 0xffff_ffff;
+        let space = self.space_of(number);
+        self.refusals.push(Refusal {
+            thread: number,
+            space,
+            result,
+            reached: thread.reached.take(),
+            calls: std::mem::take(&mut thread.calls),
+            opened: self.files.get(&(space, descriptor)).cloned(),
+            ioctl: self.ioctls.get(&(space, descriptor)).cloned(),
+            doing,
+        });
+    }
+
+    fn mapped(&mut self, number: i32, thread: &mut Thread, doing: Doing, result: i64, time: u64) {
         let calls = std::mem::take(&mut thread.calls);
         let Some(region) = thread.region.take() else {
             return;
         };
-        let Some(file) = region.text("name") else {
-            return;
+        let (start, end) = (region.get("start"), region.get("end"));
+        let address = u64::try_from(result).unwrap_or(start);
+        let length = match doing.arguments.get(1) {
+            Some(length) => length.div_ceil(PAGE) * PAGE,
+            None => end.saturating_sub(start),
         };
-        let address = u64::try_from(result).unwrap_or(0);
-        let mapping = Mapping {
-            thread: thread.number,
-            file: file.to_owned(),
-            mmap: region
-                .text("mmap")
+        let function = |name| {
+            region
+                .text(name)
                 .filter(|text| text.contains('+'))
-                .map(symbol),
-            // S_IFREG of S_IFMT
-            regular: region.get("mode") & 0o170_000 == 0o100_000,
+                .map(symbol)
+        };
+        let mapping = Mapping {
+            space: self.space_of(number),
+            time,
+            file: region.text("name").unwrap_or("a file").to_owned(),
+            mmap: function("mmap").or_else(|| function("prepare")),
             address,
-            length: region.get("size"),
+            length,
             arguments: doing.arguments,
             result,
-            flags: calls
-                .iter()
-                .rev()
-                .find_map(|call| call.number("flags"))
-                .unwrap_or_else(|| region.get("flags")),
+            flags: region.get("flags"),
+            // A table of operations that is not there has no handler.
+            fault: (region.get("ops") != 0)
+                .then(|| function("fault"))
+                .flatten(),
             filled: filled(&calls),
             calls,
-            live: result >= 0,
-            freed: Vec::new(),
+            live: true,
+            ..Mapping::default()
         };
         self.mappings.push(mapping);
     }
 
-    fn unmapped(&mut self, arguments: &[u64]) {
-        let [address, length, ..] = *arguments else {
-            return;
-        };
-        let end = address.saturating_add(length);
-        for mapping in self.mappings.iter_mut().filter(|mapping| mapping.live) {
-            let gone = address <= mapping.address && mapping.address + mapping.length <= end;
-            if gone {
+    fn unmapped(
+        &mut self,
+        space: i32,
+        (address, length): (u64, u64),
+        thread: i32,
+        by: &Doing,
+        time: u64,
+    ) {
+        let end = address.saturating_add(length.div_ceil(PAGE) * PAGE);
+        for mapping in self.live_in(space) {
+            let last = mapping.address + mapping.length;
+            if last <= address || end <= mapping.address {
+                continue;
+            }
+            let (from, to) = (address.max(mapping.address), end.min(last));
+            mapping.gone.push(Gone {
+                address: from,
+                length: to - from,
+                time,
+                thread,
+                by: by.clone(),
+            });
+            if address <= mapping.address && last <= end {
                 mapping.live = false;
             } else {
                 mapping
@@ -269,20 +739,76 @@ impl History {
         }
     }
 
-    fn end_of(&mut self, thread: i32) {
-        for mapping in &mut self.mappings {
-            if mapping.thread == thread {
-                mapping.live = false;
+    fn moved(&mut self, number: i32, doing: &Doing, result: i64, time: u64) {
+        let space = self.space_of(number);
+        let (from, length, new) = (doing.argument(0), doing.argument(1), doing.argument(2));
+        let to = u64::try_from(result).unwrap_or(0);
+        let Some(before) = self.at(space, from).filter(|mapping| mapping.live).cloned() else {
+            return;
+        };
+        let shift = |address: u64| address.wrapping_sub(from).wrapping_add(to);
+        let moved = Mapping {
+            address: to,
+            length: new.div_ceil(PAGE) * PAGE,
+            time,
+            filled: before
+                .filled
+                .iter()
+                .map(|part| Filled {
+                    address: shift(part.address),
+                    ..*part
+                })
+                .collect(),
+            gone: Vec::new(),
+            inherited: true,
+            ..before
+        };
+        if from != to {
+            self.unmapped(space, (from, length), number, doing, time);
+        } else if new < length {
+            self.unmapped(space, (from + new, length - new), number, doing, time);
+            return;
+        } else if let Some(mapping) = self.at_mut(space, from) {
+            mapping.live = false;
+        }
+        self.mappings.push(moved);
+    }
+
+    fn free(&mut self, number: i32, thread: &mut Thread, (pfn, pages, time): (u64, u64, u64)) {
+        let space = self.space_of(number);
+        match &thread.doing {
+            Some(doing)
+                if matches!(
+                    doing.number,
+                    nr::MUNMAP | nr::MREMAP | nr::MMAP | nr::EXECVE
+                ) =>
+            {
+                let range = (doing.number == nr::MUNMAP)
+                    .then(|| (doing.argument(0), doing.argument(1).div_ceil(PAGE) * PAGE));
+                self.released(space, (pfn, pages), time, range);
             }
+            Some(doing) if matches!(doing.number, nr::EXIT | nr::EXIT_GROUP) => {
+                self.released(space, (pfn, pages), time, None);
+            }
+            Some(doing) => self.freed(number, pfn, pages, Some(&doing.clone())),
+            None => thread.freed.push((pfn, pages, time)),
         }
     }
 
-    fn freed(&mut self, pfn: u64, pages: u64, doing: Option<&Doing>) {
-        for mapping in self.mappings.iter_mut().filter(|mapping| mapping.live) {
+    /// Frames that went back while a mapping by number leads to them.
+    fn freed(&mut self, number: i32, pfn: u64, pages: u64, doing: Option<&Doing>) {
+        let space = self.space_of(number);
+        for mapping in self
+            .mappings
+            .iter_mut()
+            .filter(|mapping| mapping.live && mapping.space == space)
+        {
             let hit = mapping.filled.iter().any(|part| {
-                part.pfn.is_some_and(|first| {
-                    first < pfn.saturating_add(pages) && pfn < first + part.length.div_ceil(PAGE)
-                })
+                part.by_number
+                    && part.pfn.is_some_and(|first| {
+                        first < pfn.saturating_add(pages)
+                            && pfn < first + part.length.div_ceil(PAGE)
+                    })
             });
             if hit {
                 mapping.freed.push((pfn, doing.cloned()));
@@ -290,70 +816,113 @@ impl History {
         }
     }
 
-    /// The latest mapping that an address was in.
-    pub fn at(&self, address: u64) -> Option<&Mapping> {
-        let mut all = self.mappings.iter().rev();
-        all.find(|mapping| mapping.contains(address))
+    /// Frames that went back when a mapping that counts them was taken away.
+    fn released(
+        &mut self,
+        space: i32,
+        (pfn, pages): (u64, u64),
+        time: u64,
+        range: Option<(u64, u64)>,
+    ) {
+        for mapping in self
+            .mappings
+            .iter_mut()
+            .filter(|mapping| mapping.space == space)
+        {
+            let hit = mapping.handed.iter().any(|handed| {
+                let within = range.is_none_or(|(address, length)| {
+                    address <= handed.address && handed.address - address < length
+                });
+                within && pfn <= handed.pfn && handed.pfn - pfn < pages && handed.time <= time
+            });
+            if hit {
+                mapping.released.push((pfn, time));
+            }
+        }
     }
 
-    fn at_mut(&mut self, address: u64) -> Option<&mut Mapping> {
+    /// The latest mapping of an address space that an address was in.
+    pub fn at(&self, space: i32, address: u64) -> Option<&Mapping> {
+        let mut all = self.mappings.iter().rev();
+        all.find(|mapping| mapping.space == space && mapping.contains(address))
+    }
+
+    /// The latest mapping of those that a space was copied from that an address was in, and that was not handed down.
+    pub fn at_in_parents(&self, space: i32, address: u64) -> Option<&Mapping> {
+        let parent = *self.parents.get(&space)?;
+        self.at(parent, address)
+            .or_else(|| self.at_in_parents(parent, address))
+    }
+
+    fn at_mut(&mut self, space: i32, address: u64) -> Option<&mut Mapping> {
         let mut all = self.mappings.iter_mut().rev();
-        all.find(|mapping| mapping.contains(address))
+        all.find(|mapping| mapping.space == space && mapping.live && mapping.contains(address))
+    }
+}
+
+fn add(filled: &mut Vec<Filled>, new: Filled) {
+    match filled.last_mut() {
+        // Page by page, one after the other: kept as one.
+        Some(last)
+            if last.address + last.length == new.address
+                && last.by_number == new.by_number
+                && last.pfn.map(|pfn| pfn + last.length / PAGE) == new.pfn =>
+        {
+            last.length += new.length;
+        }
+        _ => filled.push(new),
     }
 }
 
 /// What the calls put into the mapping.
 fn filled(calls: &[Call]) -> Vec<Filled> {
     let mut filled: Vec<Filled> = Vec::new();
-    let mut announced = None;
-    for call in calls {
+    for call in calls
+        .iter()
+        .filter(|call| !call.unfinished && call.result() >= 0)
+    {
         let start = call.get("start");
         let whole = call.get("end").saturating_sub(start);
-        let part = |address, length, pfn| Filled {
+        let part = |address, length, pfn, by_number| Filled {
             address,
             length,
             pfn,
+            by_number,
+        };
+        let first_page = || {
+            let (page, vmemmap) = (call.number("page")?, call.number("vmemmap")?);
+            (page != 0 && vmemmap != 0).then(|| frames::frame_of(page, vmemmap, 64))
         };
         let new = match call.function.as_str() {
-            "vm_insert_pages_begin" => {
-                announced = call.number("num");
-                continue;
-            }
-            _ if call.result() < 0 => continue,
             "remap_pfn_range" => part(
                 call.get("addr"),
                 call.get("size").div_ceil(PAGE) * PAGE,
                 call.number("pfn"),
+                true,
             ),
             "vm_insert_pages" => {
-                let pages = announced.take().unwrap_or(whole / PAGE);
-                part(call.get("addr"), pages.saturating_mul(PAGE), None)
+                let pages = call.number("num").unwrap_or(whole / PAGE);
+                part(call.get("addr"), pages.saturating_mul(PAGE), None, false)
             }
-            "vm_insert_page" | "remap_vmalloc_range_partial" => part(
+            "vm_insert_page" => part(call.get("addr"), PAGE, first_page(), false),
+            "remap_vmalloc_range_partial" => part(
                 call.get("addr"),
                 call.get("size").div_ceil(PAGE) * PAGE,
                 None,
+                false,
             ),
-            _ => part(start, whole, None),
+            // Those that call the others: what they did is known already.
+            "vm_iomap_memory" | "dma_mmap_attrs" if !filled.is_empty() => continue,
+            _ => part(start, whole, None, false),
         };
-        match filled.last_mut() {
-            // Page by page, one after the other: kept as one.
-            Some(last)
-                if last.address + last.length == new.address
-                    && last.pfn.map(|pfn| pfn + last.length / PAGE) == new.pfn =>
-            {
-                last.length += new.length;
-            }
-            _ => filled.push(new),
-        }
+        add(&mut filled, new);
     }
     filled
 }
 
 /// Calls that failed.
-pub fn failed(mapping: &Mapping) -> impl Iterator<Item = &Call> {
-    mapping
-        .calls
+pub fn failed(calls: &[Call]) -> impl Iterator<Item = &Call> {
+    calls
         .iter()
-        .filter(|call| !call.function.ends_with("_begin") && call.result() < 0)
+        .filter(|call| !call.unfinished && call.result() < 0)
 }

@@ -62,6 +62,20 @@ impl Iomem {
 }
 
 impl Iomem {
+    /// Whether anything is known: without the privilege nothing is.
+    pub fn can_see(&self) -> bool {
+        !self.ranges.is_empty()
+    }
+
+    /// The names of all ranges that lie within this one, the outer ones first.
+    pub fn names_within(&self, first: u64, last: u64) -> Vec<&str> {
+        self.ranges
+            .iter()
+            .filter(|(start, end, _)| first <= *start && *end <= last)
+            .map(|(_, _, name)| name.as_str())
+            .collect()
+    }
+
     /// Keeps what reading showed.
     pub fn saw(&mut self, address: u64, sight: Sight) {
         self.seen.push((address, sight));

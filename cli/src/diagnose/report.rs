@@ -1,18 +1,33 @@
 //! The diagnosis, for people and for programs.
 
 use super::{
-    causes::{Finding, Severity},
-    history::{vm, History, Mapping, PAGE},
+    catalogue::Severity,
+    causes::{name_of, Finding, Seen, Sure},
+    history::{vm, Mapping, Refusal, PAGE},
     iomem::Iomem,
-    tracee::{Fault, Life},
+    probes::nr,
+    refusals,
+    tracee::Fault,
 };
 use anstyle::{AnsiColor, Style};
-use mapbuf::{abi::explain::Bytes, errno_name};
+use mapbuf::abi::explain::Bytes;
 use serde::Serialize;
 use std::{ffi::OsString, fmt};
 
 /// A line of text is not longer than this.
 const WIDTH: usize = 100;
+
+/// What may be said when nothing was found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Causes were found.
+    Found,
+    /// The program ended well, and every mapping was looked at.
+    NothingWrong,
+    /// No cause was found, and there is something to be explained, or something that could not be seen.
+    NotKnown,
+}
 
 /// All that is said.
 #[derive(Debug, Serialize)]
@@ -22,42 +37,83 @@ pub struct Report {
     killed_by: Option<i32>,
     /// The kernel stopped a thread of it (BUG), and it hangs in its end.
     stuck: bool,
+    /// It was not waited for.
+    abandoned: bool,
+    verdict: Verdict,
     faults: Vec<Fault>,
     findings: Vec<Finding>,
-    /// Mappings of devices, those that failed too.
+    /// Mappings of devices.
     mappings: Vec<Mapping>,
     /// What is worth knowing, and no fault.
     notes: Vec<String>,
+    /// What could not be seen, and so is not known.
+    unknown: Vec<String>,
     lost_events: u64,
 }
 
 impl Report {
     /// Puts it together.
-    pub fn new(
-        program: &[OsString],
-        life: &Life,
-        history: &History,
-        iomem: &Iomem,
-        findings: Vec<Finding>,
-        lost: u64,
-    ) -> Self {
+    pub fn new(program: &[OsString], seen: &Seen<'_>, findings: Vec<Finding>, lost: u64) -> Self {
+        let (history, life) = (seen.history, seen.life);
         let mappings: Vec<_> = history
             .mappings
             .iter()
-            .filter(|mapping| !mapping.regular)
+            .filter(|mapping| !mapping.inherited)
             .cloned()
             .collect();
         let mut notes = Vec::new();
+        for refusal in &history.refusals {
+            notes.extend(unexplained(seen, refusal, &findings));
+        }
         for mapping in &mappings {
-            notes.extend(refusal(mapping, &findings));
-            notes.extend(device_memory(mapping, iomem));
+            notes.extend(device_memory(mapping, seen.iomem));
+            notes.extend(offset_of(mapping, &findings));
         }
         for fault in &life.faults {
-            if history.at(fault.address).is_none() {
-                notes.push(elsewhere(fault));
+            let space = history.space_of(fault.pid);
+            let explained = findings.iter().any(|finding| {
+                let signal = format!("at {:#x} in thread {}", fault.address, fault.pid);
+                finding
+                    .evidence
+                    .iter()
+                    .any(|one| one.from == "signal" && one.text.ends_with(&signal))
+            });
+            if !explained {
+                notes.push(elsewhere(fault, history.at(space, fault.address)));
+            }
+        }
+        for trouble in seen.log.troubles() {
+            let told =
+                |finding: &Finding| finding.evidence.iter().any(|one| one.text == trouble.head);
+            if !findings.iter().any(told) {
+                notes.push(format!(
+                    "while the program ran, the kernel reported in another thread: {}",
+                    trouble.quoted.join(" / ")
+                ));
             }
         }
         notes.dedup();
+        let mut unknown = not_seen(seen);
+        for mapping in &mappings {
+            unknown.extend(not_looked_at(seen, mapping));
+        }
+        if lost > 0 {
+            unknown.push(format!(
+                "{lost} events found no room: what is said may be incomplete"
+            ));
+        }
+        unknown.dedup();
+        let blind = mappings
+            .iter()
+            .any(|mapping| not_looked_at(seen, mapping).is_some())
+            || lost > 0;
+        let verdict = if !findings.is_empty() {
+            Verdict::Found
+        } else if seen.ended_well() && life.faults.is_empty() && !blind {
+            Verdict::NothingWrong
+        } else {
+            Verdict::NotKnown
+        };
         Self {
             program: program
                 .iter()
@@ -66,10 +122,13 @@ impl Report {
             exit_status: life.status,
             killed_by: life.killed_by,
             stuck: life.stuck,
+            abandoned: life.abandoned,
+            verdict,
             faults: life.faults.clone(),
             findings,
             mappings,
             notes,
+            unknown,
             lost_events: lost,
         }
     }
@@ -82,20 +141,95 @@ impl Report {
     }
 }
 
-/// A driver that refused by itself, and an `mmap` that nobody explained.
-fn refusal(mapping: &Mapping, findings: &[Finding]) -> Option<String> {
-    let errno = i32::try_from(-mapping.result)
-        .ok()
-        .filter(|errno| *errno > 0)?;
-    let explained = findings.iter().any(|finding| finding.file == mapping.file);
-    (!explained).then(|| {
+/// A system call that failed, and that nobody explained.
+fn unexplained(seen: &Seen<'_>, refusal: &Refusal, findings: &[Finding]) -> Option<String> {
+    let shown = format!("{} = {}", refusal.doing.text(), name_of(refusal.result));
+    let told = |finding: &Finding| {
+        finding.evidence.iter().any(|one| one.text == shown)
+            || finding.file == refusals::file_of(seen, refusal)
+    };
+    if findings.iter().any(told) || refusal.doing.number != nr::MMAP {
+        return None;
+    }
+    let file = refusals::file_of(seen, refusal);
+    let name = name_of(refusal.result);
+    let name = name.trim_start_matches('-');
+    Some(match refusals::find(seen, refusal) {
+        Some(finding) => format!("{}; the program went on without it", finding.what),
+        None => format!("mmap of {file} failed with {name} ({shown}), and why is not known: mapbuf explain {name} has the usual causes"),
+    })
+}
+
+/// An offset that was asked for and did not reach the mapping function.
+fn offset_of(mapping: &Mapping, findings: &[Finding]) -> Option<String> {
+    let asked = mapping.asked_pages().filter(|asked| *asked > 0)?;
+    let call = mapping.calls.iter().find(|call| {
+        matches!(
+            call.function.as_str(),
+            "dma_mmap_attrs" | "vm_map_pages" | "vm_iomap_memory"
+        ) && call.number("pgoff") == Some(0)
+    })?;
+    let told = findings.iter().any(|finding| finding.file == mapping.file);
+    (!told).then(|| {
         format!(
-            "mmap of {} failed with {}: {} refused it before any mapping function was called",
+            "page {asked} of {} was asked for, and {} set vm_pgoff to 0 before {}: right where the offset is a buffer's id, wrong where it \
+             is a place in the buffer",
             mapping.file,
-            errno_name(errno).unwrap_or("an unknown error"),
-            mapping.driver()
+            mapping.driver(),
+            call.function
         )
     })
+}
+
+/// What the probes that could not be set would have shown.
+fn not_seen(seen: &Seen<'_>) -> Vec<String> {
+    let lacking = |name: &str| seen.missing.contains(&name);
+    let mut unknown = Vec::new();
+    if lacking("mapped") {
+        unknown.push("which mappings came about (perf_event_mmap cannot be probed, or /sys/kernel/btf/vmlinux is missing)".to_owned());
+    }
+    if lacking("pfnmap_track") && lacking("pfnmap_setup_cachemode") && lacking("track_pfn_remap") {
+        unknown.push("which cache mode was granted (uncached-ram is seen by the log alone): this kernel's probes forget arguments".to_owned());
+    }
+    if lacking("handler") {
+        unknown.push("what fault handlers return (__do_fault cannot be probed)".to_owned());
+    }
+    if lacking("handed") {
+        unknown.push("which pages fault handlers give (finish_fault cannot be probed)".to_owned());
+    }
+    if lacking("dma_alloc_attrs") {
+        unknown.push("which DMA addresses were allocated (dma-address-as-frame is seen by /proc/iomem alone)".to_owned());
+    }
+    if !seen.frames.can_see() {
+        unknown.push(
+            "what kind of memory the frames are (/proc/kpageflags cannot be read)".to_owned(),
+        );
+    }
+    if !seen.log.can_see() {
+        unknown.push("what the kernel said meanwhile (/dev/kmsg cannot be read)".to_owned());
+    }
+    if !seen.iomem.can_see() {
+        unknown.push("what lies at physical addresses (/proc/iomem shows nothing)".to_owned());
+    }
+    if seen.life.abandoned {
+        unknown.push("how the program ends: it was not waited for".to_owned());
+    }
+    unknown
+}
+
+/// A mapping whose memory was not seen.
+fn not_looked_at(seen: &Seen<'_>, mapping: &Mapping) -> Option<String> {
+    let part = mapping.filled.iter().find(|part| {
+        part.by_number
+            && part
+                .pfn
+                .is_some_and(|pfn| seen.iomem.is_ram(pfn * PAGE) && seen.frames.seen(pfn).is_none())
+    })?;
+    Some(format!(
+        "what kind of memory frame {:#x} of {} was: it was not looked at",
+        part.pfn.unwrap_or(0),
+        mapping.file
+    ))
 }
 
 /// What was mapped that is no memory of the kernel's: whether it answers cannot be seen without a read.
@@ -116,24 +250,38 @@ fn device_memory(mapping: &Mapping, iomem: &Iomem) -> Option<String> {
     ))
 }
 
-fn elsewhere(fault: &Fault) -> String {
-    match &fault.vma {
-        Some(vma) => format!(
-            "{} at {:#x}, in {} ({}), which is no mapping of a file made under observation",
-            fault.signal,
-            fault.address,
-            if vma.path.is_empty() {
-                "anonymous memory"
-            } else {
-                &vma.path
-            },
-            vma.permissions
-        ),
-        None => format!(
-            "{} at {:#x}, where nothing is mapped: the program's own affair",
-            fault.signal, fault.address
-        ),
-    }
+fn elsewhere(fault: &Fault, mapping: Option<&Mapping>) -> String {
+    let place =
+        match (&fault.vma, mapping) {
+            _ if fault.blind => "and the memory map could not be read".to_owned(),
+            (_, Some(mapping)) if mapping.was_there(fault.address, fault.time) => format!(
+                "in the mapping of {}, and nothing was seen that explains it",
+                mapping.file
+            ),
+            (Some(vma), _) => format!(
+                "in {} ({}), which is no mapping of a device made under observation",
+                if vma.path.is_empty() {
+                    "anonymous memory"
+                } else {
+                    &vma.path
+                },
+                vma.permissions
+            ),
+            (None, _) if fault.code == 128 => {
+                "at an address that is none: the program's own affair".to_owned()
+            }
+            (None, _) => {
+                let stack = fault
+                    .below
+                    .as_ref()
+                    .is_none_or(|below| below.end + (1 << 20) < fault.address);
+                format!(
+                "where nothing is mapped, and nothing of a device was{}: the program's own affair",
+                if stack { "" } else { " (just behind a mapping)" }
+            )
+            }
+        };
+    format!("{} at {:#x}, {place}", fault.signal, fault.address)
 }
 
 impl fmt::Display for Report {
@@ -155,6 +303,9 @@ impl fmt::Display for Report {
                 _ => write!(f, "; {} at {:#x}", fault.signal, fault.address)?,
             }
         }
+        if self.abandoned {
+            write!(f, ", and was not waited for")?;
+        }
         writeln!(f)?;
         for finding in &self.findings {
             let colour = match finding.severity {
@@ -165,23 +316,37 @@ impl fmt::Display for Report {
             writeln!(f, "\n{style}{}{style:#}  {}", finding.cause, finding.file)?;
             paragraph(f, "what", &finding.what)?;
             paragraph(f, "why", finding.why)?;
+            paragraph(
+                f,
+                "sure",
+                match finding.sure {
+                    Sure::Seen => "seen: the kernel was seen to do this",
+                    Sure::Follows => "it follows: what was seen leaves nothing else",
+                    Sure::Likely => "likely: something else could look the same",
+                },
+            )?;
+            for evidence in finding.evidence.iter().filter(|one| !one.text.is_empty()) {
+                paragraph(f, evidence.from, &evidence.text)?;
+            }
             for way in &finding.next {
                 paragraph(f, "next", way)?;
             }
         }
-        if self.findings.is_empty() {
-            writeln!(f, "nothing wrong was seen in {}", self.summary())?;
+        match self.verdict {
+            Verdict::Found => {}
+            Verdict::NothingWrong => writeln!(f, "nothing wrong was seen in {}", self.summary())?,
+            Verdict::NotKnown => writeln!(f, "no cause was found in {}", self.summary())?,
         }
         for note in &self.notes {
             writeln!(f)?;
             paragraph(f, "note", note)?;
         }
-        if self.lost_events > 0 {
-            let text = format!(
-                "{} events found no room: what is said above may be incomplete",
-                self.lost_events
-            );
-            paragraph(f, "note", &text)?;
+        // On a kernel that hides something this would stand under every report: only where it may matter.
+        if !self.unknown.is_empty() && (self.verdict == Verdict::NotKnown || self.lost_events > 0) {
+            writeln!(f)?;
+            for unknown in &self.unknown {
+                paragraph(f, "not known", unknown)?;
+            }
         }
         Ok(())
     }
@@ -222,7 +387,7 @@ fn signal_name(number: i32) -> String {
 
 /// A text under a word, in lines of a readable length.
 fn paragraph(f: &mut fmt::Formatter<'_>, word: &str, text: &str) -> fmt::Result {
-    let mut line = format!("  {word:4} ");
+    let mut line = format!("  {word:5}");
     let mut empty = true;
     for piece in text.split_whitespace() {
         if !empty && line.chars().count() + 1 + piece.chars().count() > WIDTH {

@@ -1,5 +1,9 @@
 //! Lines of `trace_pipe`, read.
 
+use super::{
+    probes::LIBRARY,
+    tracefs::{END, ENTER},
+};
 use std::collections::BTreeMap;
 
 /// An event.
@@ -30,7 +34,7 @@ pub enum What {
         /// Its result.
         result: i64,
     },
-    /// A function that is watched returned, or, for those whose event's name says so, began.
+    /// A function that is watched returned, or began and did not come to its end.
     Call(Call),
     /// A run of pages went back to the page allocator.
     Free {
@@ -38,6 +42,20 @@ pub enum What {
         pfn: u64,
         /// How many frames there are.
         pages: u64,
+    },
+    /// A run of pages came from the page allocator.
+    Alloc {
+        /// Its first frame.
+        pfn: u64,
+        /// How many frames there are.
+        pages: u64,
+    },
+    /// A thread or process was made.
+    Born {
+        /// Its number.
+        thread: i32,
+        /// What it shares with its maker (`clone`).
+        flags: u64,
     },
     /// A thread ends, and still has its memory.
     End,
@@ -52,6 +70,12 @@ pub struct Call {
     pub caller: String,
     /// What was recorded.
     pub fields: BTreeMap<String, String>,
+    /// When, in microseconds.
+    pub time: u64,
+    /// By which thread.
+    pub thread: i32,
+    /// It began, and nothing was seen of its end.
+    pub unfinished: bool,
 }
 
 impl Call {
@@ -71,6 +95,11 @@ impl Call {
             .get("ret")
             .and_then(|text| text.parse().ok())
             .unwrap_or_else(|| i64::from_ne_bytes(self.get("ret").to_ne_bytes()))
+    }
+
+    /// The same as bits: what a fault handler says.
+    pub fn result_bits(&self) -> u64 {
+        self.get("ret")
     }
 
     /// A symbol or text that was recorded; `None` where the kernel could not read it.
@@ -99,7 +128,38 @@ pub fn parse(text: &str) -> Vec<Event> {
     let mut events: Vec<_> = text.lines().filter_map(line).collect();
     // Buffers of several processors are read one after the other. What has the same time stays as it is.
     events.sort_by_key(|event| event.time);
-    events
+    paired(events)
+}
+
+/// Puts the two events of a function together. A call is where it ended; one that did not end is where it began.
+fn paired(events: Vec<Event>) -> Vec<Event> {
+    let mut open: Vec<usize> = Vec::new();
+    let mut all: Vec<Option<Event>> = Vec::with_capacity(events.len());
+    for mut event in events {
+        if let What::Call(call) = &mut event.what {
+            if let Some(name) = call.function.strip_suffix(ENTER) {
+                call.function = name.to_owned();
+                call.unfinished = true;
+                open.push(all.len());
+            } else if let Some(name) = call.function.strip_suffix(END) {
+                call.function = name.to_owned();
+                let begun = open.iter().rposition(|&at| {
+                    matches!(all.get(at), Some(Some(Event { thread, what: What::Call(begun), .. }))
+                        if *thread == call.thread && begun.function == call.function)
+                });
+                let begun = begun
+                    .and_then(|at| all.get_mut(open.remove(at)))
+                    .and_then(Option::take);
+                if let Some(What::Call(begun)) = begun.map(|event| event.what) {
+                    for (name, value) in begun.fields {
+                        call.fields.entry(name).or_insert(value);
+                    }
+                }
+            }
+        }
+        all.push(Some(event));
+    }
+    all.into_iter().flatten().collect()
 }
 
 /// `  name-123   [001]   12.345678: event: text`; the name may have anything in it.
@@ -144,13 +204,39 @@ fn line(line: &str) -> Option<Event> {
                 pages: 1_u64.checked_shl(u32::try_from(order).ok()?)?,
             }
         }
+        "mm_page_alloc" => {
+            let fields = fields(text);
+            let order = fields.get("order").and_then(|text| number(text))?;
+            What::Alloc {
+                pfn: number(fields.get("pfn")?)?,
+                pages: 1_u64.checked_shl(u32::try_from(order).ok()?)?,
+            }
+        }
+        "task_newtask" => {
+            let fields = fields(text);
+            What::Born {
+                thread: fields.get("pid")?.parse().ok()?,
+                flags: u64::from_str_radix(fields.get("clone_flags")?, 16).ok()?,
+            }
+        }
         "sched_process_exit" => What::End,
         function => {
+            // One for each library.
+            let function = if function.starts_with(LIBRARY) {
+                LIBRARY
+            } else {
+                function
+            };
             let (place, rest) = text.strip_prefix('(')?.split_once(')')?;
+            // At its beginning a function is where it is, and nobody is known to have called it.
+            let caller = place.split_once(" <- ").map_or("", |(caller, _)| caller);
             What::Call(Call {
                 function: function.to_owned(),
-                caller: place.split(" <- ").next()?.to_owned(),
+                caller: caller.to_owned(),
                 fields: fields(rest),
+                time,
+                thread,
+                unfinished: false,
             })
         }
     };
@@ -195,6 +281,35 @@ fn number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_events_of_a_function_become_one_call() {
+        let text = " p-7 [000] 1.000001: vm_insert_page_enter: (vm_insert_page+0x0/0x9) addr=0x7000 page=0x40\n\
+            q-8 [000] 1.000002: vm_insert_page_enter: (vm_insert_page+0x0/0x9) addr=0x9000\n\
+            p-7 [000] 1.000003: vm_insert_page_end: (my_mmap+0x4/0x9 [maps] <- vm_insert_page) ret=-22\n\
+            p-7 [000] 1.000004: task_newtask: pid=9 comm=a b clone_flags=1200011 oom_score_adj=0\n";
+        let events = parse(text);
+        let [Event {
+            what: What::Call(open),
+            ..
+        }, Event {
+            what: What::Call(whole),
+            ..
+        }, born] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert!(open.unfinished && open.thread == 8 && !whole.unfinished);
+        assert_eq!((whole.get("addr"), whole.result()), (0x7000, -22));
+        assert_eq!(whole.module_function().as_deref(), Some("my_mmap [maps]"));
+        assert_eq!(
+            born.what,
+            What::Born {
+                thread: 9,
+                flags: 0x120_0011
+            }
+        );
+    }
 
     #[test]
     fn lines_of_the_kernel_are_read() {

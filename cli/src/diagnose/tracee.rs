@@ -1,7 +1,7 @@
 //! The program, from its first instruction to its end: it is traced so that the memory map can be seen at the moment
 //! of a signal.
 
-use super::Problem;
+use super::{frames, Problem};
 use nix::{
     sys::{
         ptrace::{self, Options},
@@ -13,16 +13,22 @@ use nix::{
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use serde::Serialize;
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs,
     os::unix::process::CommandExt,
     process::{Child, Command},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 /// `SI_KERNEL`: the terminal sent it, to the program as well.
 const SI_KERNEL: i32 = 0x80;
-/// `PTRACE_EVENT_STOP`, `include/uapi/linux/ptrace.h`.
-const EVENT_STOP: i32 = 128;
+/// `PTRACE_EVENT_EXIT`, `include/uapi/linux/ptrace.h`.
+const EVENT_EXIT: i32 = 6;
+/// How long the memory map of a program may take to be read.
+const MAP_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether the program hangs, when nothing happens.
 const TICK: Timespec = Timespec {
     tv_sec: 0,
@@ -46,6 +52,9 @@ pub struct Vma {
     pub permissions: String,
     /// The file's path, or what stands in its place.
     pub path: String,
+    /// Where in the file it begins.
+    #[serde(skip)]
+    pub offset: u64,
     /// The two-letter flags.
     pub flags: Vec<String>,
 }
@@ -63,6 +72,34 @@ pub struct Fault {
     pub address: u64,
     /// The mapping that this address is in.
     pub vma: Option<Vma>,
+    /// What is known of that mapping's file at this moment.
+    pub backing: Option<Backing>,
+    /// The memory map could not be read: whether there is a mapping is not known.
+    pub blind: bool,
+    /// When, in microseconds of the monotonic clock.
+    #[serde(skip)]
+    pub time: u64,
+    /// Free pages of the machine's hugetlb memory.
+    #[serde(skip)]
+    pub huge_pages_free: Option<u64>,
+    /// The mapping below, where there is none at the address.
+    #[serde(skip)]
+    pub below: Option<Vma>,
+}
+
+/// A mapping's file, and the file system that it is on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Backing {
+    /// How long it is.
+    pub bytes: u64,
+    /// Its mode, with its type.
+    pub mode: u32,
+    /// The file system's magic number.
+    pub magic: u64,
+    /// The bytes that the file system has left.
+    pub room: u64,
+    /// Where in the file the mapping begins.
+    pub offset: u64,
 }
 
 /// How the program went.
@@ -76,6 +113,19 @@ pub struct Life {
     pub faults: Vec<Fault>,
     /// The kernel stopped a thread of it in the middle (BUG), and it cannot come to its end.
     pub stuck: bool,
+    /// It was not waited for: somebody asked twice to end it.
+    pub abandoned: bool,
+    /// Every thread that was traced.
+    pub threads: BTreeSet<i32>,
+}
+
+/// What the caller is told while the program runs.
+pub enum Moment<'a> {
+    /// A thread stands still before its end, and has all that it had.
+    Standing(i32),
+    /// Some time has passed; the threads that there were. Whether the kernel's log tells of trouble with one of them is
+    /// the answer.
+    Passing(&'a BTreeSet<i32>),
 }
 
 /// The program, stopped before it is executed.
@@ -152,7 +202,8 @@ impl Tracee {
             Options::PTRACE_O_TRACEFORK
                 | Options::PTRACE_O_TRACEVFORK
                 | Options::PTRACE_O_TRACECLONE
-                | Options::PTRACE_O_TRACEEXEC,
+                | Options::PTRACE_O_TRACEEXEC
+                | Options::PTRACE_O_TRACEEXIT,
         )
         .map_err(|errno| match errno {
             nix::errno::Errno::EPERM if !rustix::process::geteuid().is_root() => Problem::Privilege,
@@ -172,18 +223,21 @@ impl Tracee {
         self.child.id()
     }
 
-    /// Runs it to its end. A signal that somebody sends to us is the program's. `may_be_stuck` says that the kernel
-    /// may have stopped it: then it is not waited for once a thread of it hangs in its own end.
-    pub fn run(self, may_be_stuck: impl Fn() -> bool) -> Result<Life, Problem> {
+    /// Runs it to its end. A signal that somebody sends to us is the program's; a second one ends the watching. A program
+    /// of which a thread met with trouble in the kernel, and hangs in its own end, is not waited for.
+    pub fn run(self, mut told: impl FnMut(Moment<'_>) -> bool) -> Result<Life, Problem> {
         let mut life = Life::default();
+        life.threads.insert(self.pid.as_raw());
         let mut hanging = 0;
+        let mut asked = 0;
         signal::kill(self.pid, Signal::SIGCONT).map_err(problem)?;
         loop {
-            if self.collect(&mut life) {
+            if self.collect(&mut life, &mut told) {
                 return Ok(life);
             }
             if !self.signal_within(TICK) {
-                hanging = if may_be_stuck() && self.hangs() {
+                let trouble = told(Moment::Passing(&life.threads));
+                hanging = if trouble && hangs(&life.threads) {
                     hanging + 1
                 } else {
                     0
@@ -201,7 +255,17 @@ impl Tracee {
                 continue;
             };
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
-            if number != Signal::SIGCHLD as i32 && info.ssi_code != SI_KERNEL {
+            if number == Signal::SIGCHLD as i32 {
+                continue;
+            }
+            asked += 1;
+            if asked > 1 {
+                life.abandoned = true;
+                life.killed_by = Some(number);
+                life.status = 128 + u8::try_from(number).unwrap_or(0);
+                return Ok(life);
+            }
+            if info.ssi_code != SI_KERNEL {
                 if let Ok(signal) = Signal::try_from(number) {
                     // It may have ended this moment.
                     let _ = signal::kill(self.pid, signal);
@@ -217,20 +281,10 @@ impl Tracee {
         poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Whether a thread of it is ending, and waits for what does not come.
-    fn hangs(&self) -> bool {
-        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
-            return false;
-        };
-        threads
-            .flatten()
-            .filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok())
-            .any(|stat| is_ending_in_vain(&stat))
-    }
-
     /// Handles every change of state that there is; whether the program has ended.
-    fn collect(&self, life: &mut Life) -> bool {
+    fn collect(&self, life: &mut Life, told: &mut impl FnMut(Moment<'_>) -> bool) -> bool {
         while let Some((pid, status)) = raw::wait_any() {
+            life.threads.insert(pid);
             if raw::exited(status).is_some() || raw::signaled(status).is_some() {
                 if pid == self.pid.as_raw() {
                     life.killed_by = raw::signaled(status);
@@ -243,39 +297,94 @@ impl Tracee {
             let (signal, event) = (raw::stop_signal(status), raw::event(status));
             let deliver = match event {
                 0 => {
-                    self.look(pid, signal, life);
+                    look(pid, signal, life);
                     signal
                 }
+                EVENT_EXIT => {
+                    told(Moment::Standing(pid));
+                    0
+                }
                 // A group stop is not kept up: the program goes on.
-                EVENT_STOP => 0,
                 _ => 0,
             };
             raw::go_on(pid, deliver);
         }
         false
     }
+}
 
-    fn look(&self, pid: i32, signal: i32, life: &mut Life) {
-        let name = match Signal::try_from(signal) {
-            Ok(signal @ (Signal::SIGSEGV | Signal::SIGBUS)) => signal.as_str(),
-            _ => return,
-        };
-        let Ok(info) = ptrace::getsiginfo(Pid::from_raw(pid)) else {
-            return;
-        };
-        // Sent by a process, not by a fault.
-        if info.si_code <= 0 || info.si_code == SI_KERNEL {
-            return;
-        }
-        let address = raw::fault_address(&info);
-        life.faults.push(Fault {
-            pid,
-            signal: name,
-            code: info.si_code,
-            address,
-            vma: vma_at(pid, address),
-        });
+/// Whether a thread is ending, and waits for what does not come.
+fn hangs(threads: &BTreeSet<i32>) -> bool {
+    threads
+        .iter()
+        .filter_map(|thread| fs::read_to_string(format!("/proc/{thread}/stat")).ok())
+        .any(|stat| is_ending_in_vain(&stat))
+}
+
+/// Keeps what there is to see of a fault, before the signal arrives.
+fn look(pid: i32, signal: i32, life: &mut Life) {
+    let name = match Signal::try_from(signal) {
+        Ok(signal @ (Signal::SIGSEGV | Signal::SIGBUS)) => signal.as_str(),
+        _ => return,
+    };
+    let Ok(info) = ptrace::getsiginfo(Pid::from_raw(pid)) else {
+        return;
+    };
+    // Sent by a process, not by a fault.
+    if info.si_code <= 0 {
+        return;
     }
+    let address = raw::fault_address(&info);
+    // Another thread that the kernel stopped may hold the lock of the memory map for ever: it is not read in this one.
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(surroundings(pid, address)));
+    let seen = receiver.recv_timeout(MAP_PATIENCE);
+    let blind = seen.is_err();
+    let (vma, below, backing) = seen.unwrap_or_default();
+    life.faults.push(Fault {
+        pid,
+        signal: name,
+        code: info.si_code,
+        address,
+        vma,
+        backing,
+        blind,
+        time: frames::now(),
+        huge_pages_free: huge_pages_free(),
+        below,
+    });
+}
+
+/// The mapping of an address, the one below it, and what is known of its file.
+fn surroundings(pid: i32, address: u64) -> (Option<Vma>, Option<Vma>, Option<Backing>) {
+    let (vma, below) = vma_at(pid, address);
+    let backing = vma.as_ref().and_then(|vma| backing(pid, vma));
+    (vma, below, backing)
+}
+
+fn backing(pid: i32, vma: &Vma) -> Option<Backing> {
+    // The link leads to files that have no name any more, too.
+    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", vma.start, vma.end);
+    let file = rustix::fs::stat(&path).ok()?;
+    let system = rustix::fs::statfs(&path).ok();
+    let number = |value: i64| u64::try_from(value).unwrap_or(0);
+    Some(Backing {
+        bytes: number(file.st_size),
+        mode: file.st_mode,
+        magic: system.as_ref().map_or(0, |system| number(system.f_type)),
+        room: system.as_ref().map_or(u64::MAX, |system| {
+            system.f_bavail.saturating_mul(number(system.f_bsize))
+        }),
+        offset: vma.offset,
+    })
+}
+
+fn huge_pages_free() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("HugePages_Free:"))?;
+    line.trim().parse().ok()
 }
 
 /// Whether a line of `/proc/PID/stat` is that of a thread that is ending (`PF_EXITING` of `include/linux/sched.h`) and
@@ -292,21 +401,28 @@ fn is_ending_in_vain(stat: &str) -> bool {
     state == Some("D") && flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
-/// The mapping of a process that an address is in.
-fn vma_at(pid: i32, address: u64) -> Option<Vma> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
+/// The mapping of a process that an address is in, and, where there is none, the one below.
+fn vma_at(pid: i32, address: u64) -> (Option<Vma>, Option<Vma>) {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps")) else {
+        return (None, None);
+    };
     let mut found = None;
+    let mut below = None;
     for line in text.lines() {
         if let Some(vma) = header(line) {
-            if found.is_some() {
+            if found.is_some() || vma.start > address {
                 break;
             }
-            found = (vma.start <= address && address < vma.end).then_some(vma);
+            if address < vma.end {
+                found = Some(vma);
+            } else {
+                below = Some(vma);
+            }
         } else if let (Some(vma), Some(flags)) = (&mut found, line.strip_prefix("VmFlags:")) {
             vma.flags = flags.split_whitespace().map(str::to_owned).collect();
         }
     }
-    found
+    (found, below)
 }
 
 /// The first line of a mapping in `smaps`.
@@ -318,7 +434,8 @@ fn header(line: &str) -> Option<Vma> {
         start: u64::from_str_radix(start, 16).ok()?,
         end: u64::from_str_radix(end, 16).ok()?,
         permissions: words.next()?.to_owned(),
-        path: words.nth(3).unwrap_or_default().trim().to_owned(),
+        offset: u64::from_str_radix(words.next()?, 16).ok()?,
+        path: words.nth(2).unwrap_or_default().trim().to_owned(),
         flags: Vec::new(),
     })
 }

@@ -3,14 +3,22 @@
 //! Everything carries this process's number in its name, and goes when the value is dropped. What a killed one
 //! left is removed by the next.
 
-use super::Problem;
+use super::{
+    btf::Btf,
+    frames::Frames,
+    library,
+    probes::{
+        Form, Probe, DEVICE, FOLLOWED, HANDED, LIBRARY, LIBRARY_FETCH, LIBRARY_IF, MAPPED, PROBES,
+    },
+    Problem,
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         Arc,
     },
     thread::{self, JoinHandle},
@@ -20,117 +28,33 @@ use std::{
 /// What the names of instances and of groups of probes begin with.
 const INSTANCE: &str = "mapbuf-";
 const GROUP: &str = "mapbuf_";
+/// What the names of the two events of a function end with.
+pub const ENTER: &str = "_enter";
+pub const END: &str = "_end";
 /// For each processor; a per-page mapping of a gigabyte is a quarter of a million events.
 const BUFFER_KIB: &str = "4096";
-
-/// Fields of the VMA, for the functions that get one as `vma`. Their offsets come from the kernel's BTF.
-const VMA: &str =
-    "start=vma->vm_start:x64 end=vma->vm_end:x64 flags=vma->vm_flags:x64 pgoff=vma->vm_pgoff:x64 \
-                   prot=vma->vm_page_prot.pgprot:x64";
-
-/// A function that is watched.
-struct Probe {
-    /// The event's name.
-    event: &'static str,
-    /// `function` or `function%return`.
-    place: &'static str,
-    /// What is recorded of its arguments and its result.
-    fetch: &'static str,
-    /// Whether it gets a VMA as `vma`.
-    vma: bool,
-    /// Only events for which this holds.
-    filter: &'static str,
-}
-
-const fn probe(event: &'static str, place: &'static str, fetch: &'static str) -> Probe {
-    Probe {
-        event,
-        place,
-        fetch,
-        vma: true,
-        filter: "",
-    }
-}
-
-/// `VM_FAULT_OOM | SIGBUS | HWPOISON | SIGSEGV`, `include/linux/mm_types.h`.
-const FAILED_FAULT: &str = "ret & 0x53";
-const IS_EFAULT: &str = "ret == -14";
-
-/// The event of a call that may end in a `BUG`.
-const MAY_STOP: &str = "vmf_insert_pfn_begin";
-
-/// The functions of `mm/memory.c`, `mm/vmalloc.c`, `kernel/dma/mapping.c`, `mm/vma.c` and `mm/gup.c` that are watched.
-/// Not every kernel has each of them as a function of its own: those that are missing are left out.
-const PROBES: &[Probe] = &[
-    probe("remap_pfn_range", "remap_pfn_range%return", "addr=$arg2:x64 pfn=$arg3:x64 size=$arg4:x64 asked=$arg5:x64 ret=$retval:s32"),
-    probe(
-        "remap_pfn_range_complete",
-        "remap_pfn_range_complete%return",
-        "addr=action->remap.start:x64 pfn=action->remap.start_pfn:x64 size=action->remap.size:x64 \
-         asked=action->remap.pgprot.pgprot:x64 ret=$retval:s32",
-    ),
-    // The cache mode that came of the one that was asked for (arch/x86/mm/pat/memtype.c).
-    Probe { vma: false, ..probe("pfnmap_track", "pfnmap_track%return", "granted=+0($arg3):x64") },
-    Probe { vma: false, ..probe("pfnmap_setup_cachemode", "pfnmap_setup_cachemode%return", "granted=+0($arg3):x64") },
-    probe("vm_insert_page", "vm_insert_page%return", "addr=$arg2:x64 size=\\4096 ret=$retval:s32"),
-    probe("vm_insert_pages_begin", "vm_insert_pages", "addr=$arg2:x64 num=+0($arg4):u64"),
-    probe("vm_insert_pages", "vm_insert_pages%return", "addr=$arg2:x64 left=+0($arg4):u64 ret=$retval:s32"),
-    probe("vm_map_pages", "vm_map_pages%return", "num=$arg3:u64 ret=$retval:s32"),
-    probe("vm_map_pages_zero", "vm_map_pages_zero%return", "num=$arg3:u64 ret=$retval:s32"),
-    probe("remap_vmalloc_range", "remap_vmalloc_range%return", "ret=$retval:s32"),
-    probe("remap_vmalloc_range_partial", "remap_vmalloc_range_partial%return", "addr=$arg2:x64 size=$arg5:x64 ret=$retval:s32"),
-    probe("vm_iomap_memory", "vm_iomap_memory%return", "physical=$arg2:x64 size=$arg3:x64 ret=$retval:s32"),
-    probe("dma_mmap_attrs", "dma_mmap_attrs%return", "size=$arg5:x64 ret=$retval:s32"),
-    // At its beginning: with a wrong VMA it does not come to its end (BUG_ON).
-    Probe { filter: "!(flags & 0x400) || (flags & 0x10000000) || ((flags & 0x20) && !(flags & 0x8))",
-        ..probe(MAY_STOP, "vmf_insert_pfn", "addr=$arg2:x64 pfn=$arg3:x64 fault=vma->vm_ops->fault:symbol") },
-    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_pfn", "vmf_insert_pfn%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol") },
-    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_pfn_prot", "vmf_insert_pfn_prot%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol") },
-    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_mixed", "vmf_insert_mixed%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol") },
-    Probe { filter: FAILED_FAULT, ..probe("vmf_insert_mixed_mkwrite", "vmf_insert_mixed_mkwrite%return", "addr=$arg2:x64 pfn=$arg3:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol") },
-    Probe { filter: FAILED_FAULT, ..probe("handle_mm_fault", "handle_mm_fault%return",
-        "addr=$arg2:x64 ret=$retval:x32 fault=vma->vm_ops->fault:symbol name=vma->vm_file->f_path.dentry->d_name.name:string") },
-    Probe { vma: false, ..probe("mmap_region", "mmap_region%return",
-        "addr=$arg2:x64 size=$arg3:x64 flags=$arg4:x64 ret=$retval:x64 mode=file->f_inode->i_mode:x16 mmap=file->f_op->mmap:symbol name=file->f_path.dentry->d_name.name:string") },
-    Probe { vma: false, filter: IS_EFAULT, ..probe("pin_user_pages_fast", "pin_user_pages_fast%return", "addr=$arg1:x64 ret=$retval:s32") },
-    Probe { vma: false, filter: IS_EFAULT, ..probe("get_user_pages_fast", "get_user_pages_fast%return", "addr=$arg1:x64 ret=$retval:s32") },
-    Probe { vma: false, filter: IS_EFAULT, ..probe("pin_user_pages", "pin_user_pages%return", "addr=$arg1:x64 ret=$retval:s32") },
-    Probe { vma: false, filter: IS_EFAULT, ..probe("pin_user_pages_remote", "pin_user_pages_remote%return", "addr=$arg2:x64 ret=$retval:s32") },
-];
-
-/// The system calls that are followed, by their number on this architecture: `mmap`, `munmap`, `mremap`, `execve`,
-/// `ioctl`, `close`.
-#[cfg(target_arch = "x86_64")]
-pub mod nr {
-    pub const MMAP: u64 = 9;
-    pub const MUNMAP: u64 = 11;
-    pub const IOCTL: u64 = 16;
-    pub const EXECVE: u64 = 59;
-    pub const CLOSE: u64 = 3;
-}
-#[cfg(not(target_arch = "x86_64"))]
-pub mod nr {
-    // The numbers of `include/uapi/asm-generic/unistd.h`.
-    pub const MMAP: u64 = 222;
-    pub const MUNMAP: u64 = 215;
-    pub const IOCTL: u64 = 29;
-    pub const EXECVE: u64 = 221;
-    pub const CLOSE: u64 = 57;
-}
 
 /// The probes and the instance; dropping it removes them.
 pub struct Tracer {
     root: PathBuf,
     instance: PathBuf,
     group: String,
-    /// The events that this kernel has.
-    events: Vec<&'static str>,
+    /// Each event that this kernel has, with its probe.
+    events: Vec<(String, &'static Probe)>,
+    /// Events of the C library's `mmap`.
+    libraries: Vec<String>,
+    /// Functions that it does not have, or that cannot be probed.
+    missing: Vec<&'static str>,
+    /// Arguments by their number (`$arg1`) are known to it.
+    numbered: bool,
+    /// Whether kprobes come first.
+    kprobes: bool,
 }
 
 impl Tracer {
-    /// Makes the instance and defines the probes; nothing is recorded yet. Without fprobe events, or where kprobes are
-    /// asked for, kprobe events do the same.
-    pub fn new(kprobes: bool) -> Result<Self, Problem> {
+    /// Makes the instance and defines the probes; nothing is recorded yet. Kprobe events serve where there are no fprobe
+    /// events, and where they are asked for.
+    pub fn new(kprobes: bool, program: Option<&Path>) -> Result<Self, Problem> {
         let root = mounted()?;
         if locked_down() {
             return Err(Problem::Lockdown);
@@ -140,55 +64,102 @@ impl Tracer {
         let instance = root.join("instances").join(format!("{INSTANCE}{own}"));
         fs::create_dir(&instance)
             .map_err(|error| refused("an instance of its own".into(), &error))?;
+        let readme = fs::read_to_string(root.join("README")).unwrap_or_default();
         let mut tracer = Self {
             root,
             instance,
             group: format!("{GROUP}{own}"),
             events: Vec::new(),
+            libraries: Vec::new(),
+            missing: Vec::new(),
+            numbered: readme.is_empty() || readme.contains("$arg<N>"),
+            kprobes: kprobes || !readme.contains("f[:[<group>/][<event>]]"),
         };
-        tracer.define(kprobes)?;
+        let types = Btf::running();
+        for probe in PROBES {
+            tracer.define(probe, types);
+        }
+        tracer.define_library(program);
+        if tracer.events.is_empty() {
+            let error = io::Error::other("it takes none of them");
+            return Err(refused("probes of kernel functions".into(), &error));
+        }
         Ok(tracer)
     }
 
-    fn define(&mut self, kprobes: bool) -> Result<(), Problem> {
+    /// Watches the C library's own `mmap`, in the program and where libraries usually are.
+    fn define_library(&mut self, program: Option<&Path>) {
+        if cfg!(not(target_arch = "x86_64")) {
+            return;
+        }
         let path = self.root.join("dynamic_events");
-        let mut last = None;
-        for probe in PROBES {
-            let vma = if probe.vma { VMA } else { "" };
-            let Probe {
-                event,
-                place,
-                fetch,
-                ..
-            } = probe;
-            let fetch = fetch.split_once(" fault=").map_or_else(
-                || format!("{fetch} {vma}"),
-                // Text goes last: a name may have blanks in it.
-                |(first, rest)| format!("{first} {vma} fault={rest}"),
-            );
-            let group = &self.group;
-            let (function, kretprobe) = match place.strip_suffix("%return") {
-                Some(function) => (function, "r64"),
-                None => (*place, "p"),
-            };
-            let fprobe = format!("f:{group}/{event} {place} {fetch}");
-            let kprobe = format!("{kretprobe}:{group}/{event} {function} {fetch}");
-            let defined = if kprobes {
-                append(&path, &kprobe)
-            } else {
-                append(&path, &fprobe).or_else(|_| append(&path, &kprobe))
-            };
-            match defined {
-                Ok(()) => self.events.push(event),
-                Err(error) => last = Some(error),
+        let mut number = 0;
+        for file in library::candidates(program) {
+            for offset in library::mmaps_of(&file) {
+                let (group, shown) = (&self.group, file.display());
+                let line =
+                    format!("p:{group}/{LIBRARY}{number} {shown}:{offset:#x} {LIBRARY_FETCH}");
+                if append(&path, &line).is_ok() {
+                    self.libraries.push(format!("{LIBRARY}{number}"));
+                    number += 1;
+                }
             }
         }
-        match last {
-            Some(error) if !self.events.contains(&"remap_pfn_range") => {
-                Err(refused("probes of kernel functions".into(), &error))
-            }
-            _ => Ok(()),
+    }
+
+    /// Defines a probe's events, in the first form that this kernel takes.
+    fn define(&mut self, probe: &'static Probe, types: Option<&Btf>) {
+        let Probe {
+            event,
+            form,
+            result,
+            ..
+        } = probe;
+        let fetch = text_last(&Btf::fill_in(types, probe.fetch));
+        let ret = format!("ret=$retval:{result}");
+        let whole = |tracer: &mut Self| tracer.event(probe, event, true, &format!("{ret} {fetch}"));
+        let pair = |tracer: &mut Self| {
+            tracer.event(probe, &format!("{event}{ENTER}"), false, &fetch)
+                && tracer.event(probe, &format!("{event}{END}"), true, &ret)
+        };
+        let defined = match form {
+            Form::Entry => self.event(probe, event, false, &fetch),
+            Form::Pair => pair(self),
+            Form::Whole => whole(self) || pair(self),
+            Form::WholeOnly => whole(self),
+            Form::End => whole(self) || self.event(probe, event, true, &ret),
+        };
+        if !defined {
+            self.missing.push(probe.event);
         }
+    }
+
+    fn event(&mut self, probe: &'static Probe, event: &str, end: bool, fetch: &str) -> bool {
+        let path = self.root.join("dynamic_events");
+        let fetch = if self.numbered {
+            fetch.to_owned()
+        } else {
+            by_registers(fetch)
+        };
+        let (group, function) = (&self.group, probe.function);
+        let (kind, place) = if end { ("r64", "%return") } else { ("p", "") };
+        let kprobe = format!("{kind}:{group}/{event} {function} {fetch}");
+        let fprobe = format!("f:{group}/{event} {function}{place} {fetch}");
+        let both = if self.kprobes {
+            [kprobe, fprobe]
+        } else {
+            [fprobe, kprobe]
+        };
+        let defined = both.iter().any(|line| append(&path, line).is_ok());
+        if defined {
+            self.events.push((event.to_owned(), probe));
+        }
+        defined
+    }
+
+    /// The probes that could not be set: what they would show stays unknown.
+    pub fn missing(&self) -> &[&'static str] {
+        &self.missing
     }
 
     /// Records what the process does, and those that it starts.
@@ -202,7 +173,7 @@ impl Tracer {
         set("options/irq-info", "0")?;
         set("options/event-fork", "1")?;
         set("set_event_pid", &pid.to_string())?;
-        let numbers = [nr::MMAP, nr::MUNMAP, nr::IOCTL, nr::EXECVE, nr::CLOSE]
+        let numbers = FOLLOWED
             .map(|number| format!("id == {number}"))
             .join(" || ");
         for event in ["sys_enter", "sys_exit"] {
@@ -210,30 +181,56 @@ impl Tracer {
             set(&format!("{event}/filter"), &numbers)?;
             set(&format!("{event}/enable"), "1")?;
         }
-        // Without it an address space's end is not seen, no more.
-        let _ = self.set("events/sched/sched_process_exit/enable", "1");
-        for probe in PROBES
-            .iter()
-            .filter(|probe| self.events.contains(&probe.event))
-        {
-            let event = format!("events/{}/{}", self.group, probe.event);
-            if !probe.filter.is_empty()
-                && self.set(&format!("{event}/filter"), probe.filter).is_err()
-            {
+        // Without them processes are not told apart, no more.
+        for event in ["sched/sched_process_exit", "task/task_newtask"] {
+            let _ = self.set(&format!("events/{event}/enable"), "1");
+        }
+        for (name, probe) in &self.events {
+            let event = format!("events/{}/{name}", self.group);
+            let filter = if name.ends_with(ENTER) || probe.form == Form::Entry {
+                probe.enter_if
+            } else {
+                probe.end_if
+            };
+            if !filter.is_empty() && self.set(&format!("{event}/filter"), filter).is_err() {
                 // Unfiltered it would be one event for each page fault.
                 continue;
             }
-            if probe.event.starts_with("remap_pfn_range") {
-                // Freed pages are of interest once there are entries without a reference to them, and there are many.
-                let _ = self.set(
-                    &format!("{event}/trigger"),
-                    "enable_event:kmem:mm_page_free",
-                );
+            for wanted in self.triggered_by(name) {
+                // What is of interest once a device's memory is mapped, and happens often.
+                let _ = self.set(&format!("{event}/trigger"), &wanted);
             }
-            set(&format!("{event}/enable"), "1")?;
+            if name != HANDED {
+                set(&format!("{event}/enable"), "1")?;
+            }
+        }
+        for name in &self.libraries {
+            let event = format!("events/{}/{name}", self.group);
+            if self.set(&format!("{event}/filter"), LIBRARY_IF).is_ok() {
+                let _ = self.set(&format!("{event}/enable"), "1");
+            }
         }
         Recording::start(&self.instance)
             .map_err(|error| refused("to be read (trace_pipe)".into(), &error))
+    }
+
+    /// What an event turns on. Its own filter does not hold for that.
+    fn triggered_by(&self, event: &str) -> Vec<String> {
+        let group = &self.group;
+        let free = "enable_event:kmem:mm_page_free".to_owned();
+        if event == MAPPED {
+            let mut all = vec![
+                format!("{free} if {DEVICE}"),
+                format!("enable_event:kmem:mm_page_alloc if {DEVICE}"),
+            ];
+            if self.events.iter().any(|(name, _)| name == HANDED) {
+                all.push(
+                    format!("enable_event:{group}/{HANDED} if {DEVICE}").replacen('/', ":", 1),
+                );
+            }
+            return all;
+        }
+        Vec::new()
     }
 
     fn set(&self, file: &str, value: &str) -> io::Result<()> {
@@ -271,16 +268,11 @@ impl Drop for Tracer {
 /// The thread that takes the events out while the program runs.
 pub struct Recording {
     stop: Arc<AtomicBool>,
-    doomed: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<u8>>,
+    rounds: Arc<AtomicU64>,
+    thread: JoinHandle<(Vec<u8>, Frames)>,
 }
 
 impl Recording {
-    /// Whether a call was seen that may have stopped a thread in the middle of the kernel.
-    pub fn may_have_stopped(&self) -> bool {
-        self.doomed.load(Ordering::Acquire)
-    }
-
     fn start(instance: &Path) -> io::Result<Self> {
         let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
         let mut pipe = OpenOptions::new()
@@ -289,41 +281,57 @@ impl Recording {
             .open(instance.join("trace_pipe"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let doomed = Arc::new(AtomicBool::new(false));
-        let dooming = Arc::clone(&doomed);
+        let rounds = Arc::new(AtomicU64::new(0));
+        let round = Arc::clone(&rounds);
         let thread = thread::spawn(move || {
-            let mark = format!(" {MAY_STOP}: ");
             let mut text: Vec<u8> = Vec::new();
-            let mut searched = 0;
+            let mut frames = Frames::open();
+            let mut seen = 0;
             let mut chunk = vec![0; 1 << 16];
             loop {
                 let last = stopped.load(Ordering::Acquire);
                 let empty = drain(&mut pipe, &mut chunk, &mut text);
-                let new = text.get(searched..).unwrap_or_default();
-                if new.windows(mark.len()).any(|part| part == mark.as_bytes()) {
-                    dooming.store(true, Ordering::Release);
+                // Whole lines only.
+                let whole = text
+                    .iter()
+                    .rposition(|&byte| byte == b'\n')
+                    .map_or(0, |at| at + 1);
+                if let Some(new) = text.get(seen..whole).filter(|new| !new.is_empty()) {
+                    frames.look(&String::from_utf8_lossy(new));
+                    seen = whole;
                 }
-                // The mark may lie across the end.
-                searched = text.len().saturating_sub(mark.len() - 1);
+                round.fetch_add(1, Ordering::AcqRel);
                 if empty && !last {
                     thread::sleep(Duration::from_millis(5));
                 } else if last {
-                    return text;
+                    return (text, frames);
                 }
             }
         });
         Ok(Self {
             stop,
-            doomed,
+            rounds,
             thread,
         })
     }
 
+    /// Waits until all that has happened so far was read, and the frames in it were looked at.
+    pub fn catch_up(&self) {
+        // The round that is going on may have read already, the next one has not.
+        let until = self.rounds.load(Ordering::Acquire) + 2;
+        for _ in 0..400 {
+            if self.rounds.load(Ordering::Acquire) >= until {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What was recorded, when the program has ended.
-    pub fn finish(self) -> String {
+    pub fn finish(self) -> (String, Frames) {
         self.stop.store(true, Ordering::Release);
-        let text = self.thread.join().unwrap_or_default();
-        String::from_utf8_lossy(&text).into_owned()
+        let (text, frames) = self.thread.join().unwrap_or_default();
+        (String::from_utf8_lossy(&text).into_owned(), frames)
     }
 }
 
@@ -387,9 +395,13 @@ fn remove(root: &Path, instance: &Path, group: &str) {
     };
     off(instance.join("tracing_on"));
     off(instance.join("events/enable"));
-    for event in ["remap_pfn_range", "remap_pfn_range_complete"] {
-        let trigger = instance.join(format!("events/{group}/{event}/trigger"));
-        let _ = fs::write(trigger, "!enable_event:kmem:mm_page_free");
+    // A trigger holds the event that it turns on.
+    let trigger = instance.join(format!("events/{group}/{MAPPED}/trigger"));
+    let set = fs::read_to_string(&trigger).unwrap_or_default();
+    for line in set.lines().filter(|line| line.starts_with("enable_event")) {
+        // `enable_event:kmem:mm_page_free:unlimited if …`
+        let line = line.replace(":unlimited", "");
+        let _ = fs::write(&trigger, format!("!{line}"));
     }
     off(root.join("events").join(group).join("enable"));
     for _ in 0..20 {
@@ -453,9 +465,42 @@ fn sweep(root: &Path) {
     }
 }
 
+/// Symbols and text go last: they may have blanks in them.
+fn text_last(fetch: &str) -> String {
+    let is_text = |word: &&str| word.ends_with(":symbol") || word.ends_with(":string");
+    let words = || fetch.split_whitespace();
+    let all: Vec<_> = words()
+        .filter(|word| !is_text(word))
+        .chain(words().filter(is_text))
+        .collect();
+    all.join(" ")
+}
+
+/// The registers that hold the arguments, where a kernel does not know them by their number.
+fn by_registers(fetch: &str) -> String {
+    let registers = ["%di", "%si", "%dx", "%cx", "%r8", "%r9"];
+    let mut fetch = fetch.to_owned();
+    for (number, register) in (1..).zip(registers) {
+        fetch = fetch.replace(&format!("$arg{number}"), register);
+    }
+    fetch
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registers_stand_for_arguments() {
+        assert_eq!(
+            by_registers("a=$arg1:x64 b=+8($arg3):x64"),
+            "a=%di:x64 b=+8(%dx):x64"
+        );
+        assert_eq!(
+            text_last("a=x:symbol b=$arg1:x64"),
+            "b=$arg1:x64 a=x:symbol"
+        );
+    }
 
     #[test]
     fn a_definition_has_its_group() {

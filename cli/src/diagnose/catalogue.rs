@@ -1,0 +1,719 @@
+//! Every cause that `mapbuf diagnose` can name: why it comes to what the program met, what to do, and by which words a
+//! person would look for it. `mapbuf explain EINVAL` and the guide's list of symptoms are made from this list.
+
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It is wrong, or the program could not go on.
+    Error,
+    /// It works, and costs or endangers something.
+    Warning,
+}
+
+/// What a person sees of a cause.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Symptom {
+    /// `EINVAL`, `SIGBUS`, `oops`, or `data` where nothing is said and the bytes are wrong, `slow`.
+    pub sign: &'static str,
+    /// The call that fails, or when the signal comes.
+    pub call: &'static str,
+    /// What is seen, in the words of the message where there is one.
+    pub seen: &'static str,
+}
+
+const fn symptom(sign: &'static str, call: &'static str, seen: &'static str) -> Symptom {
+    Symptom { sign, call, seen }
+}
+
+/// A cause.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cause {
+    /// A name that stays, for programs and for the guide's pages.
+    pub name: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Why it comes to what is seen, and where in the kernel.
+    pub why: &'static str,
+    /// The ways out.
+    pub next: &'static [&'static str],
+    /// By what it is found, the likeliest first.
+    pub symptoms: &'static [Symptom],
+    /// How it is told from others, without `mapbuf diagnose`.
+    pub tell: &'static str,
+}
+
+macro_rules! causes {
+    ($($constant:ident $name:literal $severity:ident
+        why $why:expr;
+        next [$($next:expr),* $(,)?];
+        seen [$($sign:literal $call:literal $seen:literal),* $(,)?];
+        tell $tell:expr;)*) => {
+        $(
+            #[doc = $name]
+            pub const $constant: Cause = Cause {
+                name: $name,
+                severity: Severity::$severity,
+                why: $why,
+                next: &[$($next),*],
+                symptoms: &[$(symptom($sign, $call, $seen)),*],
+                tell: $tell,
+            };
+        )*
+        /// All of them; of those that are seen alike, the likelier ones come first.
+        pub const ALL: &[Cause] = &[$($constant),*];
+    };
+}
+
+causes! {
+    COPY_ON_WRITE "copy-on-write" Error
+        why "the mapping is private and may become writable, so it is copy-on-write; for such a mapping the kernel keeps \
+             the first frame in vm_pgoff, and takes one call for the whole range, or none (get_remap_pgoff in mm/memory.c)";
+        next [
+            "the program: map with MAP_SHARED, or map single pages privately",
+            "the driver: clear VM_MAYWRITE when the mapping is not writable (vm_flags_clear(vma, VM_MAYWRITE)), so that a \
+             private read-only mapping never becomes copy-on-write",
+            "the driver: if private writable mappings are wanted, map by page faults (vm_operations_struct.fault), which copy",
+        ];
+        seen [
+            "SIGBUS" "first touch" "Bus error at the first touch; MAP_PRIVATE; the driver maps page by page with remap_pfn_range",
+            "EINVAL" "mmap" "mmap: Invalid argument with MAP_PRIVATE, and MAP_SHARED works",
+        ];
+        tell "the same program with MAP_SHARED works";
+
+    UNALIGNED_OFFSET "unaligned-offset" Error
+        why "the offset must be a multiple of the page size; the system call itself looks at it, before the file or its \
+             driver (mmap in arch/x86/kernel/sys_x86_64.c)";
+        next ["the program: map from the start of the page (offset & ~0xfff), and use the bytes that are wanted of it"];
+        seen ["EINVAL" "mmap" "mmap: Invalid argument; the offset is a register's address, not its page's"];
+        tell "offset % 4096 is not 0";
+
+    DRIVER_REFUSED "driver-refused" Error
+        why "the kernel's own checks were passed and the file's mmap operation was called; no mapping function of the \
+             kernel's failed in it, so the error is one that the driver decided on";
+        next [
+            "compare length, offset, sharing and protection with what the driver allows; most look at the size of the buffer \
+             and at vm_pgoff",
+            "the driver's log (dmesg) may say more",
+        ];
+        seen [
+            "EINVAL" "mmap" "mmap: Invalid argument; the driver's mmap checks size, offset or sharing",
+            "ENXIO" "mmap" "mmap: No such device or address, from the driver itself",
+            "EPERM" "mmap" "mmap: Operation not permitted, from the driver itself",
+            "EBUSY" "mmap" "mmap: Device or resource busy, from the driver itself",
+        ];
+        tell "sudo mapbuf diagnose -- PROGRAM names the driver's function";
+
+    CALL_FAILED "call-failed" Error
+        why "the driver passed the error on, so mmap failed with it";
+        next ["the function's own checks say what it wants: see its chapter in the guide"];
+        seen [
+            "EINVAL" "mmap" "mmap: Invalid argument, passed on from the kernel's mapping function",
+            "EBUSY" "mmap" "mmap: Device or resource busy: vm_insert_page found an entry there already",
+            "EFAULT" "mmap" "mmap: Bad address: the pages that the driver inserts are outside of the mapping",
+        ];
+        tell "sudo mapbuf diagnose -- PROGRAM shows the function's result";
+
+    CACHE_CONFLICT "cache-conflict" Error
+        why "x86 keeps one cache mode for each physical range (PAT); the range has another one already, from an ioremap, \
+             a memremap or another mapping, so the kernel refused to map it (memtype_reserve and reserve_pfn_range or \
+             pfnmap_track in arch/x86/mm/pat/memtype.c)";
+        next [
+            "the driver: use the same mode everywhere: ioremap_wc with pgprot_writecombine, ioremap with \
+             pgprot_noncached, memremap(MEMREMAP_WB) with an unchanged vm_page_prot",
+            "/sys/kernel/debug/x86/pat_memtype_list shows who holds which range in which mode",
+        ];
+        seen [
+            "EINVAL" "mmap" "mmap: Invalid argument; dmesg: x86/PAT: … map pfn expected mapping type … got …",
+            "EAGAIN" "mmap" "mmap: Resource temporarily unavailable; dmesg: x86/PAT: … conflicting memory types",
+        ];
+        tell "dmesg | grep x86/PAT";
+
+    BAR_CLAIMED "bar-claimed" Error
+        why "a driver has claimed the BAR, and the kernel gives such memory to nobody else (iomem_is_exclusive in \
+             kernel/resource.c, with CONFIG_IO_STRICT_DEVMEM; pci_mmap_resource in drivers/pci/pci-sysfs.c says EINVAL)";
+        next [
+            "map it through that driver, or unbind the driver first: echo DEVICE > /sys/bus/pci/drivers/DRIVER/unbind",
+            "for experiments alone: boot with iomem=relaxed",
+        ];
+        seen ["EINVAL" "mmap" "mmap of /sys/bus/pci/devices/…/resource0: Invalid argument"];
+        tell "ls -l /sys/bus/pci/devices/DEVICE/driver; grep the BAR in /proc/iomem";
+
+    BEYOND_BAR "beyond-bar" Error
+        why "the range passes the end of the BAR (pci_mmap_fits in drivers/pci/mmap.c)";
+        next ["map at most what /sys/bus/pci/devices/DEVICE/resource says of this BAR, from an offset within it"];
+        seen ["EINVAL" "mmap" "mmap of resource0: Invalid argument; length or offset is larger than the BAR"];
+        tell "stat -c %s /sys/bus/pci/devices/DEVICE/resource0";
+
+    ZERO_LENGTH "zero-length" Error
+        why "a mapping has at least one byte (do_mmap in mm/mmap.c)";
+        next ["look at where the length comes from: fstat says 0 for most devices' files"];
+        seen ["EINVAL" "mmap" "mmap: Invalid argument; the length came from fstat or an ioctl, and is 0"];
+        tell "strace -e mmap PROGRAM shows the length";
+
+    NO_SHARING "no-sharing" Error
+        why "exactly one of MAP_SHARED, MAP_SHARED_VALIDATE and MAP_PRIVATE is needed (do_mmap in mm/mmap.c)";
+        next ["the program: say MAP_SHARED, which is what devices want"];
+        seen ["EINVAL" "mmap" "mmap: Invalid argument; the flags have neither MAP_SHARED nor MAP_PRIVATE"];
+        tell "strace -e mmap PROGRAM shows the flags";
+
+    UNALIGNED_ADDRESS "unaligned-address" Error
+        why "with MAP_FIXED the address must be a multiple of the page size, as it must be for mprotect and mremap always";
+        next ["the program: round the address down to its page"];
+        seen [
+            "EINVAL" "mmap" "mmap with MAP_FIXED: Invalid argument",
+            "EINVAL" "mprotect" "mprotect: Invalid argument; the address is not at a page's start",
+        ];
+        tell "address % 4096 is not 0";
+
+    HUGE_FLAG "huge-flag" Error
+        why "MAP_HUGETLB is for anonymous memory and for files on hugetlbfs (ksys_mmap_pgoff in mm/mmap.c)";
+        next ["the program: leave MAP_HUGETLB out for a device's file; the driver decides on the size of entries"];
+        seen ["EINVAL" "mmap" "mmap with MAP_HUGETLB of a device: Invalid argument"];
+        tell "without MAP_HUGETLB it works";
+
+    HUGE_PAGES_GONE "no-huge-pages" Error
+        why "hugetlb pages are set aside in advance, and there are not enough (hugetlb_acct_memory and alloc_hugetlb_folio in \
+             mm/hugetlb.c): mmap says ENOMEM, or, where it was promised without being reserved, the first touch is a SIGBUS";
+        next [
+            "set some aside: echo 64 > /proc/sys/vm/nr_hugepages, and look at HugePages_Free in /proc/meminfo",
+            "or use ordinary memory with madvise(MADV_HUGEPAGE), which needs nothing set aside",
+        ];
+        seen [
+            "ENOMEM" "mmap" "mmap with MAP_HUGETLB: Cannot allocate memory",
+            "SIGBUS" "first touch" "Bus error in memory of hugetlbfs or MAP_HUGETLB",
+        ];
+        tell "grep HugePages_ /proc/meminfo";
+
+    OFFSET_IS_ID "offset-is-id" Error
+        why "vm_pgoff is read as an offset inside the buffer, in pages (dma_common_mmap in kernel/dma/ops_helpers.c, \
+             dma_direct_mmap in kernel/dma/direct.c, __vm_map_pages in mm/memory.c), and this one lies beyond the buffer's end";
+        next [
+            "if the driver means a buffer's id by the offset: look the buffer up, then set vma->vm_pgoff = 0 before the call \
+             (or use vm_map_pages_zero)",
+            "if it means a place in the buffer: leave vm_pgoff as it is, and let the program ask for pages that the buffer has",
+        ];
+        seen [
+            "ENXIO" "mmap" "mmap: No such device or address; the driver uses dma_mmap_coherent or vm_map_pages",
+            "data" "mmap" "other data than expected: a small id was taken for a page of the buffer",
+        ];
+        tell "with offset 0 it works";
+
+    BEYOND_MAPPED "beyond-mapped" Error
+        why "there is no entry for this page, and no fault handler that could make one, so the fault is a SIGBUS (do_fault in \
+             mm/memory.c)";
+        next [
+            "the program: map no more than the buffer has, from an offset within it",
+            "the driver: compare offset + length with the buffer's size in mmap, and refuse with -EINVAL what passes its end",
+        ];
+        seen ["SIGBUS" "some pages in" "Bus error some pages into the mapping; mmap succeeded"];
+        tell "the first pages can be read";
+
+    BEYOND_BUFFER "beyond-buffer" Error
+        why "more was asked for than the buffer has, and the mapping function looked (dma_mmap_attrs, vm_map_pages and \
+             vm_iomap_memory compare with the size that they are given)";
+        next ["the program: map at most what the buffer has, from an offset within it"];
+        seen [
+            "ENXIO" "mmap" "mmap: No such device or address; the length passes the end of the buffer",
+            "EINVAL" "mmap" "mmap: Invalid argument from vm_iomap_memory; the length passes the end of the resource",
+        ];
+        tell "a shorter length works";
+
+    SUCCESS_TAKEN_FOR_FAILURE "success-taken-for-failure" Error
+        why "vmf_insert_pfn and its like return VM_FAULT_NOPAGE (0x100) when all went well, which is not 0; a handler that \
+             takes every value but 0 for an error makes SIGBUS of success. (vm_insert_pfn, which is gone, returned 0.)";
+        next ["the driver: return what vmf_insert_pfn returned: return vmf_insert_pfn(vma, vmf->address, pfn)"];
+        seen ["SIGBUS" "first touch" "Bus error at the first touch; the fault handler was ported from vm_insert_pfn to vmf_insert_pfn"];
+        tell "the handler tests the result of vmf_insert_pfn against 0";
+
+    IGNORED_ERROR "ignored-error" Error
+        why "the driver did not look at the result, so the program got an address with nothing behind it: its first touch \
+             raises SIGBUS";
+        next [
+            "the driver: return what the mapping function returned; the kernel then undoes what was mapped, and mmap fails",
+        ];
+        seen ["SIGBUS" "first touch" "Bus error at the first touch; mmap succeeded"];
+        tell "the driver's mmap does not look at what remap_pfn_range or vm_insert_page returns";
+
+    FAULT_REFUSED "fault-refused" Error
+        why "the driver's fault handler said VM_FAULT_SIGBUS for this page: for it there is no memory there";
+        next [
+            "the program: touch only what the buffer has",
+            "the driver: refuse in mmap what the handler would refuse later, and check vmf->pgoff, which has the mapping's \
+             offset in it",
+        ];
+        seen ["SIGBUS" "some pages in" "Bus error some pages into a mapping with a fault handler"];
+        tell "the first pages can be read";
+
+    FLAG_MISSING "pfn-flag-missing" Error
+        why "a frame may be inserted by number only where the VMA says so: vmf_insert_pfn wants VM_PFNMAP, or VM_MIXEDMAP \
+             for frames without a page (else BUG_ON), vmf_insert_mixed wants VM_MIXEDMAP (else VM_FAULT_SIGBUS) \
+             (mm/memory.c)";
+        next [
+            "the driver: in mmap, vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP) for vmf_insert_pfn, or \
+             VM_MIXEDMAP for vmf_insert_mixed",
+        ];
+        seen [
+            "SIGBUS" "first touch" "Bus error at the first touch; the handler uses vmf_insert_mixed",
+            "oops" "first touch" "kernel BUG at mm/memory.c in vmf_insert_pfn_prot; the program cannot be killed (state D)",
+        ];
+        tell "the driver's mmap sets no VM_PFNMAP or VM_MIXEDMAP";
+
+    PRIVATE_PFN "copy-on-write-at-fault" Error
+        why "a page fault cannot insert a frame by number into a private mapping that may become writable: there is no page \
+             to copy, and the kernel stops with BUG_ON (vmf_insert_pfn_prot in mm/memory.c)";
+        next [
+            "the driver: in mmap, refuse mappings for which (vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE",
+            "the program: MAP_SHARED",
+        ];
+        seen ["oops" "first touch" "kernel BUG at mm/memory.c in vmf_insert_pfn_prot; MAP_PRIVATE"];
+        tell "with MAP_SHARED it works";
+
+    INSERT_FAILED "insert-failed" Error
+        why "the frame could not be inserted: the address is outside the VMA, or the frame's number is not one of this \
+             machine's (vmf_insert_pfn_prot in mm/memory.c)";
+        next [
+            "the driver: insert at vmf->address; who works it out from vmf->pgoff must take vma->vm_pgoff off first",
+            "the driver: check the frame's number (a DMA address or a kernel address is none)",
+        ];
+        seen ["SIGBUS" "first touch" "Bus error from a fault handler, only with an offset"];
+        tell "with offset 0 it works";
+
+    FILE_END "file-end" Error
+        why "the page lies beyond the file's end (filemap_fault in mm/filemap.c, shmem_fault in mm/shmem.c)";
+        next ["the program: make the file as long as the mapping (ftruncate) before touching it"];
+        seen ["SIGBUS" "some pages in" "Bus error in the mapping of an ordinary file, which is shorter than the mapping"];
+        tell "stat -c %s FILE";
+
+    FILESYSTEM_FULL "filesystem-full" Error
+        why "the page is within the file, but the file is sparse there, and the file system has no room for it: a write by \
+             mmap cannot say ENOSPC, so it is a SIGBUS (shmem_get_folio_gfp in mm/shmem.c, page_mkwrite of other file systems)";
+        next [
+            "the program: reserve the room first with posix_fallocate, which says ENOSPC",
+            "make the file system larger: mount -o remount,size=… for a tmpfs, docker run --shm-size=… for /dev/shm",
+        ];
+        seen ["SIGBUS" "some pages in" "Bus error in shared memory (/dev/shm, a tmpfs); ftruncate succeeded; in a container"];
+        tell "df /dev/shm";
+
+    USERFAULTFD "userfaultfd" Error
+        why "the range is registered with a userfaultfd, and the fault was not answered: the descriptor has the feature SIGBUS, or \
+             is closed (handle_userfault in mm/userfaultfd.c or fs/userfaultfd.c)";
+        next ["fill the page before it is touched (UFFDIO_COPY, UFFDIO_ZEROPAGE), or unregister the range"];
+        seen ["SIGBUS" "first touch" "Bus error in memory that is registered with userfaultfd"];
+        tell "VmFlags in /proc/PID/smaps has um, uw or ui";
+
+    MEMORY_FAILURE "memory-failure" Error
+        why "the memory itself has failed, and the kernel took it out of use (BUS_MCEERR_AR, mm/memory-failure.c)";
+        next ["look at the kernel's log and at rasdaemon; replace the module"];
+        seen ["SIGBUS" "any time" "Bus error; dmesg: Memory failure, Machine check"];
+        tell "si_code is BUS_MCEERR_AR or BUS_MCEERR_AO; HardwareCorrupted in /proc/meminfo";
+
+    REVOKED "revoked" Error
+        why "the page had an entry, and it was taken away: the driver unmapped it (unmap_mapping_range, as when a device goes), \
+             or madvise(MADV_DONTNEED) did, and there is no handler that puts it back";
+        next [
+            "the program: treat a SIGBUS as the device's end, or reopen it",
+            "the driver: give the mapping a fault handler if entries are to come back",
+        ];
+        seen ["SIGBUS" "later" "Bus error in a mapping that worked before; the device was unplugged or reset"];
+        tell "it worked before";
+
+    MAP_FAILED_USED "map-failed-used" Error
+        why "mmap failed, and the program used its result, MAP_FAILED ((void *)-1), as an address";
+        next ["the program: compare with MAP_FAILED (not with NULL) and print errno; the failed call itself is above"];
+        seen [
+            "SIGSEGV" "first touch" "Segmentation fault at 0xffffffffffffffff right after mmap",
+        ];
+        tell "strace -e mmap PROGRAM shows the failed call";
+
+    UNMAPPED "unmapped" Error
+        why "the address was in a mapping that the program itself took away before";
+        next ["the program: keep the mapping until the last access, in every thread"];
+        seen ["SIGSEGV" "later" "Segmentation fault in memory that was mapped before: used after munmap"];
+        tell "strace -f -e mmap,munmap,mremap PROGRAM";
+
+    NOT_INHERITED "not-inherited" Error
+        why "the mapping is its parent's, and was not copied at fork (VM_DONTCOPY in dup_mmap of mm/mmap.c): libraries for RDMA \
+             and graphics set this on purpose";
+        next [
+            "the program: map the device again in the child, or use it in one process only",
+            "madvise(MADV_DOFORK) undoes it, where the library that set it does not mind",
+        ];
+        seen ["SIGSEGV" "after fork" "Segmentation fault in a child at an address that is the parent's device mapping"];
+        tell "VmFlags in the parent's /proc/PID/smaps has dc";
+
+    PROTECTION_CHANGED "protection-changed" Error
+        why "the mapping's permissions were changed by mprotect, and do not allow this access any more";
+        next ["the program: give the permission back before the access"];
+        seen ["SIGSEGV" "later" "Segmentation fault in a mapping after mprotect"];
+        tell "strace -f -e mprotect PROGRAM";
+
+    WRITE_PROTECTED "write-protected" Error
+        why "the mapping's permissions do not allow it";
+        next [
+            "the program: open the file for writing, and map it with PROT_WRITE (or PROT_READ, or PROT_EXEC: what it did)",
+        ];
+        seen ["SIGSEGV" "a write" "Segmentation fault at a write to a device's mapping"];
+        tell "the line of /proc/PID/maps has no w";
+
+    PROTECTION_KEY "protection-key" Error
+        why "the memory has a protection key to which this thread has no right (SEGV_PKUERR)";
+        next ["the program: pkey_set in this thread; new threads begin with rights taken away"];
+        seen ["SIGSEGV" "any time" "Segmentation fault with si_code SEGV_PKUERR"];
+        tell "ProtectionKey in /proc/PID/smaps";
+
+    READ_ONLY_OPEN "read-only-open" Error
+        why "a shared writable mapping needs a file that was opened for writing, and every mapping one that was opened for \
+             reading (do_mmap in mm/mmap.c)";
+        next ["the program: open with O_RDWR (O_WRONLY is not enough), or map with PROT_READ alone"];
+        seen ["EACCES" "mmap" "mmap: Permission denied; the file was opened with O_RDONLY or O_WRONLY"];
+        tell "grep flags /proc/PID/fdinfo/N";
+
+    NEVER_WRITABLE "never-writable" Error
+        why "VM_MAYWRITE is cleared: the file was opened for reading only, or the driver cleared it (mprotect_fixup in \
+             mm/mprotect.c)";
+        next ["map it once more, shared, through a file that was opened for writing"];
+        seen ["EACCES" "mprotect" "mprotect(PROT_WRITE): Permission denied"];
+        tell "VmFlags in /proc/PID/smaps has no mw";
+
+    NO_GROWTH "no-growth" Error
+        why "mappings of devices do not grow (VM_DONTEXPAND, VM_PFNMAP; mm/mremap.c)";
+        next ["map more of it as a new mapping"];
+        seen ["EFAULT" "mremap" "mremap: Bad address"];
+        tell "VmFlags in /proc/PID/smaps has de or pf";
+
+    NOT_MAPPED "not-mapped" Error
+        why "part of the range has no mapping";
+        next ["look at the range in /proc/PID/maps"];
+        seen [
+            "ENOMEM" "mprotect" "mprotect: Cannot allocate memory: there is a hole in the range",
+            "EFAULT" "mremap" "mremap: Bad address: nothing is mapped there",
+        ];
+        tell "cat /proc/PID/maps";
+
+    NO_MMAP "no-mmap" Error
+        why "the file has no mmap operation (do_mmap in mm/mmap.c)";
+        next [
+            "is it the right node? Sockets, pipes, terminals, directories and most files of proc and sysfs cannot be mapped",
+            "the driver: set .mmap in its file_operations",
+        ];
+        seen ["ENODEV" "mmap" "mmap: No such device; the file cannot be mapped"];
+        tell "ls -l /proc/PID/fd/N";
+
+    BAD_DESCRIPTOR "bad-descriptor" Error
+        why "the descriptor is not open; -1 is what a failed open returned";
+        next ["the program: look at open's result; does the node exist, and may this user open it?"];
+        seen ["EBADF" "mmap" "mmap: Bad file descriptor"];
+        tell "strace -e openat,mmap PROGRAM";
+
+    STRICT_DEVMEM "strict-devmem" Error
+        why "/dev/mem does not give RAM, nor what a driver has claimed (CONFIG_STRICT_DEVMEM and CONFIG_IO_STRICT_DEVMEM; \
+             range_is_allowed in drivers/char/mem.c), nor anything in a locked down kernel";
+        next [
+            "map the device through its driver, UIO or VFIO",
+            "for memory of your own: reserve it at boot (memmap=SIZE$START), so that it is no System RAM",
+            "for experiments alone: boot with iomem=relaxed",
+        ];
+        seen ["EPERM" "mmap" "mmap of /dev/mem: Operation not permitted"];
+        tell "grep the address in /proc/iomem: System RAM, or a driver's name";
+
+    LOCK_LIMIT "lock-limit" Error
+        why "the memory would be locked (MAP_LOCKED, mlockall(MCL_FUTURE)), and RLIMIT_MEMLOCK does not allow it (mlock_future_ok \
+             in mm/mmap.c; with a limit of 0 EPERM)";
+        next ["raise it: ulimit -l, LimitMEMLOCK= of systemd, or CAP_IPC_LOCK; or do not lock"];
+        seen [
+            "EAGAIN" "mmap" "mmap: Resource temporarily unavailable, with MAP_LOCKED or after mlockall",
+            "EPERM" "mmap" "mmap with MAP_LOCKED: Operation not permitted",
+        ];
+        tell "ulimit -l; grep VmLck /proc/PID/status";
+
+    TOO_MANY_MAPPINGS "too-many-mappings" Error
+        why "a process has at most vm.max_map_count mappings (do_mmap in mm/mmap.c)";
+        next ["sysctl vm.max_map_count=…; or map larger pieces"];
+        seen ["ENOMEM" "mmap" "mmap: Cannot allocate memory, after tens of thousands of mappings"];
+        tell "wc -l /proc/PID/maps; sysctl vm.max_map_count";
+
+    ADDRESS_SPACE_LIMIT "address-space-limit" Error
+        why "RLIMIT_AS, or RLIMIT_DATA for private writable memory, does not allow so much (may_expand_vm in mm/mmap.c)";
+        next ["raise it: ulimit -v, ulimit -d"];
+        seen ["ENOMEM" "mmap" "mmap: Cannot allocate memory, under ulimit -v"];
+        tell "ulimit -v; grep VmSize /proc/PID/status";
+
+    OVERCOMMIT "overcommit" Error
+        why "private writable memory is charged against what the kernel promises altogether, and that is used up \
+             (__vm_enough_memory in mm/util.c)";
+        next [
+            "the program: map it shared, or for reading alone, or with MAP_NORESERVE",
+            "compare CommitLimit with Committed_AS in /proc/meminfo; sysctl vm.overcommit_memory",
+        ];
+        seen ["ENOMEM" "mmap" "mmap of private writable memory: Cannot allocate memory, although memory is free"];
+        tell "grep Commit /proc/meminfo";
+
+    NO_ADDRESS_SPACE "no-address-space" Error
+        why "the address space has no free range of that length";
+        next ["a 32-bit program has 3 or 4 GiB altogether; a length of many terabytes is a length that went wrong"];
+        seen ["ENOMEM" "mmap" "mmap of a huge length: Cannot allocate memory"];
+        tell "strace -e mmap PROGRAM shows the length";
+
+    OFFSET_WRAPS "offset-wraps" Error
+        why "offset and length together pass the largest offset that the file may have (do_mmap, file_mmap_ok in mm/mmap.c)";
+        next ["look at how the offset is made: a 32-bit number with its sign extended, or an id shifted too far"];
+        seen ["EOVERFLOW" "mmap" "mmap: Value too large for defined data type"];
+        tell "strace -e mmap PROGRAM shows the offset";
+
+    FIXED_EXISTS "fixed-exists" Error
+        why "MAP_FIXED_NOREPLACE was said, and something is mapped there";
+        next ["choose another address, or let the kernel choose"];
+        seen ["EEXIST" "mmap" "mmap with MAP_FIXED_NOREPLACE: File exists"];
+        tell "cat /proc/PID/maps";
+
+    LOW_ADDRESS "low-address" Error
+        why "the address is below vm.mmap_min_addr, which protects the kernel from null pointers (cap_mmap_addr in \
+             security/commoncap.c)";
+        next ["choose another address; sysctl vm.mmap_min_addr"];
+        seen ["EPERM" "mmap" "mmap with MAP_FIXED at a low address: Operation not permitted"];
+        tell "sysctl vm.mmap_min_addr";
+
+    NO_EXEC "no-exec" Error
+        why "executable memory was asked for of a file on a file system that is mounted noexec (do_mmap in mm/mmap.c)";
+        next ["leave PROT_EXEC out, or mount without noexec"];
+        seen ["EPERM" "mmap" "mmap with PROT_EXEC: Operation not permitted"];
+        tell "findmnt -T FILE";
+
+    SEALED "sealed" Error
+        why "the memfd has a seal against writing (F_SEAL_WRITE, F_SEAL_FUTURE_WRITE; memfd_check_seals_mmap in mm/memfd.c)";
+        next ["map it with PROT_READ, or privately"];
+        seen ["EPERM" "mmap" "mmap of a memfd: Operation not permitted"];
+        tell "fcntl(fd, F_GET_SEALS)";
+
+    SECURITY_MODULE "security-module" Error
+        why "the kernel's own checks do not refuse this, and the driver was not asked: a security module (SELinux, AppArmor, \
+             Landlock) or seccomp can";
+        next ["look at the audit log: dmesg | grep -i -e avc -e apparmor; ausearch -m avc"];
+        seen [
+            "EACCES" "mmap" "mmap: Permission denied although the file was opened for reading and writing",
+            "EPERM" "mmap" "mmap: Operation not permitted by a security module",
+        ];
+        tell "dmesg | grep -i -e avc -e apparmor";
+
+    SLAB_MEMORY "slab-memory" Error
+        why "the frame belongs to the slab allocator: an object from kmalloc begins anywhere in its page, and shares it with \
+             others; mapping gives the page, so the program sees the object at its offset in the page, and strangers' objects \
+             beside it";
+        next [
+            "the driver: allocate whole pages for what is mapped (alloc_pages, dma_alloc_coherent, vmalloc_user), never by \
+             kmalloc or from a kmem_cache",
+        ];
+        seen ["data" "mmap" "wrong data at the start of the mapping: the driver's bytes are at some offset in it; memory from kmalloc"];
+        tell "bit 7 (SLAB) of /proc/kpageflags for the frame";
+
+    OTHERS_MEMORY "others-memory" Error
+        why "the frames are not the driver's: they are free, or somebody else's";
+        next [
+            "the driver: where does the frame's number come from? virt_to_phys is for the linear map only; a DMA address is \
+             none; memory that was freed is gone",
+        ];
+        seen ["data" "mmap" "data that changes by itself, or other programs' data, in the mapping"];
+        tell "/proc/kpageflags for the frame";
+
+    FRAME_OF_VMALLOC "frame-of-vmalloc" Error
+        why "virt_to_phys (and __pa, virt_to_page, virt_to_pfn) is arithmetic that holds in the linear map only; of an address \
+             from vmalloc it makes a number that is no frame of this memory";
+        next ["the driver: vmalloc_to_pfn for each page (one remap_pfn_range a page), or remap_vmalloc_range"];
+        seen [
+            "data" "mmap" "wrong data (zeros, ones) in the mapping; memory from vmalloc; virt_to_phys",
+            "SIGBUS" "first touch" "Bus error or a killed program at the first touch; memory from vmalloc; virt_to_phys",
+            "oops" "first touch" "Corrupted page table at address; memory from vmalloc; virt_to_phys",
+        ];
+        tell "the driver calls virt_to_phys on what vmalloc returned";
+
+    FRAME_IMPOSSIBLE "frame-impossible" Error
+        why "the frame's number is beyond what this processor can address: it is a virtual address, or an address where a frame's \
+             number is wanted (shifted by PAGE_SHIFT)";
+        next ["the driver: remap_pfn_range takes a frame's number: physical address >> PAGE_SHIFT"];
+        seen [
+            "oops" "first touch" "Corrupted page table at address; Bad page map in process",
+            "data" "mmap" "all ones in the mapping",
+            "EINVAL" "mmap" "mmap: Invalid argument from remap_pfn_range; the frame's number is no frame's",
+        ];
+        tell "address sizes in /proc/cpuinfo";
+
+    DMA_ADDRESS "dma-address-as-frame" Error
+        why "a DMA address is what the device says; behind an IOMMU it is not where the memory is. remap_pfn_range wants the \
+             memory's own frame";
+        next ["the driver: dma_mmap_coherent (or dma_mmap_attrs), which knows where the memory is"];
+        seen ["data" "mmap" "other data than the device writes; an IOMMU is on; remap_pfn_range of a dma_addr_t"];
+        tell "ls /sys/class/iommu; with iommu=off it works";
+
+    NOTHING_BEHIND "nothing-behind" Error
+        why "mapping a frame does not ask whether anything answers there: reads come back as all ones (or zeros), and writes \
+             are lost, without a word";
+        next [
+            "compare the address with /proc/iomem and the device's documentation; on a PC, firmware may have moved it",
+            "the driver: request_mem_region the range, and check that a written word reads back before offering it",
+        ];
+        seen ["data" "mmap" "every read gives 0xff (or 0), dmesg is silent"];
+        tell "grep the address in /proc/iomem";
+
+    PRIVATE_COPY "private-copy" Warning
+        why "the mapping is private: the first write to a page gives the program a copy of its own, which neither the driver nor \
+             the device ever sees (do_wp_page and do_cow_fault in mm/memory.c)";
+        next [
+            "the program: map with MAP_SHARED",
+            "the driver: refuse private writable mappings: (vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE",
+        ];
+        seen ["data" "mmap" "the device (or another process) does not see what was written; MAP_PRIVATE"];
+        tell "Private_Dirty or Anonymous in /proc/PID/smaps; the line of /proc/PID/maps has p, not s";
+
+    OFFSET_IGNORED "offset-ignored" Error
+        why "the driver maps the buffer from its start whatever offset is asked for: vm_pgoff is not in the frame's number";
+        next ["the driver: add vma->vm_pgoff to the frame's number, and check it against the buffer's size"];
+        seen ["data" "mmap" "the first page again, whatever offset is asked for"];
+        tell "two mappings with different offsets show the same bytes";
+
+    SAME_FRAME "same-frame" Warning
+        why "one frame was mapped at several addresses of one mapping: what is written to one page shows in the others";
+        next ["the driver: does the loop move on to the next page (pfn + i, pages[i], vmalloc + i * PAGE_SIZE)?"];
+        seen ["data" "mmap" "every page shows the same bytes"];
+        tell "write to one page, read the next";
+
+    FREED_BY_UNMAPPING "freed-by-unmapping" Error
+        why "the driver still had these pages, and their count fell to 0 when the mapping went, so they were freed. A page of a \
+             block that is no compound page (from dma_alloc_coherent, or alloc_pages without __GFP_COMP) has no count of its own \
+             but the first: get_page makes 1 of 0, and unmapping 0 of 1. A handler that takes no reference at all loses the \
+             driver's own";
+        next [
+            "the driver: map memory from dma_alloc_coherent with dma_mmap_coherent, and other blocks by number (remap_pfn_range)",
+            "the driver: or allocate with __GFP_COMP, and get_page for each page that the handler gives",
+        ];
+        seen [
+            "data" "later" "other people's data in the buffer after munmap and mmap again",
+            "oops" "later" "BUG: Bad page state in process …, after the mapping went",
+        ];
+        tell "dmesg | grep 'Bad page'; slub_debug and page_owner=on show who has the page";
+
+    OUTLIVED "outlived" Error
+        why "remap_pfn_range takes no reference: the pages went back to the allocator, somebody else gets them, and the \
+             program still reads and writes them";
+        next [
+            "the driver: keep the memory until the last mapping is gone: count in vm_ops->open and ->close, or give each buffer \
+             a file of its own that its mappings hold (a dma-buf), and free in its release",
+            "or take the mappings away first: unmap_mapping_range",
+        ];
+        seen ["data" "later" "data of somebody else in the buffer; memory corruption after the driver freed it"];
+        tell "the driver frees in an ioctl, in close, or when the device goes, and does not look whether it is mapped";
+
+    UNCACHED_RAM "uncached-ram" Warning
+        why "the frames are ordinary RAM, which the kernel has cached: on x86 the wish is dropped, with a line in the log at \
+             most (reserve_pfn_range and pfnmap_setup_cachemode of arch/x86/mm/pat/memtype.c), elsewhere two views \
+             disagree; and where it is granted, reads are 5 to 30 times slower";
+        next [
+            "the driver: leave vma->vm_page_prot as it is for RAM; where a device does not snoop the caches, use \
+             dma_mmap_coherent, which knows what the device needs",
+        ];
+        seen [
+            "slow" "mmap" "reads are 5 to 30 times slower than they should be",
+            "data" "mmap" "dmesg: x86/PAT: … map pfn RAM range req uncached-minus …, got write-back",
+        ];
+        tell "dmesg | grep x86/PAT";
+
+    NO_PAGES "no-pages" Error
+        why "the mapping has frames by number (VM_PFNMAP), which have no pages for get_user_pages: O_DIRECT, io_uring's fixed \
+             buffers, RDMA, vmsplice and process_vm_readv all need them and get EFAULT (check_vma_flags in mm/gup.c)";
+        next [
+            "the program: copy through an ordinary buffer, or read and write without O_DIRECT",
+            "the driver: for RAM, insert pages instead (vm_insert_pages, vm_map_pages, or a fault handler that returns them)",
+        ];
+        seen ["EFAULT" "read, write" "Bad address with O_DIRECT, io_uring_register, ibv_reg_mr, process_vm_readv or vmsplice on the mapping"];
+        tell "VmFlags in /proc/PID/smaps has pf";
+
+    PAGE_OF_USER_ADDRESS "page-of-user-address" Error
+        why "the handler gave a page that it had worked out from the program's address (vmf->address or vma->vm_start) instead of \
+             from the buffer's; virt_to_page of that is no page, and the kernel died of reading it";
+        next [
+            "the driver: virt_to_page(buffer + (vmf->pgoff << PAGE_SHIFT)), and get_page before it is given",
+        ];
+        seen ["oops" "first touch" "BUG: unable to handle page fault in __do_fault; the program cannot be killed"];
+        tell "the handler uses vmf->address or vm_start where it looks up its memory";
+
+    PAGE_OF_VMALLOC "page-of-vmalloc" Error
+        why "virt_to_page is arithmetic that holds in the linear map only; of an address from vmalloc it makes a pointer to no \
+             page, and the kernel died of reading it";
+        next ["the driver: vmalloc_to_page for each page, or remap_vmalloc_range for all"];
+        seen ["oops" "mmap" "BUG: unable to handle page fault in validate_page_before_insert, vm_insert_page; memory from vmalloc"];
+        tell "the driver calls virt_to_page on what vmalloc returned";
+
+    BAD_PAGE "bad-page" Error
+        why "the kernel died of reading a page that the driver gave it: the pointer leads to no page";
+        next ["the driver: where does the page come from? virt_to_page is for the linear map; check it for NULL and errors"];
+        seen ["oops" "first touch" "BUG: unable to handle page fault in __do_fault or finish_fault"];
+        tell "the oops in dmesg";
+
+    KERNEL_TROUBLE "kernel-trouble" Error
+        why "the kernel itself reported an error while the program ran; a thread that this happens to ends in the middle of what it did, \
+             with the locks that it held";
+        next ["the function of the module that is named in the log is the place to look; the machine should be started again"];
+        seen ["oops" "any time" "BUG, Oops or general protection fault in dmesg; a program that cannot be killed (state D)"];
+        tell "dmesg";
+
+    KERNEL_WARNING "kernel-warning" Warning
+        why "the kernel warned of something that must not be while the program ran";
+        next ["the function of the module that is named in the log is the place to look"];
+        seen ["oops" "any time" "WARNING: CPU: … in dmesg"];
+        tell "dmesg";
+
+    FAULT_LOOP "fault-loop" Error
+        why "the handler says that it has put an entry in (VM_FAULT_NOPAGE), and has not: the access faults again, for ever";
+        next ["the driver: return VM_FAULT_NOPAGE only after vmf_insert_pfn; else set vmf->page and return 0, or VM_FAULT_SIGBUS"];
+        seen ["hang" "first touch" "the program hangs at its first access, at 100 % of a processor"];
+        tell "the minor faults in /proc/PID/stat count up without end";
+}
+
+/// The cause of a name.
+pub fn find(name: &str) -> Option<&'static Cause> {
+    ALL.iter().find(|cause| cause.name == name)
+}
+
+/// Causes that are seen as this sign (`EINVAL`, `SIGBUS`, …), with what is seen; the likeliest first.
+pub fn with_sign(sign: &str) -> Vec<(&'static Cause, &'static Symptom)> {
+    ALL.iter()
+        .flat_map(|cause| cause.symptoms.iter().map(move |symptom| (cause, symptom)))
+        .filter(|(_, symptom)| symptom.sign.eq_ignore_ascii_case(sign))
+        .collect()
+}
+
+/// All signs, each once.
+pub fn signs() -> Vec<&'static str> {
+    let mut signs: Vec<_> = ALL
+        .iter()
+        .flat_map(|cause| cause.symptoms.iter().map(|symptom| symptom.sign))
+        .collect();
+    signs.sort_unstable();
+    signs.dedup();
+    signs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_a_name_a_way_out_and_a_symptom() {
+        let mut names: Vec<_> = ALL.iter().map(|cause| cause.name).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for cause in ALL {
+            assert!(
+                !cause.next.is_empty() && !cause.symptoms.is_empty(),
+                "{}",
+                cause.name
+            );
+            assert_eq!(find(cause.name), Some(cause));
+        }
+        assert!(with_sign("einval").len() > 5 && signs().contains(&"SIGBUS"));
+    }
+}

@@ -1,0 +1,446 @@
+use super::*;
+use crate::diagnose::{
+    frames::Look,
+    log::Line,
+    trace,
+    tracee::{Backing, Vma},
+};
+
+const MMAP: &str = "sys_enter: NR 9 (0, 2000, 1, 2, 3, 0)";
+const SHARED: &str = "sys_enter: NR 9 (0, 2000, 3, 1, 3, 0)";
+const DONE: &str = "sys_exit: NR 9 = 28672";
+/// Where page structures, the linear map and vmalloc's range are.
+const BASES: &str =
+    "vmemmap=0xffffea0000000000 linear=0xffff888000000000 vmalloc=0xffffc90000000000";
+
+/// What a run is made of; the rest is a machine in which nothing is unusual.
+#[derive(Default)]
+struct Run<'a> {
+    events: &'a [&'a str],
+    life: Life,
+    looks: Vec<(u64, u64)>,
+    log: &'a str,
+    facts: Facts,
+    missing: &'a [&'static str],
+}
+
+impl Run<'_> {
+    fn findings(self) -> Vec<Finding> {
+        let text: Vec<_> = (1..)
+            .zip(self.events)
+            .map(|(time, line)| format!(" p-7 [000] 1.{time:06}: {line}"))
+            .collect();
+        let history = History::of(&trace::parse(&text.join("\n")));
+        let iomem = Iomem::of("00100000-0fffffff : System RAM\nfe000000-feffffff : PCI Bus\n");
+        let frames = Frames::with(self.looks.into_iter().map(|(pfn, flags)| {
+            let look = Look {
+                time: 1_000_004,
+                flags,
+                count: 0,
+                cache: None,
+            };
+            (pfn, look)
+        }));
+        let mut log = Log::default();
+        log.lines.extend(self.log.lines().map(|text| Line {
+            time: 1,
+            text: text.to_owned(),
+        }));
+        let facts = Facts {
+            physical_bits: Some(40),
+            ..self.facts
+        };
+        find(&Seen {
+            history: &history,
+            life: &self.life,
+            iomem: &iomem,
+            frames: &frames,
+            log: &log,
+            facts: &facts,
+            missing: self.missing,
+        })
+    }
+
+    fn causes(self) -> Vec<&'static str> {
+        self.findings()
+            .into_iter()
+            .map(|finding| finding.cause)
+            .collect()
+    }
+}
+
+fn of(events: &[&str]) -> Vec<&'static str> {
+    Run {
+        events,
+        ..Run::default()
+    }
+    .causes()
+}
+
+fn dies(signal: &'static str, code: i32, address: u64) -> Life {
+    let fault = Fault {
+        pid: 7,
+        signal,
+        code,
+        address,
+        vma: None,
+        backing: None,
+        blind: false,
+        time: 1_000_006,
+        huge_pages_free: None,
+        below: None,
+    };
+    Life {
+        status: 139,
+        killed_by: Some(11),
+        faults: vec![fault],
+        ..Life::default()
+    }
+}
+
+fn remap(pfn: u64, page: u64, asked: u64, ret: i32, flags: u64) -> String {
+    let addr = 0x7000 + page * PAGE;
+    format!(
+        "remap_pfn_range: (my_mmap+0x4/0x9 [maps] <- remap_pfn_range) ret={ret} addr={addr:#x} pfn={pfn:#x} size=0x1000 \
+         asked={asked:#x} start=0x7000 end=0x9000 flags={flags:#x} pgoff=0x0 prot=0x25 ops=0x0 fault=0x0"
+    )
+}
+
+fn mapped(flags: u64, fault: &str) -> String {
+    let ops = u8::from(fault != "0x0");
+    format!(
+        "mapped: (perf_event_mmap+0x0/0x9) {BASES} start=0x7000 end=0x9000 flags={flags:#x} pgoff=0x0 prot=0x25 ops={ops:#x} file=0x1 \
+         mode=0x21a4 magic=0x1 fmode=0x1 fault={fault} mmap=my_mmap+0x0/0x9 [maps] prepare=0x0 name=\"maps0\""
+    )
+}
+
+#[test]
+fn question_b_is_answered() {
+    let (one, two, done) = (
+        remap(0x200, 0, 0x25, -22, 0x71),
+        remap(0x300, 1, 0x25, -22, 0x71),
+        mapped(0x71, "0x0"),
+    );
+    assert_eq!(of(&[MMAP, &one, &two, &done, DONE]), ["copy-on-write"]);
+}
+
+#[test]
+fn a_right_driver_gives_no_finding() {
+    let (one, two, done) = (
+        remap(0x200, 0, 0x25, 0, 0xfb),
+        remap(0x300, 1, 0x25, 0, 0xfb),
+        mapped(0xfb, "0x0"),
+    );
+    let events = [
+        SHARED,
+        &one,
+        &two,
+        &done,
+        DONE,
+        "sys_enter: NR 11 (7000, 2000, 0, 0, 0, 0)",
+        "sys_exit: NR 11 = 0",
+        "sys_enter: NR 3 (3, 0, 0, 0, 0, 0)",
+        "mm_page_free: page=00001 pfn=0x200 order=0",
+        "sys_exit: NR 3 = 0",
+    ];
+    assert!(of(&events).is_empty());
+}
+
+#[test]
+fn what_is_freed_while_mapped_is_seen() {
+    let (one, done) = (remap(0x200, 0, 0x25, 0, 0xfb), mapped(0xfb, "0x0"));
+    let free = "mm_page_free: page=00001 pfn=0x200 order=0";
+    let events = [
+        SHARED,
+        &one,
+        &done,
+        DONE,
+        "sys_enter: NR 16 (3, 6d01, 0, 0, 0, 0)",
+        free,
+        "sys_exit: NR 16 = 0",
+    ];
+    assert_eq!(of(&events), ["outlived"]);
+    // In a process's end its memory is unmapped before its files are closed.
+    let events = [
+        SHARED,
+        &one,
+        &done,
+        DONE,
+        free,
+        "sched_process_exit: comm=p pid=7 prio=120",
+    ];
+    assert!(of(&events).is_empty());
+}
+
+#[test]
+fn frames_and_cache_modes_are_compared_with_iomem() {
+    let done = mapped(0xfb, "0x0");
+    let uncached = remap(0x200, 0, 0x3f, 0, 0xfb);
+    let granted = |value: &str| {
+        format!("pfnmap_track: (remap_pfn_range+0x4/0x9 <- pfnmap_track) ret=0 granted={value}")
+    };
+    let cached = granted("0x8000000000000027");
+    assert_eq!(
+        of(&[SHARED, &cached, &uncached, &done, DONE]),
+        ["uncached-ram"]
+    );
+    // Memory that the driver has made uncached in the kernel's view, too.
+    let given = granted("0x8000000000000037");
+    assert!(of(&[SHARED, &given, &uncached, &done, DONE]).is_empty());
+    // What was granted cannot be seen: nothing is known, unless the log says it.
+    assert!(of(&[SHARED, &uncached, &done, DONE]).is_empty());
+    let run = Run {
+        events: &[SHARED, &uncached, &done, DONE],
+        log: "x86/PAT: p:7 map pfn RAM range req uncached-minus for [mem 0x00200000-0x00200fff], got write-back",
+        ..Run::default()
+    };
+    assert_eq!(run.causes(), ["uncached-ram"]);
+    let hole = remap(0xd0000, 0, 0x3f, 0, 0xfb);
+    assert_eq!(of(&[SHARED, &hole, &done, DONE]), ["nothing-behind"]);
+    let bus = remap(0xfe000, 0, 0x3f, 0, 0xfb);
+    assert!(of(&[SHARED, &bus, &done, DONE]).is_empty());
+}
+
+#[test]
+fn a_page_without_an_entry_is_found() {
+    let (one, done) = (remap(0x200, 0, 0x25, 0, 0xfb), mapped(0xfb, "0x0"));
+    let run = Run {
+        events: &[SHARED, &one, &done, DONE],
+        life: dies("SIGBUS", 2, 0x8010),
+        ..Run::default()
+    };
+    assert_eq!(run.causes(), ["beyond-mapped"]);
+}
+
+#[test]
+fn slab_memory_is_told_by_its_flags() {
+    let (one, done) = (remap(0x200, 0, 0x25, 0, 0xfb), mapped(0xfb, "0x0"));
+    let events = [SHARED, &one, &done, DONE];
+    let run = |flags| Run {
+        events: &events,
+        looks: vec![(0x200, flags)],
+        ..Run::default()
+    };
+    assert_eq!(run(kpf::SLAB).causes(), ["slab-memory"]);
+    assert_eq!(run(kpf::BUDDY).causes(), ["others-memory"]);
+    assert!(run(0).causes().is_empty());
+}
+
+#[test]
+fn arithmetic_of_the_linear_map_is_turned_round() {
+    // virt_to_phys(0xffffc90000010000) >> 12
+    let pfn = (0xffff_c900_0001_0000_u64 - 0xffff_8880_0000_0000) >> 12;
+    let (one, done) = (remap(pfn, 0, 0x25, 0, 0xfb), mapped(0xfb, "0x0"));
+    assert_eq!(of(&[SHARED, &one, &done, DONE]), ["frame-of-vmalloc"]);
+    let one = remap(0xf_ffff_8880_0200, 0, 0x25, -22, 0xfb);
+    assert_eq!(
+        of(&[SHARED, &one, "sys_exit: NR 9 = -22"]),
+        ["frame-impossible"]
+    );
+}
+
+#[test]
+fn a_conflict_of_cache_modes_quotes_the_log() {
+    let one = remap(0x30000, 0, 0x2f, -22, 0xfb);
+    let run = Run {
+        events: &[SHARED, &one, "sys_exit: NR 9 = -11"],
+        log: "x86/PAT: prog:7 map pfn expected mapping type write-combining for [mem 0x30000000-0x3000ffff], got write-back",
+        ..Run::default()
+    };
+    let findings = run.findings();
+    assert_eq!(findings[0].cause, "cache-conflict");
+    assert!(
+        findings[0].what.contains("EAGAIN")
+            && findings[0].evidence.iter().any(|one| one.from == "log")
+    );
+}
+
+#[test]
+fn a_handler_that_takes_success_for_failure() {
+    let done = mapped(0x4_4fb, "my_fault+0x0/0x9 [maps]");
+    let run = Run {
+        events: &[
+            SHARED,
+            &done,
+            DONE,
+            "vmf_insert_pfn_enter: (vmf_insert_pfn+0x0/0x9) addr=0x7000 pfn=0x200 start=0x7000 end=0x9000 flags=0x444fb ops=0x1 \
+             fault=my_fault+0x0/0x9 [maps]",
+            "vmf_insert_pfn_end: (my_fault+0x4/0x9 [maps] <- vmf_insert_pfn) ret=0x100",
+            "handler: (do_shared_fault+0x4/0x9 <- __do_fault) ret=0x2",
+            "sched_process_exit: comm=p pid=7 prio=120",
+        ],
+        life: dies("SIGBUS", 2, 0x7000),
+        ..Run::default()
+    };
+    let findings = run.findings();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].cause, "success-taken-for-failure");
+    assert_eq!(findings[0].function, "my_fault [maps]");
+}
+
+#[test]
+fn pages_of_a_block_that_unmapping_frees() {
+    let handed = |at: u64, pfn: u64, count: u64| {
+        format!(
+            "handed: (finish_fault+0x0/0x9) addr={:#x} page={:#x} count={count} head=0x0 write=0x1 vmemmap=0xffffea0000000000 flags=0xfb",
+            0x7000 + at * PAGE,
+            0xffff_ea00_0000_0000 + pfn * 64
+        )
+    };
+    let done = mapped(0xfb, "my_fault+0x0/0x9 [maps]");
+    let (first, second) = (handed(0, 0x200, 2), handed(1, 0x201, 1));
+    let unmapping = "sys_enter: NR 11 (7000, 2000, 0, 0, 0, 0)";
+    let free = "mm_page_free: page=00001 pfn=0x201 order=0";
+    let events = [
+        SHARED,
+        &done,
+        DONE,
+        &first,
+        &second,
+        unmapping,
+        free,
+        "sys_exit: NR 11 = 0",
+    ];
+    assert_eq!(of(&events), ["freed-by-unmapping"]);
+    // A handler that allocates each page, and gives the mapping its only reference, is right.
+    let (first, second) = (handed(0, 0x200, 1), handed(1, 0x201, 1));
+    let all = "mm_page_free: page=00001 pfn=0x200 order=0";
+    let events = [
+        SHARED,
+        &done,
+        DONE,
+        &first,
+        &second,
+        unmapping,
+        all,
+        free,
+        "sys_exit: NR 11 = 0",
+    ];
+    assert!(of(&events).is_empty());
+}
+
+#[test]
+fn a_page_of_the_programs_own_address() {
+    // virt_to_page(0x7000), and its second word.
+    let page = 0xffff_ea00_0000_0000_u64
+        .wrapping_add((0x7000_u64.wrapping_sub(0xffff_8880_0000_0000) >> 12) * 64);
+    let log = format!(
+        "BUG: unable to handle page fault for address: {:016x}\nCPU: 0 UID: 0 PID: 7 Comm: p Not tainted\n\
+         RIP: 0010:__do_fault+0x42/0x120\n---[ end trace 0 ]---",
+        page + 8
+    );
+    let done = mapped(0xfb, "my_fault+0x0/0x9 [maps]");
+    let run = Run {
+        events: &[SHARED, &done, DONE],
+        log: &log,
+        ..Run::default()
+    };
+    let findings = run.findings();
+    assert_eq!(findings[0].cause, "page-of-user-address");
+    assert_eq!(findings[0].function, "my_fault [maps]");
+}
+
+#[test]
+fn an_offset_within_a_page_never_reaches_a_driver() {
+    let events = [
+        "sys_enter: NR 9 (0, 4, 3, 1, 3, 10)",
+        "sys_exit: NR 9 = -22",
+    ];
+    assert_eq!(of(&events), ["unaligned-offset"]);
+    // Nor does it reach the kernel, where the C library looks.
+    let events = ["library: (0x401000) address=0x0 length=0x4 protection=0x3 flags=0x1 descriptor=0x3 offset=0x10"];
+    assert_eq!(of(&events), ["unaligned-offset"]);
+}
+
+#[test]
+fn the_result_of_a_failed_mmap_is_no_address() {
+    let run = |address| Run {
+        events: &[
+            "sys_enter: NR 9 (0, 2000, 3, 1, ffffffff, 0)",
+            "sys_exit: NR 9 = -9",
+        ],
+        life: dies("SIGSEGV", 1, address),
+        ..Run::default()
+    };
+    assert_eq!(
+        run(u64::MAX).causes(),
+        ["bad-descriptor", "map-failed-used"]
+    );
+    // A null pointer's field is no such thing.
+    assert_eq!(run(0x10).causes(), ["bad-descriptor"]);
+}
+
+#[test]
+fn mappings_that_were_there() {
+    let (one, done) = (remap(0x200, 0, 0x25, 0, 0xfb), mapped(0xfb, "0x0"));
+    let run = Run {
+        events: &[
+            SHARED,
+            &one,
+            &done,
+            DONE,
+            "sys_enter: NR 11 (7000, 2000, 0, 0, 0, 0)",
+            "sys_exit: NR 11 = 0",
+        ],
+        life: dies("SIGSEGV", 1, 0x7004),
+        ..Run::default()
+    };
+    assert_eq!(run.causes(), ["unmapped"]);
+    let mut life = dies("SIGSEGV", 1, 0x7004);
+    life.faults[0].pid = 9;
+    let run = Run {
+        events: &[
+            SHARED,
+            &one,
+            &done,
+            DONE,
+            "sys_enter: NR 28 (7000, 1000, a, 0, 0, 0)",
+            "sys_exit: NR 28 = 0",
+            "task_newtask: pid=9 comm=p clone_flags=1200000 oom_score_adj=0",
+        ],
+        life,
+        ..Run::default()
+    };
+    assert_eq!(run.causes(), ["not-inherited"]);
+}
+
+#[test]
+fn files_are_told_apart_by_their_length_and_their_room() {
+    let run = |bytes, room| {
+        let mut life = dies("SIGBUS", 2, 0x1_1000);
+        life.faults[0].vma = Some(Vma {
+            start: 0x1_0000,
+            end: 0x2_0000,
+            permissions: "rw-s".into(),
+            path: "/small/frames".into(),
+            ..Vma::default()
+        });
+        life.faults[0].backing = Some(Backing {
+            bytes,
+            mode: 0o100_600,
+            magic: 0x0102_1994,
+            room,
+            offset: 0,
+        });
+        Run {
+            life,
+            ..Run::default()
+        }
+    };
+    assert_eq!(run(4096, 0).causes(), ["file-end"]);
+    assert_eq!(run(1 << 20, 0).causes(), ["filesystem-full"]);
+    assert!(run(1 << 20, 1 << 20).causes().is_empty());
+}
+
+#[test]
+fn unrelated_signals_blame_no_mapping() {
+    let (one, done) = (remap(0x200, 0, 0x25, 0, 0xfb), mapped(0xfb, "0x0"));
+    for (code, address) in [(1, 0), (1, 0x10), (128, 0), (2, 0x40_0000)] {
+        let run = Run {
+            events: &[SHARED, &one, &done, DONE],
+            life: dies("SIGSEGV", code, address),
+            ..Run::default()
+        };
+        assert!(run.causes().is_empty(), "{code} {address:#x}");
+    }
+}

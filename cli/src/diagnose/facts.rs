@@ -1,0 +1,181 @@
+//! What the machine and the program's processes have: limits, settings, open files. Read, never guessed.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// A process, as it stood before its end.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Where its descriptors lead.
+    pub links: BTreeMap<u64, String>,
+    /// `RLIMIT_AS`, in bytes; `None`: unlimited or not known.
+    pub address_space: Option<u64>,
+    /// `RLIMIT_DATA`.
+    pub data: Option<u64>,
+    /// `RLIMIT_MEMLOCK`.
+    pub locked: Option<u64>,
+    /// Bytes that it has in its address space.
+    pub size: u64,
+    /// Bytes that it has locked.
+    pub locked_now: u64,
+    /// Bytes of private writable memory.
+    pub data_now: u64,
+}
+
+/// The machine, and the program's processes.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// How many bits a physical address has.
+    pub physical_bits: Option<u32>,
+    /// An IOMMU translates what devices say.
+    pub iommu: bool,
+    /// `vm.overcommit_memory`.
+    pub overcommit: Option<u64>,
+    /// `CommitLimit` and `Committed_AS` of `/proc/meminfo`, in bytes.
+    pub commit: Option<(u64, u64)>,
+    /// `vm.max_map_count`.
+    pub max_map_count: Option<u64>,
+    /// `vm.mmap_min_addr`.
+    pub min_address: Option<u64>,
+    /// `HugePages_Free`.
+    pub huge_pages_free: Option<u64>,
+    /// By their numbers.
+    pub processes: BTreeMap<i32, Process>,
+}
+
+impl Facts {
+    /// Reads what is the machine's.
+    pub fn read(&mut self) {
+        let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+        self.physical_bits = fs::read_to_string("/proc/cpuinfo")
+            .ok()
+            .and_then(|text| physical_bits(&text));
+        self.iommu = fs::read_dir("/sys/class/iommu").is_ok_and(|mut all| all.next().is_some());
+        self.overcommit = number("/proc/sys/vm/overcommit_memory");
+        self.max_map_count = number("/proc/sys/vm/max_map_count");
+        self.min_address = number("/proc/sys/vm/mmap_min_addr");
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        self.huge_pages_free = value(&memory, "HugePages_Free:");
+        let limit = value(&memory, "CommitLimit:").zip(value(&memory, "Committed_AS:"));
+        self.commit = limit.map(|(limit, used)| (limit << 10, used << 10));
+    }
+
+    /// Reads a process that stands still before its end. Nothing here waits for its memory map.
+    pub fn process(&mut self, pid: i32) {
+        let folder = Path::new("/proc").join(pid.to_string());
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let limits = read("limits");
+        let limit = |name: &str| {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        let status = read("status");
+        let bytes = |name: &str| value(&status, name).unwrap_or(0) << 10;
+        let links = fs::read_dir(folder.join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let number = entry.file_name().to_str()?.parse().ok()?;
+                let path = fs::read_link(entry.path()).ok()?;
+                Some((number, path.to_string_lossy().into_owned()))
+            })
+            .collect();
+        let process = Process {
+            links,
+            address_space: limit("Max address space"),
+            data: limit("Max data size"),
+            locked: limit("Max locked memory"),
+            size: bytes("VmSize:"),
+            locked_now: bytes("VmLck:"),
+            data_now: bytes("VmData:"),
+        };
+        self.processes.insert(pid, process);
+    }
+
+    /// The path of an open file.
+    pub fn path(&self, process: i32, descriptor: u64) -> Option<&str> {
+        let process = self.processes.get(&process)?;
+        process.links.get(&descriptor).map(String::as_str)
+    }
+}
+
+/// The first number of a line that begins so.
+fn value(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// `address sizes : 40 bits physical, 48 bits virtual`
+fn physical_bits(text: &str) -> Option<u32> {
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("address sizes"))?;
+    line.split_once(':')?
+        .1
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
+/// A PCI BAR, from the path of its file in sysfs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Bar {
+    /// `0000:00:04.0`
+    pub device: String,
+    /// The driver that is bound to the device.
+    pub driver: Option<String>,
+    /// Its first and last physical address.
+    pub range: Option<(u64, u64)>,
+}
+
+impl Bar {
+    /// Of `…/0000:00:04.0/resource0`, with what sysfs has beside it.
+    pub fn of(path: &str) -> Option<Self> {
+        let path = Path::new(path);
+        let name = path.file_name()?.to_str()?;
+        let number = name
+            .strip_prefix("resource")?
+            .trim_end_matches("_wc")
+            .parse::<usize>()
+            .ok()?;
+        let folder = path.parent()?;
+        let driver = fs::read_link(folder.join("driver")).ok();
+        let resources = fs::read_to_string(folder.join("resource")).ok();
+        Some(Self {
+            device: folder.file_name()?.to_str()?.to_owned(),
+            driver: driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned())),
+            range: resources.and_then(|text| range_of(&text, number)),
+        })
+    }
+}
+
+/// A line `0x00000000fea00000 0x00000000feafffff 0x0000000000040200`.
+fn range_of(text: &str, number: usize) -> Option<(u64, u64)> {
+    let mut words = text.lines().nth(number)?.split_whitespace();
+    let mut address = || u64::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok();
+    let range = (address()?, address()?);
+    (range.1 > 0).then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found() {
+        assert_eq!(
+            physical_bits("x: 1\naddress sizes\t: 40 bits physical, 48 bits virtual\n"),
+            Some(40)
+        );
+        assert_eq!(
+            value("A: 1\nHugePages_Free:    12\n", "HugePages_Free:"),
+            Some(12)
+        );
+        assert_eq!(
+            range_of("0x0 0x0 0x0\n0xfe000000 0xfe0fffff 0x40200\n", 1),
+            Some((0xfe00_0000, 0xfe0f_ffff))
+        );
+        assert_eq!(range_of("0x0 0x0 0x0\n", 0), None);
+    }
+}

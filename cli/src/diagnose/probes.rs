@@ -1,0 +1,350 @@
+//! The kernel functions that are watched, and what is recorded of each.
+//!
+//! A definition names fields by structure (`{vm_area_struct:vm_flags}`); their offsets come from the running kernel
+//! ([`Btf`](super::btf::Btf)). Nothing here depends on a kernel's version: what a kernel does not have is left out, and
+//! the report says which causes cannot be seen without it.
+
+/// How a function is watched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// At its beginning.
+    Entry,
+    /// At its beginning and at its end, by two events: one that never ends is seen too.
+    Pair,
+    /// At its end, with its arguments. Kernels before 6.9 forget them: there, by two events.
+    Whole,
+    /// At its end, with its arguments or not at all.
+    WholeOnly,
+    /// At its end, with its arguments where the kernel keeps them: it is called too often for two events.
+    End,
+}
+
+/// A function that is watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// The event's name, which is the function's where nothing else is said.
+    pub event: &'static str,
+    /// The function.
+    pub function: &'static str,
+    /// How.
+    pub form: Form,
+    /// What is recorded of its arguments.
+    pub fetch: &'static str,
+    /// The type of its result, as in `$retval:s32`.
+    pub result: &'static str,
+    /// Only beginnings for which this holds.
+    pub enter_if: &'static str,
+    /// Only ends for which this holds.
+    pub end_if: &'static str,
+}
+
+/// The VMA that is the first argument.
+macro_rules! vma {
+    ($vma:literal) => {
+        concat!(
+            " start=+{vm_area_struct:vm_start}(",
+            $vma,
+            "):x64",
+            " end=+{vm_area_struct:vm_end}(",
+            $vma,
+            "):x64",
+            " flags=+{vm_area_struct:vm_flags}(",
+            $vma,
+            "):x64",
+            " pgoff=+{vm_area_struct:vm_pgoff}(",
+            $vma,
+            "):x64",
+            " prot=+{vm_area_struct:vm_page_prot}(",
+            $vma,
+            "):x64",
+            " ops=+{vm_area_struct:vm_ops}(",
+            $vma,
+            "):x64",
+            " fault=+{vm_operations_struct:fault}(+{vm_area_struct:vm_ops}(",
+            $vma,
+            ")):symbol"
+        )
+    };
+}
+
+/// Where the kernel keeps the structures of pages, the linear map and vmalloc's range (`arch/x86/include/asm/page_64_types.h`).
+macro_rules! bases {
+    () => {
+        " vmemmap=@vmemmap_base:x64 linear=@page_offset_base:x64 vmalloc=@vmalloc_base:x64"
+    };
+}
+
+/// A file.
+macro_rules! file {
+    ($file:literal) => {
+        concat!(
+            " file=",
+            $file,
+            ":x64",
+            " mode=+{inode:i_mode}(+{file:f_inode}(",
+            $file,
+            ")):x16",
+            " bytes=+{inode:i_size}(+{file:f_inode}(",
+            $file,
+            ")):s64",
+            " magic=+{super_block:s_magic}(+{inode:i_sb}(+{file:f_inode}(",
+            $file,
+            "))):x64",
+            " fmode=+{file:f_mode}(",
+            $file,
+            "):x32",
+            " mmap=+{file_operations:mmap}(+{file:f_op}(",
+            $file,
+            ")):symbol",
+            " prepare=+{file_operations:mmap_prepare}(+{file:f_op}(",
+            $file,
+            ")):symbol",
+            " name=+0(+{dentry:d_name.name}(+{file:f_path.dentry}(",
+            $file,
+            "))):string"
+        )
+    };
+}
+
+/// Files that are no ordinary ones: those that are not regular, and those of sysfs, proc, dma-buf and `anon_inodefs`
+/// (`include/uapi/linux/magic.h`), whose regular files may be a device's memory.
+pub const DEVICE: &str = "file != 0 && (!(mode & 0x8000) || magic == 0x62656572 || magic == 0x9fa0 || magic == 0x444d4142 \
+                          || magic == 0x9041934)";
+
+/// `VM_FAULT_OOM | SIGBUS | HWPOISON | SIGSEGV | HWPOISON_LARGE | FALLBACK`, `include/linux/mm_types.h`.
+const FAILED_FAULT: &str = "ret & 0x73";
+const IS_EFAULT: &str = "ret == -14";
+const IS_ERROR: &str = "ret < 0";
+
+const fn call(
+    function: &'static str,
+    form: Form,
+    fetch: &'static str,
+    result: &'static str,
+) -> Probe {
+    Probe {
+        event: function,
+        function,
+        form,
+        fetch,
+        result,
+        enter_if: "",
+        end_if: "",
+    }
+}
+
+/// The event of an `mmap` that came about.
+pub const MAPPED: &str = "mapped";
+/// The event of a frame that a fault handler gave.
+pub const HANDED: &str = "handed";
+
+/// The event of an `mmap` whose offset the C library does not pass on.
+pub const LIBRARY: &str = "library";
+/// Its arguments, as the C library's `mmap` gets them.
+pub const LIBRARY_FETCH: &str =
+    "address=%di:x64 length=%si:x64 protection=%dx:x64 flags=%cx:x64 descriptor=%r8:x64 offset=%r9:x64";
+/// Only those.
+pub const LIBRARY_IF: &str = "offset & 0xfff";
+
+/// The functions of `mm/`, `kernel/dma/mapping.c` and `fs/file.c` that are watched.
+pub const PROBES: &[Probe] = &[
+    // The VMA as it is when all is done. Called by mprotect, too.
+    Probe {
+        event: MAPPED,
+        enter_if: DEVICE,
+        ..call(
+            "perf_event_mmap",
+            Form::Entry,
+            concat!(
+                bases!(),
+                vma!("$arg1"),
+                file!("+{vm_area_struct:vm_file}($arg1)")
+            ),
+            "",
+        )
+    },
+    Probe {
+        enter_if: DEVICE,
+        end_if: IS_ERROR,
+        ..call(
+            "mmap_region",
+            Form::Whole,
+            concat!("addr=$arg2:x64 size=$arg3:x64 asked_flags=$arg4:x64", file!("$arg1")),
+            "s64",
+        )
+    },
+    Probe {
+        event: "opened",
+        enter_if: "",
+        ..call("fd_install", Form::Entry, concat!("fd=$arg1:u32", file!("$arg2")), "")
+    },
+    call(
+        "remap_pfn_range",
+        Form::Whole,
+        concat!("addr=$arg2:x64 pfn=$arg3:x64 size=$arg4:x64 asked=$arg5:x64", bases!(), vma!("$arg1")),
+        "s32",
+    ),
+    // For drivers with mmap_prepare, which choose in advance what is done later.
+    call(
+        "remap_pfn_range_complete",
+        Form::Whole,
+        concat!(
+            "addr=+{mmap_action:remap.start}($arg2):x64 pfn=+{mmap_action:remap.start_pfn}($arg2):x64 \
+             size=+{mmap_action:remap.size}($arg2):x64 asked=+{mmap_action:remap.pgprot}($arg2):x64",
+            vma!("$arg1")
+        ),
+        "s32",
+    ),
+    // The cache mode that came of the one that was asked for (arch/x86/mm/pat/memtype.c); before 7.x by other names.
+    call("pfnmap_track", Form::WholeOnly, "granted=+0($arg3):x64", "s32"),
+    call("pfnmap_setup_cachemode", Form::WholeOnly, "granted=+0($arg3):x64", "s32"),
+    call("track_pfn_remap", Form::WholeOnly, "granted=+0($arg2):x64", "s32"),
+    call(
+        "vm_insert_page",
+        Form::Pair,
+        concat!(
+            "addr=$arg2:x64 size=\\4096 page=$arg3:x64",
+            bases!(),
+            vma!("$arg1")
+        ),
+        "s32",
+    ),
+    call(
+        "vm_insert_pages",
+        Form::Pair,
+        concat!(
+            "addr=$arg2:x64 num=+0($arg4):u64 page=+0($arg3):x64",
+            bases!(),
+            vma!("$arg1")
+        ),
+        "s32",
+    ),
+    call("vm_map_pages", Form::Whole, concat!("num=$arg3:u64", vma!("$arg1")), "s32"),
+    call("vm_map_pages_zero", Form::Whole, concat!("num=$arg3:u64", vma!("$arg1")), "s32"),
+    call("remap_vmalloc_range", Form::Whole, concat!("kernel=$arg2:x64", vma!("$arg1")), "s32"),
+    call(
+        "remap_vmalloc_range_partial",
+        Form::Whole,
+        concat!("addr=$arg2:x64 kernel=$arg3:x64 size=$arg5:x64", vma!("$arg1")),
+        "s32",
+    ),
+    call(
+        "vm_iomap_memory",
+        Form::Whole,
+        concat!("physical=$arg2:x64 size=$arg3:x64", vma!("$arg1")),
+        "s32",
+    ),
+    // Its VMA is the second argument.
+    call(
+        "dma_mmap_attrs",
+        Form::Whole,
+        concat!("kernel=$arg3:x64 handle=$arg4:x64 size=$arg5:x64", vma!("$arg2")),
+        "s32",
+    ),
+    // With a wrong VMA these do not come to their end (BUG_ON).
+    call("vmf_insert_pfn", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
+    call("vmf_insert_pfn_prot", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
+    call("vmf_insert_mixed", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
+    call("vmf_insert_mixed_prot", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
+    call("vmf_insert_mixed_mkwrite", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
+    // What a fault handler said, when it was an error.
+    Probe {
+        event: "handler",
+        end_if: FAILED_FAULT,
+        ..call(
+            "__do_fault",
+            Form::End,
+            concat!("addr=+{vm_fault:address}($arg1):x64", vma!("+{vm_fault:vma}($arg1)")),
+            "x32",
+        )
+    },
+    // The page that a fault handler gave, before it gets its entry; its count is the one that the handler left.
+    Probe {
+        event: HANDED,
+        enter_if: DEVICE,
+        ..call(
+            "finish_fault",
+            Form::Entry,
+            concat!(
+                "addr=+{vm_fault:address}($arg1):x64 page=+{vm_fault:page}($arg1):x64 \
+                 count=+{page:_refcount.counter}(+{vm_fault:page}($arg1)):s32 \
+                 head=+{page:compound_head}(+{vm_fault:page}($arg1)):x64 \
+                 write=+{vm_fault:flags}($arg1):x32 vmemmap=@vmemmap_base:x64 \
+                 file=+{vm_area_struct:vm_file}(+{vm_fault:vma}($arg1)):x64 \
+                 mode=+{inode:i_mode}(+{file:f_inode}(+{vm_area_struct:vm_file}(+{vm_fault:vma}($arg1)))):x16 \
+                 magic=+{super_block:s_magic}(+{inode:i_sb}(+{file:f_inode}(+{vm_area_struct:vm_file}(+{vm_fault:vma}($arg1))))):x64",
+                vma!("+{vm_fault:vma}($arg1)")
+            ),
+            "",
+        )
+    },
+    // The first private copy of a page in a mapping.
+    Probe {
+        event: "copied",
+        enter_if: DEVICE,
+        ..call(
+            "__anon_vma_prepare",
+            Form::Entry,
+            concat!(
+                "file=+{vm_area_struct:vm_file}($arg1):x64 \
+                 mode=+{inode:i_mode}(+{file:f_inode}(+{vm_area_struct:vm_file}($arg1))):x16 \
+                 magic=+{super_block:s_magic}(+{inode:i_sb}(+{file:f_inode}(+{vm_area_struct:vm_file}($arg1)))):x64",
+                vma!("$arg1")
+            ),
+            "",
+        )
+    },
+    call(
+        "dma_alloc_attrs",
+        Form::WholeOnly,
+        "size=$arg2:x64 handle=+0($arg3):x64 linear=@page_offset_base:x64",
+        "x64",
+    ),
+    Probe { end_if: IS_EFAULT, ..call("pin_user_pages_fast", Form::Whole, "addr=$arg1:x64", "s32") },
+    Probe { end_if: IS_EFAULT, ..call("get_user_pages_fast", Form::Whole, "addr=$arg1:x64", "s32") },
+    Probe { end_if: IS_EFAULT, ..call("pin_user_pages", Form::Whole, "addr=$arg1:x64", "s32") },
+    Probe { end_if: IS_EFAULT, ..call("pin_user_pages_remote", Form::Whole, "addr=$arg2:x64", "s32") },
+];
+
+/// The system calls that are followed, by their number on this architecture.
+#[cfg(target_arch = "x86_64")]
+pub mod nr {
+    pub const CLOSE: u64 = 3;
+    pub const MMAP: u64 = 9;
+    pub const MPROTECT: u64 = 10;
+    pub const MUNMAP: u64 = 11;
+    pub const IOCTL: u64 = 16;
+    pub const MREMAP: u64 = 25;
+    pub const MADVISE: u64 = 28;
+    pub const EXECVE: u64 = 59;
+    pub const EXIT: u64 = 60;
+    pub const EXIT_GROUP: u64 = 231;
+}
+#[cfg(not(target_arch = "x86_64"))]
+pub mod nr {
+    // The numbers of `include/uapi/asm-generic/unistd.h`.
+    pub const CLOSE: u64 = 57;
+    pub const MMAP: u64 = 222;
+    pub const MPROTECT: u64 = 226;
+    pub const MUNMAP: u64 = 215;
+    pub const IOCTL: u64 = 29;
+    pub const MREMAP: u64 = 216;
+    pub const MADVISE: u64 = 233;
+    pub const EXECVE: u64 = 221;
+    pub const EXIT: u64 = 93;
+    pub const EXIT_GROUP: u64 = 94;
+}
+
+/// All of them.
+pub const FOLLOWED: [u64; 10] = [
+    nr::CLOSE,
+    nr::MMAP,
+    nr::MPROTECT,
+    nr::MUNMAP,
+    nr::IOCTL,
+    nr::MREMAP,
+    nr::MADVISE,
+    nr::EXECVE,
+    nr::EXIT,
+    nr::EXIT_GROUP,
+];

@@ -1,0 +1,551 @@
+//! System calls that would have mapped something, and failed: by the order of the kernel's own checks, with the arguments
+//! and with what is known of the file, the process and the machine.
+
+use super::{
+    catalogue::*,
+    causes::{name_of, Finding, Seen, Sure},
+    facts::Bar,
+    history::{failed, magic, vm, Doing, Refusal, PAGE},
+    probes::nr,
+    trace::{symbol, Call},
+};
+use mapbuf::errno_name;
+
+const EPERM: i64 = -1;
+const EBADF: i64 = -9;
+const EAGAIN: i64 = -11;
+const ENOMEM: i64 = -12;
+const EACCES: i64 = -13;
+const EFAULT: i64 = -14;
+const EEXIST: i64 = -17;
+const ENODEV: i64 = -19;
+const EINVAL: i64 = -22;
+const EOVERFLOW: i64 = -75;
+
+/// Flags of `mmap`, `include/uapi/asm-generic/mman-common.h`.
+mod map {
+    pub const TYPE: u64 = 0xf;
+    pub const PRIVATE: u64 = 2;
+    pub const FIXED: u64 = 0x10;
+    pub const ANONYMOUS: u64 = 0x20;
+    pub const LOCKED: u64 = 0x2000;
+    pub const HUGETLB: u64 = 0x4_0000;
+    pub const FIXED_NOREPLACE: u64 = 0x10_0000;
+}
+const PROT_WRITE: u64 = 2;
+const PROT_EXEC: u64 = 4;
+/// `FMODE_READ` and `FMODE_WRITE`, `include/linux/fs.h`.
+const FMODE_READ: u64 = 1;
+const FMODE_WRITE: u64 = 2;
+
+/// An `mmap`'s arguments, by name.
+struct Mmap {
+    address: u64,
+    length: u64,
+    protection: u64,
+    flags: u64,
+    descriptor: u64,
+    offset: u64,
+}
+
+impl Mmap {
+    fn of(doing: &Doing) -> Self {
+        Self {
+            address: doing.argument(0),
+            length: doing.argument(1),
+            protection: doing.argument(2),
+            flags: doing.argument(3),
+            descriptor: doing.argument(4) & 0xffff_ffff,
+            offset: doing.argument(5),
+        }
+    }
+
+    fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn is_anonymous(&self) -> bool {
+        self.has(map::ANONYMOUS)
+    }
+
+    fn wants_private_writable(&self) -> bool {
+        self.flags & map::TYPE == map::PRIVATE && self.protection & PROT_WRITE != 0
+    }
+}
+
+/// What a refusal is about, for people.
+pub fn file_of(seen: &Seen<'_>, refusal: &Refusal) -> String {
+    let mmap = Mmap::of(&refusal.doing);
+    if refusal.doing.number != nr::MMAP {
+        return "memory".to_owned();
+    }
+    if mmap.is_anonymous() {
+        return "anonymous memory".to_owned();
+    }
+    // A name that the kernel gave is the file's; a path is more.
+    let name = refusal
+        .reached
+        .iter()
+        .chain(&refusal.opened)
+        .find_map(|call| call.text("name"));
+    let path = seen.facts.path(refusal.space, mmap.descriptor);
+    match (name, path) {
+        (Some(name), Some(path)) if path.ends_with(name) => path.to_owned(),
+        (Some(name), _) => name.to_owned(),
+        (None, Some(path)) => path.to_owned(),
+        (None, None) => format!(
+            "descriptor {}",
+            i64::from(i32::from_ne_bytes(
+                u32::try_from(mmap.descriptor).unwrap_or(0).to_ne_bytes()
+            ))
+        ),
+    }
+}
+
+/// Whether the refused call was about a device's file, or one that was not open.
+pub fn is_of_a_device(refusal: &Refusal) -> bool {
+    if refusal.doing.number != nr::MMAP || Mmap::of(&refusal.doing).is_anonymous() {
+        return false;
+    }
+    let known = refusal.reached.iter().chain(&refusal.opened).next();
+    known.is_none_or(|call| {
+        call.get("mode") & 0o170_000 != 0o100_000 || call.get("magic") == magic::SYSFS
+    })
+}
+
+/// The driver's function that a refusal came from.
+pub fn driver_of(refusal: &Refusal) -> String {
+    let called = refusal.calls.iter().rev().find_map(Call::module_function);
+    let asked = refusal.reached.iter().chain(&refusal.opened);
+    called
+        .or_else(|| {
+            asked
+                .flat_map(|call| [call.text("mmap"), call.text("prepare")])
+                .flatten()
+                .find(|text| text.contains('+'))
+                .map(symbol)
+        })
+        .unwrap_or_else(|| "the file's mmap".to_owned())
+}
+
+/// The cause of a system call that failed; `None` where it is not known.
+pub fn find(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
+    let finding = match refusal.doing.number {
+        nr::MMAP => of_mmap(seen, refusal),
+        nr::MPROTECT => of_mprotect(seen, refusal),
+        nr::MREMAP => of_mremap(seen, refusal),
+        _ => None,
+    }?;
+    let call = format!("{} = {}", refusal.doing.text(), name_of(refusal.result));
+    Some(finding.event(call))
+}
+
+fn found(seen: &Seen<'_>, refusal: &Refusal, cause: &Cause, why: String, sure: Sure) -> Finding {
+    let call = match refusal.doing.number {
+        nr::MPROTECT => "mprotect",
+        nr::MREMAP => "mremap",
+        _ => "mmap",
+    };
+    let mut what = format!(
+        "{call} of {} failed with {}: {why}",
+        file_of(seen, refusal),
+        errno_name(i32::try_from(-refusal.result).unwrap_or(0)).unwrap_or("an unknown error"),
+    );
+    if let Some((ioctl, result)) = refusal.ioctl.as_ref().filter(|(_, result)| *result < 0) {
+        what += &format!(
+            ". The ioctl before it on this descriptor ({}) had failed with {}, so an offset or length that it should have \
+             given is none",
+            ioctl.text(),
+            name_of(*result)
+        );
+    }
+    Finding::new(cause, file_of(seen, refusal), driver_of(refusal), what).sure(sure)
+}
+
+fn of_mmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
+    let mmap = Mmap::of(&refusal.doing);
+    let result = refusal.result;
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    if result == EINVAL && mmap.offset % PAGE != 0 {
+        let why = format!(
+            "the offset {:#x} is no multiple of the page size {PAGE}; neither the file nor its driver was asked",
+            mmap.offset
+        );
+        let finding = say(&UNALIGNED_OFFSET, why, Sure::Seen)?;
+        return Some(Finding {
+            function: String::new(),
+            ..finding
+        });
+    }
+    if result == EBADF && !mmap.is_anonymous() {
+        let descriptor = i32::from_ne_bytes(u32::try_from(mmap.descriptor).ok()?.to_ne_bytes());
+        let why = format!("the descriptor {descriptor} is not open");
+        return say(&BAD_DESCRIPTOR, why, Sure::Seen);
+    }
+    if failed(&refusal.calls).next().is_some() {
+        // The mapping functions have said it.
+        return super::causes::failed_call(
+            seen,
+            &refusal.calls,
+            result,
+            &file_of(seen, refusal),
+            &driver_of(refusal),
+        );
+    }
+    if refusal.reached.is_some() {
+        return after_the_core(seen, refusal, &mmap);
+    }
+    let finding = by_the_core(seen, refusal, &mmap)?;
+    // Whether the driver was asked is not known: what the arguments alone show holds, no more.
+    let blind = seen.missing.contains(&"mmap_region");
+    if blind && finding.sure != Sure::Seen {
+        return None;
+    }
+    Some(Finding {
+        function: String::new(),
+        ..finding
+    })
+}
+
+/// The core came as far as the driver, or nearly.
+fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
+    let result = refusal.result;
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    let reached = refusal.reached.as_ref()?;
+    let path = file_of(seen, refusal);
+    if reached.get("magic") == magic::SYSFS {
+        if let Some(finding) = of_bar(seen, refusal, mmap, &path) {
+            return Some(finding);
+        }
+    }
+    if reached
+        .text("mmap")
+        .is_some_and(|text| text.starts_with("mmap_mem"))
+    {
+        let what = seen
+            .iomem
+            .name(mmap.offset)
+            .unwrap_or("nothing that /proc/iomem knows");
+        if result == EPERM {
+            let why = format!("{:#x} is {what}, which /dev/mem does not give", mmap.offset);
+            return Some(
+                say(&STRICT_DEVMEM, why, Sure::Follows)?.proc(format!("/proc/iomem: {what}")),
+            );
+        }
+    }
+    if result == ENOMEM {
+        if let Some(finding) = of_limits(seen, refusal, mmap) {
+            return Some(finding);
+        }
+    }
+    let sharing = match mmap.flags & map::TYPE {
+        map::PRIVATE => "private",
+        _ => "shared",
+    };
+    let writable = if mmap.protection & PROT_WRITE == 0 {
+        "to read"
+    } else {
+        "to read and write"
+    };
+    let why = format!(
+        "{} refused it ({} pages from page {:#x} on, {sharing}, {writable}) before any mapping function was called",
+        driver_of(refusal),
+        mmap.length.div_ceil(PAGE),
+        mmap.offset / PAGE
+    );
+    // ENOMEM and the like may come from the core's own bookkeeping around the driver.
+    let sure = if result == ENOMEM {
+        Sure::Likely
+    } else {
+        Sure::Follows
+    };
+    let finding = say(&DRIVER_REFUSED, why, sure)?;
+    Some(finding.event(format!(
+        "mmap_region returned {} for {}",
+        name_of(result),
+        driver_of(refusal)
+    )))
+}
+
+fn of_bar(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap, path: &str) -> Option<Finding> {
+    let bar = Bar::of(path);
+    let (first, last) = bar.as_ref().and_then(|bar| bar.range)?;
+    let bar = bar?;
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    if refusal.result != EINVAL {
+        return None;
+    }
+    let size = (last - first).saturating_add(1);
+    if mmap.offset.saturating_add(mmap.length) > size.div_ceil(PAGE) * PAGE {
+        let why = format!(
+            "{} bytes from {:#x} on pass the end of the BAR, which has {size} bytes",
+            mmap.length, mmap.offset
+        );
+        return say(&BEYOND_BAR, why, Sure::Seen);
+    }
+    let names = seen.iomem.names_within(first, last);
+    let claimed = names
+        .iter()
+        .find(|name| **name != bar.device && !name.starts_with("PCI"))?;
+    let driver = bar.driver.as_deref().unwrap_or("no driver");
+    let why = format!(
+        "the BAR ({first:#x}-{last:#x}) of {} is claimed by {claimed}; {driver} is bound to the device",
+        bar.device
+    );
+    let finding = say(&BAR_CLAIMED, why, Sure::Follows)?;
+    let finding = finding.proc(format!("/proc/iomem: {first:08x}-{last:08x} : {claimed}"));
+    Some(Finding {
+        function: format!("{driver} (driver of {})", bar.device),
+        ..finding
+    })
+}
+
+/// What the core refuses before it asks a driver, in the order in which it looks (`do_mmap` in `mm/mmap.c`).
+fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
+    let result = refusal.result;
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    let opened = refusal.opened.as_ref();
+    match result {
+        EINVAL if mmap.length == 0 => say(&ZERO_LENGTH, "the length is 0".into(), Sure::Seen),
+        EINVAL if !mmap.is_anonymous() && mmap.has(map::HUGETLB) => say(
+            &HUGE_FLAG,
+            "MAP_HUGETLB was said for a file that is not on hugetlbfs".into(),
+            Sure::Follows,
+        ),
+        EINVAL if mmap.has(map::FIXED | map::FIXED_NOREPLACE) && mmap.address % PAGE != 0 => say(
+            &UNALIGNED_ADDRESS,
+            format!(
+                "the address {:#x} is no multiple of the page size",
+                mmap.address
+            ),
+            Sure::Seen,
+        ),
+        EINVAL if !(1..=3).contains(&(mmap.flags & map::TYPE)) => say(
+            &NO_SHARING,
+            format!(
+                "the flags {:#x} have neither MAP_SHARED nor MAP_PRIVATE",
+                mmap.flags
+            ),
+            Sure::Seen,
+        ),
+        ENOMEM if mmap.has(map::HUGETLB) => {
+            let free = seen.facts.huge_pages_free;
+            let why = format!(
+                "{} bytes of hugetlb memory, of which {} pages are free",
+                mmap.length,
+                free.map_or_else(
+                    || "an unknown number of".to_owned(),
+                    |free| free.to_string()
+                )
+            );
+            Some(say(&HUGE_PAGES_GONE, why, Sure::Follows)?.proc(format!(
+                "/proc/meminfo: HugePages_Free: {}",
+                free.unwrap_or(0)
+            )))
+        }
+        ENOMEM => of_limits(seen, refusal, mmap),
+        EOVERFLOW => say(
+            &OFFSET_WRAPS,
+            format!("{} bytes from offset {:#x} on", mmap.length, mmap.offset),
+            Sure::Seen,
+        ),
+        EEXIST => say(
+            &FIXED_EXISTS,
+            format!("something is mapped at {:#x}", mmap.address),
+            Sure::Seen,
+        ),
+        EAGAIN => of_lock(seen, refusal, mmap),
+        EACCES => {
+            let mode = opened.map(|call| call.get("fmode"))?;
+            let shared = mmap.flags & map::TYPE != map::PRIVATE;
+            if mode & FMODE_READ == 0 {
+                say(
+                    &READ_ONLY_OPEN,
+                    "the file was not opened for reading".into(),
+                    Sure::Seen,
+                )
+            } else if shared && mmap.protection & PROT_WRITE != 0 && mode & FMODE_WRITE == 0 {
+                let why = "a shared writable mapping was asked for, and the file was opened for reading only";
+                say(&READ_ONLY_OPEN, why.into(), Sure::Seen)
+            } else {
+                let why = "the file is open for this, and the driver was not asked";
+                say(&SECURITY_MODULE, why.into(), Sure::Likely)
+            }
+        }
+        EPERM if mmap.has(map::LOCKED) => of_lock(seen, refusal, mmap),
+        EPERM
+            if mmap.has(map::FIXED | map::FIXED_NOREPLACE)
+                && seen
+                    .facts
+                    .min_address
+                    .is_some_and(|least| mmap.address < least) =>
+        {
+            say(
+                &LOW_ADDRESS,
+                format!("the address is {:#x}", mmap.address),
+                Sure::Follows,
+            )
+        }
+        EPERM
+            if opened
+                .and_then(|call| call.text("name"))
+                .is_some_and(|name| name.starts_with("memfd:")) =>
+        {
+            say(&SEALED, "the file is a memfd".into(), Sure::Likely)
+        }
+        EPERM if mmap.protection & PROT_EXEC != 0 => say(
+            &NO_EXEC,
+            "executable memory was asked for".into(),
+            Sure::Likely,
+        ),
+        EPERM => say(
+            &SECURITY_MODULE,
+            "the driver was not asked".into(),
+            Sure::Likely,
+        ),
+        ENODEV => {
+            let none = opened.is_some_and(|call| {
+                let has = |name| call.text(name).is_some_and(|text| text.contains('+'));
+                !has("mmap") && !has("prepare")
+            });
+            let sure = if none { Sure::Seen } else { Sure::Follows };
+            say(&NO_MMAP, "its file operations have no mmap".into(), sure)
+        }
+        _ => None,
+    }
+}
+
+fn of_lock(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
+    let process = seen.facts.processes.get(&refusal.space)?;
+    let limit = process.locked?;
+    let wanted = process.locked_now.saturating_add(mmap.length);
+    (wanted > limit).then(|| {
+        let why = format!(
+            "{} bytes more would be locked, {} are, and the limit is {limit}",
+            mmap.length, process.locked_now
+        );
+        found(seen, refusal, &LOCK_LIMIT, why, Sure::Follows)
+            .proc(format!("/proc/PID/limits: Max locked memory {limit}"))
+    })
+}
+
+/// `ENOMEM`: limits that are reached.
+fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
+    /// What a process can have at most, with four levels of page tables.
+    const MOST: u64 = 1 << 47;
+    let say = |cause, why: String, sure| found(seen, refusal, cause, why, sure);
+    if mmap.length >= MOST {
+        return Some(say(
+            &NO_ADDRESS_SPACE,
+            format!("{} bytes were asked for", mmap.length),
+            Sure::Seen,
+        ));
+    }
+    let process = seen.facts.processes.get(&refusal.space)?;
+    if let Some(limit) = process.address_space {
+        if process.size.saturating_add(mmap.length) > limit {
+            let why = format!(
+                "it has {} bytes, asked for {} more, and the limit is {limit}",
+                process.size, mmap.length
+            );
+            let finding = say(&ADDRESS_SPACE_LIMIT, why, Sure::Follows);
+            return Some(finding.proc(format!("/proc/PID/limits: Max address space {limit}")));
+        }
+    }
+    if let Some(limit) = process.data.filter(|_| mmap.wants_private_writable()) {
+        if process.data_now.saturating_add(mmap.length) > limit {
+            let why = format!(
+                "it has {} bytes of data, asked for {} more, and the limit is {limit}",
+                process.data_now, mmap.length
+            );
+            let finding = say(&ADDRESS_SPACE_LIMIT, why, Sure::Follows);
+            return Some(finding.proc(format!("/proc/PID/limits: Max data size {limit}")));
+        }
+    }
+    if seen.made_more_mappings_than(refusal.space, seen.facts.max_map_count) {
+        let limit = seen.facts.max_map_count.unwrap_or(0);
+        let why = format!("it has made more than vm.max_map_count ({limit}) mappings");
+        return Some(say(&TOO_MANY_MAPPINGS, why, Sure::Likely));
+    }
+    let (limit, used) = seen.facts.commit?;
+    let strict = seen.facts.overcommit == Some(2) && used.saturating_add(mmap.length) > limit;
+    // By the heuristic, one call that wants more than all memory and swap is refused.
+    let obvious = seen.facts.overcommit == Some(0) && mmap.length > limit.saturating_mul(2);
+    (mmap.wants_private_writable() && (strict || obvious)).then(|| {
+        let why = format!(
+            "{} bytes of private writable memory; {used} bytes are promised, and the limit is {limit} (vm.overcommit_memory is {})",
+            mmap.length,
+            seen.facts.overcommit.unwrap_or(0)
+        );
+        say(&OVERCOMMIT, why, Sure::Follows).proc(format!("/proc/meminfo: CommitLimit {limit}, Committed_AS {used}"))
+    })
+}
+
+fn of_mprotect(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
+    let doing = &refusal.doing;
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    let mapping = seen.history.at(refusal.space, doing.argument(0));
+    let named = |finding: Finding| match mapping {
+        Some(mapping) => Finding {
+            file: mapping.file.clone(),
+            ..finding
+        },
+        None => finding,
+    };
+    match refusal.result {
+        EINVAL if doing.argument(0) % PAGE != 0 => say(
+            &UNALIGNED_ADDRESS,
+            format!("the address is {:#x}", doing.argument(0)),
+            Sure::Seen,
+        ),
+        EACCES if doing.argument(2) & PROT_WRITE != 0 => {
+            let mapping = mapping?;
+            let sure = if mapping.flags & vm::MAYWRITE == 0 {
+                Sure::Seen
+            } else {
+                Sure::Likely
+            };
+            let why = format!(
+                "the mapping's flags are {:#x}, without VM_MAYWRITE (0x20)",
+                mapping.flags
+            );
+            say(&NEVER_WRITABLE, why, sure).map(named)
+        }
+        ENOMEM => say(
+            &NOT_MAPPED,
+            "part of the range is not mapped".into(),
+            Sure::Likely,
+        )
+        .map(named),
+        _ => None,
+    }
+}
+
+fn of_mremap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
+    let doing = &refusal.doing;
+    let (address, from, to) = (doing.argument(0), doing.argument(1), doing.argument(2));
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    let mapping = seen.history.at(refusal.space, address);
+    match (refusal.result, mapping) {
+        (EINVAL, _) if address % PAGE != 0 => say(
+            &UNALIGNED_ADDRESS,
+            format!("the address is {address:#x}"),
+            Sure::Seen,
+        ),
+        (EINVAL, _) if to == 0 => say(&ZERO_LENGTH, "the new length is 0".into(), Sure::Seen),
+        (EFAULT, Some(mapping))
+            if to > from && mapping.flags & (vm::DONTEXPAND | vm::PFNMAP) != 0 =>
+        {
+            let why = format!(
+                "from {from} to {to} bytes; the mapping's flags are {:#x}, among them VM_DONTEXPAND (0x40000) or VM_PFNMAP (0x400)",
+                mapping.flags
+            );
+            let finding = say(&NO_GROWTH, why, Sure::Seen)?;
+            Some(Finding {
+                file: mapping.file.clone(),
+                ..finding
+            })
+        }
+        _ => None,
+    }
+}
