@@ -108,7 +108,7 @@ fn build(
             .with_context(|| format!("{} is not there", folder.display()))?
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.join("prog.c").exists())
+            .filter(|path| path.join("prog.c").exists() || path.join("Kbuild").exists())
             .collect();
         entries.sort();
         for path in entries {
@@ -117,19 +117,25 @@ fn build(
                 .and_then(|name| name.to_str())
                 .context("a report without a name")?
                 .to_owned();
-            if !filter.split(',').any(|part| name.contains(part)) {
+            // A driver without a program of its own is one that several use.
+            let has_program = path.join("prog.c").exists();
+            if has_program && !filter.split(',').any(|part| name.contains(part)) {
                 continue;
             }
             let into = out.join(&name);
             fs::create_dir_all(&into)?;
-            for file in fs::read_dir(&path)?.flatten() {
+            let shared = fs::read_dir(folder)?.flatten();
+            let shared = shared.filter(|file| file.path().extension().is_some_and(|it| it == "h"));
+            for file in fs::read_dir(&path)?.flatten().chain(shared) {
                 // A header that is a link is copied as what it leads to.
                 fs::copy(file.path(), into.join(file.file_name()))?;
             }
             if path.join("Kbuild").exists() {
                 kbuild.push_str(&format!("obj-m += {name}/\n"));
             }
-            compile(&into)?;
+            if has_program {
+                compile(&into)?;
+            }
             built.push((name, into));
         }
     }
@@ -143,7 +149,9 @@ fn build(
     for (_, folder) in &mut built {
         let shown = folder.join("shown");
         fs::create_dir_all(&shown)?;
-        fs::copy(folder.join("prog"), shown.join("prog"))?;
+        if folder.join("prog").exists() {
+            fs::copy(folder.join("prog"), shown.join("prog"))?;
+        }
         if let Ok(expected) = fs::read(folder.join("expect")) {
             fs::write(shown.join("expect"), expected)?;
         }

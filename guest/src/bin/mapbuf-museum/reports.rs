@@ -184,6 +184,7 @@ pub fn run(hall: &str, verbose: bool) -> ExitCode {
     for (path, _) in &reports {
         load_modules(path);
     }
+    reports.retain(|(path, _)| path.join("prog").exists());
     let mut scores: BTreeMap<Score, Vec<String>> = BTreeMap::new();
     for (path, expected) in &reports {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

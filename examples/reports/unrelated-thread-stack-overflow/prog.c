@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The same in a thread. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096
+
+static pthread_t other;
+
+static int __attribute__((noinline)) deeper(int depth)
+{
+	volatile char room[4096];
+
+	room[depth % 4096] = (char)depth;
+	return deeper(depth + 1) + room[0];
+}
+
+static void *run(void *none)
+{
+	return deeper(1) ? none : NULL;
+}
+
+int main(void)
+{
+	int fd = open("/dev/report-plain", O_RDWR);
+	volatile unsigned *device = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	device[0] = 1;
+	pthread_create(&other, NULL, run, NULL);
+	return pthread_join(other, NULL);
+}
