@@ -157,7 +157,7 @@ fn look_behind(history: &History, iomem: &mut Iomem) {
 
 fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     let signals = tracee::hold_signals()?;
-    let tracer = tracefs::Tracer::new(args.kprobes, library::program(&args.command).as_deref())?;
+    let tracer = tracefs::Tracer::new(args.kprobes)?;
     let tracee = tracee::Tracee::new(&args.command, STUB, signals)?;
     let recording = match tracer.watch(tracee.id()) {
         Ok(recording) => recording,

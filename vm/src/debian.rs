@@ -404,7 +404,7 @@ fn suites(codename: &str) -> [&str; 4] {
 
 /// What the host's apt is told of how the archive is reached: by which proxies, and whether lists may be old, as those of
 /// a mirror that stands still are.
-fn settings() -> Vec<(String, String)> {
+pub(crate) fn settings() -> Vec<(String, String)> {
     let output = Command::new("apt-config").arg("dump").output();
     output.map_or_else(
         |_| Vec::new(),

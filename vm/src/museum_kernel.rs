@@ -4,9 +4,10 @@
 //! against the headers package as it is, so nothing is prepared here but the paths.
 
 use crate::cache::Cache;
-use crate::debian::{self, Root, Toolchain};
+use crate::debian::{self, Root, Toolchain, Userland};
 use crate::host;
 use crate::kernel::{Identity, Kernel, INSIDE};
+use crate::suite::Suite;
 use crate::ui::Ui;
 use crate::variant::Variant;
 use anyhow::{bail, Context, Result};
@@ -71,7 +72,7 @@ impl FromStr for Series {
 
 /// The newest kernel of a series that is in the cache; fetched when there is none.
 pub fn get(cache: &Cache, ui: &Ui, series: Series) -> Result<Kernel> {
-    let root = Toolchain::Gcc.get(cache, ui)?;
+    let root = Userland::newest(cache, Suite::Trixie, Toolchain::Gcc).get(cache, ui)?;
     let name = format!("debian-{series}-cloud-amd64.{RECIPE}");
     let folder = cache.entry("museum-kernels", &name, |part| {
         cache.require(1000)?;
@@ -134,7 +135,7 @@ fn fetch(
         if host::is_root() {
             command.args(["-o", "APT::Sandbox::User=root"]);
         }
-        for (key, value) in debian::proxies() {
+        for (key, value) in debian::settings() {
             command.arg("-o").arg(format!("{key}={value}"));
         }
         command
@@ -177,6 +178,7 @@ fn fetch(
         release,
         version,
         variant: Variant::Stock,
+        suite: Suite::Trixie,
     })
 }
 

@@ -84,7 +84,7 @@ pub fn boot_reports(
     machine.processors = 1;
     machine.append = ["tsc=reliable", SPARE_MEMORY].map(str::to_owned).to_vec();
     machine.qemu_arguments = ["-device", "edu"].map(Into::into).to_vec();
-    machine.timeout = Some(TIMEOUT);
+    machine.limits.timeout = Some(TIMEOUT);
     kit.boot(&machine, guest, &job, take)
 }
 

@@ -663,12 +663,6 @@ causes! {
         next ["the function of the module that is named in the log is the place to look"];
         seen ["oops" "any time" "WARNING: CPU: … in dmesg"];
         tell "dmesg";
-
-    FAULT_LOOP "fault-loop" Error
-        why "the handler says that it has put an entry in (VM_FAULT_NOPAGE), and has not: the access faults again, for ever";
-        next ["the driver: return VM_FAULT_NOPAGE only after vmf_insert_pfn; else set vmf->page and return 0, or VM_FAULT_SIGBUS"];
-        seen ["hang" "first touch" "the program hangs at its first access, at 100 % of a processor"];
-        tell "the minor faults in /proc/PID/stat count up without end";
 }
 
 /// The cause of a name.

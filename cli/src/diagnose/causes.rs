@@ -6,7 +6,7 @@ use super::{
     catalogue::*,
     facts::Facts,
     frames::{self, kpf, Frames},
-    history::{failed, vm, Doing, Filled, History, Mapping, PAGE},
+    history::{failed, vm, Doing, Filled, History, Mapping, Refusal, PAGE},
     iomem::Iomem,
     log::{Log, Trouble},
     physical::Sight,
@@ -241,6 +241,23 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
         {
             findings.extend(refusals::find(seen, refusal));
         }
+    }
+    for (thread, arguments) in &seen.life.library {
+        // The C library refuses some by itself, and the kernel never hears of it.
+        let refusal = Refusal {
+            thread: *thread,
+            space: seen.history.space_of(*thread),
+            doing: Doing {
+                number: nr::MMAP,
+                arguments: arguments.to_vec(),
+            },
+            result: EINVAL,
+            reached: None,
+            calls: Vec::new(),
+            opened: None,
+            ioctl: None,
+        };
+        findings.extend(refusals::find(seen, &refusal));
     }
     for mapping in seen
         .history

@@ -2,7 +2,7 @@
 
 use super::{
     frames,
-    probes::{nr, HANDED, LIBRARY, MAPPED},
+    probes::{nr, HANDED, MAPPED},
     trace::{symbol, Call, Event, What},
 };
 use serde::Serialize;
@@ -562,23 +562,6 @@ impl History {
                 }
             },
             "mmap_region" => thread.reached = Some(call.clone()),
-            // The C library refuses some by itself, and the kernel never hears of it.
-            LIBRARY => {
-                let names = [
-                    "address",
-                    "length",
-                    "protection",
-                    "flags",
-                    "descriptor",
-                    "offset",
-                ];
-                let doing = Doing {
-                    number: nr::MMAP,
-                    arguments: names.map(|name| call.get(name)).to_vec(),
-                };
-                self.last_mmap.insert(number, false);
-                self.refused(number, thread, doing, -22);
-            }
             "opened" => {
                 self.files.insert((space, call.get("fd")), call.clone());
             }

@@ -138,14 +138,6 @@ pub const MAPPED: &str = "mapped";
 /// The event of a frame that a fault handler gave.
 pub const HANDED: &str = "handed";
 
-/// The event of an `mmap` whose offset the C library does not pass on.
-pub const LIBRARY: &str = "library";
-/// Its arguments, as the C library's `mmap` gets them.
-pub const LIBRARY_FETCH: &str =
-    "address=%di:x64 length=%si:x64 protection=%dx:x64 flags=%cx:x64 descriptor=%r8:x64 offset=%r9:x64";
-/// Only those.
-pub const LIBRARY_IF: &str = "offset & 0xfff";
-
 /// The functions of `mm/`, `kernel/dma/mapping.c` and `fs/file.c` that are watched.
 pub const PROBES: &[Probe] = &[
     // The VMA as it is when all is done. Called by mprotect, too.

@@ -1,9 +1,6 @@
 //! Lines of `trace_pipe`, read.
 
-use super::{
-    probes::LIBRARY,
-    tracefs::{END, ENTER},
-};
+use super::tracefs::{END, ENTER};
 use std::collections::BTreeMap;
 
 /// An event.
@@ -221,12 +218,6 @@ fn line(line: &str) -> Option<Event> {
         }
         "sched_process_exit" => What::End,
         function => {
-            // One for each library.
-            let function = if function.starts_with(LIBRARY) {
-                LIBRARY
-            } else {
-                function
-            };
             let (place, rest) = text.strip_prefix('(')?.split_once(')')?;
             // At its beginning a function is where it is, and nobody is known to have called it.
             let caller = place.split_once(" <- ").map_or("", |(caller, _)| caller);

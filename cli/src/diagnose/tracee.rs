@@ -1,7 +1,7 @@
 //! The program, from its first instruction to its end: it is traced so that the memory map can be seen at the moment
 //! of a signal.
 
-use super::{frames, Problem};
+use super::{frames, library::Traps, Problem};
 use nix::{
     sys::{
         ptrace::{self, Options},
@@ -27,6 +27,8 @@ use std::{
 const SI_KERNEL: i32 = 0x80;
 /// `PTRACE_EVENT_EXIT`, `include/uapi/linux/ptrace.h`.
 const EVENT_EXIT: i32 = 6;
+/// `PTRACE_EVENT_EXEC`.
+const EVENT_EXEC: i32 = 4;
 /// How long the memory map of a program may take to be read.
 const MAP_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether the program hangs, when nothing happens.
@@ -117,6 +119,8 @@ pub struct Life {
     pub abandoned: bool,
     /// Every thread that was traced.
     pub threads: BTreeSet<i32>,
+    /// Calls of `mmap` that the C library refused by itself: the thread, and the arguments.
+    pub library: Vec<(i32, [u64; 6])>,
 }
 
 /// What the caller is told while the program runs.
@@ -230,9 +234,10 @@ impl Tracee {
         life.threads.insert(self.pid.as_raw());
         let mut hanging = 0;
         let mut asked = 0;
+        let mut traps = Traps::default();
         signal::kill(self.pid, Signal::SIGCONT).map_err(problem)?;
         loop {
-            if self.collect(&mut life, &mut told) {
+            if self.collect(&mut life, &mut traps, &mut told) {
                 return Ok(life);
             }
             if !self.signal_within(TICK) {
@@ -282,11 +287,17 @@ impl Tracee {
     }
 
     /// Handles every change of state that there is; whether the program has ended.
-    fn collect(&self, life: &mut Life, told: &mut impl FnMut(Moment<'_>) -> bool) -> bool {
+    fn collect(
+        &self,
+        life: &mut Life,
+        traps: &mut Traps,
+        told: &mut impl FnMut(Moment<'_>) -> bool,
+    ) -> bool {
         while let Some((pid, status)) = raw::wait_any() {
             life.threads.insert(pid);
             if raw::exited(status).is_some() || raw::signaled(status).is_some() {
                 if pid == self.pid.as_raw() {
+                    life.library.append(&mut traps.seen);
                     life.killed_by = raw::signaled(status);
                     let code = raw::exited(status).or(life.killed_by.map(|signal| 128 + signal));
                     life.status = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255);
@@ -296,9 +307,14 @@ impl Tracee {
             }
             let (signal, event) = (raw::stop_signal(status), raw::event(status));
             let deliver = match event {
+                0 if signal == Signal::SIGTRAP as i32 && traps.met(pid) => 0,
                 0 => {
                     look(pid, signal, life);
                     signal
+                }
+                EVENT_EXEC => {
+                    traps.executed(pid);
+                    0
                 }
                 EVENT_EXIT => {
                     told(Moment::Standing(pid));
@@ -309,6 +325,7 @@ impl Tracee {
             };
             raw::go_on(pid, deliver);
         }
+        life.library.append(&mut traps.seen);
         false
     }
 }
@@ -337,7 +354,10 @@ fn look(pid: i32, signal: i32, life: &mut Life) {
     let address = raw::fault_address(&info);
     // Another thread that the kernel stopped may hold the lock of the memory map for ever: it is not read in this one.
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || sender.send(surroundings(pid, address)));
+    thread::spawn(move || {
+        // Nobody waits any more: it came too late.
+        let _ = sender.send(surroundings(pid, address));
+    });
     let seen = receiver.recv_timeout(MAP_PATIENCE);
     let blind = seen.is_err();
     let (vma, below, backing) = seen.unwrap_or_default();

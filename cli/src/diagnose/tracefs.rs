@@ -6,10 +6,7 @@
 use super::{
     btf::Btf,
     frames::Frames,
-    library,
-    probes::{
-        Form, Probe, DEVICE, FOLLOWED, HANDED, LIBRARY, LIBRARY_FETCH, LIBRARY_IF, MAPPED, PROBES,
-    },
+    probes::{Form, Probe, DEVICE, FOLLOWED, HANDED, MAPPED, PROBES},
     Problem,
 };
 use std::{
@@ -41,8 +38,6 @@ pub struct Tracer {
     group: String,
     /// Each event that this kernel has, with its probe.
     events: Vec<(String, &'static Probe)>,
-    /// Events of the C library's `mmap`.
-    libraries: Vec<String>,
     /// Functions that it does not have, or that cannot be probed.
     missing: Vec<&'static str>,
     /// Arguments by their number (`$arg1`) are known to it.
@@ -54,7 +49,7 @@ pub struct Tracer {
 impl Tracer {
     /// Makes the instance and defines the probes; nothing is recorded yet. Kprobe events serve where there are no fprobe
     /// events, and where they are asked for.
-    pub fn new(kprobes: bool, program: Option<&Path>) -> Result<Self, Problem> {
+    pub fn new(kprobes: bool) -> Result<Self, Problem> {
         let root = mounted()?;
         if locked_down() {
             return Err(Problem::Lockdown);
@@ -70,7 +65,6 @@ impl Tracer {
             instance,
             group: format!("{GROUP}{own}"),
             events: Vec::new(),
-            libraries: Vec::new(),
             missing: Vec::new(),
             numbered: readme.is_empty() || readme.contains("$arg<N>"),
             kprobes: kprobes || !readme.contains("f[:[<group>/][<event>]]"),
@@ -79,32 +73,11 @@ impl Tracer {
         for probe in PROBES {
             tracer.define(probe, types);
         }
-        tracer.define_library(program);
         if tracer.events.is_empty() {
             let error = io::Error::other("it takes none of them");
             return Err(refused("probes of kernel functions".into(), &error));
         }
         Ok(tracer)
-    }
-
-    /// Watches the C library's own `mmap`, in the program and where libraries usually are.
-    fn define_library(&mut self, program: Option<&Path>) {
-        if cfg!(not(target_arch = "x86_64")) {
-            return;
-        }
-        let path = self.root.join("dynamic_events");
-        let mut number = 0;
-        for file in library::candidates(program) {
-            for offset in library::mmaps_of(&file) {
-                let (group, shown) = (&self.group, file.display());
-                let line =
-                    format!("p:{group}/{LIBRARY}{number} {shown}:{offset:#x} {LIBRARY_FETCH}");
-                if append(&path, &line).is_ok() {
-                    self.libraries.push(format!("{LIBRARY}{number}"));
-                    number += 1;
-                }
-            }
-        }
     }
 
     /// Defines a probe's events, in the first form that this kernel takes.
@@ -202,12 +175,6 @@ impl Tracer {
             }
             if name != HANDED {
                 set(&format!("{event}/enable"), "1")?;
-            }
-        }
-        for name in &self.libraries {
-            let event = format!("events/{}/{name}", self.group);
-            if self.set(&format!("{event}/filter"), LIBRARY_IF).is_ok() {
-                let _ = self.set(&format!("{event}/enable"), "1");
             }
         }
         Recording::start(&self.instance)

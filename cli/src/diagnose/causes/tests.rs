@@ -348,8 +348,15 @@ fn an_offset_within_a_page_never_reaches_a_driver() {
     ];
     assert_eq!(of(&events), ["unaligned-offset"]);
     // Nor does it reach the kernel, where the C library looks.
-    let events = ["library: (0x401000) address=0x0 length=0x4 protection=0x3 flags=0x1 descriptor=0x3 offset=0x10"];
-    assert_eq!(of(&events), ["unaligned-offset"]);
+    let run = Run {
+        life: Life {
+            status: 1,
+            library: vec![(7, [0, 4, 3, 1, 3, 0x10])],
+            ..Life::default()
+        },
+        ..Run::default()
+    };
+    assert_eq!(run.causes(), ["unaligned-offset"]);
 }
 
 #[test]
