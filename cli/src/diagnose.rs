@@ -32,6 +32,7 @@ use log::Log;
 use report::Report;
 use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 use tracee::Moment;
+pub use tracefs::can_set_probes;
 
 /// The subcommand that becomes the program.
 pub const STUB: &str = "diagnosed-program";

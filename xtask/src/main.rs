@@ -5,6 +5,7 @@ mod claims;
 mod contend;
 mod counting;
 mod demo;
+mod dist;
 mod docs;
 mod fuzz;
 mod guest;
@@ -45,6 +46,7 @@ enum Command {
     Claims(claims::Arguments),
     Contend(contend::Arguments),
     Demo(demo::Arguments),
+    Dist(dist::Arguments),
     Docs(docs::Arguments),
     Fuzz(fuzz::Arguments),
     Kernel(kernel::Arguments),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Claims(arguments) => claims::main(&arguments),
         Command::Contend(arguments) => contend::main(&arguments),
         Command::Demo(arguments) => demo::main(&arguments),
+        Command::Dist(arguments) => dist::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),
         Command::Fuzz(arguments) => fuzz::main(&arguments),
         Command::Kernel(arguments) => kernel::main(&arguments),

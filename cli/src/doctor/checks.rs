@@ -4,7 +4,10 @@ use super::{
     options::{self, NEEDED},
     Finding, State,
 };
-use crate::{diagnose::Iomem, module};
+use crate::{
+    diagnose::{can_set_probes, Iomem},
+    module,
+};
 use mapbuf::{
     abi::{
         explain::Bytes,
@@ -362,13 +365,13 @@ fn free_memory() -> Finding {
 
 fn tracing() -> Finding {
     let subject = "tracefs";
-    let events = Path::new("/sys/kernel/tracing/dynamic_events");
-    match fs::metadata(events) {
-        Ok(_) => Finding::well(subject, "mapbuf diagnose can set its probes"),
-        Err(error) => Finding::new(
+    // Asked by doing: that the file is there says nothing of what it takes.
+    match can_set_probes() {
+        Ok(()) => Finding::well(subject, "mapbuf diagnose can set its probes"),
+        Err(problem) => Finding::new(
             subject,
             State::Note,
-            format!("mapbuf diagnose has no {}: {error}", events.display()),
+            format!("mapbuf diagnose cannot set its probes: {problem}"),
             "run it as root; mount -t tracefs tracefs /sys/kernel/tracing",
         ),
     }
