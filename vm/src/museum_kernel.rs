@@ -233,6 +233,14 @@ pub fn build_modules(kernel: &Kernel, folder: &Path) -> Result<()> {
         .sandbox()
         .read(&kernel.folder.join("src"), Path::new("/usr/src"))
         .write(folder, folder);
+    // What the reports use and these kernels do not have yet (6.3).
+    let older = folder.join("older.h");
+    fs::write(
+        &older,
+        "#define vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))\n\
+         #define vm_flags_clear(vma, flags) ((vma)->vm_flags &= ~(flags))\n",
+    )?;
+    let old = kernel.identity.release.starts_with("6.1.");
     let output = sandbox
         .command("make")
         .args(["-C", &headers])
@@ -242,6 +250,7 @@ pub fn build_modules(kernel: &Kernel, folder: &Path) -> Result<()> {
             "CROSS_COMPILE=x86_64-linux-gnu-",
             "CC=x86_64-linux-gnu-gcc-14",
         ])
+        .args(old.then(|| format!("KCFLAGS=-include {}", older.display())))
         .arg("modules")
         .stdin(Stdio::null())
         .output()
