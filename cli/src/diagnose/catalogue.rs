@@ -185,7 +185,7 @@ causes! {
             "ENOMEM" "mmap" "mmap with MAP_HUGETLB: Cannot allocate memory",
             "SIGBUS" "first touch" "Bus error in memory of hugetlbfs or MAP_HUGETLB",
         ];
-        tell "grep HugePages_ /proc/meminfo";
+        tell "grep Huge /proc/meminfo";
 
     OFFSET_IS_ID "offset-is-id" Error
         why "vm_pgoff is read as an offset inside the buffer, in pages (dma_common_mmap in kernel/dma/ops_helpers.c, \
@@ -223,9 +223,9 @@ causes! {
 
     SUCCESS_TAKEN_FOR_FAILURE "success-taken-for-failure" Error
         why "vmf_insert_pfn and its like return VM_FAULT_NOPAGE (0x100) when all went well, which is not 0; a handler that \
-             takes every value but 0 for an error makes SIGBUS of success. (vm_insert_pfn, which is gone, returned 0.)";
+             takes every value but 0 for an error makes SIGBUS of success. (vm_insert_pfn of 4.19 returned 0)";
         next ["the driver: return what vmf_insert_pfn returned: return vmf_insert_pfn(vma, vmf->address, pfn)"];
-        seen ["SIGBUS" "first touch" "Bus error at the first touch; the fault handler was ported from vm_insert_pfn to vmf_insert_pfn"];
+        seen ["SIGBUS" "first touch" "Bus error at the first touch; the fault handler was ported from vm_insert_pfn of 4.19 to vmf_insert_pfn"];
         tell "the handler tests the result of vmf_insert_pfn against 0";
 
     IGNORED_ERROR "ignored-error" Error
@@ -299,13 +299,13 @@ causes! {
 
     USERFAULTFD "userfaultfd" Error
         why "the range is registered with a userfaultfd, and the fault was not answered: the descriptor has the feature SIGBUS, or \
-             is closed (handle_userfault in mm/userfaultfd.c or fs/userfaultfd.c)";
+             is closed (handle_userfault)";
         next ["fill the page before it is touched (UFFDIO_COPY, UFFDIO_ZEROPAGE), or unregister the range"];
         seen ["SIGBUS" "first touch" "Bus error in memory that is registered with userfaultfd"];
         tell "VmFlags in /proc/PID/smaps has um, uw or ui";
 
     MEMORY_FAILURE "memory-failure" Error
-        why "the memory itself has failed, and the kernel took it out of use (BUS_MCEERR_AR, mm/memory-failure.c)";
+        why "the memory itself has failed, and the kernel took it out of use (BUS_MCEERR_AR; kill_proc in mm/memory-failure.c)";
         next ["look at the kernel's log and at rasdaemon; replace the module"];
         seen ["SIGBUS" "any time" "Bus error; dmesg: Memory failure, Machine check"];
         tell "si_code is BUS_MCEERR_AR or BUS_MCEERR_AO; HardwareCorrupted in /proc/meminfo";
@@ -360,7 +360,7 @@ causes! {
 
     PROTECTION_KEY "protection-key" Error
         why "the memory has a protection key to which this thread has no right (SEGV_PKUERR)";
-        next ["the program: pkey_set in this thread; new threads begin with rights taken away"];
+        next ["the program: pkey_set(3) in this thread; new threads begin with rights taken away"];
         seen ["SIGSEGV" "any time" "Segmentation fault with si_code SEGV_PKUERR"];
         tell "ProtectionKey in /proc/PID/smaps";
 
@@ -410,7 +410,7 @@ causes! {
 
     STRICT_DEVMEM "strict-devmem" Error
         why "/dev/mem does not give RAM, nor what a driver has claimed (CONFIG_STRICT_DEVMEM and CONFIG_IO_STRICT_DEVMEM; \
-             range_is_allowed in drivers/char/mem.c), nor anything in a locked down kernel";
+             range_is_allowed in include/linux/io.h), nor anything in a locked down kernel";
         next [
             "map the device through its driver, UIO or VFIO",
             "for memory of your own: reserve it at boot (memmap=SIZE$START), so that it is no System RAM",
@@ -565,7 +565,7 @@ causes! {
             "the driver: refuse private writable mappings: (vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE",
         ];
         seen ["data" "mmap" "the device (or another process) does not see what was written; MAP_PRIVATE"];
-        tell "Private_Dirty or Anonymous in /proc/PID/smaps; the line of /proc/PID/maps has p, not s";
+        tell "Anonymous in /proc/PID/smaps is not 0; the line of /proc/PID/maps has p, not s";
 
     OFFSET_IGNORED "offset-ignored" Error
         why "the driver maps the buffer from its start whatever offset is asked for: vm_pgoff is not in the frame's number";
@@ -626,7 +626,7 @@ causes! {
             "the program: copy through an ordinary buffer, or read and write without O_DIRECT",
             "the driver: for RAM, insert pages instead (vm_insert_pages, vm_map_pages, or a fault handler that returns them)",
         ];
-        seen ["EFAULT" "read, write" "Bad address with O_DIRECT, io_uring_register, ibv_reg_mr, process_vm_readv or vmsplice on the mapping"];
+        seen ["EFAULT" "read, write" "Bad address with O_DIRECT, io_uring_register, ibv_reg_mr(3), process_vm_readv or vmsplice on the mapping"];
         tell "VmFlags in /proc/PID/smaps has pf";
 
     PAGE_OF_USER_ADDRESS "page-of-user-address" Error

@@ -36,8 +36,8 @@ mod si {
 }
 /// The end of what a program may map, with four levels of page tables.
 const USER_END: u64 = 1 << 47;
-/// How large vmalloc's range is, with four levels of page tables and with five (`VMALLOC_SIZE_TB_L4` and `_L5` of
-/// `arch/x86/include/asm/pgtable_64_types.h`).
+/// How large vmalloc's range is, with four levels of page tables and with five (`VMALLOC_SIZE_TB_L4` and
+/// `VMALLOC_SIZE_TB_L5` of `arch/x86/include/asm/pgtable_64_types.h`).
 const VMALLOC_BYTES: [u64; 2] = [32 << 40, 12800 << 40];
 /// Where the kernel's half begins, with four levels.
 const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;

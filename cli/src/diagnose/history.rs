@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// What every architecture that this runs on calls a page here: the kernel's addresses are compared, not counted.
 pub const PAGE: u64 = 4096;
 
-/// Flags of `clone`, `include/uapi/linux/sched.h`.
+/// Flags of clone (`include/uapi/linux/sched.h`).
 const CLONE_VM: u64 = 0x100;
 const CLONE_THREAD: u64 = 0x1_0000;
 /// `MADV_DONTFORK` and `MADV_DOFORK`.

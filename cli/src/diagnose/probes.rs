@@ -106,7 +106,7 @@ macro_rules! file {
     };
 }
 
-/// Files that are no ordinary ones: those that are not regular, and those of sysfs, proc, dma-buf and `anon_inodefs`
+/// Files that are no ordinary ones: those that are not regular, and those of sysfs, proc, dma-buf and anonymous inodes
 /// (`include/uapi/linux/magic.h`), whose regular files may be a device's memory.
 pub const DEVICE: &str = "file != 0 && (!(mode & 0x8000) || magic == 0x62656572 || magic == 0x9fa0 || magic == 0x444d4142 \
                           || magic == 0x9041934)";

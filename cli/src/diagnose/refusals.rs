@@ -22,7 +22,7 @@ const ENODEV: i64 = -19;
 const EINVAL: i64 = -22;
 const EOVERFLOW: i64 = -75;
 
-/// Flags of `mmap`, `include/uapi/asm-generic/mman-common.h`.
+/// Flags of mmap (`include/uapi/asm-generic/mman-common.h`).
 mod map {
     pub const TYPE: u64 = 0xf;
     pub const PRIVATE: u64 = 2;

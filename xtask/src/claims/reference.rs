@@ -16,7 +16,8 @@
 //! What stands by a path of another project (`cpu_get_ticks` of `softmmu/cpu-timers.c`) is that project's.
 //!
 //! A name by itself, in backticks or with an underscore, refers to the kernel as well, unless it is one of the
-//! project's: it must stand somewhere in the kernel's code.
+//! project's: it must stand somewhere in the kernel's code. What a manual page of a library is about has the page's
+//! section: `pkey_set(3)`.
 //!
 //! A reference holds for every series, unless the text says otherwise right before or right behind it:
 //!
@@ -451,6 +452,11 @@ fn tokens(text: &str) -> Vec<(Token, usize)> {
                     }
                 }
                 at += 2;
+            } else if text[at..].starts_with("(3)") {
+                if let Some((token, _)) = tokens.last_mut() {
+                    *token = Token::Code;
+                }
+                at += 3;
             }
         } else {
             let character = text[at..].chars().next().unwrap_or(' ');
