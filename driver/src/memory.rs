@@ -50,6 +50,7 @@ use crate::{
     },
 };
 use kernel::{
+    error::code::ENOMEM,
     page::PAGE_SIZE,
     sync::Arc, //
 };
@@ -73,6 +74,10 @@ impl Spec {
     fn cache_refused(&self, error: kernel::error::Error) -> Refusal {
         if caller::fatal_signal_pending() {
             return Reason::Interrupted.with(&[self.bytes(), 0]);
+        }
+        // The kernel's own want of memory for it is EINVAL (`_set_pages_array` of `arch/x86/mm/pat/set_memory.c`).
+        if error == ENOMEM {
+            return self.out_of_memory(None, 0, self.bytes());
         }
         let errno = error.to_errno().unsigned_abs();
         Reason::CacheRefused.with(&[u64::from(self.cache.number()), u64::from(errno)])

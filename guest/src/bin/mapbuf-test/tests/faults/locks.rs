@@ -17,10 +17,11 @@ const RANKS: &[(&str, u32)] = &[
     ("mapbuf_regions", 2),
     ("mapbuf_names", 3),
     ("mapbuf_table", 4),
-    ("mapbuf_accounts", 5),
+    ("mapbuf_users", 5),
     ("mapbuf_name", 5),
-    ("mapbuf_kernel_map", 5),
     ("mapbuf_records", 5),
+    ("mapbuf_pinned", 5),
+    ("mapbuf_gate", 5),
 ];
 
 /// The kernel's locks that are taken before any of ours, and so never under one.
@@ -73,7 +74,7 @@ fn locks_are_taken_in_the_order_that_is_written_down() -> Outcome {
     for name in [
         "mapbuf_names",
         "mapbuf_table",
-        "mapbuf_accounts",
+        "mapbuf_users",
         "mapbuf_name",
     ] {
         check!(seen.contains(name), "lockdep knows no {name}");
