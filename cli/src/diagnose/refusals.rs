@@ -218,10 +218,21 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
             return Some(finding);
         }
     }
-    if reached
-        .text("mmap")
-        .is_some_and(|text| text.starts_with("mmap_mem"))
-    {
+    let asked = |function: &str| {
+        let texts = [reached.text("mmap"), reached.text("prepare")];
+        let is_it = |text: &str| text.starts_with(function);
+        texts.into_iter().flatten().any(is_it)
+    };
+    // Anonymous memory of this kind has a file of the kernel's own, whose mmap reserves the pages.
+    if result == ENOMEM && (mmap.has(map::HUGETLB) || asked("hugetlbfs_file_mmap")) {
+        let finding = of_huge_pages(seen, refusal, mmap);
+        return Some(Finding {
+            function: String::new(),
+            ..finding
+        });
+    }
+    // Also `mmap_mem_prepare`.
+    if asked("mmap_mem") {
         let what = seen
             .iomem
             .name(mmap.offset)
@@ -300,6 +311,17 @@ fn of_bar(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap, path: &str) -> Option
     })
 }
 
+fn of_huge_pages(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Finding {
+    let free = seen.facts.huge_pages_free;
+    let free = free.map_or_else(|| "an unknown number".to_owned(), |free| free.to_string());
+    let why = format!(
+        "{} bytes of hugetlb memory, of which {free} pages are free",
+        mmap.length
+    );
+    let finding = found(seen, refusal, &HUGE_PAGES_GONE, why, Sure::Follows);
+    finding.proc(format!("/proc/meminfo: HugePages_Free: {free}"))
+}
+
 /// What the core refuses before it asks a driver, in the order in which it looks (`do_mmap` in `mm/mmap.c`).
 fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
     let result = refusal.result;
@@ -328,21 +350,7 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
             ),
             Sure::Seen,
         ),
-        ENOMEM if mmap.has(map::HUGETLB) => {
-            let free = seen.facts.huge_pages_free;
-            let why = format!(
-                "{} bytes of hugetlb memory, of which {} pages are free",
-                mmap.length,
-                free.map_or_else(
-                    || "an unknown number of".to_owned(),
-                    |free| free.to_string()
-                )
-            );
-            Some(say(&HUGE_PAGES_GONE, why, Sure::Follows)?.proc(format!(
-                "/proc/meminfo: HugePages_Free: {}",
-                free.unwrap_or(0)
-            )))
-        }
+        ENOMEM if mmap.has(map::HUGETLB) => Some(of_huge_pages(seen, refusal, mmap)),
         ENOMEM => of_limits(seen, refusal, mmap),
         EOVERFLOW => say(
             &OFFSET_WRAPS,
