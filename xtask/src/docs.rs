@@ -305,7 +305,7 @@ mod tests {
         for method in Method::ALL {
             assert!(all.contains(&format!("`{}`", method.name())), "{method:?}");
         }
-        let causes = workspace().unwrap().join("cli/src/diagnose/causes.rs");
+        let causes = workspace().unwrap().join("cli/src/diagnose/catalogue.rs");
         let causes = fs::read_to_string(causes).unwrap();
         let names = causes
             .lines()
@@ -358,7 +358,7 @@ mod tests {
     /// What the museum is shown to say is what `mapbuf diagnose` has to say.
     #[test]
     fn diagnoses_are_those_of_today() {
-        let source = workspace().unwrap().join("cli/src/diagnose/causes.rs");
+        let source = workspace().unwrap().join("cli/src/diagnose/catalogue.rs");
         let source = fs::read_to_string(source).unwrap().replace("\\\n", " ");
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let source = words(&source);

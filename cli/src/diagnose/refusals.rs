@@ -231,7 +231,7 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
             ..finding
         });
     }
-    // Also `mmap_mem_prepare`.
+    // From 7.2 on `mmap_mem_prepare` of `drivers/char/mem.c`.
     if asked("mmap_mem") {
         let what = seen
             .iomem
