@@ -5,7 +5,7 @@ use crate::check::{fails, Failure, Outcome};
 use crate::proc::{meminfo, module_loaded};
 use crate::session::{Session, KINDS};
 use crate::sys::{self, until, Errno, Map, PAGE, RW, SHARED};
-use crate::{check, check_eq};
+use crate::{check, check_eq, skip};
 use mapbuf_abi::{DEV_DIR, SYSFS_CLASS, SYSTEM_NODE};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -225,6 +225,11 @@ impl Drop for Lockdown {
 // that is not signed, so what can be seen here is that it is asked: once more than without the parameter, and for nothing
 // else.
 fn regions_ask_the_lockdown() -> Outcome {
+    let symbols = fs::read_to_string("/proc/kallsyms")?;
+    let has = |line: &str| line.ends_with(" security_locked_down");
+    if !symbols.lines().any(has) {
+        skip!("the kernel has no security modules to ask");
+    }
     let lockdown = Lockdown::watch()?;
     let mut asked = Vec::new();
     for parameters in ["max_names=7", "regions=nowhere:0x90000000:4K:mmio"] {
