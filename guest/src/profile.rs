@@ -170,6 +170,11 @@ impl Profile {
     pub fn seams(&self) -> bool {
         self.module_parameters.contains("seam_us=")
     }
+
+    /// Whether its memory is laid out node by node, so that none can be added for a kernel that needs more.
+    pub fn has_nodes(&self) -> bool {
+        self.qemu_args.contains(&"-numa")
+    }
 }
 
 /// Profiles for a kernel that was built to find mistakes.

@@ -36,6 +36,7 @@ pub fn plan<'a>(kit: &'a Kit, choice: &'a Choice<'a>, logs: &'a Path) -> Result<
         .iter()
         .filter(|_| variant.injects_faults())
         .chain(PROFILES)
+        .filter(|profile| kit.overhead() == 0 || !profile.has_nodes())
         .collect();
     for name in choice.profiles {
         if !all.iter().any(|profile| profile.name == name) {
