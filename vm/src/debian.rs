@@ -190,6 +190,12 @@ impl Root {
         name.to_string_lossy().into_owned()
     }
 
+    /// The mirror that it was made from, as its own list of sources has it.
+    pub fn mirror(&self) -> Option<String> {
+        let text = fs::read_to_string(self.path.join("etc/apt/sources.list")).ok()?;
+        mirror_of_lines(&text, Suite::Trixie.name())
+    }
+
     /// To run programs in it.
     pub fn sandbox(&self) -> Sandbox {
         Sandbox::new(&self.path)

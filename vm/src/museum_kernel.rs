@@ -109,7 +109,9 @@ fn fetch(
     step: &crate::ui::Step,
 ) -> Result<Identity> {
     let suite = series.suite();
-    let mirror = debian::mirror().unwrap_or_else(|| "http://deb.debian.org/debian".to_owned());
+    let mirror = debian::mirror().or_else(|| root.mirror()).context(
+        "it is not known where Debian is to be had; MAPBUF_DEBIAN_MIRROR can name a mirror",
+    )?;
     for folder in ["state/lists/partial", "cache/archives/partial", "debs"] {
         fs::create_dir_all(work.join(folder))?;
     }
