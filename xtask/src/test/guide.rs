@@ -2,7 +2,7 @@
 //! looked at on a narrow screen, in the dark, and without JavaScript; and no page has a line that is cut off.
 
 use super::browser::{self, Browser};
-use super::plan::Boot;
+use super::plan::{self, Boot};
 use super::Tally;
 use crate::docs;
 use crate::kit::Kit;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{json, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The name for `--profile`.
 pub const PROFILE: &str = "guide";
@@ -45,10 +45,7 @@ const TESTS: [(&str, Test); 6] = [
 
 /// What is to be done, if there are such tests; one of them boots a guest.
 pub fn plan<'a>(kit: &'a Kit, filter: &str, driver: Option<&'a Path>) -> Option<Boot<'a>> {
-    let chosen: Vec<_> = TESTS
-        .into_iter()
-        .filter(|(name, _)| filter.split(',').any(|part| name.contains(part)))
-        .collect();
+    let chosen = plan::chosen(TESTS, filter);
     if chosen.is_empty() {
         return None;
     }
@@ -58,30 +55,18 @@ pub fn plan<'a>(kit: &'a Kit, filter: &str, driver: Option<&'a Path>) -> Option<
         tests: chosen.len() as u64,
         memory: MEMORY_MIB,
         run: Box::new(move |line| {
-            let begun = Instant::now();
-            let mut tally = Tally::default();
             let book = docs::book(&kit.ui)?;
             let Some(program) = browser::find() else {
                 println!("{PROFILE}: skipped: no Chromium is installed (apt install chromium)");
-                tally.skipped += chosen.len() as u64;
-                return Ok(tally);
+                return Ok(Tally {
+                    skipped: chosen.len() as u64,
+                    ..Tally::default()
+                });
             };
-            for (count, (name, test)) in (1..).zip(chosen) {
-                let outcome = Browser::start(program)
-                    .and_then(|mut browser| test(&mut browser, &book, kit, driver));
-                if let Err(error) = &outcome {
-                    println!("{PROFILE}: FAILED {name}: {error:#}");
-                }
-                tally.add(Tally::one(outcome.is_ok()));
-                line.at(count, name);
-            }
-            println!(
-                "stock {PROFILE}: {} ok, {} not, in {:.0} s",
-                tally.passed,
-                tally.failed,
-                begun.elapsed().as_secs_f32()
-            );
-            Ok(tally)
+            Ok(plan::one_by_one(PROFILE, chosen, line, |test| {
+                let mut browser = Browser::start(program)?;
+                test(&mut browser, &book, kit, driver)
+            }))
         }),
     })
 }

@@ -1,7 +1,6 @@
 //! The kit's own guests: one that has nothing to do is given up soon, and one that a busy host makes slow is not.
 
-use super::plan::Boot;
-use super::Tally;
+use super::plan::{self, Boot};
 use crate::kit::Kit;
 use anyhow::{bail, ensure, Result};
 use mapbuf_init::Job;
@@ -35,10 +34,7 @@ const TESTS: [(&str, Test); 2] = [
 
 /// What is to be booted, if there are such tests: a guest for each, one after the other.
 pub fn plan<'a>(kit: &'a Kit, filter: &str) -> Option<Boot<'a>> {
-    let chosen: Vec<_> = TESTS
-        .into_iter()
-        .filter(|(name, _)| filter.split(',').any(|part| name.contains(part)))
-        .collect();
+    let chosen = plan::chosen(TESTS, filter);
     if chosen.is_empty() {
         return None;
     }
@@ -47,25 +43,7 @@ pub fn plan<'a>(kit: &'a Kit, filter: &str) -> Option<Boot<'a>> {
         purpose: "the kit's patience with a guest that is idle, and with one that is slow",
         tests: chosen.len() as u64,
         memory: MEMORY_MIB,
-        run: Box::new(move |line| {
-            let begun = Instant::now();
-            let mut tally = Tally::default();
-            for (count, (name, test)) in (1..).zip(chosen) {
-                let outcome = test(kit);
-                if let Err(error) = &outcome {
-                    println!("{PROFILE}: FAILED {name}: {error:#}");
-                }
-                tally.add(Tally::one(outcome.is_ok()));
-                line.at(count, name);
-            }
-            println!(
-                "stock {PROFILE}: {} ok, {} not, in {:.0} s",
-                tally.passed,
-                tally.failed,
-                begun.elapsed().as_secs_f32()
-            );
-            Ok(tally)
-        }),
+        run: Box::new(move |line| Ok(plan::one_by_one(PROFILE, chosen, line, |test| test(kit)))),
     })
 }
 

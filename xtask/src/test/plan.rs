@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Boots a guest, and tells the line which results have come.
 pub type Run<'a> = Box<dyn FnOnce(&Line<'_>) -> Result<Tally> + Send + 'a>;
@@ -23,6 +23,41 @@ pub struct Boot<'a> {
     pub memory: u32,
     /// Boots it.
     pub run: Run<'a>,
+}
+
+/// Those of a list of tests whose names contain a part of the filter.
+pub fn chosen<T, const N: usize>(
+    tests: [(&'static str, T); N],
+    filter: &str,
+) -> Vec<(&'static str, T)> {
+    let wanted = |name: &str| filter.split(',').any(|part| name.contains(part));
+    tests.into_iter().filter(|(name, _)| wanted(name)).collect()
+}
+
+/// Runs tests of the kit's own, one after the other, and says what came of them.
+pub fn one_by_one<T>(
+    profile: &str,
+    tests: Vec<(&'static str, T)>,
+    line: &Line<'_>,
+    mut run: impl FnMut(T) -> Result<()>,
+) -> Tally {
+    let begun = Instant::now();
+    let mut tally = Tally::default();
+    for (count, (name, test)) in (1..).zip(tests) {
+        let outcome = run(test);
+        if let Err(error) = &outcome {
+            println!("{profile}: FAILED {name}: {error:#}");
+        }
+        tally.add(Tally::one(outcome.is_ok()));
+        line.at(count, name);
+    }
+    println!(
+        "stock {profile}: {} ok, {} not, in {:.0} s",
+        tally.passed,
+        tally.failed,
+        begun.elapsed().as_secs_f32()
+    );
+    tally
 }
 
 /// How long each guest took the last time, on this machine.
