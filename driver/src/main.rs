@@ -141,8 +141,10 @@ impl kernel::Module for Mapbuf {
             &driver.class,
             &driver.numbers,
             sys::chardev::SYSTEM_MINOR,
-            CString::try_from_fmt(fmt!("system"))?,
-            CString::try_from_fmt(fmt!("mapbuf/system"))?,
+            sys::node::NodeName {
+                sysfs: CString::try_from_fmt(fmt!("system"))?,
+                path: CString::try_from_fmt(fmt!("mapbuf/system"))?,
+            },
             sys::node::Ownership {
                 uid: 0,
                 gid: 0,

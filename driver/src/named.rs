@@ -43,6 +43,7 @@ use crate::{
             Attribute,
             Attributes,
             Node,
+            NodeName,
             Ownership, //
         },
     },
@@ -253,8 +254,10 @@ fn make(
         &driver.class,
         &driver.numbers,
         minor,
-        CString::try_from_fmt(fmt!("named!{text}"))?,
-        CString::try_from_fmt(fmt!("mapbuf/named/{text}"))?,
+        NodeName {
+            sysfs: CString::try_from_fmt(fmt!("named!{text}"))?,
+            path: CString::try_from_fmt(fmt!("mapbuf/named/{text}"))?,
+        },
         ownership,
         Some(BufferAttributes(buffer.clone())),
         announced,

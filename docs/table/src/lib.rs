@@ -1,7 +1,7 @@
 //! The table of rules as the guide's page asks it: numbers in, a line of JSON out.
 //!
 //! The rules are those of the driver (`policy/src/plan.rs`), and so are the sentences (`abi/src/explain.rs`). What is
-//! added here is memory of each kind as a machine with enough of it gives it ([`memory::Memory`]), and the names that a
+//! added here is memory of each kind as a machine with enough of it gives it (`memory::Memory`), and the names that a
 //! person needs to go on: the kernel's function, the example, the commands. Compiled for the page by
 //! `xtask/src/docs/table.rs`, and natively by the tests.
 

@@ -45,10 +45,7 @@ impl Coherent {
         let most = (PAGE_SIZE as u64) << alloc::MAX_ORDER;
         // It may be of a CMA area, which lies where it lies, also outside of the caller's cpuset.
         let block = CoherentBlock::new(device, spec.pages)
-            .filter(|block| {
-                let first = block.frames(0, 1);
-                first.is_some_and(|frames| numa::frame_allowed(frames.first()))
-            })
+            .filter(|block| block.frames(0, 1).is_some_and(numa::frames_allowed))
             .ok_or_else(|| spec.out_of_memory(Some(Reason::NoCoherentMemory), 0, most))?;
         Ok(Self { block })
     }

@@ -199,9 +199,10 @@ bool mapbuf_node_allowed(int nid)
 	return nid >= 0 && nid < MAX_NUMNODES && node_isset(nid, cpuset_current_mems_allowed);
 }
 
+/* A frame without a page, as those of a device's own memory, lies on no node that a cpuset could name. */
 bool mapbuf_frame_allowed(unsigned long pfn)
 {
-	return mapbuf_node_allowed(page_to_nid(pfn_to_page(pfn)));
+	return !pfn_valid(pfn) || mapbuf_node_allowed(page_to_nid(pfn_to_page(pfn)));
 }
 
 /* alloc_contig_pages() takes no NUMA_NO_NODE: it asks for the zone list of the node as it stands. */

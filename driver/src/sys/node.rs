@@ -107,6 +107,14 @@ pub(crate) struct Ownership {
     pub(crate) mode: u16,
 }
 
+/// What a node is called, in both places where it has a name.
+pub(crate) struct NodeName {
+    /// In sysfs, where a `!` stands for a `/`.
+    pub(crate) sysfs: CString,
+    /// Below `/dev/`.
+    pub(crate) path: CString,
+}
+
 /// A node and its entry in sysfs; dropping it takes both away.
 ///
 /// # Invariants
@@ -134,14 +142,13 @@ struct NodeDevice<A> {
 }
 
 impl<A: Attributes> Node<A> {
-    /// Makes a node at `path` below `/dev/` for this minor number, called `name` in sysfs (a `!` there
-    /// stands for a `/`). A node for a buffer has attributes. With `announced`, user space hears of it by an event.
+    /// Makes a node for this minor number. A node for a buffer has attributes. With `announced`, user space hears of
+    /// it by an event.
     pub(crate) fn new(
         class: &Arc<Class>,
         numbers: &Arc<Numbers>,
         minor: u32,
-        name: CString,
-        path: CString,
+        name: NodeName,
         ownership: Ownership,
         attributes: Option<A>,
         announced: bool,
@@ -149,7 +156,7 @@ impl<A: Attributes> Node<A> {
         let node = KBox::new(
             NodeDevice {
                 device: Opaque::zeroed(),
-                path,
+                path: name.path,
                 ownership,
                 attributes,
                 _class: class.clone(),
@@ -176,7 +183,7 @@ impl<A: Attributes> Node<A> {
         }
         // SAFETY: The device is initialized; name and format are C strings.
         let added = to_result(unsafe {
-            bindings::dev_set_name(device, c"%s".as_char_ptr(), name.as_char_ptr())
+            bindings::dev_set_name(device, c"%s".as_char_ptr(), name.sysfs.as_char_ptr())
         })
         // SAFETY: The device is ready to be added.
         .and_then(|()| to_result(unsafe { bindings::device_add(device) }));

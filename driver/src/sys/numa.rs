@@ -2,9 +2,12 @@
 
 //! Which NUMA nodes the caller may have memory from.
 
-use super::helpers::{
-    mapbuf_frame_allowed,
-    mapbuf_node_allowed, //
+use super::{
+    backing::Frames,
+    helpers::{
+        mapbuf_frame_allowed,
+        mapbuf_node_allowed, //
+    }, //
 };
 
 /// Whether the caller's cpuset has a node among its memory nodes.
@@ -13,8 +16,8 @@ pub(crate) fn node_allowed(node: i32) -> bool {
     unsafe { mapbuf_node_allowed(node) }
 }
 
-/// Whether the memory of a page frame that was just allocated lies on one of them.
-pub(crate) fn frame_allowed(pfn: u64) -> bool {
-    // SAFETY: Only frames of memory are asked for, as all callers have allocated them.
-    unsafe { mapbuf_frame_allowed(pfn as _) }
+/// Whether the first of these page frames lies on one of them.
+pub(crate) fn frames_allowed(frames: Frames<'_>) -> bool {
+    // SAFETY: The function takes any number; by the type's invariants the frame stays what it is meanwhile.
+    unsafe { mapbuf_frame_allowed(frames.first() as usize) }
 }
