@@ -4,6 +4,7 @@ mod fuzz;
 mod rows;
 
 use anyhow::{bail, Context, Result};
+use mapbuf_guest::profile::DEBUG_PROFILES;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -218,7 +219,8 @@ fn break_copy(workspace: &Path, mutant: &Mutant) -> Result<PathBuf> {
 fn try_one(workspace: &Path, mutant: &Mutant) -> Result<End> {
     let copy = break_copy(workspace, mutant)?;
     let output = Command::new(std::env::current_exe()?)
-        .args(["test", "--stock", "--profile", &mutant.profile, "--driver"])
+        .args(["test", rung(&mutant.profile), "--profile", &mutant.profile])
+        .arg("--driver")
         .arg(copy.join("driver"))
         .arg(&mutant.tests)
         .stdin(Stdio::null())
@@ -228,6 +230,15 @@ fn try_one(workspace: &Path, mutant: &Mutant) -> Result<End> {
     fs::write(copy.join("log"), format!("{said}{complained}"))?;
     judge(&said, output.status.success())
         .with_context(|| format!("the tests did not run:\n{complained}"))
+}
+
+/// The kernel that has this way to boot.
+fn rung(profile: &str) -> &'static str {
+    let of_debug = DEBUG_PROFILES.iter().any(|other| other.name == profile);
+    match of_debug {
+        true => "--debug",
+        false => "--stock",
+    }
 }
 
 /// Reads what `cargo xtask test` said; an error when it did not come to test anything.
@@ -345,6 +356,14 @@ mod tests {
         );
         assert_eq!(caught("3 passed, 0 failed\n", true), "survived");
         assert_eq!(caught("", false), "not tried");
+    }
+
+    #[test]
+    fn a_profile_of_the_debug_kernel_is_booted_there() {
+        assert_eq!(
+            ["kunit", "faults", "stock", "fuzz"].map(rung),
+            ["--debug", "--debug", "--stock", "--stock"]
+        );
     }
 
     #[test]
