@@ -56,6 +56,7 @@ macro_rules! reasons {
             $( $(#[$meta])* $variant = $value, )*
         }
 
+        #[cfg_attr(MODULE, allow(dead_code, reason = "user space looks reasons up"))]
         impl Reason {
             /// Every reason, in the order of its number.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];

@@ -26,12 +26,16 @@ pub const ABI_VERSION: u32 = 1;
 pub const MAGIC: u32 = 0xB9;
 
 /// Where the allocator node without a device lies.
+#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const SYSTEM_NODE: &str = "/dev/mapbuf/system";
 /// The folder of all nodes.
+#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const DEV_DIR: &str = "/dev/mapbuf";
 /// The folder of the nodes of named buffers.
+#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const NAMED_DIR: &str = "/dev/mapbuf/named";
 /// The folder of attributes of named buffers (`size`, `kind`, …): `/sys/class/mapbuf/named!NAME/`.
+#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const SYSFS_CLASS: &str = "/sys/class/mapbuf";
 
 /// `mmap` offsets below this many pages are buffer ids; packed offsets start here.
@@ -76,6 +80,7 @@ macro_rules! numbered {
             $( $(#[$vmeta])* $variant = $value, )*
         }
 
+        #[cfg_attr(MODULE, allow(dead_code, reason = "the driver asks some of them for less"))]
         impl $name {
             /// Every value, in the order of its number.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
@@ -677,6 +682,7 @@ pub const fn refused_at(operation: Operation) -> Option<usize> {
 }
 
 /// ioctl numbers.
+#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub mod ioctl {
     use super::*;
 

@@ -37,11 +37,7 @@ mod session;
 mod sys;
 
 /// The interface, shared with user space.
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "user space has names and numbers of its own here"
-)]
+#[expect(unreachable_pub, reason = "public in the crate that it is elsewhere")]
 #[path = "../../abi/src"]
 mod abi {
     pub(crate) mod reason;
@@ -49,11 +45,7 @@ mod abi {
 }
 
 /// The rules, shared with the host's tests.
-#[expect(
-    dead_code,
-    unreachable_pub,
-    reason = "some of it is for tests and tools"
-)]
+#[expect(unreachable_pub, reason = "public in the crate that it is elsewhere")]
 #[path = "../../policy/src"]
 mod policy {
     use super::abi;

@@ -35,6 +35,7 @@ pub enum Sharing {
 
 impl Sharing {
     /// Every value.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "for tables and tests"))]
     pub const ALL: &'static [Self] = &[Self::Shared, Self::PrivateReadOnly, Self::PrivateWritable];
 
     /// From the flags that the kernel's core has set: `shared` is `VM_SHARED`, `write` is `VM_WRITE`,
