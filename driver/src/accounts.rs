@@ -10,13 +10,13 @@
 use crate::{
     abi::reason::Refusal,
     policy::limit::Limits,
-    seam::{
-        pause,
-        Seam, //
-    },
     sys::{
         caller::param,
         credentials::Opener, //
+        seam::{
+            pause,
+            Seam, //
+        },
     },
     Driver,
 };
@@ -233,6 +233,7 @@ impl Charge {
             }
         }
         accounts.buffers.add(1);
+        pause(Seam::Charged);
         Ok(Self {
             payers: payers.clone(),
             bytes,

@@ -22,10 +22,6 @@ use crate::{
         Charge,
         Payers, //
     },
-    counts::{
-        Counted,
-        Sort, //
-    },
     mapping,
     memory::{
         Memory,
@@ -46,10 +42,6 @@ use crate::{
         Refusals, //
     },
     runs::Runs,
-    seam::{
-        pause,
-        Seam, //
-    },
     sys::{
         bytes::{
             self,
@@ -59,6 +51,10 @@ use crate::{
             self,
             Capability, //
         },
+        counts::{
+            Counted,
+            Sort, //
+        },
         dmabuf::{
             DmaBuf,
             Exporter, //
@@ -67,6 +63,10 @@ use crate::{
             Fault,
             Faults,
             Outcome, //
+        },
+        seam::{
+            pause,
+            Seam, //
         },
         Backed,
         Backing,
@@ -133,7 +133,6 @@ impl Buffer {
             Err(_) if payers.driver().pinned.sweep() => Charge::new(payers, spec.bytes()),
             charge => charge,
         }?;
-        pause(Seam::Charged);
         let memory = Memory::new(spec, &charge.driver().device)?;
         Self::new(session, memory, charge)
     }
@@ -168,6 +167,7 @@ impl Buffer {
         let kind = buffer.memory.kind().name();
         let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)?;
         buffer.describe(fmt!("mapbuf {kind}")).map_err(no_memory)?;
+        pause(Seam::Allocated);
         Ok(buffer)
     }
 
@@ -308,9 +308,8 @@ impl Buffer {
 
 /// Maps a part of a buffer, from page `page` on, by a plan that was made for just that.
 pub(crate) fn map(buffer: &BufferRef, vma: NodeVma<'_>, page: u64, plan: &Plan) -> Result {
-    let vma = buffer.bind(vma, page)?;
-    pause(Seam::Entered);
-    mapping::carry_out(vma, plan)
+    pause(Seam::Planned);
+    mapping::carry_out(buffer.bind(vma, page)?, plan)
 }
 
 /// Which addresses the caller may see.
@@ -364,7 +363,6 @@ impl Exporter for Buffer {
         let this = vma.data();
         let plan = this.plan(vma.wish(), vma.page_offset(), Method::Auto);
         let plan = this.of_dma_bufs().note(Operation::Mmap, plan)?;
-        pause(Seam::Entered);
         mapping::carry_out(vma, &plan)
     }
 

@@ -28,10 +28,6 @@ use crate::{
         Freed,
         Visible, //
     },
-    counts::{
-        Counted,
-        Sort, //
-    },
     memory::{
         gate::NotAlone,
         Memory, //
@@ -50,10 +46,6 @@ use crate::{
         self,
         Refusals, //
     },
-    seam::{
-        pause,
-        Seam, //
-    },
     session::{
         Session,
         Target,
@@ -69,9 +61,17 @@ use crate::{
             OpenFile,
             SYSTEM_MINOR, //
         },
+        counts::{
+            Counted,
+            Sort, //
+        },
         credentials::Opener,
         dmabuf::NotOurs,
         refused,
+        seam::{
+            pause,
+            Seam, //
+        },
         wire::{
             self as user,
             UserStruct,
@@ -122,11 +122,7 @@ pub(crate) struct MapbufFile {
 impl OpenFile for MapbufFile {
     type Shared = Driver;
 
-    fn open(
-        driver: ArcBorrow<'_, Driver>,
-        minor: u32,
-        opener: &Opener<'_>,
-    ) -> Result<KBox<Self>> {
+    fn open(driver: ArcBorrow<'_, Driver>, minor: u32, opener: &Opener<'_>) -> Result<KBox<Self>> {
         let payers = Payers::of(&driver.into(), opener)?;
         let opened = if minor == SYSTEM_MINOR {
             let freed = Arc::new(Freed::new(), GFP_KERNEL_ACCOUNT)?;
@@ -272,7 +268,6 @@ impl MapbufFile {
             ..
         } = self.target(vma.page_offset())?;
         let plan = buffer.plan(vma.wish(), page, method)?;
-        pause(Seam::Planned);
         let bytes = (vma.pages() * PAGE_SIZE) as u64;
         buffer::map(&buffer, vma, page, &plan).map_err(|error| {
             if error == EINTR && caller::fatal_signal_pending() {
@@ -419,7 +414,6 @@ impl MapbufFile {
         export.fd = descriptor.reserved_fd() as i32;
         // The descriptor means something only when its number has reached the caller.
         place.write(&export)?;
-        pause(Seam::Numbered);
         buffer.install(descriptor);
         Ok(())
     }
@@ -433,7 +427,6 @@ impl MapbufFile {
             NotOurs::NoDmaBuf => Reason::NotADmaBuf.with(&descriptor),
             NotOurs::Foreign => Reason::ForeignDmaBuf.with(&descriptor),
         })?;
-        pause(Seam::Imported);
         let done = session.import(buffer, import.id)?;
         import.id = done.id;
         import.bytes = done.bytes;

@@ -76,6 +76,44 @@ mod pages {
     }
 }
 
+/// Arrays of any length.
+#[kunit_tests(mapbuf_long_vec)]
+mod long_vec {
+    use crate::sys::LongVec;
+    use kernel::{
+        page::PAGE_SIZE,
+        prelude::*, //
+    };
+
+    /// More than fill a page.
+    const MANY: usize = 3 * PAGE_SIZE / size_of::<usize>();
+
+    #[test]
+    fn entries_stay_when_a_vector_outgrows_a_page() {
+        let mut entries = LongVec::new();
+        for entry in 0..MANY {
+            assert!(entries.push(entry, GFP_KERNEL).is_ok());
+        }
+        assert_eq!(entries.len(), MANY);
+        assert!(entries.iter().copied().eq(0..MANY));
+        assert_eq!(entries.pop(), Some(MANY - 1));
+        entries.clear();
+        assert!(entries.is_empty());
+    }
+
+    #[test]
+    fn room_that_was_asked_for_is_there() {
+        for count in [1, MANY] {
+            let Ok(mut entries) = LongVec::with_capacity(count, GFP_KERNEL) else {
+                assert!(false);
+                return;
+            };
+            assert!((0..count).all(|entry| entries.push_within_capacity(entry)));
+            assert!(entries.iter().copied().eq(0..count));
+        }
+    }
+}
+
 /// Changes of the cache mode that fail in the middle.
 #[kunit_tests(mapbuf_recached)]
 mod recached {

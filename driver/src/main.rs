@@ -4,7 +4,7 @@
 //!
 //! How a request goes through this driver: [`file`] takes it from an open file of a node; [`session`] or
 //! [`named`] finds the [`buffer`] that it means; `policy` says how, or why not; [`memory`] and [`mapping`]
-//! carry it out; [`refusals`] keeps the reason for the thread that asked. What lives is counted in [`counts`]; what is left of a buffer
+//! carry it out; [`refusals`] keeps the reason for the thread that asked. What lives is counted in [`sys::counts`]; what is left of a buffer
 //! that is gone, since somebody still refers to its pages, is kept in [`pinned`].
 //!
 //! # Locks, in the order in which they are taken
@@ -21,7 +21,6 @@
 
 mod accounts;
 mod buffer;
-mod counts;
 mod file;
 mod kunit;
 mod mapping;
@@ -32,7 +31,6 @@ mod places;
 mod refusals;
 mod region;
 mod runs;
-mod seam;
 mod session;
 mod sys;
 
@@ -111,7 +109,7 @@ impl Driver {
                 device,
                 class,
                 numbers,
-                _counts: counts::show(),
+                _counts: sys::counts::show(),
             }),
             GFP_KERNEL,
         )
@@ -145,7 +143,7 @@ impl kernel::Module for Mapbuf {
             None,
             true,
         )?;
-        seam::pause(seam::Seam::Loading);
+        sys::seam::pause(sys::seam::Seam::Loading);
         // Last: from here on files can be opened, and nothing may fail any more.
         let files = sys::chardev::CharDevices::register(&driver.numbers, driver.clone())?;
         driver.regions.lock().register(&driver);

@@ -14,12 +14,12 @@ use crate::{
         Plan,
         Way, //
     },
-    seam::{
-        pause,
-        Seam, //
-    },
     sys::{
         fault::Faults,
+        seam::{
+            pause,
+            Seam, //
+        },
         Answer,
         NewVma, //
     },
@@ -28,6 +28,7 @@ use kernel::prelude::*;
 
 /// Maps the part of the buffer that the VMA's page offset begins.
 pub(crate) fn carry_out<T: Faults>(vma: NewVma<'_, T>, plan: &Plan) -> Result {
+    pause(Seam::Entered);
     vma.restrict(plan.seal)?;
     match plan.way {
         Way::Remap => vma.map_frames(remap::whole),

@@ -5,8 +5,10 @@
 mod coherent;
 mod contiguous;
 pub(crate) mod gate;
+mod huge;
 mod pages;
 pub(crate) mod region;
+mod spec;
 mod vmalloc;
 
 pub(crate) use self::{
@@ -14,10 +16,14 @@ pub(crate) use self::{
     contiguous::Contiguous,
     pages::Pages,
     region::Region,
+    spec::Spec,
     vmalloc::Vmalloc, //
 };
 
-use self::gate::Gate;
+use self::{
+    gate::Gate,
+    huge::huge_frames, //
+};
 
 use crate::{
     abi::{
@@ -36,74 +42,17 @@ use crate::{
         Huge,
         Layout, //
     },
-    refusals,
     sys::{
-        alloc::{
-            self,
-            NumaNode, //
-        },
-        caller,
+        alloc,
         dma::SystemDevice,
         Backing,
-        Frames,
         Parked, //
     },
 };
 use kernel::{
-    error::code::ENOMEM,
     page::PAGE_SIZE,
     sync::Arc, //
 };
-
-/// What memory is asked for.
-#[derive(Clone, Copy)]
-pub(crate) struct Spec {
-    pub(crate) kind: Kind,
-    pub(crate) cache: Cache,
-    pub(crate) pages: usize,
-    pub(crate) node: NumaNode,
-}
-
-impl Spec {
-    /// Its size in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        (self.pages as u64).saturating_mul(PAGE_SIZE as u64)
-    }
-
-    /// The refusal when the cache mode could not be changed.
-    fn cache_refused(&self, error: kernel::error::Error) -> Refusal {
-        if caller::fatal_signal_pending() {
-            return Reason::Interrupted.with(&[self.bytes(), 0]);
-        }
-        // The kernel's own want of memory for it is EINVAL (`_set_pages_array` of `arch/x86/mm/pat/set_memory.c`).
-        if error == ENOMEM {
-            return self.out_of_memory(None, 0, self.bytes());
-        }
-        let errno = error.to_errno().unsigned_abs();
-        Reason::CacheRefused.with(&[u64::from(self.cache.number()), u64::from(errno)])
-    }
-
-    /// The refusal when memory ran out after `done` pages: the caller may have been killed, or its memory cgroup
-    /// may be full. Memory that is charged to none has a `reason` of its own.
-    fn out_of_memory(&self, reason: Option<Reason>, done: usize, most: u64) -> Refusal {
-        let done = (done * PAGE_SIZE) as u64;
-        if caller::fatal_signal_pending() {
-            return Reason::Interrupted.with(&[self.bytes(), done]);
-        }
-        let charged = match self.kind {
-            Kind::Vmalloc | Kind::Pages => self.bytes().saturating_sub(done),
-            Kind::Contiguous if self.pages <= 1 << alloc::MAX_ORDER => self.bytes(),
-            _ => 0,
-        };
-        let refusal = refusals::no_memory(self.bytes(), charged);
-        match reason {
-            Some(reason) if refusal.reason == Reason::OutOfMemory => {
-                reason.with(&[self.bytes(), most])
-            }
-            _ => refusal,
-        }
-    }
-}
 
 /// The memory of one buffer.
 pub(crate) enum Memory {
@@ -266,22 +215,5 @@ impl Layout for Memory {
             Self::Contiguous(memory) => memory.faults_singly(),
             Self::Pages(_) | Self::Coherent(_) | Self::Region(_) => false,
         }
-    }
-}
-
-/// Whether a run of frames, which holds the pages `start` to `end` of a buffer from its first page on, has an
-/// aligned piece of the size of a PMD entry.
-fn huge_frames(run: Option<Frames<'_>>, start: usize, end: usize) -> Huge {
-    let Some(run) = run else {
-        return Huge::No;
-    };
-    let huge = 1u64 << alloc::pmd_order();
-    let first = run.first().saturating_add(start as u64);
-    let first = first.next_multiple_of(huge);
-    let last = run.first().saturating_add(end as u64);
-    if huge > 1 && first.saturating_add(huge) <= last {
-        Huge::Pfn
-    } else {
-        Huge::No
     }
 }

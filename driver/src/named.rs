@@ -15,20 +15,12 @@ use crate::{
         Name,
         Visible, //
     },
-    counts::{
-        Counted,
-        Sort, //
-    },
     policy::{
         limit,
         request,
         right, //
     },
     refusals,
-    seam::{
-        pause,
-        Seam, //
-    },
     sys::{
         caller::{
             self,
@@ -39,12 +31,20 @@ use crate::{
             MINORS,
             SYSTEM_MINOR, //
         },
+        counts::{
+            Counted,
+            Sort, //
+        },
         node::{
             Attribute,
             Attributes,
             Node,
             NodeName,
             Ownership, //
+        },
+        seam::{
+            pause,
+            Seam, //
         },
     },
     Driver,
@@ -223,7 +223,6 @@ fn add(
         names.last_minor = minor;
         minor
     };
-    pause(Seam::NameFree);
     let made = make(driver, minor, &buffer, text, ownership, terms.announced);
     let mut names = driver.names.lock();
     match made {
@@ -250,6 +249,7 @@ fn make(
     ownership: Ownership,
     announced: bool,
 ) -> Result<Node<BufferAttributes>> {
+    pause(Seam::NameFree);
     let node = Node::new(
         &driver.class,
         &driver.numbers,

@@ -7,11 +7,11 @@
 
 use crate::{
     accounts::Charge,
-    counts::{
-        Counted,
-        Sort, //
-    },
     sys::{
+        counts::{
+            Counted,
+            Sort, //
+        },
         later::Background,
         Parked, //
     },

@@ -12,7 +12,8 @@ use crate::{
     refusals,
     sys::{
         caller,
-        Backing, //
+        Backing,
+        LongVec, //
     },
 };
 use kernel::{
@@ -37,7 +38,7 @@ struct Mark {
 /// follows a run of [`PAGES`] pages or more is marked.
 pub(crate) struct Runs {
     total: u32,
-    marks: KVVec<Mark>,
+    marks: LongVec<Mark>,
 }
 
 impl Runs {
@@ -45,7 +46,7 @@ impl Runs {
     pub(crate) fn count(memory: &dyn Backing) -> Result<Self, Refusal> {
         let mut runs = Self {
             total: 0,
-            marks: KVVec::new(),
+            marks: LongVec::new(),
         };
         let mut at = 0;
         while at < memory.len() {
@@ -99,7 +100,10 @@ impl Runs {
         };
         let (mut number, mut at) = (start.number, start.page as usize);
         while number < end {
-            let follows = self.marks.get(next).filter(|mark| mark.number == number + 1);
+            let follows = self
+                .marks
+                .get(next)
+                .filter(|mark| mark.number == number + 1);
             let behind = match follows {
                 Some(mark) => {
                     next += 1;

@@ -24,10 +24,6 @@ use crate::{
         BufferRef,
         Freed, //
     },
-    counts::{
-        Counted,
-        Sort, //
-    },
     memory::Spec,
     places::{
         Places,
@@ -39,14 +35,18 @@ use crate::{
         request, //
     },
     refusals,
-    seam::{
-        pause,
-        Seam, //
-    },
     sys::{
         alloc::NumaNode,
         caller::param,
+        counts::{
+            Counted,
+            Sort, //
+        },
         numa, //
+        seam::{
+            pause,
+            Seam, //
+        },
     },
 };
 use kernel::{
@@ -168,12 +168,12 @@ impl Session {
         // Before memory is gathered for nothing; `insert` looks again.
         self.table.lock().room_for(wanted.id)?;
         let buffer = Buffer::allocate(&self.payers, &self.freed, &spec)?;
-        pause(Seam::Allocated);
         self.insert(buffer, wanted.id, false)
     }
 
     /// Gives a buffer an id that somebody else allocated.
     pub(crate) fn import(&self, buffer: BufferRef, id: u32) -> Result<Allocated, Refusal> {
+        pause(Seam::Imported);
         self.insert(buffer, place::wanted_id(id)?, true)
     }
 

@@ -166,7 +166,7 @@ pub const PROFILES: &[Profile] = &[
 ];
 
 impl Profile {
-    /// Whether it takes a module that waits at its seams (`driver/src/seam.rs`).
+    /// Whether it takes a module that waits at its seams (`driver/src/sys/seam.rs`).
     pub fn seams(&self) -> bool {
         self.module_parameters.contains("seam_us=")
     }

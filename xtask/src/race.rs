@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// Race each operation of the driver with each other, for longer than `cargo xtask test` does.
 ///
-/// The module is one that waits at random where another thread might come in between (`driver/src/seam.rs`). A thousand
+/// The module is one that waits at random where another thread might come in between (`driver/src/sys/seam.rs`). A thousand
 /// rounds of all pairs take most of an hour. The last line is `N passed, N failed`.
 #[derive(clap::Args)]
 pub struct Arguments {

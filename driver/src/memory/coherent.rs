@@ -7,8 +7,8 @@
 //! So they are mapped by the DMA API, or by page frame number, never as pages.
 
 use super::{
-    huge_frames,
-    Spec, //
+    huge::huge_frames,
+    spec::Spec, //
 };
 use crate::{
     abi::reason::{

@@ -13,8 +13,8 @@
 //! wait for it to move, for ever.
 
 use super::{
-    huge_frames,
-    Spec, //
+    huge::huge_frames,
+    spec::Spec, //
 };
 use crate::{
     abi::reason::{

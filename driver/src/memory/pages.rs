@@ -5,7 +5,7 @@
 //! The largest order is that of a PMD entry, since a folio of any other size gets none (`do_set_pmd` of
 //! `mm/memory.c`). When an order is not to be had, what is left is tried with the next smaller one.
 
-use super::Spec;
+use super::spec::Spec;
 use crate::{
     abi::reason::Refusal,
     policy::plan::Huge,

@@ -5,13 +5,13 @@
 //! `vmalloc_user` would give the same, but its pages are not charged to the memory cgroup, it takes no
 //! NUMA node, and it warns when it fails (`__vmalloc_node_range_noprof` of `mm/vmalloc.c`).
 
-use super::Spec;
+use super::spec::Spec;
 use crate::{
     abi::reason::Refusal,
     sys::{
+        area::Area,
         bytes::Bytes,
         kernel_map::{
-            Area,
             Vmap,
             VmapError, //
         },

@@ -7,13 +7,18 @@
 //! *frames only*, as coherent memory and regions are: nobody can refer to its pages, so it is gone when it is dropped.
 
 use super::{
-    backing::{
+    bytes::Bytes,
+    caller,
+    frames::{
         Frames,
         PageRef, //
     },
-    bytes::Bytes,
-    caller,
     helpers::*,
+    long_vec::LongVec,
+    owner::{
+        Owner,
+        Pinnable, //
+    },
     parked::Parked, //
 };
 use core::ptr::NonNull;
@@ -94,22 +99,6 @@ mod gfp {
     /// The same, zeroed and charged to the memory cgroup.
     pub(super) const ACCOUNTED: bindings::gfp_t =
         bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO | HARDWALL | POLITE;
-}
-
-/// Pages that others may refer to.
-///
-/// # Safety
-///
-/// [`Self::page`] always gives the same pages, and all that the value owns.
-pub(crate) unsafe trait Pinnable: Send + Sync {
-    /// How many there are.
-    fn len(&self) -> usize;
-
-    /// The page with this index.
-    fn page(&self, index: usize) -> Option<PageRef<'_>>;
-
-    /// Gives those back that nobody else refers to. The others stay until then.
-    fn park(self, parked: &mut Parked);
 }
 
 /// How the pages of a [`Run`] are counted.
@@ -349,7 +338,7 @@ struct Piece {
 ///
 /// The pieces lie without gaps from page 0 to page `len`.
 pub(crate) struct Runs {
-    pieces: KVVec<Piece>,
+    pieces: LongVec<Piece>,
     len: usize,
 }
 
@@ -358,7 +347,7 @@ impl Runs {
     pub(crate) fn new() -> Self {
         // INVARIANT: Nothing lies between 0 and 0.
         Self {
-            pieces: KVVec::new(),
+            pieces: LongVec::new(),
             len: 0,
         }
     }
@@ -521,7 +510,7 @@ impl CmaBlock {
 }
 
 // SAFETY: Pages and their number never change; the frames can be recached, since the linear map has them.
-unsafe impl super::recached::Owner for CmaBlock {
+unsafe impl Owner for CmaBlock {
     fn len(&self) -> usize {
         self.count
     }

@@ -9,13 +9,13 @@
 use super::{
     backing::Typed,
     caller,
+    counts::{
+        Counted,
+        Sort, //
+    },
     fault::Faults,
     helpers::*,
     kernel_map::KernelMap, //
-};
-use crate::counts::{
-    Counted,
-    Sort, //
 };
 use core::{
     cell::UnsafeCell,

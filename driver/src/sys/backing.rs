@@ -2,20 +2,21 @@
 
 //! What the memory of a buffer offers to whoever maps it.
 //!
-//! A page or a frame is a value that only the types of this folder make that own the memory, and it lives no longer
-//! than a borrow of its owner. What maps memory for longer asks a [`Backed`] for it, by the number of the page: what
-//! comes out of `&'a self` for any `'a` is there until `self` is dropped.
+//! [`PageRef`] and [`Frames`] live no longer than a borrow of their owner. What maps memory for longer asks a [`Backed`]
+//! for it, by the number of the page: what comes out of `&'a self` for any `'a` is there until `self` is dropped.
 
 use super::{
+    area::Area,
     bytes::Bytes,
     dma::CoherentBlock,
-    helpers::*,
-    kernel_map::Area, //
+    frames::{
+        Attributes,
+        Frames,
+        PageRef, //
+    }, //
 };
-use crate::abi::wire::Cache;
 use core::{
     any::TypeId,
-    marker::PhantomData,
     ptr::NonNull, //
 };
 use kernel::{
@@ -23,108 +24,6 @@ use kernel::{
     error::Result,
     ffi::c_void, //
 };
-
-/// A page of a buffer. It can be mapped and pinned like a file's, and whoever holds a reference to it keeps its charge.
-///
-/// # Invariants
-///
-/// Points to a `struct page` of a folio, with memory behind it, on which somebody holds a reference for `'a`.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(crate) struct PageRef<'a>(NonNull<bindings::page>, PhantomData<&'a ()>);
-
-impl PageRef<'_> {
-    /// # Safety
-    ///
-    /// The invariants of the type.
-    pub(super) unsafe fn new(page: *mut bindings::page) -> Option<Self> {
-        // INVARIANT: By the safety requirements.
-        NonNull::new(page).map(|page| Self(page, PhantomData))
-    }
-
-    pub(super) fn as_ptr(self) -> *mut bindings::page {
-        self.0.as_ptr()
-    }
-
-    /// Its page frame number.
-    pub(crate) fn pfn(self) -> u64 {
-        // SAFETY: By the type's invariants it is a page.
-        unsafe { mapbuf_page_to_pfn(self.as_ptr()) as u64 }
-    }
-
-    /// Whether it is the first page of a folio of `count` pages.
-    pub(crate) fn begins_folio(self, count: usize) -> bool {
-        // SAFETY: By the type's invariants it is a page of a folio that stays one.
-        unsafe { mapbuf_begins_folio(self.as_ptr(), count) }
-    }
-}
-
-/// Page frames of a buffer that follow each other. They are mapped by number: nobody counts who uses them.
-///
-/// # Invariants
-///
-/// `count` frames from `first` on belong to somebody who keeps them for `'a`.
-#[derive(Clone, Copy)]
-pub(crate) struct Frames<'a> {
-    first: u64,
-    count: usize,
-    _owner: PhantomData<&'a ()>,
-}
-
-impl Frames<'_> {
-    /// # Safety
-    ///
-    /// The invariants of the type.
-    pub(super) unsafe fn new(first: u64, count: usize) -> Self {
-        // INVARIANT: By the safety requirements.
-        Self {
-            first,
-            count,
-            _owner: PhantomData,
-        }
-    }
-
-    /// Number of the first frame.
-    pub(crate) fn first(&self) -> u64 {
-        self.first
-    }
-
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-}
-
-/// How the kernel itself has the memory mapped. Every other view of it must be like that: on x86 two views with
-/// different cache modes are undefined, and one that is encrypted where the other is not shows other bytes.
-///
-/// # Invariants
-///
-/// `view` is an address in the kernel's own view of the memory, or null where there is none of it.
-#[derive(Clone, Copy)]
-pub(crate) struct Attributes {
-    cache: Cache,
-    view: *const u8,
-}
-
-impl Attributes {
-    /// # Safety
-    ///
-    /// The invariants of the type; the kernel has the memory mapped with `cache`.
-    pub(super) unsafe fn new(cache: Cache, view: *const u8) -> Self {
-        // INVARIANT: By the safety requirements.
-        Self { cache, view }
-    }
-
-    /// The cache mode.
-    pub(crate) fn cache(self) -> Cache {
-        self.cache
-    }
-
-    pub(super) fn view(self) -> *const u8 {
-        self.view
-    }
-}
 
 /// What every kind of memory can be asked. Indices count pages from the buffer's start; one that lies beyond the end
 /// gets `None`.

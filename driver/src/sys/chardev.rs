@@ -8,16 +8,14 @@
 use super::{
     credentials::Opener,
     helpers::mapbuf_inode_device,
-    this_module::this_module,
-    vma::NodeVma, //
-};
-use crate::{
-    policy::right::Access,
     seam::{
         pause,
         Seam, //
-    }, //
+    },
+    this_module::this_module,
+    vma::NodeVma, //
 };
+use crate::policy::right::Access;
 use core::marker::PhantomData;
 use kernel::{
     bindings,

@@ -6,11 +6,11 @@
 //! that exists only so that the DMA API has somebody to allocate for.
 
 use super::{
-    backing::{
+    bytes::Bytes,
+    frames::{
         Attributes,
         Frames, //
     },
-    bytes::Bytes,
     helpers::*, //
 };
 use crate::abi::wire::Cache;

@@ -10,6 +10,10 @@ use super::{
     },
     backing::Typed,
     helpers::*,
+    seam::{
+        pause,
+        Seam, //
+    },
     this_module::this_module,
     vma::{
         NewVma,
@@ -192,6 +196,7 @@ impl<T: Exporter> DmaBuf<T> {
 
     /// Installs a descriptor for it that was reserved before.
     pub(crate) fn install(&self, descriptor: FileDescriptorReservation) {
+        pause(Seam::Numbered);
         // SAFETY: The file is valid, and nobody uses `fdget_pos` on it: a dma-buf's descriptor is made
         // by `fd_install` alone.
         let file = unsafe { File::from_raw_file(self.file()) };

@@ -1,81 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Virtual areas of the kernel's over scattered pages.
+//! Scattered pages at one address of the kernel's.
 
 use super::{
     alloc::{
         NumaNode,
-        Pinnable,
         Run, //
     },
-    backing::{
-        Attributes,
-        Backing,
-        Frames,
-        PageRef, //
-    },
+    area::Area,
+    backing::Backing,
     bytes::Bytes,
     caller,
-    helpers::*,
-    parked::Parked,
-    recached::Recached, //
-};
-use crate::{
-    abi::wire::Cache,
     counts::{
         Counted,
         Sort, //
     },
+    frames::{
+        Attributes,
+        Frames,
+        PageRef, //
+    },
+    helpers::*,
+    long_vec::LongVec,
+    owner::Pinnable,
+    parked::Parked,
+    recached::Recached, //
 };
+use crate::abi::wire::Cache;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
     page::PAGE_SIZE,
     prelude::*, //
 };
-
-/// A virtual area.
-///
-/// # Invariants
-///
-/// `start` is what `vmap` gave, with `VM_MAP | VM_USERMAP`, and nothing has unmapped it.
-pub(crate) struct Area {
-    start: NonNull<u8>,
-}
-
-// SAFETY: Areas belong to no thread.
-unsafe impl Send for Area {}
-// SAFETY: There is nothing to change through a shared reference.
-unsafe impl Sync for Area {}
-
-impl Area {
-    /// Maps pages one behind the other.
-    ///
-    /// # Safety
-    ///
-    /// They outlive the area, and the linear map has them with `cache`.
-    unsafe fn new(pages: &[*mut bindings::page], cache: Cache) -> Result<Self> {
-        let count = u32::try_from(pages.len())?;
-        // SAFETY: By the safety requirements these are so many pages; without `VM_MAP_PUT_PAGES` the list is only read.
-        let start = unsafe { mapbuf_vmap(pages.as_ptr().cast_mut(), count, cache.number()) };
-        // INVARIANT: `vmap` gave it.
-        Ok(Self {
-            start: NonNull::new(start.cast()).ok_or(ENOMEM)?,
-        })
-    }
-
-    /// Where it begins.
-    pub(crate) fn start(&self) -> NonNull<u8> {
-        self.start
-    }
-}
-
-impl Drop for Area {
-    fn drop(&mut self) {
-        // SAFETY: By the type's invariants.
-        unsafe { mapbuf_vunmap(self.start.as_ptr().cast()) };
-    }
-}
 
 /// The pages of a buffer at one address, for an importer.
 pub(crate) struct KernelMap {
@@ -93,7 +50,7 @@ impl KernelMap {
     /// The memory outlives the mapping.
     pub(super) unsafe fn new(memory: &dyn Backing) -> Result<Self> {
         let flags = GFP_KERNEL | __GFP_NOWARN;
-        let mut pages = KVVec::with_capacity(memory.len(), flags)?;
+        let mut pages = LongVec::with_capacity(memory.len(), flags)?;
         for index in 0..memory.len() {
             let page = memory.page(index).ok_or(EINVAL)?;
             pages.push(page.as_ptr(), flags)?;
@@ -118,7 +75,7 @@ impl KernelMap {
 /// # Invariants
 ///
 /// A reference on each page is ours; each is a folio of its own.
-struct Singles(KVVec<*mut bindings::page>);
+struct Singles(LongVec<*mut bindings::page>);
 
 // SAFETY: Pages belong to no thread.
 unsafe impl Send for Singles {}
@@ -175,13 +132,13 @@ impl Vmap {
     /// `count` zeroed pages of order 0 under one area.
     pub(crate) fn new(count: usize, node: NumaNode, cache: Cache) -> Result<Self, VmapError> {
         let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
-        let pages = KVVec::with_capacity(count, flags).map_err(|_| VmapError::NoMemory)?;
+        let pages = LongVec::with_capacity(count, flags).map_err(|_| VmapError::NoMemory)?;
         // INVARIANT: There are none yet.
         let mut pages = Singles(pages);
         while pages.0.len() < count {
             let page = Run::folio(0, node, true).ok_or(VmapError::NoMemory)?;
             // INVARIANT: The run's reference becomes ours. The capacity is there, so none is lost.
-            if pages.0.push_within_capacity(page.into_page()).is_err() {
+            if !pages.0.push_within_capacity(page.into_page()) {
                 return Err(VmapError::NoMemory);
             }
             caller::cond_resched();

@@ -3,9 +3,13 @@
 //! The only place for `unsafe` and for the kernel's C functions. Each file wraps one part of the kernel
 //! into types that can be used without care; what cannot be wrapped is an `unsafe fn` with its contract.
 
+pub(crate) mod area;
 mod attach;
 mod backing;
+mod frames;
 mod helpers;
+mod long_vec;
+mod owner;
 mod parked;
 mod ptrace;
 mod recached;
@@ -16,6 +20,7 @@ pub(crate) mod alloc;
 pub(crate) mod bytes;
 pub(crate) mod caller;
 pub(crate) mod chardev;
+pub(crate) mod counts;
 pub(crate) mod credentials;
 pub(crate) mod debugfs;
 pub(crate) mod dma;
@@ -27,20 +32,22 @@ pub(crate) mod node;
 pub(crate) mod numa;
 pub(crate) mod physical;
 pub(crate) mod refused;
-#[cfg(mapbuf_seams)]
 pub(crate) mod seam;
 pub(crate) mod wire;
 
 pub(crate) use self::{
     attach::Importable,
     backing::{
-        Attributes,
         Backed,
         Backing,
-        Frames,
-        PageRef,
         Watch, //
     },
+    frames::{
+        Attributes,
+        Frames,
+        PageRef, //
+    },
+    long_vec::LongVec,
     parked::Parked,
     recached::Recached,
     vma::{

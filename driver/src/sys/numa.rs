@@ -3,7 +3,7 @@
 //! Which NUMA nodes the caller may have memory from.
 
 use super::{
-    backing::Frames,
+    frames::Frames,
     helpers::{
         mapbuf_frame_allowed,
         mapbuf_node_allowed, //

@@ -3,11 +3,11 @@
 //! Physical ranges that somebody reserved for us, and the kernel's own view of them.
 
 use super::{
-    backing::{
+    bytes::Bytes,
+    frames::{
         Attributes,
         Frames, //
     },
-    bytes::Bytes,
     helpers::*, //
 };
 use crate::abi::wire::Cache;

@@ -6,12 +6,15 @@
 //! that is changed back here, a batch at a time. Pages that cannot be changed back are never given to anybody again.
 
 use super::{
-    alloc::Pinnable,
-    backing::Attributes,
     caller,
+    frames::Attributes,
     helpers::{
         mapbuf_page_address,
         mapbuf_set_cache, //
+    },
+    owner::{
+        Owner,
+        Pinnable, //
     },
     parked::Parked, //
 };
@@ -32,29 +35,6 @@ use kernel::{
 
 /// Pages that are changed at once: the pointers to them fill a page.
 const BATCH: usize = 512;
-
-/// Who owns pages of the linear map.
-///
-/// # Safety
-///
-/// The pages are always the same, the owner's alone, and the linear map has all of them.
-pub(crate) unsafe trait Owner {
-    /// How many there are.
-    fn len(&self) -> usize;
-    /// The page with this index.
-    fn page(&self, index: usize) -> Option<*mut bindings::page>;
-}
-
-// SAFETY: By the safety requirements of `Pinnable`; none of our pages is highmem (64-bit only).
-unsafe impl<M: Pinnable> Owner for M {
-    fn len(&self) -> usize {
-        Pinnable::len(self)
-    }
-
-    fn page(&self, index: usize) -> Option<*mut bindings::page> {
-        Pinnable::page(self, index).map(|page| page.as_ptr())
-    }
-}
 
 /// For tests: fails a change of a batch when it is half done.
 #[cfg(CONFIG_KUNIT)]

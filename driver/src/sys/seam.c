@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Waiting at the seams of a module that was built with MAPBUF_SEAMS=y: see ../seam.rs. */
+/* Waiting at the seams of a module that was built with MAPBUF_SEAMS=y: see seam.rs. */
 
 #include <linux/delay.h>
 #include <linux/module.h>

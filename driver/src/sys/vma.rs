@@ -16,6 +16,7 @@ use super::{
         Handlers, //
     },
     helpers::*,
+    long_vec::LongVec,
     ptrace, //
 };
 use crate::policy::plan::Sharing;
@@ -426,7 +427,7 @@ impl<'a, T: Faults> PagesVma<'a, T> {
 }
 
 /// Room for the pages that a function is given.
-pub(crate) struct Batch(KVVec<*mut bindings::page>);
+pub(crate) struct Batch(LongVec<*mut bindings::page>);
 
 impl Batch {
     /// For [`PagesVma::insert`].
@@ -436,7 +437,7 @@ impl Batch {
 
     fn new(count: usize) -> Result<Self> {
         let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
-        Ok(Self(KVVec::with_capacity(count, flags)?))
+        Ok(Self(LongVec::with_capacity(count, flags)?))
     }
 
     fn fill(&mut self, memory: &dyn Backing, first: usize, count: usize) -> Result {

@@ -1,5 +1,5 @@
 //! Races, on purpose: each operation of the table beside each other, in a module that waits at its seams
-//! (`driver/src/seam.rs`), so that one comes between the other's steps.
+//! (`driver/src/sys/seam.rs`), so that one comes between the other's steps.
 //!
 //! A round has an [`Arena`] with one buffer in it; both operations are let go at once, each in a thread of its own.
 //! After a round nobody may have seen another's bytes, and the driver must hold nothing. A new operation is a function

@@ -5,7 +5,7 @@
 //!
 //! A new sort is a line in [`sorts`], and a [`Counted`] in the type.
 
-use crate::sys::debugfs::{
+use super::debugfs::{
     Directory,
     Number, //
 };

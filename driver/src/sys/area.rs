@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A virtual area of the kernel's.
+
+use super::helpers::*;
+use crate::abi::wire::Cache;
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+/// A virtual area.
+///
+/// # Invariants
+///
+/// `start` is what `vmap` gave, with `VM_MAP | VM_USERMAP`, and nothing has unmapped it.
+pub(crate) struct Area {
+    start: NonNull<u8>,
+}
+
+// SAFETY: Areas belong to no thread.
+unsafe impl Send for Area {}
+// SAFETY: There is nothing to change through a shared reference.
+unsafe impl Sync for Area {}
+
+impl Area {
+    /// Maps pages one behind the other.
+    ///
+    /// # Safety
+    ///
+    /// They outlive the area, and the linear map has them with `cache`.
+    pub(super) unsafe fn new(pages: &[*mut bindings::page], cache: Cache) -> Result<Self> {
+        let count = u32::try_from(pages.len())?;
+        // SAFETY: By the safety requirements these are so many pages; without `VM_MAP_PUT_PAGES` the list is only read.
+        let start = unsafe { mapbuf_vmap(pages.as_ptr().cast_mut(), count, cache.number()) };
+        // INVARIANT: `vmap` gave it.
+        Ok(Self {
+            start: NonNull::new(start.cast()).ok_or(ENOMEM)?,
+        })
+    }
+
+    /// Where it begins.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants.
+        unsafe { mapbuf_vunmap(self.start.as_ptr().cast()) };
+    }
+}
