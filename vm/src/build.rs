@@ -6,7 +6,8 @@
 
 use crate::cache::Cache;
 use crate::debian::{Root, Toolchain, Userland};
-use crate::kernel::{config_value, Identity, Kernel, INSIDE};
+use crate::identity::Identity;
+use crate::kernel::{config_value, Kernel, INSIDE};
 use crate::ui::{Step, Ui};
 use crate::variant::{options, Variant};
 use anyhow::{bail, Context, Result};

@@ -6,7 +6,8 @@
 use crate::cache::Cache;
 use crate::debian::{self, Root, Toolchain, Userland};
 use crate::host;
-use crate::kernel::{Identity, Kernel, INSIDE};
+use crate::identity::Identity;
+use crate::kernel::{Kernel, INSIDE};
 use crate::suite::Suite;
 use crate::ui::Ui;
 use crate::variant::Variant;
@@ -157,7 +158,7 @@ fn fetch(
             right.then(|| (release.to_owned(), version.clone()))
         })
         .collect();
-    images.sort_by(|a, b| crate::kernel::compare_versions(&a.1, &b.1));
+    images.sort_by(|a, b| crate::version::compare_versions(&a.1, &b.1));
     let Some((release, version)) = images.pop() else {
         bail!("the archive's {suite} has no linux-image-{series}…-cloud-amd64; MAPBUF_DEBIAN_MIRROR can name another mirror");
     };

@@ -3,9 +3,10 @@
 use crate::cache::Cache;
 use crate::choice::Stock;
 use crate::flavour::Flavour;
-use crate::kernel::{compare_versions, Identity};
+use crate::identity::Identity;
 use crate::suite::Suite;
 use crate::variant::Variant;
+use crate::version::{compare_versions, upstream};
 use anyhow::{bail, Result};
 use mapbuf_abi::series::{series, SERIES};
 use serde::{Deserialize, Serialize};
@@ -35,11 +36,6 @@ impl Offer {
     fn upstream(&self) -> &str {
         upstream(&self.release)
     }
-}
-
-/// The number that kernel.org gave a release.
-pub fn upstream(release: &str) -> &str {
-    release.split(['+', '-']).next().unwrap_or(release)
 }
 
 /// Whether the driver is written for the series of a release.

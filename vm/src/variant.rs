@@ -1,6 +1,6 @@
 //! Which kernels there are: the stock one, and those that are built to find mistakes.
 
-use crate::kernel::compare_versions;
+use crate::version::compare_versions;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
