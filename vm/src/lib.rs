@@ -20,6 +20,7 @@
 //! - [`tree`]: a kernel tree that somebody names, and what it lacks;
 //! - [`accel`], [`probe`]: what QEMU runs on, and what of that works here;
 //! - [`initramfs`], [`disk`]: what the guest starts from;
+//! - [`device`], [`attendant`]: devices for the machine, and what the host does with them when the guest asks;
 //! - [`qemu`]: the machine, and what it says;
 //! - [`monitor`], [`shared`], [`pagetable`]: a look at the machine from outside;
 //! - [`splat`]: what in a kernel's log is a failure;
@@ -27,11 +28,13 @@
 //! - [`verdict`]: how a run ended.
 
 pub mod accel;
+pub mod attendant;
 pub mod build;
 pub mod cache;
 pub mod choice;
 pub mod clock;
 pub mod debian;
+pub mod device;
 pub mod disk;
 pub mod drivers;
 pub mod flavour;

@@ -114,13 +114,15 @@ impl Monitor {
         self.clock.look()
     }
 
+    /// Runs a command of those that are made for people; what it says.
+    pub fn human(&mut self, line: &str) -> Result<String> {
+        let answer = self.execute("human-monitor-command", json!({ "command-line": line }))?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
+    }
+
     /// What the first processor is doing.
     pub fn registers(&mut self) -> Result<Registers> {
-        let answer = self.execute(
-            "human-monitor-command",
-            json!({ "command-line": "info registers" }),
-        )?;
-        let text = answer.as_str().unwrap_or_default();
+        let text = &self.human("info registers")?;
         registers(text).with_context(|| format!("QEMU describes registers as\n{text}"))
     }
 

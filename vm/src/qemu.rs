@@ -1,7 +1,9 @@
 //! The machine, and what it says.
 
 use crate::accel::Accel;
+use crate::attendant::Attendant;
 use crate::clock::Clock;
+use crate::device::{self, Device};
 use crate::host;
 use crate::initramfs::Archive;
 use crate::kernel::Kernel;
@@ -49,6 +51,10 @@ pub struct Machine {
     pub append: Vec<String>,
     /// QEMU's arguments beside the kit's own.
     pub qemu_arguments: Vec<String>,
+    /// PCI devices, each on a root port of its own; a program in the guest may ask the host about them.
+    pub devices: Vec<Device>,
+    /// Whether an IOMMU stands before the devices.
+    pub iommu: bool,
     /// A disk image whose changes are thrown away.
     pub disk: Option<PathBuf>,
     /// When the run is given up.
@@ -68,6 +74,8 @@ impl Machine {
             processors: 2,
             append: Vec::new(),
             qemu_arguments: Vec::new(),
+            devices: Vec::new(),
+            iommu: false,
             disk: None,
             limits: Limits::default(),
             note_idle: false,
@@ -176,9 +184,16 @@ fn run_once(
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<Report> {
     let (port, theirs) = UnixStream::pair()?;
+    let attendant = match machine.devices.as_slice() {
+        [] => None,
+        devices => Some(Attendant::new(devices)?),
+    };
     let begun = Instant::now();
-    let mut qemu = Qemu::start(machine, kernel, initramfs, &theirs)?;
+    let mut qemu = Qemu::start(machine, kernel, initramfs, &theirs, attendant.as_ref())?;
     drop(theirs);
+    if let Some(attendant) = attendant {
+        attendant.begin();
+    }
     let (sender, events) = mpsc::channel();
     qemu.listen(&sender)?;
     listen_to_port(port.try_clone()?, sender);
@@ -260,6 +275,7 @@ impl Qemu {
         kernel: &Kernel,
         initramfs: &File,
         port: &UnixStream,
+        attendant: Option<&Attendant>,
     ) -> Result<Self> {
         inherit(initramfs)?;
         inherit(port)?;
@@ -279,6 +295,9 @@ impl Qemu {
             "rdinit=/init",
         ];
         append.extend(kernel.identity.variant.boot_parameters());
+        if machine.iommu {
+            append.push(device::IOMMU_APPEND);
+        }
         append.extend(machine.append.iter().map(String::as_str));
         // QEMU would outlive a killed parent.
         let mut command = if host::find("setpriv").is_some() {
@@ -300,6 +319,7 @@ impl Qemu {
             .args(["-cpu", machine.accel.cpu()])
             .args(["-m", &format!("{}M", machine.memory)])
             .args(["-smp", &machine.processors.to_string()])
+            .args(device::arguments(&machine.devices, machine.iommu)?)
             .args([
                 "-chardev",
                 "stdio,id=console,signal=off",
@@ -323,6 +343,10 @@ impl Qemu {
                 "if=virtio,format=raw,snapshot=on,cache=unsafe,file={}",
                 comma_doubled(disk)
             ));
+        }
+        if let Some(attendant) = attendant {
+            inherit(attendant.descriptor())?;
+            command.args(attendant.arguments());
         }
         command.args(&machine.qemu_arguments);
         let child = command

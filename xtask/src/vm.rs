@@ -5,7 +5,7 @@ use crate::terminal;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::{Job, RootDisk};
 use mapbuf_vm::qemu::{self, Input, Report, Stream};
-use mapbuf_vm::{disk, splat, Choice, Flavour, Ui};
+use mapbuf_vm::{device, disk, splat, Choice, Flavour, Ui};
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -51,6 +51,13 @@ pub struct Arguments {
     /// A Debian package for that userland.
     #[arg(long, value_name = "DEBIANPACKAGE", requires = "root")]
     install: Vec<String>,
+    /// A PCI device of QEMU's (`edu`, `nvme`, `ivshmem-plain`...; `qemu-system-x86_64 -device help`), on a root port of its
+    /// own. A disk's raw image, or the memory that is shared, is `image=FILE`; else an empty one, gone with the machine.
+    #[arg(long, value_name = "MODEL[,OPTION=VALUE...]")]
+    device: Vec<String>,
+    /// Put an IOMMU before the devices (Intel's), and have the kernel use it.
+    #[arg(long)]
+    iommu: bool,
     /// An argument for QEMU.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     qemu_arg: Vec<String>,
@@ -184,6 +191,8 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
     machine.memory = arguments.memory;
     machine.processors = arguments.smp;
     machine.append = arguments.append.clone();
+    machine.devices = device::parse(&arguments.device)?;
+    machine.iommu = arguments.iommu;
     machine.qemu_arguments = arguments.qemu_arg.clone();
     // Nobody knows how long somebody's program may be quiet, or wait.
     machine.limits.quiet = None;

@@ -2,8 +2,10 @@
 //!
 //! The host writes a [`Job`] into the initramfs as [`JOB_PATH`]; from then on both sides exchange [`Frame`]s over
 //! one virtio-serial port named [`PORT_NAME`]. The kernel's console is not part of it: the host captures that from the
-//! emulated serial port, so that a guest which can no longer speak is still heard.
+//! emulated serial port, so that a guest which can no longer speak is still heard. What the program itself may ask of the
+//! host is in [`ask`].
 
+pub mod ask;
 pub mod clock;
 pub mod protocol;
 

@@ -2,6 +2,7 @@
 
 mod leaks;
 
+use mapbuf_init::ask::find_port;
 use mapbuf_init::clock::{self, Stopwatch};
 use mapbuf_init::{Ending, Frame, Job, Terminal, JOB_PATH, PAYLOAD_PATH, PORT_NAME};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -17,7 +18,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{symlink, FileExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -117,7 +118,7 @@ impl Host {
     fn connect() -> Result<Self> {
         let mut path = None;
         if !appears(|| {
-            path = find_port();
+            path = find_port(PORT_NAME);
             path.is_some()
         }) {
             return Err("the virtio-serial port to the host is missing".into());
@@ -212,17 +213,6 @@ fn appears(mut there: impl FnMut() -> bool) -> bool {
         sleep(Duration::from_millis(10));
     }
     false
-}
-
-fn find_port() -> Option<PathBuf> {
-    for entry in fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
-        let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
-        let node = Path::new("/dev").join(entry.file_name());
-        if name.trim_end() == PORT_NAME && node.exists() {
-            return Some(node);
-        }
-    }
-    None
 }
 
 /// Renders a `/dev/kmsg` record as the console would, so that the host can tell which lines it has already.
