@@ -4,6 +4,7 @@
 
 pub mod price;
 pub mod profile;
+pub mod vfio;
 pub mod witness;
 
 pub use profile::{patience, Profile, DEBUG_PROFILES, PATIENCE, PROFILES};

@@ -30,6 +30,10 @@ pub struct Profile {
     pub module_parameters: &'static str,
     /// Arguments for QEMU, beside those that every boot has.
     pub qemu_args: &'static [&'static str],
+    /// PCI devices, as for `cargo xtask vm --device`.
+    pub devices: &'static [&'static str],
+    /// Whether an IOMMU stands before them.
+    pub iommu: bool,
     /// For how many seconds of its own time the guest may be busy without a result: longer than any test may take.
     pub quiet_seconds: u64,
 }
@@ -41,6 +45,9 @@ const VIVID: (&str, &str) = (
     "n_devs=2 allocators=1,0 node_types=0x101,0x101 vid_cap_nr=0,2 vid_out_nr=1,3 \
      num_inputs=2,2 input_types=0xc,0xc num_outputs=1,1 output_types=1,1",
 );
+
+/// One with a DMA engine that reaches 28 bits, an empty disk, and memory that the host shares.
+const DEVICES: &[&str] = &["edu", "nvme", "ivshmem-plain"];
 
 /// Every profile, in the order in which they are run.
 pub const PROFILES: &[Profile] = &[
@@ -60,6 +67,7 @@ pub const PROFILES: &[Profile] = &[
             "nvme,drive=disk,serial=mapbuf",
         ],
         quiet_seconds: 300,
+        ..Profile::PLAIN
     },
     Profile {
         name: "zeroing",
@@ -72,6 +80,7 @@ pub const PROFILES: &[Profile] = &[
         module_parameters: "",
         qemu_args: &[],
         quiet_seconds: 300,
+        ..Profile::PLAIN
     },
     Profile {
         name: "reload",
@@ -83,6 +92,7 @@ pub const PROFILES: &[Profile] = &[
         module_parameters: "",
         qemu_args: &[],
         quiet_seconds: 300,
+        ..Profile::PLAIN
     },
     Profile {
         name: "cma",
@@ -96,6 +106,7 @@ pub const PROFILES: &[Profile] = &[
         module_parameters: "",
         qemu_args: &[],
         quiet_seconds: 300,
+        ..Profile::PLAIN
     },
     Profile {
         name: "regions",
@@ -117,6 +128,7 @@ pub const PROFILES: &[Profile] = &[
             mtrr:0xd0000000:64K:ram",
         qemu_args: &[],
         quiet_seconds: 300,
+        ..Profile::PLAIN
     },
     Profile {
         name: "numa",
@@ -137,6 +149,7 @@ pub const PROFILES: &[Profile] = &[
             "node,nodeid=1,memdev=far",
         ],
         quiet_seconds: 300,
+        ..Profile::PLAIN
     },
     Profile {
         name: "peers",
@@ -150,6 +163,28 @@ pub const PROFILES: &[Profile] = &[
             uc:0x8100000:1M:ram:uc,wc:0x8200000:1M:ram:wc,dev:0xa0000000:64K:mmio",
         qemu_args: &[],
         quiet_seconds: 300,
+        ..Profile::PLAIN
+    },
+    Profile {
+        name: "devices",
+        purpose: "PCI devices that programs drive, without an IOMMU",
+        devices: DEVICES,
+        ..Profile::PLAIN
+    },
+    Profile {
+        name: "devices-iommu",
+        purpose: "the same behind an IOMMU",
+        devices: DEVICES,
+        iommu: true,
+        ..Profile::PLAIN
+    },
+    Profile {
+        name: "vfio",
+        purpose: "VFIO, which the driver for NVMe is compared with",
+        modules: &[("vfio_iommu_type1", ""), ("vfio-pci", "")],
+        devices: DEVICES,
+        iommu: true,
+        ..Profile::PLAIN
     },
     Profile {
         name: "races",
@@ -162,10 +197,26 @@ pub const PROFILES: &[Profile] = &[
         module_parameters: "seam_us=60",
         qemu_args: &[],
         quiet_seconds: 300,
+        ..Profile::PLAIN
     },
 ];
 
 impl Profile {
+    /// One that boots as any machine does, without a name.
+    pub const PLAIN: Self = Self {
+        name: "",
+        purpose: "",
+        append: &[],
+        memory_mib: 512,
+        processors: 2,
+        modules: &[],
+        module_parameters: "",
+        qemu_args: &[],
+        devices: &[],
+        iommu: false,
+        quiet_seconds: 300,
+    };
+
     /// Whether it takes a module that waits at its seams (`driver/src/sys/seam.rs`).
     pub fn seams(&self) -> bool {
         self.module_parameters.contains("seam_us=")
@@ -189,6 +240,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
         module_parameters: "",
         qemu_args: &[],
         quiet_seconds: 300,
+        ..Profile::PLAIN
     },
     Profile {
         name: "faults",
@@ -201,6 +253,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
         module_parameters: "",
         qemu_args: &[],
         quiet_seconds: 1000,
+        ..Profile::PLAIN
     },
 ];
 
@@ -216,6 +269,7 @@ pub const IMPORTERS: Profile = Profile {
     module_parameters: "regions=ring:0x30000000:1M:ram",
     qemu_args: &[],
     quiet_seconds: 300,
+    ..Profile::PLAIN
 };
 
 /// The same in a kernel that has graphics cards: `vgem` attaches to a dma-buf and does not map it.

@@ -29,6 +29,7 @@ const BOOT: Profile = Profile {
     module_parameters: "",
     qemu_args: &[],
     quiet_seconds: 120,
+    ..Profile::PLAIN
 };
 
 /// Memory of the PCI device whose BAR is mapped.

@@ -25,6 +25,7 @@ const BOOT: Profile = Profile {
     module_parameters: "",
     qemu_args: &[],
     quiet_seconds: 300,
+    ..Profile::PLAIN
 };
 
 /// The random programs.

@@ -33,6 +33,7 @@ const BOOT: Profile = Profile {
     module_parameters: "",
     qemu_args: &[],
     quiet_seconds: 300,
+    ..Profile::PLAIN
 };
 
 /// What the device has whose memory reads as ones.

@@ -9,7 +9,7 @@ use crate::vm;
 use anyhow::{bail, Context, Result};
 use mapbuf_guest::{Profile, DEBUG_PROFILES, PROFILES};
 use mapbuf_init::{Ending, Job};
-use mapbuf_vm::{qemu, selftest, splat, Verdict};
+use mapbuf_vm::{device, qemu, selftest, splat, Variant, Verdict};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,8 @@ pub fn plan<'a>(kit: &'a Kit, choice: &'a Choice<'a>, logs: &'a Path) -> Result<
         .filter(|_| variant.injects_faults())
         .chain(PROFILES)
         .filter(|profile| kit.overhead() == 0 || !profile.has_nodes())
+        // The kernels that are built here have few modules.
+        .filter(|profile| variant == Variant::Stock || has_modules(kit, profile))
         .collect();
     for name in choice.profiles {
         if !all.iter().any(|profile| profile.name == name) {
@@ -83,6 +85,12 @@ pub fn plan<'a>(kit: &'a Kit, choice: &'a Choice<'a>, logs: &'a Path) -> Result<
         });
     }
     Ok(boots)
+}
+
+/// Whether the kernel has the modules that a profile loads.
+fn has_modules(kit: &Kit, profile: &Profile) -> bool {
+    let has = |name| kit.kernel.module_with_dependencies(name).is_ok();
+    profile.modules.iter().all(|(name, _)| has(name))
 }
 
 /// What the guests are given.
@@ -184,6 +192,8 @@ pub(super) fn boot(
         .iter()
         .map(|&word| word.to_owned())
         .collect();
+    machine.devices = device::parse(profile.devices)?;
+    machine.iommu = profile.iommu;
     machine.limits.quiet = Some(quiet * kit.patience());
     let begun = Instant::now();
     let mut results = Results::default();

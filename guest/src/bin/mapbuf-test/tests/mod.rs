@@ -59,6 +59,10 @@ pub const CMA: &[&str] = &["cma"];
 pub const REGIONS: &[&str] = &["regions"];
 /// Run on a machine with two NUMA nodes.
 pub const NUMA: &[&str] = &["numa"];
+/// Run on machines with PCI devices.
+pub const DEVICES: &[&str] = &["devices", "devices-iommu"];
+/// Run where VFIO can have a device.
+pub const VFIO: &[&str] = &["vfio"];
 /// Run with the programs that others wrote.
 pub const PEERS: &[&str] = &["peers"];
 /// Run where any reason may be met.
@@ -104,6 +108,7 @@ mod concurrent;
 pub mod counts;
 mod cow;
 mod denial;
+mod devices;
 mod direct;
 mod encoding;
 mod export;
@@ -140,6 +145,7 @@ mod sharing;
 mod sizes;
 mod structs;
 mod traced;
+mod vfio;
 mod ways;
 mod zeroing;
 
@@ -186,6 +192,8 @@ pub fn all() -> impl Iterator<Item = Test> {
         programs::TESTS,
         regions::TESTS,
         selftests::TESTS,
+        devices::TESTS,
+        vfio::TESTS,
         races::TESTS,
         // Last: they look at what the others have met, or take the module away.
         reasons::TESTS,

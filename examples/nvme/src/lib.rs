@@ -1,0 +1,57 @@
+//! A driver for NVMe disks that is an ordinary program.
+//!
+//! It needs three things of a device, which [`Function`] names: its registers, memory that both see, and an interrupt that
+//! arrives on a descriptor. Who gives them is not its business: `main.rs` beside this file takes them from mapbuf, and the
+//! project's tests also from VFIO, to compare the two.
+//!
+//! From the bottom up: [`queue`] has the two rings by which commands go to the disk and answers come back; [`command`] the
+//! commands themselves, with the lists of pages that carry their data; [`Disk`] starts the controller and reads and writes.
+//! Numbers in the comments are sections of the NVM Express Base Specification 2.0.
+
+pub mod command;
+pub mod disk;
+pub mod error;
+pub mod queue;
+
+pub use disk::{Disk, Identity};
+pub use error::{Error, Result};
+
+use std::os::fd::OwnedFd;
+
+/// Bytes in a page, to this driver and to the disk that it sets up.
+pub const PAGE: usize = 4096;
+
+/// A PCI function that this program drives.
+pub trait Function {
+    /// What [`memory`](Self::memory) gives.
+    type Memory: Memory;
+
+    /// Reads a register of BAR 0.
+    fn load(&self, register: usize) -> Result<u32>;
+
+    /// Writes a register of BAR 0, after everything that was written to memory before.
+    fn store(&self, register: usize, value: u32) -> Result<()>;
+
+    /// Memory for so many bytes that the device reaches; all zero. It begins with a page.
+    fn memory(&self, bytes: usize) -> Result<Self::Memory>;
+
+    /// Descriptors for the first `count` interrupts: an eventfd each, in their order.
+    fn interrupts(&self, count: u32) -> Result<Vec<OwnedFd>>;
+}
+
+/// Memory that the program and the device share.
+///
+/// The device writes to it at any time, so there are no references into it: bytes go in and out.
+pub trait Memory {
+    /// What the device calls the byte at `offset`: its DMA address. It holds up to the end of that byte's page.
+    fn address(&self, offset: usize) -> Result<u64>;
+
+    /// Copies bytes out.
+    fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()>;
+
+    /// Copies bytes in.
+    fn write(&self, offset: usize, bytes: &[u8]) -> Result<()>;
+
+    /// Reads an aligned word at once, before everything that is read afterwards.
+    fn load(&self, offset: usize) -> Result<u32>;
+}
