@@ -2,9 +2,9 @@
 
 use crate::{
     commands::{
-        create::CreateArgs, dump::DumpArgs, explain::ExplainArgs, fill::FillArgs, info::InfoArgs,
-        list::ListArgs, load::LoadArgs, probe::ProbeArgs, remove::RemoveArgs, show::ShowArgs,
-        unload::UnloadArgs,
+        bind::BindArgs, create::CreateArgs, dump::DumpArgs, explain::ExplainArgs, fill::FillArgs,
+        info::InfoArgs, list::ListArgs, load::LoadArgs, probe::ProbeArgs, remove::RemoveArgs,
+        show::ShowArgs, unbind::UnbindArgs, unload::UnloadArgs,
     },
     demo::{DemoArgs, SceneArgs, SCENE},
     diagnose::{DiagnoseArgs, StubArgs, STUB},
@@ -33,7 +33,7 @@ Exit codes:
   0  it is done
   1  the driver or the kernel refused, and said why; or a check of the demo failed, or doctor found something lacking
   2  the command line is wrong
-  3  no driver, no node, or no buffer of this name
+  3  no driver, no node, no device, or no buffer of this name
   4  no permission
   5  the module cannot be unloaded: processes hold buffers or nodes of it
   6  something else failed (a file, a pipe)
@@ -44,6 +44,7 @@ Examples:
   mapbuf dump ring --length 32
   mapbuf show remap                          what a way to map does
   mapbuf diagnose -- ./my-program            why a program fails with a driver, mapbuf's or another
+  mapbuf bind 0000:00:04.0                   have a PCI device for programs
   mapbuf demo";
 
 /// The mapbuf command.
@@ -65,6 +66,8 @@ pub enum Command {
     Info(InfoArgs),
     Dump(DumpArgs),
     Fill(FillArgs),
+    Bind(BindArgs),
+    Unbind(UnbindArgs),
     Load(LoadArgs),
     Unload(UnloadArgs),
     Demo(DemoArgs),
@@ -91,11 +94,13 @@ impl Command {
             | Self::Info(InfoArgs { output, .. })
             | Self::Dump(DumpArgs { output, .. })
             | Self::Fill(FillArgs { output, .. })
+            | Self::Bind(BindArgs { output, .. })
+            | Self::Unbind(UnbindArgs { output, .. })
             | Self::Load(LoadArgs { output, .. })
             | Self::Unload(UnloadArgs { output })
             | Self::Explain(ExplainArgs { output, .. })
             | Self::Matrix(MatrixArgs { output, .. })
-            | Self::Doctor(DoctorArgs { output })
+            | Self::Doctor(DoctorArgs { output, .. })
             | Self::Show(ShowArgs { output, .. })
             | Self::Probe(ProbeArgs { output, .. }) => output.json,
             Self::Diagnose(_)

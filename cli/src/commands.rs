@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub mod bind;
 pub mod create;
 pub mod dump;
 pub mod explain;
@@ -10,4 +11,5 @@ pub mod load;
 pub mod probe;
 pub mod remove;
 pub mod show;
+pub mod unbind;
 pub mod unload;

@@ -6,6 +6,7 @@ mod options;
 use crate::{
     failure::Failure,
     output::{self, OutputArgs},
+    pci::{Address, System},
 };
 use anstyle::{AnsiColor, Style};
 use clap::Args as Group;
@@ -18,6 +19,9 @@ use std::fmt;
 /// The exit code is 1 when something keeps mapbuf from working.
 #[derive(Debug, Group)]
 pub struct DoctorArgs {
+    /// Look at this PCI device too: can it be bound?
+    #[arg(long, value_name = "ADDRESS")]
+    pub device: Option<Address>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -118,7 +122,11 @@ impl fmt::Display for Report {
 
 /// Runs the command.
 pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
-    let findings = checks::all();
+    let mut findings = checks::all();
+    if let Some(address) = &args.device {
+        let function = System::default().function(address)?;
+        findings.extend(checks::device(&function));
+    }
     let wrong = findings
         .iter()
         .filter(|finding| finding.state == State::Wrong)

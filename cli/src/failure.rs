@@ -38,6 +38,17 @@ pub enum Failure {
     /// The module is not there.
     #[error("{0}")]
     NoModule(String),
+    /// The device is not there.
+    #[error("{0}")]
+    NoDevice(String),
+    /// A device cannot be bound, or a driver does not take it.
+    #[error("{what}; next: {remedy}")]
+    Device {
+        /// What is in the way.
+        what: String,
+        /// What to do next.
+        remedy: String,
+    },
     /// The kernel does not load or unload the module.
     #[error("{what} failed: {errno}; {remedy}")]
     Module {
@@ -82,7 +93,8 @@ impl Failure {
         match self {
             Self::Driver(error) | Self::Partly { source: error, .. } => of_driver(error),
             Self::Usage(_) => USAGE,
-            Self::NoModule(_) => MISSING,
+            Self::NoModule(_) | Self::NoDevice(_) => MISSING,
+            Self::Device { .. } => REFUSED,
             Self::Module { errno, .. } => match errno.raw_os_error() {
                 code if is_permission(code) => PERMISSION,
                 _ => REFUSED,
@@ -109,6 +121,7 @@ impl Failure {
                 }
             }
             Self::Held(holders) => error["holders"] = json!(holders),
+            Self::Device { remedy, .. } => error["remedy"] = json!(remedy),
             _ => {}
         }
         let mut answer = json!({ "error": error });

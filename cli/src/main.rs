@@ -12,6 +12,7 @@ mod holders;
 mod matrix;
 mod module;
 mod output;
+mod pci;
 mod specimen;
 mod tables;
 mod values;
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
         Command::Info(args) => commands::info::run(&args),
         Command::Dump(args) => commands::dump::run(&args),
         Command::Fill(args) => commands::fill::run(&args),
+        Command::Bind(args) => commands::bind::run(&args),
+        Command::Unbind(args) => commands::unbind::run(&args),
         Command::Load(args) => commands::load::run(&args),
         Command::Unload(args) => commands::unload::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -1,8 +1,10 @@
 //! `mapbuf list`
 
+use super::bind::{describe_bars, MAPBUF};
 use crate::{
     failure::Failure,
     output::{self, OutputArgs},
+    pci::{Address, Bar, Function, Interrupts, System},
 };
 use anstyle::{AnsiColor, Style};
 use clap::Args as Group;
@@ -14,7 +16,7 @@ use mapbuf::{
 use serde::Serialize;
 use std::fmt;
 
-/// List the named buffers and the regions
+/// List the named buffers, the regions, and the devices that are bound
 ///
 /// Regions are declared when the module is loaded (regions=...). Those that were refused are listed with the reason, and
 /// those that answer with nothing but ones or zeros, or that have nothing behind them, with that state.
@@ -117,14 +119,60 @@ impl From<RegionInfo> for Region {
     }
 }
 
+/// A device that is bound, in the names of JSON.
+#[derive(Serialize)]
+struct Bound {
+    device: Address,
+    ids: String,
+    class: &'static str,
+    node: String,
+    bars: Vec<Bar>,
+    interrupts: Interrupts,
+    iommu_group: Option<u32>,
+    dma_bits: Option<u32>,
+}
+
+impl From<Function> for Bound {
+    fn from(function: Function) -> Self {
+        Self {
+            ids: function.ids(),
+            class: function.class_name(),
+            node: format!("/dev/mapbuf/pci-{}", function.address),
+            bars: function.bars(),
+            interrupts: function.interrupts(),
+            iommu_group: function.group(),
+            dma_bits: function.dma_bits(),
+            device: function.address,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct List {
+    devices: Vec<Bound>,
     buffers: Vec<Row>,
     /// Absent where the allocator node may not be opened.
     regions: Option<Vec<Region>>,
 }
 
 impl List {
+    fn devices(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for bound in &self.devices {
+            writeln!(f, "\n{}: {} {}", bound.device, bound.class, bound.ids)?;
+            writeln!(f, "  node         {}", bound.node)?;
+            writeln!(f, "  BARs         {}", describe_bars(&bound.bars))?;
+            writeln!(f, "  interrupts   {}", bound.interrupts)?;
+            match bound.iommu_group {
+                Some(group) => writeln!(f, "  IOMMU group  {group}")?,
+                None => writeln!(f, "  IOMMU group  none")?,
+            }
+            if let Some(bits) = bound.dma_bits {
+                writeln!(f, "  DMA mask     {bits} bits")?;
+            }
+        }
+        Ok(())
+    }
+
     fn regions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let regions = self.regions.as_deref().unwrap_or_default();
         if regions.is_empty() {
@@ -167,7 +215,8 @@ impl fmt::Display for List {
                 f,
                 "no named buffers; make one: mapbuf create NAME --kind vmalloc --size 64K"
             )?;
-            return self.regions(f);
+            self.regions(f)?;
+            return self.devices(f);
         }
         let width = self
             .buffers
@@ -202,7 +251,8 @@ impl fmt::Display for List {
                 row.dma_address.as_deref().unwrap_or("-"),
             )?;
         }
-        self.regions(f)
+        self.regions(f)?;
+        self.devices(f)
     }
 }
 
@@ -213,5 +263,11 @@ pub fn run(args: &ListArgs) -> Result<(), Failure> {
         // Names are for everybody, regions for those who may use the driver.
         Err(_) => None,
     };
-    output::answer(args.output, &List { buffers, regions })
+    let bound = System::default().functions_of(MAPBUF);
+    let list = List {
+        devices: bound.into_iter().map(Bound::from).collect(),
+        buffers,
+        regions,
+    };
+    output::answer(args.output, &list)
 }

@@ -5,8 +5,10 @@ use super::{
     Finding, State,
 };
 use crate::{
+    commands::bind::MAPBUF,
     diagnose::{can_set_probes, Iomem},
     module,
+    pci::{Function, System},
 };
 use mapbuf::{
     abi::{
@@ -306,6 +308,54 @@ fn iommu() -> Finding {
         "none: devices reach all memory, and a DMA address is the physical address",
         "where devices or their users are not trusted, turn it on in the firmware, and boot with intel_iommu=on or amd_iommu=on",
     )
+}
+
+/// Whether a device can be bound, or why it cannot.
+pub fn device(function: &Function) -> Vec<Finding> {
+    let subject = "device";
+    let name = format!(
+        "{} ({} {})",
+        function.address,
+        function.class_name(),
+        function.ids()
+    );
+    let mut findings = Vec::new();
+    for obstacle in function.obstacles(MAPBUF) {
+        let found = format!("{name} cannot be bound: {}", obstacle.what);
+        findings.push(Finding::new(subject, State::Wrong, found, obstacle.next));
+    }
+    if findings.is_empty() && !System::default().has_driver(MAPBUF) {
+        let found = format!("{name} cannot be bound: the kernel has no PCI driver {MAPBUF}");
+        findings.push(Finding::new(subject, State::Wrong, found, "mapbuf load"));
+    }
+    if findings.is_empty() {
+        let driver = function.driver();
+        findings.push(match driver.as_deref() {
+            Some(MAPBUF) => Finding::well(subject, format!("{name} is bound")),
+            _ if function.group().is_none() => Finding::new(
+                subject,
+                State::Note,
+                format!("{name} can be bound; no IOMMU keeps it from other memory, so its node opens with CAP_SYS_RAWIO only"),
+                format!("mapbuf bind {}", function.address),
+            ),
+            _ => Finding::new(
+                subject,
+                State::Note,
+                format!("{name} can be bound"),
+                format!("mapbuf bind {}", function.address),
+            ),
+        });
+    }
+    let wanted = function.wanted_driver();
+    if let (Some(wanted), false) = (wanted, function.driver().is_some()) {
+        findings.push(Finding::new(
+            subject,
+            State::Lacking,
+            format!("{name} has no driver: only {wanted} may take it (driver_override)"),
+            format!("load {wanted}, or take the wish away: echo > /sys/bus/pci/devices/{}/driver_override", function.address),
+        ));
+    }
+    findings
 }
 
 fn huge_pages() -> Finding {

@@ -102,6 +102,7 @@ macro_rules! tests {
 }
 
 mod around;
+mod bind;
 mod bytes;
 mod cells;
 mod concurrent;
@@ -193,6 +194,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         regions::TESTS,
         selftests::TESTS,
         devices::TESTS,
+        bind::TESTS,
         vfio::TESTS,
         races::TESTS,
         // Last: they look at what the others have met, or take the module away.

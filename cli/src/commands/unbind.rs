@@ -1,0 +1,70 @@
+//! `mapbuf unbind`
+
+use super::bind::MAPBUF;
+use crate::{
+    failure::Failure,
+    output::{self, OutputArgs},
+    pci::{Address, Ledger, System},
+};
+use clap::Args as Group;
+use serde::Serialize;
+use std::fmt;
+
+/// Take a PCI device from mapbuf, and give it back to the driver that had it before
+///
+/// Programs that use it at that moment go on: their mappings of it raise SIGBUS, and their calls end with ENODEV.
+#[derive(Debug, Group)]
+pub struct UnbindArgs {
+    /// The device, as in 0000:00:04.0 (mapbuf list)
+    pub device: Address,
+    /// Take it from this driver instead
+    #[arg(long, value_name = "NAME", default_value = MAPBUF)]
+    pub driver: String,
+    /// Leave it without a driver
+    #[arg(long)]
+    pub no_driver: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Serialize)]
+struct Unbound {
+    device: Address,
+    from: String,
+    driver: Option<String>,
+}
+
+impl fmt::Display for Unbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.driver {
+            Some(driver) => writeln!(f, "{}: {driver} has it again", self.device),
+            None => writeln!(f, "{}: no driver has it now", self.device),
+        }
+    }
+}
+
+pub fn run(args: &UnbindArgs) -> Result<(), Failure> {
+    let function = System::default().function(&args.device)?;
+    let has = function.driver();
+    if has.as_ref() != Some(&args.driver) {
+        return Err(Failure::Device {
+            what: match has {
+                Some(other) => {
+                    format!("{} belongs to {other}, not to {}", args.device, args.driver)
+                }
+                None => format!("{} belongs to no driver", args.device),
+            },
+            remedy: format!("ls /sys/bus/pci/drivers/{} shows what it has", args.driver),
+        });
+    }
+    let ledger = Ledger::default();
+    let former = ledger.former(&args.device).filter(|_| !args.no_driver);
+    function.give_back(former.as_deref())?;
+    ledger.forget(&args.device);
+    let unbound = Unbound {
+        device: args.device.clone(),
+        from: args.driver.clone(),
+        driver: function.driver(),
+    };
+    output::answer(args.output, &unbound)
+}
