@@ -28,7 +28,7 @@ use clap::Args as Group;
 use facts::Facts;
 use history::History;
 pub use iomem::Iomem;
-use log::Log;
+pub use log::Log;
 use report::Report;
 use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
 use tracee::Moment;

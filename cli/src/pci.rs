@@ -3,9 +3,11 @@
 //! `Documentation/ABI/testing/sysfs-bus-pci` lists the files.
 
 mod capabilities;
+mod faults;
 mod uses;
 
 pub use capabilities::Interrupts;
+pub use faults::Fault;
 #[cfg(test)]
 use uses::Use;
 
@@ -23,8 +25,8 @@ use std::{
 const LOOK: Duration = Duration::from_millis(20);
 const LOOKS: usize = 250;
 
-/// The drivers of devices that own no memory of other programs' and so share a group with anybody: a port that only
-/// passes on (`iommu_driver` rules of `drivers/vfio/vfio_main.c`, `vfio_dev_driver_allowed`).
+/// Drivers that have no memory of their own behind the IOMMU, and so share a group with anybody (`pcie_portdriver` of
+/// `drivers/pci/pcie/portdrv.c` sets `driver_managed_dma`).
 const HARMLESS: [&str; 1] = ["pcieport"];
 
 /// Where the kernel shows what it has; a test has files of its own.

@@ -70,6 +70,17 @@ impl Log {
         }
     }
 
+    /// All of it that the kernel still has.
+    pub fn whole() -> Self {
+        let mut log = Self::follow();
+        if let Some(file) = &mut log.file {
+            // Where that fails, there is nothing to see.
+            let _ = file.seek(SeekFrom::Start(0));
+        }
+        log.catch_up();
+        log
+    }
+
     /// Whether it can be read.
     pub fn can_see(&self) -> bool {
         self.file.is_some()

@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     commands::bind::MAPBUF,
-    diagnose::{can_set_probes, Iomem},
+    diagnose::{can_set_probes, Iomem, Log},
     module,
-    pci::{Function, System},
+    pci::{Fault, Function, System},
 };
 use mapbuf::{
     abi::{
@@ -345,6 +345,23 @@ pub fn device(function: &Function) -> Vec<Finding> {
                 format!("mapbuf bind {}", function.address),
             ),
         });
+    }
+    let log = Log::whole();
+    let faults = log.lines.iter().filter_map(|line| Fault::of(&line.text));
+    let mut faults: Vec<_> = faults
+        .filter(|fault| fault.device == function.address)
+        .collect();
+    if let Some(last) = faults.pop() {
+        let more = match faults.len() {
+            0 => String::new(),
+            count => format!(", and {count} times before"),
+        };
+        findings.push(Finding::new(
+            subject,
+            State::Lacking,
+            format!("{last}{more}"),
+            "give the device addresses of memory that was made for it (SEGMENTS); that memory must live as long as the device may use it",
+        ));
     }
     let wanted = function.wanted_driver();
     if let (Some(wanted), false) = (wanted, function.driver().is_some()) {

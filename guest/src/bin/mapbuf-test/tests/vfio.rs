@@ -1,15 +1,18 @@
 //! The yardstick: the driver for NVMe of `examples/nvme`, over VFIO.
 
 use crate::check::{Failure, Outcome};
-use crate::pci::{ask, Function, NVME};
-use crate::{check, check_eq};
+use crate::pci::{ask, Function, EDU, NVME};
+use crate::{check, check_eq, sys};
 use mapbuf_guest::vfio::Vfio;
 use mapbuf_init::ask::Ask;
-use mapbuf_nvme::{Disk, Memory};
+use mapbuf_nvme::{Disk, Function as _, Memory};
+use std::process::Command;
+use std::time::Duration;
 
 tests! { "vfio":
     VFIO, 120: [
         nvme_moves_bytes_that_the_host_finds,
+        stray_dma_is_stopped_and_named,
     ];
 }
 
@@ -78,5 +81,39 @@ fn nvme_moves_bytes_that_the_host_finds() -> Outcome {
         Some("nvme"),
         "its driver again"
     );
+    Ok(())
+}
+
+fn stray_dma_is_stopped_and_named() -> Outcome {
+    let function = Function::find(EDU)?;
+    function.give(Some("vfio-pci"))?;
+    let edu = Vfio::open(&function.address)?;
+    // From its own memory to where nothing was mapped for it.
+    for (register, value) in [(0x80, 0x40000), (0x88, 0x12_3000), (0x90, 64), (0x98, 0b11)] {
+        edu.store(register, value)?;
+    }
+    let done = || edu.load(0x98).is_ok_and(|command| command & 1 == 0);
+    check!(
+        sys::until(Duration::from_secs(10), done),
+        "its DMA does not end"
+    );
+    let mut said = String::new();
+    let named = || {
+        let doctor = Command::new("mapbuf")
+            .args(["doctor", "--device", &function.address])
+            .output();
+        said = doctor.map_or_else(
+            |error| error.to_string(),
+            |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+        );
+        said.contains(&format!(
+            "stopped a DMA Write of {} at address 0x123000",
+            function.address
+        ))
+    };
+    let named = sys::until(Duration::from_secs(5), named);
+    drop(edu);
+    function.give(None)?;
+    check!(named, "doctor says {said}");
     Ok(())
 }
