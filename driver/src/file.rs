@@ -24,6 +24,7 @@ use crate::{
     },
     buffer::{
         self,
+        Buffer,
         BufferRef,
         Freed,
         Visible, //
@@ -66,7 +67,10 @@ use crate::{
             Sort, //
         },
         credentials::Opener,
-        dmabuf::NotOurs,
+        dmabuf::{
+            self,
+            NotOurs, //
+        },
         refused,
         seam::{
             pause,
@@ -121,8 +125,9 @@ pub(crate) struct MapbufFile {
 
 impl OpenFile for MapbufFile {
     type Shared = Driver;
+    type Buffer = Buffer;
 
-    fn open(driver: ArcBorrow<'_, Driver>, minor: u32, opener: &Opener<'_>) -> Result<KBox<Self>> {
+    fn open(driver: ArcBorrow<'_, Driver>, minor: u32, opener: &Opener<'_>) -> Result<(Self, Option<BufferRef>)> {
         let payers = Payers::of(&driver.into(), opener)?;
         let opened = if minor == SYSTEM_MINOR {
             let freed = Arc::new(Freed::new(), GFP_KERNEL_ACCOUNT)?;
@@ -133,6 +138,10 @@ impl OpenFile for MapbufFile {
             pause(Seam::Opening);
             Opened::Named(found.ok_or(ENXIO)?)
         };
+        let shows = match &opened {
+            Opened::Session(_) => None,
+            Opened::Named(buffer) => Some(buffer.clone()),
+        };
         let file = Self {
             driver: driver.into(),
             payers,
@@ -140,10 +149,13 @@ impl OpenFile for MapbufFile {
             opened,
             _counted: Counted::new(Sort::File),
         };
-        Ok(KBox::new(file, GFP_KERNEL_ACCOUNT)?)
+        Ok((file, shows))
     }
 
     fn ioctl(&self, access: Access, command: u32, argument: usize) -> Result {
+        if let (Opened::Named(buffer), dmabuf::SYNC) = (&self.opened, command) {
+            return buffer.sync(argument);
+        }
         // The size that is encoded in the command does not matter: the struct carries its own.
         let (magic, number) = (_IOC_TYPE(command), _IOC_NR(command));
         let operation = match Operation::from_number(number) {

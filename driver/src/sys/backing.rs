@@ -115,17 +115,13 @@ impl<T: Backed> Typed<T> {
     }
 }
 
-/// The data behind a dma-buf's file.
+/// The data whose memory a VMA shows.
 ///
 /// # Safety
 ///
-/// The file is that of a dma-buf made by `DmaBuf::export` for `T`, and outlives `'a`.
-pub(super) unsafe fn data_of<'a, T: Backed>(file: *mut bindings::file) -> &'a T {
-    // SAFETY: A dma-buf's file has the dma-buf as its private data (`dma_buf_export` of `drivers/dma-buf/dma-buf.c`),
-    // whose private data begins with the `Typed<T>` that `DmaBuf::export` put there, until the file's last reference is
-    // gone.
-    unsafe {
-        let buffer = (*file).private_data.cast::<bindings::dma_buf>();
-        &(*(*buffer).priv_.cast::<Typed<T>>()).data
-    }
+/// The VMA was set up by `NewVma` for `T`, and outlives `'a`.
+pub(super) unsafe fn data_of<'a, T: Backed>(vma: *const bindings::vm_area_struct) -> &'a T {
+    // SAFETY: By the safety requirements the VMA's private data is what `NewVma::new` put there, which is the data of a
+    // dma-buf that the VMA's file keeps.
+    unsafe { &*(*vma).vm_private_data.cast::<T>() }
 }

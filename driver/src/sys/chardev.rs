@@ -7,6 +7,10 @@
 
 use super::{
     credentials::Opener,
+    dmabuf::{
+        DmaBuf,
+        Exporter, //
+    },
     helpers::mapbuf_inode_device,
     seam::{
         pause,
@@ -56,12 +60,15 @@ pub(crate) trait OpenFile: Send + Sync + Sized + 'static {
     /// What all open files share.
     type Shared: Send + Sync + 'static;
 
-    /// `open`
+    /// What lies behind the dma-bufs that are mapped.
+    type Buffer: Exporter;
+
+    /// `open`; for a node that shows one dma-buf and no other, with that
     fn open(
         shared: ArcBorrow<'_, Self::Shared>,
         minor: u32,
         opener: &Opener<'_>,
-    ) -> Result<KBox<Self>>;
+    ) -> Result<(Self, Option<DmaBuf<Self::Buffer>>)>;
     /// `ioctl`, from 32-bit programs too
     fn ioctl(&self, access: Access, command: u32, argument: usize) -> Result;
     /// `mmap`
@@ -185,8 +192,31 @@ const fn operations<F: OpenFile>() -> bindings::file_operations {
         read_iter: Some(read::<F>),
         write_iter: Some(write::<F>),
         llseek: Some(seek::<F>),
+        // By way of `read` and `write`, so `sendfile` does it too.
+        splice_read: Some(bindings::copy_splice_read),
+        splice_write: Some(bindings::iter_file_splice_write),
+        // What is written is in the memory at once.
+        fsync: Some(bindings::noop_fsync),
         ..pin_init::zeroed()
     }
+}
+
+/// What an open file has.
+///
+/// # Invariants
+///
+/// Where there is a dma-buf in `shows`, the open file has its address space. It never changes.
+struct Opened<F: OpenFile> {
+    file: F,
+    shows: Option<DmaBuf<F::Buffer>>,
+}
+
+/// # Safety
+///
+/// The file was opened by [`open`] for the same `F`, and is not released yet.
+unsafe fn opened<'a, F: OpenFile>(file: *mut bindings::file) -> &'a Opened<F> {
+    // SAFETY: `open` stored a box, which `release` takes back.
+    unsafe { &*(*file).private_data.cast::<Opened<F>>() }
 }
 
 /// The data of an open file.
@@ -194,9 +224,9 @@ const fn operations<F: OpenFile>() -> bindings::file_operations {
 /// # Safety
 ///
 /// The file was opened by [`open`] for the same `F`, and is not released yet.
-unsafe fn data<'a, F>(file: *mut bindings::file) -> &'a F {
-    // SAFETY: `open` stored a box, which `release` takes back.
-    unsafe { &*(*file).private_data.cast::<F>() }
+unsafe fn data<'a, F: OpenFile>(file: *mut bindings::file) -> &'a F {
+    // SAFETY: By the safety requirements.
+    unsafe { &opened::<F>(file).file }
 }
 
 /// # Safety
@@ -215,9 +245,18 @@ unsafe extern "C" fn open<F: OpenFile>(
     // SAFETY: The file is being opened, and stays until this returns.
     let opener = unsafe { Opener::of(file) };
     from_result(|| {
-        let data = F::open(device.shared.as_arc_borrow(), minor, &opener)?;
-        // SAFETY: The file is being opened; its private data is ours to set.
-        unsafe { (*file).private_data = KBox::into_raw(data).cast() };
+        let (ours, shows) = F::open(device.shared.as_arc_borrow(), minor, &opener)?;
+        let mapping = shows.as_ref().map(DmaBuf::mapping);
+        // INVARIANT: It is given the address space below.
+        let opened = KBox::new(Opened { file: ours, shows }, GFP_KERNEL_ACCOUNT)?;
+        // SAFETY: The file is being opened; its private data and address space are ours to set. The box keeps the dma-buf,
+        // and so the address space, until the file's release.
+        unsafe {
+            (*file).private_data = KBox::into_raw(opened).cast();
+            if let Some(mapping) = mapping {
+                (*file).f_mapping = mapping;
+            }
+        }
         Ok(0)
     })
 }
@@ -231,7 +270,7 @@ unsafe extern "C" fn release<F: OpenFile>(
 ) -> c_int {
     pause(Seam::Releasing);
     // SAFETY: `open` stored a box, and this is the last operation on the file.
-    drop(unsafe { KBox::from_raw((*file).private_data.cast::<F>()) });
+    drop(unsafe { KBox::from_raw((*file).private_data.cast::<Opened<F>>()) });
     0
 }
 
@@ -261,9 +300,13 @@ unsafe extern "C" fn mmap<F: OpenFile>(
     file: *mut bindings::file,
     vma: *mut bindings::vm_area_struct,
 ) -> c_int {
-    // SAFETY: Called by the core for an open file of ours, with the VMA that it sets up.
-    let (data, vma) = unsafe { (data::<F>(file), NodeVma::from_raw(vma)) };
-    from_result(|| data.mmap(vma).map(|()| 0))
+    // SAFETY: Called by the core for an open file of ours.
+    let opened = unsafe { opened::<F>(file) };
+    let shown = opened.shows.as_ref().map(DmaBuf::as_ptr);
+    // SAFETY: It is the VMA that the core sets up, with our file. By the invariants of `Opened` the file has the address
+    // space of the dma-buf that it shows, and holds it until its release.
+    let vma = unsafe { NodeVma::from_raw(vma, shown) };
+    from_result(|| opened.file.mmap(vma).map(|()| 0))
 }
 
 /// # Safety

@@ -29,13 +29,15 @@ use kernel::{
     bindings,
     error::{
         from_err_ptr,
-        from_result, //
+        from_result,
+        to_result, //
     },
     fmt,
     fs::{
         file::FileDescriptorReservation,
         File, //
     },
+    ioctl::_IOW,
     prelude::*,
     str::CString,
     sync::aref::ARef, //
@@ -43,6 +45,9 @@ use kernel::{
 
 /// Longest name of a dma-buf (`DMA_BUF_NAME_LEN` of `uapi/linux/dma-buf.h`, which counts the zero).
 const NAME_LEN: usize = 31;
+
+/// `DMA_BUF_IOCTL_SYNC` of `uapi/linux/dma-buf.h`, whose `struct dma_buf_sync` is one `__u64`.
+pub(crate) const SYNC: u32 = _IOW::<u64>(b'b' as u32, 0);
 
 /// What lies behind a dma-buf.
 pub(crate) trait Exporter: Importable {
@@ -160,18 +165,44 @@ impl<T: Exporter> DmaBuf<T> {
         unsafe { (*self.buffer.as_ptr()).file }
     }
 
-    /// Makes it the file of a VMA that is to show it from page `page` on.
+    /// Has a VMA show it from page `page` on. The VMA's file is the dma-buf's own, or stays that of a node which shows
+    /// this dma-buf and no other: its `fsync` is then the node's, and a dma-buf's file has none.
     pub(crate) fn bind<'a>(&'a self, vma: NodeVma<'a>, page: u64) -> Result<NewVma<'a, T>> {
         let page = usize::try_from(page)?;
+        let keep = vma.is_of(self.buffer);
         let vma = vma.as_ptr();
         // SAFETY: The VMA is being set up by us, and used up here. Its file was that of a node, on which the core has a
         // reference that the function exchanges for one on the dma-buf's; when `mmap` fails, the core drops that one.
         unsafe {
-            bindings::vma_set_file(vma, self.file());
+            if !keep {
+                bindings::vma_set_file(vma, self.file());
+            }
             (*vma).vm_pgoff = page;
         }
-        // SAFETY: The file is now that of a dma-buf with this data, and the page offset counts in it.
+        // SAFETY: The file is now that of the dma-buf with this data, or by the invariants of `NodeVma` one that holds it;
+        // the page offset counts in it.
         Ok(unsafe { NewVma::new(vma, self) })
+    }
+
+    /// For a file that shows it: the address space, where its mappings are found.
+    pub(super) fn mapping(&self) -> *mut bindings::address_space {
+        // SAFETY: The file is valid, and a dma-buf's address space never changes.
+        unsafe { (*self.file()).f_mapping }
+    }
+
+    pub(super) fn as_ptr(&self) -> NonNull<bindings::dma_buf> {
+        self.buffer
+    }
+
+    /// `DMA_BUF_IOCTL_SYNC` on the dma-buf's own descriptor, with the same argument.
+    pub(crate) fn sync(&self, argument: usize) -> Result {
+        // SAFETY: The file is that of a dma-buf, whose operations never change; any argument may be given.
+        let done = unsafe {
+            let file = self.file();
+            let ioctl = (*(*file).f_op).unlocked_ioctl.ok_or(ENOTTY)?;
+            ioctl(file, SYNC, argument)
+        };
+        to_result(done as kernel::ffi::c_int)
     }
 
     /// What `/proc/PID/maps` and `bufinfo` show of it; at most [`NAME_LEN`] bytes of it.

@@ -82,11 +82,10 @@ impl<'a, T: Faults> Place<'a, T> {
     ///
     /// The core passes `fault` to an operation of a VMA that was set up for `T`, for the time of `'a`.
     unsafe fn new(fault: *mut bindings::vm_fault) -> Self {
-        // SAFETY: By the safety requirements the fault is ours for the time of the call. The file of a VMA that was set up
-        // for `T` is a dma-buf of `T`, which it keeps.
+        // SAFETY: By the safety requirements the fault is ours for the time of the call, and its VMA was set up for `T`.
         unsafe {
             let fault = &mut *fault;
-            let data = data_of((*fault.__bindgen_anon_1.vma).vm_file);
+            let data = data_of(fault.__bindgen_anon_1.vma);
             // INVARIANT: By the safety requirements.
             Self { fault, data }
         }

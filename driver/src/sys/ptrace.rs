@@ -70,15 +70,9 @@ pub(super) unsafe extern "C" fn access<T: Backed>(
         length: length.min(PAGE_SIZE - address % PAGE_SIZE),
         write: write != 0,
     };
-    // SAFETY: By the safety requirements the VMA is locked, its fields may be read, and its file is a dma-buf of `T`, which
-    // it keeps.
-    let (vma, offset, data) = unsafe {
-        (
-            VmaRef::from_raw(vma),
-            (*vma).vm_pgoff,
-            data_of::<T>((*vma).vm_file),
-        )
-    };
+    // SAFETY: By the safety requirements the VMA is locked, its fields may be read, and it was set up for `T`.
+    let (vma, offset, data) =
+        unsafe { (VmaRef::from_raw(vma), (*vma).vm_pgoff, data_of::<T>(vma)) };
     // SAFETY: By the safety requirements.
     match unsafe { reach(data.backing(), vma, offset, address, wanted) } {
         Ok(()) => wanted.length as c_int,

@@ -20,7 +20,10 @@ use super::{
     ptrace, //
 };
 use crate::policy::plan::Sharing;
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     error::to_result,
@@ -33,34 +36,52 @@ use kernel::{
 };
 
 /// A VMA that `mmap` of one of our nodes was called for: not yet visible to anybody else, and without a buffer.
-pub(crate) struct NodeVma<'a>(&'a VmaNew);
+///
+/// # Invariants
+///
+/// `shown` is a dma-buf that the VMA's file holds until its release, and whose address space the file has.
+pub(crate) struct NodeVma<'a> {
+    vma: &'a VmaNew,
+    shown: Option<NonNull<bindings::dma_buf>>,
+}
 
 impl<'a> NodeVma<'a> {
     /// # Safety
     ///
     /// The pointer is the VMA that the running `mmap` operation was given, and that operation uses it in no other way.
-    pub(super) unsafe fn from_raw(vma: *mut bindings::vm_area_struct) -> Self {
+    /// The invariants of the type hold for `shown`.
+    pub(super) unsafe fn from_raw(
+        vma: *mut bindings::vm_area_struct,
+        shown: Option<NonNull<bindings::dma_buf>>,
+    ) -> Self {
         // SAFETY: By the safety requirements it is undergoing initial setup.
-        Self(unsafe { VmaNew::from_raw(vma) })
+        let vma = unsafe { VmaNew::from_raw(vma) };
+        // INVARIANT: By the safety requirements.
+        Self { vma, shown }
     }
 
     pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
-        self.0.as_ptr()
+        self.vma.as_ptr()
+    }
+
+    /// Whether its file is one of this dma-buf alone.
+    pub(super) fn is_of(&self, buffer: NonNull<bindings::dma_buf>) -> bool {
+        self.shown == Some(buffer)
     }
 
     /// Its page offset in the file.
     pub(crate) fn page_offset(&self) -> u64 {
-        page_offset(self.0)
+        page_offset(self.vma)
     }
 
     /// How many pages it covers.
     pub(crate) fn pages(&self) -> usize {
-        pages(self.0)
+        pages(self.vma)
     }
 
     /// What it is to be like.
     pub(crate) fn wish(&self) -> Wish {
-        Wish::of(self.0)
+        Wish::of(self.vma)
     }
 }
 
@@ -99,7 +120,7 @@ impl Wish {
 ///
 /// # Invariants
 ///
-/// The VMA's file is a dma-buf with `data` as its data, and its page offset counts in that. Nothing is mapped yet, and
+/// The VMA's file keeps the dma-buf that has `data` as its data, and its page offset counts in that. Nothing is mapped yet, and
 /// none of `VM_IO`, `VM_PFNMAP` and `VM_MIXEDMAP` is set.
 pub(crate) struct NewVma<'a, T: Faults> {
     vma: &'a VmaNew,
@@ -124,14 +145,18 @@ pub(crate) enum Answer {
 impl<'a, T: Faults> NewVma<'a, T> {
     /// # Safety
     ///
-    /// The running `mmap` operation was given this VMA, and uses it in no other way. The VMA's file is a dma-buf with
-    /// `data` as its data, and its page offset counts in that.
+    /// The running `mmap` operation was given this VMA, and uses it in no other way. The VMA's file keeps the dma-buf that
+    /// has `data` as its data, until the file's release; the VMA's page offset counts in that.
     pub(super) unsafe fn new(vma: *mut bindings::vm_area_struct, data: &'a T) -> Self {
         // SAFETY: By the safety requirements it is undergoing initial setup.
         let vma = unsafe { VmaNew::from_raw(vma) };
         // Without operations it would pass for anonymous memory.
-        // SAFETY: We may set the operations of a VMA that we set up; these suit any for `T`.
-        unsafe { (*vma.as_ptr()).vm_ops = Operations::<T, false>::NEVER };
+        // SAFETY: We may set the operations and the private data of a VMA that we set up; these operations suit any for
+        // `T`.
+        unsafe {
+            (*vma.as_ptr()).vm_ops = Operations::<T, false>::NEVER;
+            (*vma.as_ptr()).vm_private_data = core::ptr::from_ref(data).cast_mut().cast();
+        }
         // INVARIANT: By the safety requirements; the core has mapped nothing, and sets none of the flags.
         Self { vma, data }
     }
@@ -505,8 +530,8 @@ impl<T: Faults, const WATCHED: bool> Operations<T, WATCHED> {
     ///
     /// The core calls this for a VMA that has become part of a mapping for `T`.
     unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
-        // SAFETY: By the safety requirements its file is a dma-buf of `T`, which it keeps.
-        let data = unsafe { super::backing::data_of::<T>((*vma).vm_file) };
+        // SAFETY: By the safety requirements.
+        let data = unsafe { super::backing::data_of::<T>(vma) };
         if let Some(watch) = data.watch() {
             watch.again();
         }
@@ -516,8 +541,8 @@ impl<T: Faults, const WATCHED: bool> Operations<T, WATCHED> {
     ///
     /// The core calls this for a VMA for `T` that goes.
     unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
-        // SAFETY: By the safety requirements its file is a dma-buf of `T`, which it keeps.
-        let data = unsafe { super::backing::data_of::<T>((*vma).vm_file) };
+        // SAFETY: By the safety requirements.
+        let data = unsafe { super::backing::data_of::<T>(vma) };
         if let Some(watch) = data.watch() {
             watch.leave();
         }

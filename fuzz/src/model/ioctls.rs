@@ -100,13 +100,12 @@ impl World {
                 let Some(file) = self.process(worker).file(file) else {
                     return Err(Refused::Kernel(libc::EBADF));
                 };
-                // Bits 0 and 1 are the direction, bit 2 the end (`dma_buf_ioctl` of `drivers/dma-buf/dma-buf.c`).
+                // Bits 0 and 1 are the direction, bit 2 the end (`dma_buf_ioctl` of `drivers/dma-buf/dma-buf.c`). The node
+                // of a named buffer hands it on.
                 match &file.what {
-                    What::DmaBuf(_) if flags & !7 != 0 || flags & 3 == 0 => {
-                        Err(Refused::Kernel(libc::EINVAL))
-                    }
-                    What::DmaBuf(_) => Ok(Answer::done()),
-                    _ => Err(Reason::UnknownIoctl.into()),
+                    What::Session(_) => Err(Reason::UnknownIoctl.into()),
+                    _ if flags & !7 != 0 || flags & 3 == 0 => Err(Refused::Kernel(libc::EINVAL)),
+                    _ => Ok(Answer::done()),
                 }
             }
             _ => Err(Refused::Kernel(libc::ENOSYS)),

@@ -191,6 +191,7 @@ impl World {
             may_write: if shared { file.writes() } else { write },
             shared,
             frames,
+            alone: matches!(file.what, What::Named(_)),
             copies: BTreeMap::new(),
         };
         // `populate_vma_page_range` of `mm/gup.c` writes to what is private, and leaves out page frames.

@@ -31,6 +31,8 @@ pub struct Vma {
     pub shared: bool,
     /// Whether it is one of page frames (`VM_PFNMAP`), of which the kernel takes none out again.
     pub frames: bool,
+    /// Whether its file places mappings by itself (`get_unmapped_area`), so that it does not move together with others.
+    pub alone: bool,
     /// Private copies, by the page of the buffer that they were made of.
     pub copies: BTreeMap<u64, Page>,
 }
@@ -128,7 +130,7 @@ impl Space {
     }
 
     /// `mremap` with `MREMAP_FIXED` and the same length: moves mapping after mapping, and keeps the gaps between them
-    /// (`remap_move` of `mm/mremap.c`).
+    /// (`remap_move` of `mm/mremap.c`, and `vma_multi_allowed` for what stops it).
     pub fn relocate(&mut self, start: u64, pages: u64, to: u64) -> i32 {
         let end = start + pages;
         if pages == 0 || (start < to + pages && to < end) {
@@ -141,9 +143,13 @@ impl Space {
             .vmas
             .iter()
             .filter(|vma| vma.start < end && start < vma.end)
-            .map(|vma| (vma.start.max(start), vma.end.min(end)))
+            .map(|vma| (vma.start.max(start), vma.end.min(end), vma.alone))
             .collect();
-        for (from, until) in moving {
+        for (from, until, alone) in moving {
+            // It would have to be the first, and the last.
+            if alone && (from > start || until < end) {
+                return libc::EFAULT;
+            }
             let target = from - start + to;
             self.unmap(target, target + (until - from));
             self.cut(from);
@@ -256,6 +262,7 @@ mod tests {
             may_write: true,
             shared,
             frames: false,
+            alone: false,
             copies: BTreeMap::new(),
         };
         let mut space = Space::default();
@@ -303,6 +310,17 @@ mod tests {
         assert_eq!(space.forget(16, 18), 0);
         assert_eq!(space.load(17), Some(None));
         assert_eq!(space.relocate(15, 7, 18), libc::EINVAL);
+    }
+
+    #[test]
+    fn what_places_itself_moves_alone() {
+        let mut space = space();
+        space.vmas[1].alone = true;
+        assert_eq!(space.relocate(10, 30, 100), libc::EFAULT);
+        assert_eq!(places(&space), [(30, 40, 0), (100, 110, 0)]);
+        assert_eq!(space.relocate(30, 11, 200), libc::EFAULT);
+        assert_eq!(space.relocate(30, 10, 200), 0);
+        assert_eq!(places(&space), [(100, 110, 0), (200, 210, 0)]);
     }
 
     #[test]

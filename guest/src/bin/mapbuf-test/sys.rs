@@ -48,6 +48,7 @@ impl fmt::Debug for Errno {
             libc::EOVERFLOW => "EOVERFLOW",
             libc::EOPNOTSUPP => "EOPNOTSUPP",
             libc::EDQUOT => "EDQUOT",
+            libc::ESPIPE => "ESPIPE",
             number => return write!(f, "errno {number}"),
         };
         f.write_str(name)

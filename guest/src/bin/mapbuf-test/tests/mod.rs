@@ -104,6 +104,7 @@ macro_rules! tests {
 mod around;
 mod bind;
 mod bytes;
+mod calls;
 mod cells;
 mod concurrent;
 pub mod counts;
@@ -168,6 +169,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         pins::TESTS,
         direct::TESTS,
         bytes::TESTS,
+        calls::TESTS,
         info::TESTS,
         counts::TESTS,
         names::TESTS,
