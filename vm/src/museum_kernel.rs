@@ -236,12 +236,13 @@ pub fn build_modules(kernel: &Kernel, folder: &Path) -> Result<()> {
         .sandbox()
         .read(&kernel.folder.join("src"), Path::new("/usr/src"))
         .write(folder, folder);
-    // What the reports use and these kernels do not have yet (6.3).
+    // What the reports use and these kernels do not have yet (6.3, 6.13).
     let older = folder.join("older.h");
     fs::write(
         &older,
         "#define vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))\n\
-         #define vm_flags_clear(vma, flags) ((vma)->vm_flags &= ~(flags))\n",
+         #define vm_flags_clear(vma, flags) ((vma)->vm_flags &= ~(flags))\n\
+         #define pcim_request_all_regions(device, name) pci_request_regions(device, name)\n",
     )?;
     let old = kernel.identity.release.starts_with("6.1.");
     let output = sandbox

@@ -1,7 +1,7 @@
 //! What runs in the guest: its programs, and the archive that it starts from.
 
 use anyhow::{bail, Context, Result};
-use mapbuf_init::PAYLOAD_PATH;
+use mapbuf_init::{EARLY_PATH, PAYLOAD_PATH};
 use mapbuf_vm::initramfs::Archive;
 use mapbuf_vm::{Kernel, Ui};
 use std::fs;
@@ -106,6 +106,20 @@ impl Guest {
             "/var/tmp",
         ] {
             archive.folder(folder)?;
+        }
+        // What the port to the host needs, where the kernel has not got it built in.
+        let mut early: Vec<PathBuf> = Vec::new();
+        for name in ["virtio_pci", "virtio_console"] {
+            for file in kernel.module_with_dependencies(name)? {
+                if !early.contains(&file) {
+                    early.push(file);
+                }
+            }
+        }
+        for (number, file) in early.iter().enumerate() {
+            let name = file.file_name().context("a module without a name")?;
+            let name = format!("{number:02}-{}", name.to_string_lossy());
+            archive.copy(file, &Path::new(EARLY_PATH).join(name))?;
         }
         if on_disk {
             let prefix = PathBuf::from(PAYLOAD_PATH);

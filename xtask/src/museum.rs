@@ -42,6 +42,9 @@ pub fn reports(
         report.verdict,
         oopses.count()
     ));
+    if report.program.is_none() {
+        vm::explain(&kit.ui, &report, false);
+    }
     // What the kernel says of the mistakes is what is looked for: the program's end alone counts.
     Ok(match report.program {
         Some(mapbuf_init::Ending::Exited(status)) => vm::exit_code(status),

@@ -10,5 +10,6 @@ pub mod clock;
 pub mod protocol;
 
 pub use protocol::{
-    Ending, Frame, Job, LoadModule, RootDisk, Terminal, JOB_PATH, PAYLOAD_PATH, PORT_NAME,
+    Ending, Frame, Job, LoadModule, RootDisk, Terminal, EARLY_PATH, JOB_PATH, PAYLOAD_PATH,
+    PORT_NAME,
 };

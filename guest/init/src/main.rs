@@ -4,7 +4,7 @@ mod leaks;
 
 use mapbuf_init::ask::find_port;
 use mapbuf_init::clock::{self, Stopwatch};
-use mapbuf_init::{Ending, Frame, Job, Terminal, JOB_PATH, PAYLOAD_PATH, PORT_NAME};
+use mapbuf_init::{Ending, Frame, Job, Terminal, EARLY_PATH, JOB_PATH, PAYLOAD_PATH, PORT_NAME};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::fs::{fcntl_getfl, fcntl_setfl, Mode, OFlags};
 use rustix::mount::{mount, mount_move, MountFlags};
@@ -51,6 +51,7 @@ fn main() {
 
 fn run() -> Result<()> {
     early_mounts()?;
+    load_early_modules()?;
     let mut host = Host::connect()?;
     host.send(&Frame::Hello)?;
     let ending = match serve(&mut host) {
@@ -284,6 +285,17 @@ fn filesystem_known(fstype: &str) -> bool {
         .unwrap_or_default()
         .lines()
         .any(|line| line.split_whitespace().next_back() == Some(fstype))
+}
+
+/// Loads what the port to the host needs: some kernels have its driver as a module.
+fn load_early_modules() -> Result<()> {
+    let entries = fs::read_dir(EARLY_PATH).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        load_module(&path.to_string_lossy(), "")?;
+    }
+    Ok(())
 }
 
 fn load_module(path: &str, params: &str) -> Result<()> {

@@ -10,6 +10,9 @@ pub const PORT_NAME: &str = "mapbuf";
 /// Where in the initramfs the job lies, as JSON.
 pub const JOB_PATH: &str = "/job.json";
 
+/// Where in the initramfs the modules lie without which the port to the host does not appear, in the order of their names.
+pub const EARLY_PATH: &str = "/early";
+
 /// Where in the initramfs the files lie that are to be copied over a disk root.
 pub const PAYLOAD_PATH: &str = "/payload";
 
