@@ -42,8 +42,8 @@ pub fn reports(
         report.verdict,
         oopses.count()
     ));
-    if report.program.is_none() {
-        vm::explain(&kit.ui, &report, false);
+    if report.program.is_none() || verbose {
+        vm::explain(&kit.ui, &report, verbose);
     }
     // What the kernel says of the mistakes is what is looked for: the program's end alone counts.
     Ok(match report.program {

@@ -1016,6 +1016,23 @@ fn without_pages(seen: &Seen<'_>, pin: &Call) -> Option<Finding> {
     )
 }
 
+/// Functions of the kernel's core that are given pages by drivers (`mm/memory.c`).
+const DEALS_WITH_PAGES: [&str; 13] = [
+    "__do_fault",
+    "finish_fault",
+    "do_fault",
+    "set_pte_range",
+    "validate_page_before_insert",
+    "insert_page",
+    "vm_insert_page",
+    "vm_insert_pages",
+    "do_read_fault",
+    "do_shared_fault",
+    "folio_add_file_rmap",
+    "filemap_",
+    "vm_normal_page",
+];
+
 /// What the kernel itself reported.
 fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
     if !seen.is_ours(trouble) {
@@ -1074,23 +1091,9 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
             .then(|| seen.made_of(frames::frame_of(pointer, vmemmap, 64)))
             .flatten()
     });
-    let deals_with_pages = [
-        "__do_fault",
-        "finish_fault",
-        "do_fault",
-        "set_pte_range",
-        "validate_page_before_insert",
-        "insert_page",
-        "vm_insert_page",
-        "vm_insert_pages",
-        "do_read_fault",
-        "do_shared_fault",
-        "folio_add_file_rmap",
-        "filemap_",
-        "vm_normal_page",
-    ]
-    .iter()
-    .any(|name| trouble.place.starts_with(name));
+    let deals_with_pages = trouble
+        .inner_calls()
+        .any(|place| DEALS_WITH_PAGES.iter().any(|name| place.starts_with(name)));
     let latest = || {
         let mut all = seen.history.mappings.iter().rev();
         all.find(|mapping| mapping.space == space)
@@ -1101,10 +1104,22 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
             .and_then(|call| seen.history.at(space, call.get("start")))
             .or_else(latest),
     };
-    let function = function_of(trouble, mapping);
-    let file = mapping
+    let mut function = function_of(trouble, mapping);
+    let mut file = mapping
         .map(|mapping| mapping.file.clone())
         .unwrap_or_default();
+    // It died in the mmap itself, and a return probe may have hidden who called.
+    if let Some(opened) = seen
+        .history
+        .file_in_mmap(thread)
+        .filter(|_| mapping.is_none())
+    {
+        let mmap = opened.text("mmap").filter(|text| text.contains('+'));
+        if function.is_empty() {
+            function = mmap.map(symbol).unwrap_or_default();
+        }
+        file = opened.text("name").unwrap_or_default().to_owned();
+    }
     let in_fault = open.is_none();
     let who = if in_fault {
         mapping

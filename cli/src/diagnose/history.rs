@@ -2,7 +2,7 @@
 
 use super::{
     frames,
-    probes::{nr, HANDED, MAPPED},
+    probes::{nr, HANDED, MAPPED, PROBES},
     trace::{symbol, Call, Event, What},
 };
 use serde::Serialize;
@@ -346,6 +346,15 @@ impl History {
         self.spaces.get(&thread).copied().unwrap_or(thread)
     }
 
+    /// The file of the `mmap` that a thread is in and does not come back from.
+    pub fn file_in_mmap(&self, thread: i32) -> Option<&Call> {
+        let doing = self.threads.get(&thread)?.doing.as_ref()?;
+        let descriptor = doing.argument(4) & 0xffff_ffff;
+        (doing.number == nr::MMAP)
+            .then(|| self.files.get(&(self.space_of(thread), descriptor)))
+            .flatten()
+    }
+
     /// Whether a thread is one of the program's.
     pub fn knows(&self, thread: i32) -> bool {
         self.threads.contains_key(&thread)
@@ -528,12 +537,11 @@ impl History {
         if let Some(vmalloc) = call.number("vmalloc") {
             self.bases.vmalloc = vmalloc;
         }
-        if call.unfinished
-            && !matches!(
-                call.function.as_str(),
-                "pin_user_pages" | "pin_user_pages_remote"
-            )
-        {
+        // Of some only the ends with an error are recorded: that nothing was seen of it is no sign that it did not end.
+        let always_ends = PROBES
+            .iter()
+            .any(|probe| probe.event == call.function && probe.end_if.is_empty());
+        if call.unfinished && always_ends {
             self.unfinished.push(call.clone());
         }
         let in_mmap = thread

@@ -52,6 +52,41 @@ pub struct Trouble {
     pub only_warned: bool,
 }
 
+/// Where the trace of an oops is still in what reports it, and not in what went wrong.
+fn is_of_the_report(place: &str) -> bool {
+    [
+        "show_",
+        "__die",
+        "die",
+        "page_fault_oops",
+        "kernelmode_fixup_or_oops",
+        "__bad_area",
+        "bad_area",
+        "do_user_addr_fault",
+        "do_kern_addr_fault",
+        "exc_",
+        "asm_exc_",
+        "fixup_exception",
+        "no_context",
+        "oops_",
+    ]
+    .iter()
+    .any(|name| place.starts_with(name))
+}
+
+impl Trouble {
+    /// The functions that the processor was in, the innermost first, as far as the first one of a module: the kernel often
+    /// dies in a helper of the function that tells what it was about.
+    pub fn inner_calls(&self) -> impl Iterator<Item = &str> {
+        const HELPERS: usize = 4;
+        std::iter::once(self.place.as_str())
+            .chain(self.calls.iter().map(String::as_str))
+            .filter(|place| !place.is_empty() && !is_of_the_report(place))
+            .take_while(|place| !place.contains('['))
+            .take(HELPERS)
+    }
+}
+
 impl Log {
     /// Begins to follow it. Without the privilege there is nothing to see.
     pub fn follow() -> Self {
@@ -288,6 +323,21 @@ mod tests {
             !trouble.only_warned && trouble.quoted.len() == 4,
             "{trouble:?}"
         );
+    }
+
+    #[test]
+    fn helpers_lead_to_the_function_that_tells() {
+        let calls = |calls: &[&str]| Trouble {
+            place: "_compound_head+0x0/0x40".into(),
+            calls: calls.iter().map(|&call| call.to_owned()).collect(),
+            ..Trouble::default()
+        };
+        let trouble = calls(&["page_fault_oops+0x1/0x2", "__do_fault+0x30/0x110"]);
+        let inner: Vec<_> = trouble.inner_calls().collect();
+        assert_eq!(inner, ["_compound_head+0x0/0x40", "__do_fault+0x30/0x110"]);
+        // The module's own mistake: what called it is not to blame.
+        let trouble = calls(&["my_fault+0x1/0x2 [maps]", "__do_fault+0x30/0x110"]);
+        assert_eq!(trouble.inner_calls().count(), 1);
     }
 
     #[test]
