@@ -6,5 +6,6 @@ pub mod price;
 pub mod profile;
 pub mod vfio;
 pub mod witness;
+pub mod yardstick;
 
 pub use profile::{patience, Profile, DEBUG_PROFILES, PATIENCE, PROFILES};

@@ -1,4 +1,4 @@
-//! A guest whose clock counts instructions, for `price`, `contend` and `bench-scale`: `mapbuf-price` measures in it.
+//! A guest whose clock counts instructions, for `price`, `contend`, `bench-scale` and `yardstick`.
 
 use crate::guest;
 use crate::kit::Kit;
@@ -32,6 +32,14 @@ pub struct Guest<'a> {
     pub driver: Option<&'a Path>,
     /// Memory of the machine in MiB.
     pub memory_mib: u32,
+    /// The program that measures, of the package `mapbuf-guest`.
+    pub program: &'a str,
+    /// Modules of the kernel's own.
+    pub modules: &'a [&'a str],
+    /// Whether an IOMMU stands before the devices.
+    pub iommu: bool,
+    /// More arguments for QEMU.
+    pub arguments: &'a [&'a str],
 }
 
 impl Default for Guest<'_> {
@@ -42,20 +50,27 @@ impl Default for Guest<'_> {
             parameters: "",
             driver: None,
             memory_mib: MEMORY_MIB,
+            program: "mapbuf-price",
+            modules: &[],
+            iommu: false,
+            arguments: &[],
         }
     }
 }
 
 impl Guest<'_> {
-    /// Boots it and runs `mapbuf-price` with these words; what it measured, a line of JSON each.
+    /// Boots it and runs the program with these words; what it measured, a line of JSON each.
     pub fn measure<T: DeserializeOwned>(&self, kit: &Kit, words: &[String]) -> Result<Vec<T>> {
-        let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-price");
+        let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join(self.program);
         let modules = kit.driver(self.driver)?;
         let mut guest = kit.guest(false)?;
         let mut job = Job {
-            argv: [&["mapbuf-price".to_owned()], words].concat(),
+            argv: [&[self.program.to_owned()], words].concat(),
             ..Job::default()
         };
+        for name in self.modules {
+            kit.load_own(&mut guest, &mut job, name, "")?;
+        }
         kit.load(&mut guest, &mut job, &modules, self.parameters)?;
         guest.program(&program)?;
         let mut machine = kit.machine();
@@ -65,6 +80,9 @@ impl Guest<'_> {
         let append = APPEND.iter().chain(self.append);
         machine.append = append.map(|&word| word.to_owned()).collect();
         machine.qemu_arguments = QEMU.map(String::from).to_vec();
+        machine.iommu = self.iommu;
+        let more = self.arguments.iter().map(|&word| word.to_owned());
+        machine.qemu_arguments.extend(more);
         machine.limits.quiet = Some(QUIET);
         machine.tell_time = false;
         let mut said = Vec::new();
@@ -76,9 +94,10 @@ impl Guest<'_> {
             vm::explain(&kit.ui, &report, false);
             bail!("nothing was measured: {}", report.verdict);
         }
-        let said = String::from_utf8(said).context("mapbuf-price prints no text")?;
+        let said =
+            String::from_utf8(said).with_context(|| format!("{} prints no text", self.program))?;
         let rows = said.lines().map(serde_json::from_str);
         rows.collect::<Result<_, _>>()
-            .context("mapbuf-price printed something else")
+            .with_context(|| format!("{} printed something else", self.program))
     }
 }

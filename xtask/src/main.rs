@@ -27,6 +27,7 @@ mod terminal;
 mod test;
 mod unsound;
 mod vm;
+mod yardstick;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -62,6 +63,7 @@ enum Command {
     Unsafe(inventory::Arguments),
     Unsound(unsound::Arguments),
     Vm(vm::Arguments),
+    Yardstick(yardstick::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Unsafe(arguments) => inventory::main(&arguments),
         Command::Unsound(arguments) => unsound::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),
+        Command::Yardstick(arguments) => yardstick::main(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("Error: {error:#}");
