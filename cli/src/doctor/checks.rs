@@ -299,7 +299,10 @@ fn iommu() -> Finding {
     if count > 0 || groups > 0 {
         return Finding::well(
             subject,
-            format!("{count} units, {groups} groups: a DMA address is not a physical address"),
+            format!(
+                "{count} units, {groups} groups: a device in a group has DMA addresses of its own; those of buffers of \
+                 /dev/mapbuf/system are physical ones, which such a device cannot use"
+            ),
         );
     }
     Finding::new(
