@@ -3,8 +3,8 @@
 //! Why a request was refused: a closed, numbered list.
 //!
 //! The kernel sends a reason's number and its operands; the sentence, what it means and what to do
-//! about it are in `explain.rs`. Two cases that a user would mend differently have two reasons.
-//! Numbers are never used again for something else.
+//! about it are in `explain.rs`. Two cases with different remedies have two reasons. Numbers are never
+//! reused.
 
 use super::wire::{
     Refused,
@@ -256,7 +256,7 @@ reasons! {
     ProbeWhileMapped = 609, EBUSY;
 }
 
-/// A refusal: the reason, and the values it speaks of.
+/// A refusal: the reason and its operands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Refusal {
     /// Why.

@@ -2,11 +2,11 @@
 
 //! The kernels that the driver is written for.
 
-/// The series of kernels that the driver supports, the newest first. What gets kernels, what looks at the running one,
-/// and what the README says are all made from this list.
+/// The series of kernels that the driver supports, the newest first. The kit that fetches kernels, the checks of the
+/// running kernel and the README all use this list.
 pub const SERIES: &[&str] = &["7.3", "7.2"];
 
-/// The series of a release: `7.3` of `7.3.4+deb13-amd64`; none where it does not begin with two numbers.
+/// The series of a release: `7.3` of `7.3.4+deb13-amd64`; `None` if it does not start with two numbers.
 pub fn series(release: &str) -> Option<&str> {
     let (major, rest) = release.split_once('.')?;
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who holds how much: a charge is made before memory is gathered, and belongs to the buffer until its
-//! last user is gone, whatever became of its id.
+//! Who holds how much. A charge is made before memory is allocated. It belongs to the buffer until the
+//! buffer's last user is gone, even when its id is freed earlier.
 //!
 //! Whoever opened the file pays, and with them the owners of the user namespaces that they were in: a namespace has
 //! 65,536 uids to give out, and what all of them hold is its owner's doing. A charge takes no lock; the lock is for the
@@ -58,7 +58,7 @@ impl Sum {
         self.0.load(Relaxed)
     }
 
-    /// Replaces it by what `f` makes of it.
+    /// Replaces the sum with the one that `f` computes from it.
     fn update(&self, f: impl Fn(u64) -> Result<u64, Refusal>) -> Result<(), Refusal> {
         let mut before = self.get();
         loop {
@@ -78,7 +78,7 @@ impl Sum {
     }
 }
 
-/// Somebody who pays.
+/// A user who is charged.
 struct User {
     uid: u32,
     used: Sum,
@@ -86,7 +86,7 @@ struct User {
 
 struct Entry {
     user: Arc<User>,
-    /// Lists of payers that it is in.
+    /// How many lists of payers this user is in.
     lists: usize,
 }
 
@@ -95,7 +95,7 @@ struct Entry {
 pub(crate) struct Accounts {
     used: Sum,
     buffers: Sum,
-    /// By uid; those who may be charged, or are.
+    /// By uid: the users who may be charged, or are.
     #[pin]
     users: Mutex<RBTree<u32, Entry>>,
 }
@@ -120,7 +120,7 @@ impl Accounts {
     }
 }
 
-/// Those who pay for what is allocated by way of one open file. The first is the user who opened it.
+/// The users who pay for what is allocated through one open file. The first is the user who opened it.
 pub(crate) struct Payers {
     driver: Arc<Driver>,
     users: KVec<Arc<User>>,
@@ -134,7 +134,7 @@ impl Payers {
         Ok(Arc::new(payers, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// For what costs nobody anything.
+    /// For memory that is charged to nobody.
     pub(crate) fn nobody(driver: &Arc<Driver>) -> Result<Arc<Self>> {
         Ok(Arc::new(Self::none(driver), GFP_KERNEL_ACCOUNT)?)
     }
@@ -211,7 +211,7 @@ impl Charge {
         &self.payers.driver
     }
 
-    /// Charges all of them.
+    /// Charges `bytes` to each payer.
     pub(crate) fn new(payers: &Arc<Payers>, bytes: u64) -> Result<Self, Refusal> {
         let limits = limits();
         let accounts = &payers.driver.accounts;
@@ -242,7 +242,7 @@ impl Charge {
 }
 
 impl Charge {
-    /// Gives a part back, so that `bytes` are left.
+    /// Reduces the charge to `bytes`.
     pub(crate) fn reduce(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;

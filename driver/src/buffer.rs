@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A buffer: memory, its charge, and what is known of it by name. It is the data of a dma-buf, so that
-//! ids, names, descriptors and mappings are all references of one kind, and the last one frees it.
+//! A buffer: memory, its charge and its name. It is the data of a dma-buf, so ids, names, descriptors
+//! and mappings are references of one kind, and the last one frees it.
 
 use crate::{
     abi::{
@@ -103,16 +103,16 @@ pub(crate) type Name = [u8; NAME_LEN];
 
 /// The data of a buffer's dma-buf.
 pub(crate) struct Buffer {
-    /// Goes first when the buffer is dropped; the charge follows.
+    /// Dropped first; the charge follows.
     memory: Memory,
     charge: Charge,
     runs: Runs,
-    /// Room for what others still refer to when the buffer is gone.
+    /// Room for the pages that others still refer to when the buffer is gone.
     parked: Parked,
     held: KBox<MaybeUninit<Held>>,
     session: Arc<Freed>,
     id_freed: Atomic<bool>,
-    /// Written under the lock of the driver's names.
+    /// Written under `Driver::names`.
     name: Pin<KBox<Mutex<Option<Name>>>>,
     counted: Counted,
 }
@@ -128,7 +128,7 @@ impl Buffer {
         spec: &Spec,
     ) -> Result<BufferRef, Refusal> {
         let charge = Charge::new(payers, spec.bytes());
-        // What is over the limit may be held by pins that have ended.
+        // Buffers whose pins have ended may still be charged.
         let charge = match charge {
             Err(_) if payers.driver().pinned.sweep() => Charge::new(payers, spec.bytes()),
             charge => charge,
@@ -205,7 +205,7 @@ impl Buffer {
         *self.name.lock() = name;
     }
 
-    /// Notes that its session has no id for it any more.
+    /// Notes that its session no longer has an id for it.
     pub(crate) fn id_freed(&self) {
         if !self.id_freed.xchg(true, Relaxed) {
             self.session.add(1, self.bytes() as i64);
@@ -227,7 +227,7 @@ impl Buffer {
         decide(&self.memory, &request)
     }
 
-    /// Calls `f` for the runs from number `first` on, with their row; at most `count` times.
+    /// Calls `f` with the row of each run, starting at run `first`, at most `count` times.
     pub(crate) fn rows(
         &self,
         first: u32,
@@ -252,13 +252,13 @@ impl Buffer {
         })
     }
 
-    /// Copies bytes from `offset` on out; answers with how many.
+    /// Copies bytes out, starting at `offset`. Returns how many.
     pub(crate) fn read(&self, to: &mut IovIterDest<'_>, offset: u64) -> Result<usize, Refusal> {
         let (length, user) = (to.len(), bytes::destination(to));
         self.transfer(offset, length, user, |bytes| bytes.copy_to_iter(to))
     }
 
-    /// Copies bytes in from `offset` on; answers with how many.
+    /// Copies bytes in, starting at `offset`. Returns how many.
     pub(crate) fn write(
         &self,
         from: &mut IovIterSource<'_>,
@@ -268,8 +268,8 @@ impl Buffer {
         self.transfer(offset, length, user, |bytes| bytes.copy_from_iter(from))
     }
 
-    /// The kernel's own view: passes bytes from `offset` on to `copy`, a page at a time, which answers with how many it
-    /// copied. Answers with how many that were. `user` is for the refusal.
+    /// The kernel's own view: passes bytes to `copy`, a page at a time, starting at `offset`. `copy` returns how many bytes
+    /// it copied; the sum is returned. `user` is for the refusal.
     fn transfer(
         &self,
         offset: u64,
@@ -306,7 +306,7 @@ impl Buffer {
     }
 }
 
-/// Maps a part of a buffer, from page `page` on, by a plan that was made for just that.
+/// Maps a part of a buffer, starting at page `page`, by a plan that was made for this part.
 pub(crate) fn map(buffer: &BufferRef, vma: NodeVma<'_>, page: u64, plan: &Plan) -> Result {
     pause(Seam::Planned);
     mapping::carry_out(buffer.bind(vma, page)?, plan)

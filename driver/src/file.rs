@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An open file of a node: which request means what, and whom it asks.
+//! An open file of a node: dispatches each request to the code that serves it.
 
 use crate::{
     abi::{
@@ -156,7 +156,7 @@ impl OpenFile for MapbufFile {
         if let (Opened::Named(buffer), dmabuf::SYNC) = (&self.opened, command) {
             return buffer.sync(argument);
         }
-        // The size that is encoded in the command does not matter: the struct carries its own.
+        // The size encoded in the command does not matter: the struct carries its own.
         let (magic, number) = (_IOC_TYPE(command), _IOC_NR(command));
         let operation = match Operation::from_number(number) {
             Some(operation) if magic == wire::MAGIC => operation,
@@ -223,12 +223,12 @@ impl OpenFile for MapbufFile {
     }
 }
 
-/// Copies a struct in that has no flags yet.
+/// Copies in a struct that has no flags yet.
 fn read<T: Wire>(argument: usize) -> Result<(UserStruct, T), Refusal> {
     read_with_flags(argument, 0)
 }
 
-/// Copies a struct in, and looks at its flags.
+/// Copies in a struct and checks its flags.
 fn read_with_flags<T: Wire>(argument: usize, known: u32) -> Result<(UserStruct, T), Refusal> {
     let (place, value) = UserStruct::read::<T>(argument)?;
     request::flags(value.flags(), known)?;
@@ -347,7 +347,7 @@ impl MapbufFile {
         alloc.bytes = done.bytes;
         alloc.mmap_offset = done.mmap_offset;
         place.write(&alloc).inspect_err(|_| {
-            // Nobody knows the id; another thread may have freed it all the same.
+            // Nobody knows the id, but another thread may have guessed it and freed it.
             let _ = session.free(done.id);
         })
     }
@@ -463,7 +463,7 @@ impl MapbufFile {
             risk: has(wire::probe::RISK),
         };
         asked.allowed(region.class(), 0)?;
-        // Nobody comes in until the probe is done.
+        // Nobody else uses the region until the probe is done.
         let _alone = match asked.write {
             true => Some(region.gate().alone().map_err(|error| match error {
                 NotAlone::Mapped(mappings) => Reason::ProbeWhileMapped.with(&[mappings]),
@@ -491,7 +491,7 @@ impl MapbufFile {
         if error.flags & wire::last_error::OF_DMA_BUFS == 0 {
             self.refusals.tell(&mut error);
         } else {
-            // Those of all users are kept together, so each thread is told its own only.
+            // The refusals of all users are kept together, so each thread is told only its own.
             let at = core::mem::offset_of!(wire::LastError, thread);
             request::reserved(&[u64::from(error.thread)], at)?;
             self.driver.of_dma_bufs.tell(&mut error);

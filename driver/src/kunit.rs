@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests of what only exists inside the kernel, by KUnit: where the kernel has it and is told to run tests
+//! KUnit tests of what exists only inside the kernel: where the kernel has KUnit and is told to run tests
 //! (`kunit.enable=1`), they run when the module loads. Elsewhere nothing of this is compiled.
 
 use kernel::macros::kunit_tests;
@@ -152,7 +152,7 @@ mod recached {
                 let start = run.start();
                 failing::batch(failing);
                 assert!(Recached::new(run, cache).is_err());
-                // It was given back; what the page tables say can be looked at all the same.
+                // The memory was given back, but the page tables can still be read.
                 assert!(all_cached(start));
             }
         }
@@ -210,7 +210,7 @@ mod refusals {
         assert_eq!(last.reason, Reason::NoSuchId.number());
         assert_eq!(last.operation, Operation::Free.number());
         assert_eq!(last.operands.first(), Some(&7));
-        // What succeeds forgets nothing, and what is refused next takes its place.
+        // A success leaves the refusal alone; the next refusal replaces it.
         assert_eq!(refusals.note(Operation::Info, Ok(1)), Ok(1));
         assert_eq!(told(&refusals).sequence, 1);
         let refused = refusals.note(Operation::Mmap, Err::<(), _>(Reason::NameTaken.into()));

@@ -3,9 +3,9 @@
 //! mapbuf: kernel memory of every kind in user space.
 //!
 //! How a request goes through this driver: [`file`] takes it from an open file of a node; [`session`] or
-//! [`named`] finds the [`buffer`] that it means; `policy` says how, or why not; [`memory`] and [`mapping`]
-//! carry it out; [`refusals`] keeps the reason for the thread that asked. What lives is counted in [`sys::counts`]; what is left of a buffer
-//! that is gone, since somebody still refers to its pages, is kept in [`pinned`].
+//! [`named`] finds the [`buffer`]; `policy` decides how to serve it, or why not; [`memory`] and [`mapping`]
+//! carry it out; [`refusals`] keeps the reason for the thread that asked. [`sys::counts`] counts live objects.
+//! [`pinned`] keeps the pages of freed buffers that somebody still refers to.
 //!
 //! # Locks, in the order in which they are taken
 //!
@@ -13,11 +13,11 @@
 //! 2. `Driver::regions`;
 //! 3. `Driver::names`;
 //! 4. `Session::table`;
-//! 5. `Accounts::users`, `Buffer::name`, `Refusals::records`, `Pinned::first`, `Gate::state`: no other of ours is taken
-//!    under them.
+//! 5. `Accounts::users`, `Buffer::name`, `Refusals::records`, `Pinned::first`, `Gate::state`: none of our other locks is
+//!    taken under them.
 //!
-//! None of ours is held while user memory is copied, since a fault there takes the first. The test `faults::locks` holds
-//! this list against what lockdep has seen.
+//! None of our locks is held while user memory is copied, since a fault there takes the first. The test `faults::locks`
+//! compares this list with what lockdep has seen.
 
 mod accounts;
 mod buffer;
@@ -81,10 +81,10 @@ pub(crate) struct Driver {
     accounts: accounts::Accounts,
     #[pin]
     regions: kernel::sync::Mutex<region::Regions>,
-    /// What is left of buffers.
+    /// Pages of freed buffers that somebody still refers to.
     #[pin]
     pinned: sys::later::Later<pinned::Pinned>,
-    /// Refusals to whoever uses a dma-buf without an open file of ours.
+    /// Refusals of requests that came through a dma-buf, without an open file of ours.
     #[pin]
     of_dma_bufs: refusals::Refusals,
     device: Arc<sys::dma::SystemDevice>,
@@ -144,7 +144,7 @@ impl kernel::Module for Mapbuf {
             true,
         )?;
         sys::seam::pause(sys::seam::Seam::Loading);
-        // Last: from here on files can be opened, and nothing may fail any more.
+        // Last: files can be opened from here on, so nothing may fail any more.
         let files = sys::chardev::CharDevices::register(&driver.numbers, driver.clone())?;
         driver.regions.lock().register(&driver);
         Ok(Self {

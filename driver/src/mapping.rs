@@ -2,7 +2,7 @@
 
 //! Carrying out a plan: one file for each family of kernel functions that map.
 //!
-//! No rule is looked at here a second time. When a kernel function fails in the middle, its error goes
+//! No rule is checked here a second time. When a kernel function fails in the middle, the error is returned
 //! to the core, which unmaps what was mapped (`__mmap_new_file_vma` of `mm/vma.c`).
 
 pub(crate) mod fault;
@@ -26,7 +26,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Maps the part of the buffer that the VMA's page offset begins.
+/// Maps the part of the buffer that starts at the VMA's page offset.
 pub(crate) fn carry_out<T: Faults>(vma: NewVma<'_, T>, plan: &Plan) -> Result {
     pause(Seam::Entered);
     vma.restrict(plan.seal)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory of a buffer: one file a kind, and what all kinds can be asked.
+//! The memory of a buffer: one file for each kind, and the interface that all kinds share.
 
 mod coherent;
 mod contiguous;
@@ -64,10 +64,10 @@ pub(crate) enum Memory {
 }
 
 impl Memory {
-    /// Gathers zeroed memory.
+    /// Allocates zeroed memory.
     pub(crate) fn new(spec: &Spec, device: &Arc<SystemDevice>) -> Result<Self, Refusal> {
-        // What cannot be had is not gathered first: on the way there every cache would be dropped, and
-        // everybody's memory swapped out.
+        // Do not start an allocation that cannot succeed: reclaim would first drop every cache and swap out
+        // everybody's memory.
         if spec.bytes() > alloc::available() {
             return Err(Reason::OutOfMemory.with(&[spec.bytes()]));
         }
@@ -103,7 +103,7 @@ impl Memory {
         self.backing().page(0).is_some()
     }
 
-    /// Bits in an access of the kernel's own view, where it must be by words.
+    /// Bits in each of the kernel's own accesses, where those must be by words.
     pub(crate) fn word(&self) -> Option<u32> {
         match self {
             Self::Region(region) => region.word(),
@@ -119,7 +119,7 @@ impl Memory {
         }
     }
 
-    /// Who must know of mappings, and of the kernel's own accesses.
+    /// What is told of mappings and of the kernel's own accesses.
     pub(crate) fn gate(&self) -> Option<&Gate> {
         match self {
             Self::Region(region) => Some(region.gate()),
@@ -127,7 +127,7 @@ impl Memory {
         }
     }
 
-    /// Gives it back, but for the pages that others refer to: those go to `parked`.
+    /// Gives the memory back, except for pages that others refer to: those go to `parked`.
     pub(crate) fn park(self, parked: &mut Parked) {
         match self {
             Self::Vmalloc(memory) => memory.park(parked),
@@ -139,7 +139,7 @@ impl Memory {
         }
     }
 
-    /// What huge entry a mapping of these pages can have.
+    /// The sort of huge entry that a mapping of these pages can have.
     fn huge_entry(&self, start: usize, end: usize) -> Huge {
         match self {
             Self::Vmalloc(_) => Huge::No,
@@ -150,9 +150,9 @@ impl Memory {
         }
     }
 
-    /// What the address of a mapping that begins with this page is to be, in pages and modulo the size of a
-    /// huge entry: an entry for frames must begin at a multiple of its size there and in physical memory, one
-    /// for a folio there and in the buffer (`do_set_pmd` of `mm/memory.c`).
+    /// The address that a mapping starting at this page should have, in pages and modulo the size of a huge entry. An
+    /// entry for frames must be aligned both there and in physical memory, one for a folio both there and in the
+    /// buffer (`do_set_pmd` of `mm/memory.c`).
     pub(crate) fn unmapped_area(&self, page: u64) -> u64 {
         let frame = |index| match self {
             Self::Pages(_) | Self::Vmalloc(_) => None,
@@ -161,7 +161,7 @@ impl Memory {
         usize::try_from(page).ok().and_then(frame).unwrap_or(page)
     }
 
-    /// What every kind can be asked.
+    /// The interface that every kind has.
     pub(crate) fn backing(&self) -> &dyn Backing {
         match self {
             Self::Vmalloc(memory) => memory,

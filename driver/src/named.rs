@@ -74,7 +74,7 @@ pub(crate) struct Names {
     /// The minor number of each name.
     by_name: RBTree<Name, u32>,
     count: u32,
-    /// Minor numbers go round, so that a stale inode does not mean another buffer soon.
+    /// Minor numbers are handed out round robin, so that a stale inode does not soon refer to another buffer.
     last_minor: u32,
 }
 
@@ -94,8 +94,8 @@ impl Names {
     }
 
     fn free_minor(&self) -> u32 {
-        // There are far fewer names than minor numbers, so this ends; and since the next one is looked for behind this
-        // one, each that is taken is met once in a round of them all.
+        // There are far fewer names than minor numbers, so this ends. The search starts behind the last number given
+        // out, so each number in use is met once per round.
         let mut minor = self.last_minor;
         loop {
             minor = (minor + 1) % MINORS;
@@ -105,7 +105,7 @@ impl Names {
         }
     }
 
-    /// Takes a name off the list, which has no node any more.
+    /// Removes a name, whose node is gone, from the list.
     fn remove(&mut self, minor: u32, name: &Name) -> Option<Named> {
         self.by_name.remove(name);
         let named = self.by_minor.remove(&minor)?;
@@ -115,10 +115,10 @@ impl Names {
     }
 }
 
-/// The most names that there may ever be, whatever the parameter says.
+/// The upper limit for names, whatever the parameter says.
 const MOST_NAMES: u32 = MINORS / 2;
 
-/// The owner of a new node, of those that the caller asks for.
+/// The owner of a new node, checked against what the caller may ask for.
 fn ownership(uid: u32, gid: u32, mode: u32) -> Result<Ownership, Refusal> {
     let mode = request::mode(mode)?;
     let refused = right::not_to_be_given((uid, gid));
@@ -151,13 +151,13 @@ pub(crate) fn name(
     let ownership = ownership(uid, gid, mode)?;
     let terms = Terms {
         most: param::max_names(),
-        // Anybody could flood those who listen.
+        // Any user could flood the listeners.
         announced: false,
     };
     add(driver, id, buffer, field, ownership, terms)
 }
 
-/// Gives a region its node, however many names `max_names` allows; it is one less for users.
+/// Gives a region its node, regardless of `max_names`. Users have one name less then.
 pub(crate) fn name_region(
     driver: &Driver,
     buffer: BufferRef,
@@ -174,16 +174,16 @@ pub(crate) fn name_region(
     })
 }
 
-/// What holds for a name that the module gives, and not for a user's.
+/// What differs between names from users and from the module.
 struct Terms {
     /// The most names that there may be.
     most: u32,
-    /// User space hears of the node.
+    /// Whether user space gets an event for the node.
     announced: bool,
 }
 
-/// The name is on the list, and taken, before its node is there; making the node takes long, and nobody else waits
-/// for it.
+/// The name is on the list, and taken, before its node exists. Making the node takes long, and nobody else waits for
+/// it.
 fn add(
     driver: &Driver,
     id: u32,
@@ -267,7 +267,7 @@ fn make(
     Ok(node)
 }
 
-/// Takes a name and its node away. Who has the node open or mapped keeps the memory.
+/// Removes a name and its node. Whoever has the node open or mapped keeps the memory.
 pub(crate) fn unname(driver: &Driver, field: &Name) -> Result<(), Refusal> {
     request::name(field)?;
     let (minor, node, buffer) = {
@@ -278,7 +278,7 @@ pub(crate) fn unname(driver: &Driver, field: &Name) -> Result<(), Refusal> {
         right::unname(named.owner, caller::uid(), || {
             caller::capable(Capability::SysAdmin)
         })?;
-        // One that is being made is not there yet, and one that is being taken away no longer.
+        // A name that is being made does not exist yet, and one that is being removed no longer does.
         let node = named.node.take().ok_or(Reason::NameUnknown)?;
         (minor, node, named.buffer.clone())
     };
@@ -291,7 +291,7 @@ pub(crate) fn unname(driver: &Driver, field: &Name) -> Result<(), Refusal> {
         return Err(Reason::OutOfMemory.with(&[buffer.bytes()]));
     }
     pause(Seam::HalfUnnamed);
-    // The name is taken until its node is gone: sysfs would warn of a second one.
+    // The name stays taken until its node is gone: sysfs would warn about a duplicate.
     drop(node);
     let named = driver.names.lock().remove(minor, field);
     pause(Seam::NameGone);

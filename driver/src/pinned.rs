@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is left of buffers that are gone: pages that somebody else still refers to, with their charge.
+//! Pages of freed buffers that somebody else still refers to, with their charge.
 //!
-//! `vmsplice`, `O_DIRECT`, fixed buffers of `io_uring` and the like take references to pages, not to buffers. Nobody says
-//! when the last of those ends, so it is looked after: in the background, and when somebody would be refused otherwise.
+//! `vmsplice`, `O_DIRECT`, fixed buffers of `io_uring` and the like take references to pages, not to buffers. Nothing
+//! reports when the last of those ends, so the pages are checked in the background, and before a request is refused.
 
 use crate::{
     accounts::Charge,
@@ -64,7 +64,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// One that was added already.
+    /// A part that was added before.
     pub(crate) fn new(session: Arc<Freed>, bytes: u64) -> Self {
         Self { session, bytes }
     }
@@ -84,7 +84,7 @@ impl Drop for Share {
 
 /// What is left of one buffer.
 pub(crate) struct Held {
-    /// Goes first; the charge follows.
+    /// Dropped first; the charge follows.
     parked: Parked,
     charge: Charge,
     freed: Option<Share>,
@@ -94,7 +94,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Keeps what is left, if anything is, in the room that was made for it.
+    /// Keeps what is left, if anything, in the memory that was allocated for it.
     pub(crate) fn keep(
         room: KBox<MaybeUninit<Self>>,
         parked: Parked,
@@ -122,7 +122,7 @@ impl Held {
         driver.pinned.start();
     }
 
-    /// Gives back what nobody else refers to any more; whether nothing is left.
+    /// Frees the pages that nobody else refers to any more. Returns whether none is left.
     fn sweep(&mut self) -> bool {
         let before = self.parked.pages();
         self.parked.sweep();
@@ -132,7 +132,7 @@ impl Held {
         self.parked.pages() == 0
     }
 
-    /// Has the charge follow the pages.
+    /// Reduces the charge to the pages that are left.
     fn reduce(&mut self) {
         let bytes = self.parked.pages() as u64 * PAGE_SIZE as u64;
         self.charge.reduce(bytes);
@@ -142,7 +142,7 @@ impl Held {
     }
 }
 
-/// All that is left of buffers.
+/// What is left of all freed buffers.
 #[pin_data]
 pub(crate) struct Pinned {
     #[pin]
@@ -162,9 +162,9 @@ impl Pinned {
         *first = Some(held);
     }
 
-    /// Gives back what nobody else refers to any more; whether that was anything.
+    /// Frees the pages that nobody else refers to any more. Returns whether there were any.
     pub(crate) fn sweep(&self) -> bool {
-        // Others need not wait while pages are looked at.
+        // Others need not wait while the pages are checked.
         let mut list = self.first.lock().take();
         let mut swept = false;
         while let Some(mut held) = list {
@@ -182,7 +182,7 @@ impl Pinned {
     fn forget(&self) {
         let mut list = self.first.lock().take();
         while let Some(mut held) = list {
-            // One after the other: not each within the last one's drop.
+            // One after the other, rather than each within the previous one's drop.
             list = held.next.take();
         }
     }
@@ -195,8 +195,8 @@ impl Background for Pinned {
     }
 }
 
-/// Forgets all of it when the module goes: nobody keeps an account any more. The pages stay with whoever refers to them,
-/// and charged to their memory cgroup.
+/// Forgets all of it when the module is unloaded: nothing is accounted any more. The pages stay with whoever refers to
+/// them, and stay charged to their memory cgroup.
 pub(crate) struct ForgottenAtUnload(Arc<Driver>);
 
 impl ForgottenAtUnload {
@@ -208,7 +208,7 @@ impl ForgottenAtUnload {
 impl Drop for ForgottenAtUnload {
     fn drop(&mut self) {
         self.0.pinned.stop();
-        // What is left holds the driver, which would never go.
+        // What is left holds a reference to the driver, which would never be freed.
         self.0.pinned.forget();
     }
 }

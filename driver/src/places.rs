@@ -2,10 +2,10 @@
 
 //! Ranges of page offsets, packed into the space from [`place::FIRST_PACKED`] to [`MAX_OFFSET_PAGES`].
 //!
-//! While there is room behind all that was ever given out, a new range comes from there, so that a stale offset does not
-//! mean another buffer soon. Afterwards it comes from the smallest gap that it fits into. Each range has a node in two
-//! trees: one by where it lies, one by the size of the gap behind it. So giving out and taking back are a few steps in
-//! a tree of as many nodes as there are ranges, and taking back never needs memory.
+//! A new range comes from the space behind all ranges ever given out, as long as there is some, so that a stale offset
+//! does not soon refer to another buffer. Afterwards it comes from the smallest gap that is large enough. Each range has
+//! a node in two trees: one ordered by position, one by the size of the gap behind the range. Both allocating and freeing
+//! a range are logarithmic in the number of ranges, and freeing never needs memory.
 
 use crate::{
     abi::wire::MAX_OFFSET_PAGES,
@@ -20,7 +20,7 @@ use kernel::{
     },
 };
 
-/// A gap: its pages, and its first page. A gap of no pages is one all the same.
+/// A gap: its size in pages and its first page. A gap of no pages counts, too.
 type Gap = (u64, u64);
 
 /// A range that is taken.
@@ -96,7 +96,7 @@ impl<T> Places<T> {
         })
     }
 
-    /// Takes a place that [`Self::find`] has just found. Answers with its first page.
+    /// Takes a place that [`Self::find`] has just found. Returns its first page.
     pub(crate) fn take(&mut self, free: Free, memory: Reservation<T>, value: T) -> u64 {
         let Free { gap, at, pages } = free;
         let behind = at + pages;
@@ -113,7 +113,7 @@ impl<T> Places<T> {
         at
     }
 
-    /// Gives the range back that has these pages.
+    /// Frees the range that has these pages.
     pub(crate) fn remove(&mut self, first: u64, pages: u64) -> Option<T> {
         let last = first + pages - 1;
         let (start, end) = {
@@ -134,7 +134,7 @@ impl<T> Places<T> {
         Some(self.ranges.remove(&last)?.value)
     }
 
-    /// Asks the range that holds a page: `f` gets its first page, and what it stands for.
+    /// Calls `f` for the range that holds a page, with its first page and its value.
     pub(crate) fn at<R>(&self, page: u64, f: impl FnOnce(u64, &T) -> R) -> Option<R> {
         let cursor = self.ranges.cursor_lower_bound(&page)?;
         let (_, range) = cursor.current();

@@ -23,7 +23,7 @@ use kernel::{
     sync::Mutex, //
 };
 
-/// Threads that are remembered for one open file. Beyond that the oldest refusal is forgotten.
+/// How many threads are remembered for one open file. Beyond that the oldest refusal is forgotten.
 const THREADS: usize = 32;
 
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ impl Refusals {
         })
     }
 
-    /// Passes a result on, remembering a refusal for the calling thread.
+    /// Passes a result on, and remembers a refusal for the calling thread.
     pub(crate) fn note<T>(&self, operation: Operation, result: Result<T, Refusal>) -> Result<T> {
         result.map_err(|refusal| {
             self.remember(operation, refusal);
@@ -73,7 +73,7 @@ impl Refusals {
         let mut records = self.records.lock();
         records.sequence += 1;
         let sequence = records.sequence;
-        // The thread's own place, else the one that was written longest ago.
+        // The thread's own entry, else the oldest one.
         let place = records.last.iter_mut().min_by_key(|place| match place {
             Some(record) if record.thread == thread => (0, 0),
             Some(record) => (1, record.sequence),
@@ -89,14 +89,14 @@ impl Refusals {
         }
     }
 
-    /// Fills in what is remembered for the thread that is named, or the calling one; all zeros when nothing is.
+    /// Fills in what is remembered for the named thread, or for the calling one; all zeros if there is nothing.
     pub(crate) fn tell(&self, to: &mut LastError) {
         let thread = Thread::current();
         let records = self.records.lock();
         let all = records.last.iter().flatten();
         let record = match to.thread {
             0 => all.into_iter().find(|record| record.thread == thread),
-            // Of two that had this number one after the other, the later one is meant.
+            // If two threads had this number one after the other, the later one is meant.
             number => all
                 .filter(|record| record.thread.number() == number)
                 .max_by_key(|record| record.sequence),
@@ -111,8 +111,8 @@ impl Refusals {
     }
 }
 
-/// The refusal of `bytes` bytes for which there was no memory; `charged` of them were still to be charged to the
-/// caller's memory cgroup, if any. A cgroup that is full is mended otherwise than a machine that is.
+/// The refusal when there was no memory for `bytes` bytes, of which `charged` were still to be charged to the caller's
+/// memory cgroup, if any. A full cgroup needs another remedy than a full machine.
 pub(crate) fn no_memory(bytes: u64, charged: u64) -> Refusal {
     match caller::cgroup_room() {
         Some((room, limit)) if room < charged => {

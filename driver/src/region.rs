@@ -85,7 +85,7 @@ impl Regions {
         Ok(Self(list))
     }
 
-    /// Registers all of them. A refusal stays with its region; the log tells it once.
+    /// Registers all of them. A refusal stays with its region and is logged once.
     pub(crate) fn register(&mut self, driver: &Arc<Driver>) {
         for entry in &mut self.0 {
             let text = request::name(&entry.declared.name).unwrap_or_default();
@@ -106,7 +106,7 @@ impl Regions {
         }
     }
 
-    /// Fills in what is known of the region with the number that `to` has.
+    /// Fills in what is known about the region whose number is in `to`.
     pub(crate) fn tell(&self, to: &mut wire::Region) {
         to.count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         let Some(entry) = self.0.get(to.index as usize) else {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The physically contiguous runs of a buffer. They are counted once, when the memory is there, and some of them are
-//! marked: one that lies far from the last mark, in runs or in pages. So an answer about some runs looks at those and at
-//! few before them, and where a long run ends is known.
+//! The physically contiguous runs of a buffer. They are counted once, when the memory is allocated. A run that lies far
+//! from the last mark, in runs or in pages, is marked. To answer about some runs, only those and a few before them are
+//! visited, and the end of a long run is known.
 
 use crate::{
     abi::reason::{
@@ -21,7 +21,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// A run is marked when it is so many runs behind the last mark, or so many pages.
+/// A run is marked when it lies this many runs, or this many pages, behind the last mark.
 const RUNS: u32 = 16;
 const PAGES: usize = 64;
 
@@ -34,8 +34,8 @@ struct Mark {
 
 /// # Invariants
 ///
-/// `marks` are in the order of their numbers. The first run is marked, and so is the end behind the last one. What
-/// follows a run of [`PAGES`] pages or more is marked.
+/// `marks` are sorted by number. The first run is marked, and so is the end behind the last one. The run behind a run of
+/// [`PAGES`] pages or more is marked.
 pub(crate) struct Runs {
     total: u32,
     marks: LongVec<Mark>,
@@ -82,7 +82,7 @@ impl Runs {
         self.total
     }
 
-    /// Calls `f` for those from number `first` on, with the first page and the number of pages; at most `count` times.
+    /// Calls `f` with the first page and the length of each run, starting at run `first`, at most `count` times.
     pub(crate) fn each(
         &self,
         memory: &dyn Backing,
@@ -123,14 +123,14 @@ impl Runs {
     }
 }
 
-/// Pages from `at` to the end of the run that it lies in.
+/// Pages from `at` to the end of its run.
 fn length(memory: &dyn Backing, at: usize) -> usize {
     memory
         .frames(at, usize::MAX)
         .map_or(1, |frames| frames.count())
 }
 
-/// Lets others run, and ends the walk when the caller is being killed.
+/// Reschedules if need be, and ends the walk when the caller is being killed.
 fn go_on(memory: &dyn Backing, at: usize) -> Result<(), Refusal> {
     caller::cond_resched();
     if caller::fatal_signal_pending() {

@@ -67,7 +67,7 @@ const FLAGS: kernel::alloc::Flags = GFP_KERNEL_ACCOUNT;
 /// What an id stands for.
 struct Entry {
     buffer: BufferRef,
-    /// First page of the packed range for each method that has one.
+    /// The first page of the packed range of each method that has one.
     places: [Option<u64>; Method::ALL.len()],
     /// Another session allocated it.
     imported: bool,
@@ -88,7 +88,7 @@ struct Table {
     last_id: u32,
 }
 
-/// What an `mmap` offset means.
+/// What an `mmap` offset refers to.
 pub(crate) struct Target {
     pub(crate) buffer: BufferRef,
     /// The page of the buffer at the offset.
@@ -137,7 +137,7 @@ impl Wanted {
     }
 }
 
-/// A buffer that was just allocated.
+/// A buffer that has just been allocated.
 pub(crate) struct Allocated {
     pub(crate) id: u32,
     pub(crate) bytes: u64,
@@ -165,13 +165,13 @@ impl Session {
     /// Allocates a buffer and gives it an id.
     pub(crate) fn allocate(&self, wanted: &Wanted) -> Result<Allocated, Refusal> {
         let spec = wanted.check()?;
-        // Before memory is gathered for nothing; `insert` looks again.
+        // Before memory is allocated in vain; `insert` checks again.
         self.table.lock().room_for(wanted.id)?;
         let buffer = Buffer::allocate(&self.payers, &self.freed, &spec)?;
         self.insert(buffer, wanted.id, false)
     }
 
-    /// Gives a buffer an id that somebody else allocated.
+    /// Gives an id to a buffer that somebody else allocated.
     pub(crate) fn import(&self, buffer: BufferRef, id: u32) -> Result<Allocated, Refusal> {
         pause(Seam::Imported);
         self.insert(buffer, place::wanted_id(id)?, true)
@@ -212,14 +212,14 @@ impl Session {
         })
     }
 
-    /// Takes an id away. The memory goes with its last user.
+    /// Frees an id. The memory is freed with its last user.
     pub(crate) fn free(&self, id: u32) -> Result<(), Refusal> {
         let entry = self.table.lock().remove(id).ok_or(no_such_id(id))?;
         pause(Seam::Removed);
         if !entry.imported {
             entry.buffer.id_freed();
         }
-        // The lock is not held any more: this may be the last reference.
+        // Without the lock: this may be the last reference.
         drop(entry);
         Ok(())
     }
@@ -264,7 +264,7 @@ impl Session {
         Ok(bytes(first))
     }
 
-    /// What a page offset means: an id, or a place in a packed range.
+    /// What a page offset refers to: an id, or a place in a packed range.
     pub(crate) fn target(&self, page: u64) -> Result<Target, Refusal> {
         let nothing = Reason::NothingAtOffset.with(&[page.saturating_mul(PAGE_SIZE as u64)]);
         if let Some(id) = place::id_at(page) {
@@ -312,7 +312,7 @@ impl Table {
         }
     }
 
-    /// A range for a buffer and a method; answers with its first page.
+    /// Takes a range for a buffer and a method. Returns its first page.
     fn take_place(
         &mut self,
         buffer: &BufferRef,

@@ -2,8 +2,8 @@
 
 //! The rules of the mapbuf driver: what maps how, and why not.
 //!
-//! No unsafe code, no kernel types, no allocation: every function takes values and answers with a
-//! value or a refusal. The files of this folder are compiled into the kernel module by path, and
+//! No unsafe code, no kernel types, no allocation: every function takes values and returns a value or a
+//! refusal. The files of this folder are compiled into the kernel module by path, and
 //! tested here on the host.
 //!
 //! * [`plan`]: the one table that decides which kernel function serves which request;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What may be charged: the limit for all users together, and the one for each user. And how many buffers and names
+//! What may be charged: the limit for all users together and the limit for each user. Also how many buffers and names
 //! there may be.
 
 use super::abi::reason::{
@@ -8,7 +8,7 @@ use super::abi::reason::{
     Refusal, //
 };
 
-/// A limit of this value stands for the default, a share of the machine's memory.
+/// A limit with this value means the default, a share of the machine's memory.
 pub const DEFAULT: u64 = 0;
 
 /// The limits in force, in bytes.
@@ -23,15 +23,15 @@ pub struct Limits {
 impl Limits {
     /// The limits for these parameters ([`DEFAULT`] or bytes) on a machine with `ram` bytes of memory.
     ///
-    /// The defaults are half of the memory for all users, and as much for one: a machine that serves
-    /// one program needs no setting, one that serves several sets `max_bytes_per_user`.
+    /// The default is half of the memory for all users together, and the same for each: a machine with one
+    /// program needs no setting, one with several users sets `max_bytes_per_user`.
     pub fn new(all: u64, user: u64, ram: u64) -> Self {
         let all = if all == DEFAULT { ram / 2 } else { all };
         let user = if user == DEFAULT { all } else { user };
         Self { all, user }
     }
 
-    /// Whether `bytes` more fit, when `used` are charged to all users; answers with the new sum.
+    /// Checks that `bytes` more fit when `used` are charged to all users. Returns the new sum.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Limits {
         sum(bytes, used, self.all).ok_or(Reason::OverLimit.with(&[bytes, used, self.all]))
     }
 
-    /// The same for one user, `uid`, of `used` bytes.
+    /// The same for one user, `uid`, who is charged `used` bytes.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ fn sum(bytes: u64, used: u64, limit: u64) -> Option<u64> {
     used.checked_add(bytes).filter(|sum| *sum <= limit)
 }
 
-/// That a session with `buffers` buffers may have one more, where the parameter allows `most` and ids allow `ids`.
+/// Checks that a session with `buffers` buffers may have one more. The parameter allows `most`, and there are `ids` ids.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub fn buffer(buffers: u32, most: u32, ids: u32) -> Result<(), Refusal> {
     one_more(buffers, most.min(ids), Reason::TooManyBuffers)
 }
 
-/// That there may be one more name than `names`, where the parameter allows `most` and minor numbers allow `minors`.
+/// Checks that there may be one more name than `names`. The parameter allows `most`, and there are `minors` minor numbers.
 ///
 /// # Errors
 ///

@@ -2,10 +2,10 @@
 
 //! Places: the two encodings of `mmap` offsets, ranges within a buffer, seeking.
 //!
-//! One open allocator node has one space of offsets, counted in pages. Below [`MAX_IDS`] an offset *is*
-//! a buffer's id, and maps that buffer from its start. Above lie packed ranges, one for each pair of
-//! buffer and method that was asked for, as long as the buffer: an offset there may point into the
-//! middle. Everything lies below [`MAX_OFFSET_PAGES`].
+//! Each open allocator node has one space of offsets, counted in pages. Below [`MAX_IDS`] an offset *is* a
+//! buffer's id and maps that buffer from its start. Above that are packed ranges, one for each requested
+//! pair of buffer and method. A range is as long as the buffer, so an offset may point into the middle.
+//! Everything lies below [`MAX_OFFSET_PAGES`].
 
 use super::abi::{
     reason::{
@@ -21,15 +21,15 @@ use super::abi::{
 /// The first page offset of packed ranges.
 pub const FIRST_PACKED: u64 = MAX_IDS as u64;
 
-/// The most pages that a buffer can have: the whole space of packed offsets.
+/// The largest buffer in pages: the whole space of packed offsets.
 pub const MAX_BUFFER_PAGES: u64 = MAX_OFFSET_PAGES - FIRST_PACKED;
 
-/// The id that a page offset stands for, if it is one; 0 is no id.
+/// The id that a page offset is, if it is one; 0 is no id.
 pub fn id_at(page: u64) -> Option<u32> {
     u32::try_from(page).ok().filter(|id| *id < MAX_IDS)
 }
 
-/// Where the next id is looked for: after the last one given, and from 1 again at the end.
+/// Where the search for the next id starts: after the last one given, and from 1 again at the end.
 pub fn id_after(last: u32) -> u32 {
     match last.checked_add(1) {
         Some(id) if id < MAX_IDS => id,
@@ -37,7 +37,7 @@ pub fn id_after(last: u32) -> u32 {
     }
 }
 
-/// Whether an id that a caller wants can be one.
+/// Checks an id that a caller wants.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub fn wanted_id(id: u32) -> Result<u32, Refusal> {
     }
 }
 
-/// Whether `pages` pages from page `page` lie within a buffer of `size` pages; answers with their end.
+/// Checks that `pages` pages from page `page` lie within a buffer of `size` pages. Returns their end.
 ///
 /// # Errors
 ///
@@ -65,8 +65,8 @@ pub fn within(page: u64, pages: u64, size: u64, page_size: u64) -> Result<u64, R
         ]))
 }
 
-/// That the byte at `position` of an allocator node's file can be read or written: below the packed ranges a page
-/// offset is a buffer's id, which has no room for bytes.
+/// Checks that the byte at `position` of an allocator node's file can be read or written. Below the packed ranges a page
+/// offset is a buffer's id, so bytes have no offsets of their own there.
 ///
 /// # Errors
 ///
@@ -78,8 +78,8 @@ pub fn has_bytes(position: u64, page_size: u64) -> Result<(), Refusal> {
     }
 }
 
-/// That `length` bytes may be written from byte `offset` of a buffer of `size` bytes on; `word` is the width in bits of
-/// an access to memory that is not cached. What goes beyond the end is left out later.
+/// Checks that `length` bytes may be written to a buffer of `size` bytes, starting at byte `offset`. `word` is the width
+/// in bits of an access to uncached memory. What goes beyond the end is cut off later.
 ///
 /// # Errors
 ///
@@ -108,7 +108,7 @@ pub mod whence {
     pub const END: i32 = 2;
 }
 
-/// Where `lseek` leads in a file of `size` bytes; `None` stands for a file that has no end.
+/// The position after an `lseek` in a file of `size` bytes; `None` is a file without an end.
 ///
 /// # Errors
 ///

@@ -2,10 +2,10 @@
 
 //! The one table that decides which kernel function maps a buffer, and why another cannot.
 //!
-//! [`decide`] takes what is asked for ([`Request`]) and what the memory is ([`Layout`]), and answers with
-//! a [`Plan`], which the driver carries out as it stands, or with a refusal. The rules rest on what the
-//! kernel's functions check themselves, in `mm/memory.c` unless said otherwise; the driver asks here
-//! first, so that a refusal comes from `mmap` with a reason, never later as a signal.
+//! [`decide`] takes a [`Request`] and the [`Layout`] of the memory. It returns a [`Plan`], which the driver
+//! carries out as it is, or a refusal. The rules follow the checks of the kernel's functions, which are in
+//! `mm/memory.c` unless noted. The driver asks here first, so that a refusal comes from `mmap` with a reason,
+//! never later as a signal.
 
 use super::{
     abi::{
@@ -22,7 +22,7 @@ use super::{
     place::within,
 };
 
-/// Who sees writes through the mapping, and whether there can be any.
+/// Who sees writes through the mapping, and whether writes are possible.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Sharing {
     /// `MAP_SHARED`: no copy-on-write.
@@ -71,14 +71,14 @@ pub struct Request {
     pub admin: bool,
 }
 
-/// What sort of 2 MiB entry a place in a buffer can have.
+/// The sort of 2 MiB entry that a place in a buffer can have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Huge {
     /// None.
     No,
-    /// One for a folio of exactly that size (`do_set_pmd` takes no other).
+    /// An entry for a folio of exactly that size (`do_set_pmd` takes no other).
     Folio,
-    /// One for page frames: special, out of reach of `get_user_pages`.
+    /// An entry for page frames: special, so `get_user_pages` refuses it.
     Pfn,
 }
 
@@ -96,11 +96,11 @@ pub struct Facts {
     /// Pages in a huge entry.
     pub huge_pages: u64,
     /// Each page has a reference count of its own, so it can be inserted, pinned and copied like a file's.
-    /// Coherent memory, CMA memory and regions have not.
+    /// Coherent memory, CMA memory and regions have none.
     pub paged: bool,
-    /// It is memory, not a device's, so its physical address is nobody's business.
+    /// It is RAM, not a device's memory, so its physical address is not public.
     pub ram: bool,
-    /// It was found that there is nothing behind it.
+    /// A probe found nothing behind it.
     pub unbacked: bool,
 }
 
@@ -112,8 +112,8 @@ pub trait Layout {
     /// Pages from `page` to the end of its physically contiguous run, at least 1 within the buffer.
     fn run(&self, page: u64) -> u64;
 
-    /// What sort of huge entry a mapping of the pages from `page` to `end` can have somewhere, given an
-    /// address that fits.
+    /// The sort of huge entry that a mapping of the pages from `page` to `end` can have somewhere, at a suitable
+    /// address.
     fn huge(&self, page: u64, end: u64) -> Huge;
 
     /// Whether the kernel's fault path would map one page at a time. Such memory has no folio of the size of a
@@ -123,7 +123,7 @@ pub trait Layout {
     }
 }
 
-/// The kernel function that maps, with what it needs to know.
+/// The kernel function that maps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
     /// `remap_pfn_range` over the whole mapping.
@@ -142,7 +142,7 @@ pub enum Way {
     Iomap,
     /// `io_remap_pfn_range`.
     IoRemap,
-    /// A `fault` that answers with the page.
+    /// A `fault` that returns the page.
     FaultPage,
     /// A `fault` that calls `vmf_insert_page_mkwrite`, and `vm_insert_pages` for the pages around.
     FaultAround,
@@ -182,7 +182,7 @@ impl Plan {
     }
 }
 
-/// What a method asks of the memory, beyond a range within the buffer.
+/// What a method requires of the memory, beyond a range within the buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Needs {
     /// Nothing.
@@ -201,7 +201,7 @@ enum Needs {
     Huge,
 }
 
-/// What becomes of a private writable mapping.
+/// How a method serves a private writable mapping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Cow {
     /// Page faults copy the pages.
@@ -212,7 +212,7 @@ enum Cow {
     Never,
 }
 
-/// The table: one row a method.
+/// The table: one row for each method.
 const fn row(way: Way) -> (Needs, Cow) {
     match way {
         Way::Remap | Way::IoRemap => (Needs::OneRun, Cow::OneRun),
@@ -232,7 +232,7 @@ const fn row(way: Way) -> (Needs, Cow) {
     }
 }
 
-/// The way that a method stands for, for this memory; `around`: pages may be mapped that were not touched.
+/// The way of a method for this memory. With `around`, pages may be mapped that were not touched.
 fn way(method: Method, facts: &Facts, huge: Huge, around: bool) -> Way {
     match method {
         Method::Auto if facts.paged && around => Way::FaultAround,
@@ -259,7 +259,7 @@ fn way(method: Method, facts: &Facts, huge: Huge, around: bool) -> Way {
 ///
 /// # Errors
 ///
-/// A refusal with the reason, and the operands that the reason names.
+/// A refusal, with the reason and its operands.
 pub fn decide(memory: &impl Layout, request: &Request) -> Result<Plan, Refusal> {
     let facts = memory.facts();
     if request.exec {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Regions: reserved physical ranges, as they are declared when the module loads, and what a probe of
-//! one tells.
+//! Regions: how reserved physical ranges are declared when the module loads, and what a probe of one
+//! finds out.
 //!
 //! A declaration is `NAME:START:SIZE:ram|mmio`, and then in any order `cached`, `wc` or `uc` (RAM is
 //! cached and device memory uncached unless said otherwise), the access width of the kernel's own view
@@ -39,7 +39,7 @@ pub struct Declared {
     pub class: RegionType,
     /// The cache mode of every view of it.
     pub cache: Cache,
-    /// Bits in an access of the kernel's own view, where that is uncached.
+    /// The width in bits of the kernel's own accesses, where its view is uncached.
     pub width: u32,
     /// Settle by writing whether there is memory.
     pub write_probe: bool,
@@ -48,8 +48,8 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Whether it is looked at when it is registered, and then whether by writing too. A device is never touched
-    /// unasked: a read can hang a bus, or take data out of a queue.
+    /// Whether it is probed when it is registered, and if so, whether by writing too. A device is never touched
+    /// unasked: a read can hang a bus or take data out of a queue.
     pub const fn probed_at_once(&self) -> Option<bool> {
         match self.class {
             RegionType::Ram if !self.trust => Some(self.write_probe),
@@ -57,7 +57,7 @@ impl Declared {
         }
     }
 
-    /// Whether mappings are refused, when this is known of it.
+    /// Whether mappings are refused in this state.
     pub const fn refuses(&self, state: RegionState) -> bool {
         !self.trust && matches!(state, RegionState::Unbacked)
     }
@@ -73,7 +73,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// That a region of this type that is mapped so many times may be probed so.
+    /// Checks that a region of this type, with this many mappings, may be probed in this way.
     ///
     /// # Errors
     ///
@@ -90,13 +90,13 @@ impl Asked {
     }
 }
 
-/// What is known after a probe: `kept` says whether what was written stayed, if it wrote; `known` is what was known
+/// The state after a probe. `kept` says whether the patterns stayed, if the probe wrote any; `known` is the state
 /// before.
 pub fn settled(kept: Option<bool>, sample: &Sample, known: RegionState) -> RegionState {
     match (kept, known) {
         (Some(true), _) => RegionState::Backed,
         (Some(false), _) => RegionState::Unbacked,
-        // What writing has settled, reading does not unsettle.
+        // Reading does not overrule the result of writing.
         (None, RegionState::Backed | RegionState::Unbacked) => known,
         (None, _) => sample.state(),
     }
@@ -105,7 +105,7 @@ pub fn settled(kept: Option<bool>, sample: &Sample, known: RegionState) -> Regio
 /// Why a declaration cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Malformed {
-    /// The byte of the whole text at which the part begins that is wrong.
+    /// The byte offset of the wrong part in the whole text.
     pub at: usize,
     /// What was expected there.
     pub expected: &'static str,
@@ -256,7 +256,7 @@ impl Sample {
         *count = count.saturating_add(1);
     }
 
-    /// What reading alone tells: nothing but ones, or nothing but zeros, is suspect.
+    /// The state by reading alone: nothing but ones, or nothing but zeros, is suspect.
     pub fn state(&self) -> RegionState {
         match self {
             Sample {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! What a caller may write into a struct: its size, the memory wanted, a buffer's size, a name, a mode.
+//! Checks of what a caller writes into a struct: its size, the memory wanted, a buffer's size, a name, a mode.
 
 use super::{
     abi::{
@@ -20,8 +20,8 @@ use super::{
     place::MAX_BUFFER_PAGES,
 };
 
-/// How many bytes of a struct that says it is `given` bytes long are copied, when its first version had
-/// `least` and this driver's has `known`. What lies between `known` and `given` must be zero.
+/// How many bytes of a struct are copied, when the caller says it is `given` bytes long, its first version had
+/// `least` bytes and this driver's has `known`. The bytes between `known` and `given` must be zero.
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ pub fn struct_size(given: u32, least: u32, known: u32) -> Result<u32, Refusal> {
     }
 }
 
-/// That no flag is set that is not `known`.
+/// Checks that only `known` flags are set.
 ///
 /// # Errors
 ///
@@ -49,7 +49,7 @@ pub fn flags(given: u32, known: u32) -> Result<(), Refusal> {
     }
 }
 
-/// That the reserved 64-bit words from byte `offset` of a struct are zero.
+/// Checks that the reserved 64-bit words at byte `offset` of a struct are zero.
 ///
 /// # Errors
 ///
@@ -68,11 +68,11 @@ pub struct Node {
     pub number: i32,
     /// There is such a node, and it has memory.
     pub has_memory: bool,
-    /// The caller's cpuset lets it have memory from there.
+    /// The caller's cpuset allows memory from there.
     pub allowed: bool,
 }
 
-/// The memory that is wanted, by the numbers of its kind and its cache mode, and from where.
+/// Checks the wanted memory: the numbers of its kind and cache mode, and the node.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ pub fn memory(kind: u32, cache: u32, node: Node) -> Result<(Kind, Cache), Refusa
     Ok((kind, cache))
 }
 
-/// That a caller can have memory of this kind with this cache mode.
+/// Checks that memory of this kind is available with this cache mode.
 ///
 /// # Errors
 ///
@@ -164,7 +164,7 @@ pub fn name(field: &[u8; NAME_LEN]) -> Result<&[u8], Refusal> {
     }
 }
 
-/// That `mode` sets nothing but read and write permissions.
+/// Checks that `mode` sets only read and write permissions.
 ///
 /// # Errors
 ///

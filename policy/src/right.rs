@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Who may do what: by the way a file was opened, by the node that it is, by the owner of a name.
+//! Who may do what: depends on how a file was opened, on its node, and on the owner of a name.
 //!
-//! A privilege is asked for only where it decides: asking leaves traces in the kernel.
+//! A capability is checked only where it decides: the check leaves traces in the kernel.
 
 use super::abi::{
     reason::{
@@ -12,7 +12,7 @@ use super::abi::{
     wire::Operation,
 };
 
-/// How a file was opened: what the descriptor's mode says, whatever its holder may open by himself.
+/// How a file was opened: the descriptor's mode counts, whatever else its holder could open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Access {
     /// It was opened for reading.
@@ -22,7 +22,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// That the file was opened for writing, which this operation takes.
+    /// Checks that the file was opened for writing, as this operation requires.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Access {
         }
     }
 
-    /// That the file was opened for both: what this operation gives can be read and written.
+    /// Checks that the file was opened for both: the result of this operation can be read and written.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ pub fn needs_session(operation: Operation) -> Refusal {
     Reason::NeedsSession.with(&[u64::from(operation.number())])
 }
 
-/// That an id is the one by which the node of a named buffer knows its buffer: 0.
+/// Checks that an id is 0, which stands for the buffer on the node of a named buffer.
 ///
 /// # Errors
 ///
@@ -67,7 +67,8 @@ pub fn id_on_named_node(id: u32) -> Result<(), Refusal> {
     }
 }
 
-/// That a node may be given to `owner` (a user and a group): it is the caller's own, or the caller may give files away.
+/// Checks that a node may be given to `owner` (a user and a group): the caller, or anybody if the caller may give files
+/// away.
 ///
 /// # Errors
 ///
@@ -84,12 +85,12 @@ pub fn give_to(
     }
 }
 
-/// The refusal of a user or a group that is none.
+/// The refusal of a user or group that does not exist.
 pub fn not_to_be_given((uid, gid): (u32, u32)) -> Refusal {
     Reason::OwnerNotPermitted.with(&[u64::from(uid), u64::from(gid)])
 }
 
-/// That `caller` may take away a name that `owner` gave.
+/// Checks that `caller` may remove a name that `owner` gave.
 ///
 /// # Errors
 ///

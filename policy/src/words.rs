@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! How bytes that may be accessed in aligned words only are cut into them.
+//! Cuts a range of bytes that may be accessed only in aligned words into those words.
 //!
-//! Reading a word of a device's may do something, so none may be read twice.
+//! Reading a device's word can have a side effect, so none may be read twice.
 
 /// A part of a word.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Piece {
-    /// How far it lies behind the first byte.
+    /// Its offset from the first byte.
     pub at: usize,
-    /// Where it begins in its word.
+    /// Its offset in its word.
     pub into: usize,
-    /// How many bytes it has, at least 1.
+    /// Its length in bytes, at least 1.
     pub length: usize,
 }
 
-/// The words that `length` bytes at an address lie in, each once. `word` is the size of one in bytes, a power of two.
+/// The words that hold `length` bytes at an address, each once. `word` is the size of a word in bytes, a power of two.
 pub fn words(address: usize, length: usize, word: usize) -> impl Iterator<Item = Piece> {
     cut(address, length, word).map(move |(at, length)| Piece {
         at,
@@ -24,13 +24,13 @@ pub fn words(address: usize, length: usize, word: usize) -> impl Iterator<Item =
     })
 }
 
-/// The same bytes in pieces of at most `size`, a power of two: where each begins, and how long it is. No word of that size
-/// or less lies in two of them.
+/// The same bytes in pieces of at most `size` bytes, a power of two: the offset and length of each. No word of that size or
+/// less is split.
 pub fn chunks(address: usize, length: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
     cut(address, length, size)
 }
 
-/// Cuts wherever the address is a multiple of `size`.
+/// Cuts at every address that is a multiple of `size`.
 fn cut(address: usize, length: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut at = 0;
     core::iter::from_fn(move || {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Answering page faults. A place outside the buffer is SIGBUS: the VMA cannot grow, so there is none,
-//! and if there were one, it would not fault for ever.
+//! Answering page faults. A fault outside the buffer is SIGBUS: the VMA cannot grow, so there is none; if there
+//! were one, it would not fault for ever.
 
 use crate::sys::fault::{
     Fault,
@@ -34,19 +34,19 @@ pub(crate) fn answer<T: Faults>(fault: Fault<'_, T>) -> Outcome {
             Some(index) => fault.insert(index),
             None => Outcome::SIGBUS,
         },
-        // Never an entry of 1 GiB: when a mapping is split, `mm_find_pmd` of `mm/rmap.c` takes the memory that it
-        // shows for a table of PMDs, and whoever maps the memory has written that table.
+        // Never an entry of 1 GiB: when a mapping is split, `mm_find_pmd` of `mm/rmap.c` takes the mapped memory for a
+        // table of PMDs, which whoever maps the memory could have written.
         Fault::HugePage(fault) => fault.insert(),
         Fault::HugeFrame(fault) => fault.insert(),
     }
 }
 
-/// The page of the buffer that is wanted, as an index.
+/// The index of the wanted page in the buffer.
 fn index<T: Faults>(place: &Place<'_, T>) -> Option<usize> {
     usize::try_from(place.page_offset()).ok()
 }
 
-/// The page, and those that share its page table: a fault costs as much as twenty entries.
+/// Maps the page and those that share its page table: a fault costs as much as twenty entries.
 fn around<T: Faults>(index: usize, mut fault: MixedFault<'_, T>) -> Outcome {
     let outcome = fault.insert(index);
     if outcome.failed() {

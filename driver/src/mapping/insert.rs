@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages put in at `mmap`, a batch at a time. `madvise(MADV_DONTNEED)` takes them out again, so faults put them back.
+//! Inserts pages at `mmap`, a batch at a time. `madvise(MADV_DONTNEED)` removes them, so faults put them back.
 
 use crate::sys::{
     caller,
@@ -10,7 +10,7 @@ use crate::sys::{
 };
 use kernel::prelude::*;
 
-/// `vm_insert_pages`, over all of it.
+/// `vm_insert_pages` for the whole VMA.
 pub(super) fn insert<T: Faults>(vma: &PagesVma<'_, T>) -> Result {
     let mut batch = Batch::for_insert()?;
     let mut at = 0;

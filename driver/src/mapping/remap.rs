@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Page frames put in at `mmap` by `remap_pfn_range`.
+//! Maps page frames at `mmap` by `remap_pfn_range`.
 
 use crate::sys::{
     caller,
@@ -9,12 +9,12 @@ use crate::sys::{
 };
 use kernel::prelude::*;
 
-/// One call over all of it.
+/// One call for the whole VMA.
 pub(super) fn whole<T: Faults>(vma: &FramesVma<'_, T>) -> Result {
     vma.remap(0, vma.pages())
 }
 
-/// One call a page.
+/// One call per page.
 pub(super) fn each<T: Faults>(vma: &FramesVma<'_, T>) -> Result {
     for at in 0..vma.pages() {
         vma.remap(at, 1)?;

@@ -43,7 +43,7 @@ pub(crate) struct Coherent {
 impl Coherent {
     pub(super) fn new(spec: &Spec, device: Arc<SystemDevice>) -> Result<Self, Refusal> {
         let most = (PAGE_SIZE as u64) << alloc::MAX_ORDER;
-        // It may be of a CMA area, which lies where it lies, also outside of the caller's cpuset.
+        // It may come from a CMA area, which may lie outside the caller's cpuset.
         let block = CoherentBlock::new(device, spec.pages)
             .filter(|block| block.frames(0, 1).is_some_and(numa::frames_allowed))
             .ok_or_else(|| spec.out_of_memory(Some(Reason::NoCoherentMemory), 0, most))?;

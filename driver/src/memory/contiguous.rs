@@ -2,15 +2,14 @@
 
 //! `contiguous`: one physically contiguous run.
 //!
-//! Where it comes from depends on its size. A power of two of pages up to a PMD entry is one folio; any
-//! other size up to the page allocator's largest block is a block that was split, its rest given back.
-//! Both are charged to the memory cgroup, so when that is full there is nothing to fall back on: the
-//! other sources are not charged.
+//! Where it comes from depends on its size. A power of two of pages, up to a PMD entry, is one folio. Any other
+//! size up to the page allocator's largest block is a block that was split, with the rest given back. Both are
+//! charged to the memory cgroup, so there is no fallback when that is full: the other sources are not charged.
 //!
-//! What is larger is gathered by moving other memory away (`alloc_contig_pages`), which no memory cgroup can be charged
-//! for; the driver's own limits are, until the last reference to it is gone. Where that fails it comes from the CMA area
-//! that the machine was booted with. CMA memory must stay movable, so it is mapped by page frame number only: a pin would
-//! wait for it to move, for ever.
+//! Larger runs are made by moving other memory away (`alloc_contig_pages`). No memory cgroup can be charged for those;
+//! the driver's own limits are, until the last reference is gone. Where that fails, the run comes from the CMA area that
+//! the machine was booted with. CMA memory must stay movable, so it is mapped by page frame number only: a pin would wait
+//! for it to move, for ever.
 
 use super::{
     huge::huge_frames,
@@ -66,7 +65,7 @@ impl Contiguous {
             let run = Recached::new(run, spec.cache).map_err(refused)?;
             return Ok(Self::Run(run));
         }
-        // A CMA area lies where it lies, whatever node was asked for.
+        // The CMA area has a fixed place, which may not be on the node that was asked for.
         let cma = || (pages > 1 << alloc::MAX_ORDER && spec.node.is_any()).then_some(());
         if let Some(block) = cma().and_then(|()| CmaBlock::new(pages)) {
             let block = Recached::new(block, spec.cache).map_err(refused)?;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who uses a region: either any number of mappings and of accesses by `pread` and `pwrite`, or one probe that writes.
+//! Who uses a region: either any number of mappings and accesses by `pread` and `pwrite`, or one probe that writes.
 //!
-//! A probe reads a word, writes patterns over it and puts back what it has read, so a write that comes in between would
-//! be lost, and a read would see the patterns.
+//! A probe reads a word, overwrites it with patterns and restores it. A write in between would be lost, and a read would
+//! see the patterns.
 
 use crate::sys::Watch;
 use kernel::{
@@ -18,7 +18,7 @@ use kernel::{
 /// How a region is used now.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Use {
-    /// By so many mappings, and so many accesses.
+    /// By this many mappings and this many accesses.
     Shared { mappings: u64, accesses: u64 },
     /// By a probe.
     Alone,
@@ -31,11 +31,11 @@ const NOBODY: Use = Use::Shared {
 
 struct State {
     now: Use,
-    /// Mappings and accesses that wait for the end of a probe. They go before the next one.
+    /// Mappings and accesses that wait for a probe to end. They go before the next probe.
     waiting: u64,
 }
 
-/// Lets users of a region in. Nothing is locked while they are there.
+/// Admits users of a region. No lock is held while they use it.
 #[pin_data]
 pub(crate) struct Gate {
     #[pin]
@@ -52,7 +52,7 @@ impl Gate {
         })
     }
 
-    /// Counts a user, and waits for the end of a probe first.
+    /// Waits for a probe to end, then counts a user.
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl Gate {
             let signal = self.changed.wait_interruptible(&mut state);
             state.waiting -= 1;
             if signal {
-                // A probe may wait for those who wait.
+                // A probe may wait for the waiters.
                 self.changed.notify_all();
                 return Err(EINTR);
             }
@@ -83,13 +83,13 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// An access by the kernel, until the answer is dropped.
+    /// An access by the kernel, until the result is dropped.
     pub(crate) fn access(&self) -> Result<Access<'_>> {
         self.come(false)?;
         Ok(Access(self))
     }
 
-    /// Nobody else, until the answer is dropped. Accesses that have begun are waited for.
+    /// Exclusive use until the result is dropped. Waits for accesses that have begun.
     pub(crate) fn alone(&self) -> Result<Alone<'_>, NotAlone> {
         let mut state = self.state.lock();
         loop {
@@ -111,9 +111,9 @@ impl Gate {
     }
 }
 
-/// Why nobody can be alone with a region.
+/// Why exclusive use of a region is refused.
 pub(crate) enum NotAlone {
-    /// There are so many mappings.
+    /// There are this many mappings.
     Mapped(u64),
     /// There was a signal.
     Interrupted,
@@ -144,7 +144,7 @@ impl Watch for Gate {
     }
 
     fn again(&self) {
-        // One is there already, so there is no probe, and this does not wait.
+        // There is a mapping already, so there is no probe to wait for.
         if let Use::Shared { mappings, .. } = &mut self.state.lock().now {
             *mappings += 1;
         }

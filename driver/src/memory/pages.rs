@@ -3,7 +3,7 @@
 //! `pages`: folios, the largest orders first.
 //!
 //! The largest order is that of a PMD entry, since a folio of any other size gets none (`do_set_pmd` of
-//! `mm/memory.c`). When an order is not to be had, what is left is tried with the next smaller one.
+//! `mm/memory.c`). When no folio of an order is available, the rest is allocated with the next smaller order.
 
 use super::spec::Spec;
 use crate::{

@@ -2,9 +2,9 @@
 
 //! `region`: a reserved physical range, claimed and viewed by the kernel as long as the buffer lives.
 //!
-//! A device's range is never touched unasked: a read can hang a bus or take data out of a queue. Memory is
-//! read when it is registered, since a range that nothing answers maps without a word and then reads ones,
-//! or zeros, for ever.
+//! A device's range is never touched unasked: a read can hang a bus or take data out of a queue. Memory is read
+//! when it is registered, since a range that nothing answers maps without an error and then reads all ones, or
+//! zeros, for ever.
 
 use super::gate::Gate;
 use crate::{
@@ -51,7 +51,7 @@ use kernel::{
     },
 };
 
-/// What is known of a region; outlives it, for the list.
+/// What is known about a region. It outlives the region, for the list.
 pub(crate) struct Knowledge(Atomic<u32>);
 
 impl Knowledge {
@@ -68,7 +68,7 @@ impl Knowledge {
     }
 }
 
-/// Words that are read at the start of each page behind the first.
+/// How many words are read at the start of each page after the first.
 const WORDS_PER_PAGE: usize = 8;
 
 pub(crate) struct Region {
@@ -111,7 +111,7 @@ impl Region {
         self.declared.class
     }
 
-    /// It was found that there is nothing behind it, and nobody said that it does not matter.
+    /// A probe found nothing behind it, and the declaration does not ignore that.
     pub(crate) fn unbacked(&self) -> bool {
         self.declared.refuses(self.knowledge.state())
     }
@@ -121,13 +121,13 @@ impl Region {
         &self.gate
     }
 
-    /// Bits in an access of the kernel's own view, where it must be by words.
+    /// Bits in each of the kernel's own accesses, where those must be by words.
     pub(crate) fn word(&self) -> Option<u32> {
         self.view.word()
     }
 
-    /// Reads the first page and the start of each other one; `write`: writes to each, and restores it,
-    /// which only somebody may ask for who is [`Gate::alone`].
+    /// Reads the first page and the start of each other page. With `write`, also writes to each and restores it;
+    /// the caller must be [`Gate::alone`] for that.
     pub(crate) fn probe(&self, write: bool) -> (RegionState, Sample) {
         let mut sample = Sample::default();
         let mut kept = true;
@@ -144,7 +144,7 @@ impl Region {
             }
             caller::cond_resched();
             if caller::fatal_signal_pending() {
-                // What was seen so far settles nothing.
+                // Too little was seen to decide.
                 return (self.knowledge.state(), sample);
             }
         }
@@ -156,7 +156,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // One that was refused for its name is dropped too, and stays refused.
+        // A region that was refused for its name is dropped, too, and stays refused.
         if self.knowledge.state() != RegionState::Refused {
             self.knowledge.set(RegionState::Released);
         }

@@ -47,7 +47,7 @@ impl Spec {
         if caller::fatal_signal_pending() {
             return Reason::Interrupted.with(&[self.bytes(), 0]);
         }
-        // The kernel's own want of memory for it is EINVAL (`_set_pages_array` of `arch/x86/mm/pat/set_memory.c`).
+        // If the kernel lacks memory for the change, that is EINVAL (`_set_pages_array` of `arch/x86/mm/pat/set_memory.c`).
         if error == ENOMEM {
             return self.out_of_memory(None, 0, self.bytes());
         }
@@ -55,8 +55,8 @@ impl Spec {
         Reason::CacheRefused.with(&[u64::from(self.cache.number()), u64::from(errno)])
     }
 
-    /// The refusal when memory ran out after `done` pages: the caller may have been killed, or its memory cgroup
-    /// may be full. Memory that is charged to none has a `reason` of its own.
+    /// The refusal when memory ran out after `done` pages. The caller may have been killed, or its memory cgroup
+    /// may be full. Memory that is not charged to a cgroup has a `reason` of its own.
     pub(super) fn out_of_memory(&self, reason: Option<Reason>, done: usize, most: u64) -> Refusal {
         let done = (done * PAGE_SIZE) as u64;
         if caller::fatal_signal_pending() {

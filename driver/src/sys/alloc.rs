@@ -2,8 +2,8 @@
 
 //! Physical pages that we own.
 //!
-//! There are two classes. A [`Run`] or [`Runs`] is *charged and pinnable*: ordinary pages, which others may take
-//! references to; they go to a [`Parked`] in the end, which keeps those that somebody still refers to. A [`CmaBlock`] is
+//! There are two classes. A [`Run`] or [`Runs`] is *charged and pinnable*: ordinary pages, to which others may take
+//! references. In the end they go to a [`Parked`], which keeps those that somebody still refers to. A [`CmaBlock`] is
 //! *frames only*, as coherent memory and regions are: nobody can refer to its pages, so it is gone when it is dropped.
 
 use super::{
@@ -28,13 +28,13 @@ use kernel::{
     prelude::*, //
 };
 
-/// Pages in a PMD entry, as a power of two; 0 where the kernel has no such entries for us.
+/// The order of a PMD entry; 0 if the kernel has no such entries for us.
 pub(crate) fn pmd_order() -> u32 {
-    // SAFETY: Answers with a constant.
+    // SAFETY: Returns a constant.
     unsafe { mapbuf_pmd_order() }
 }
 
-/// Bytes of memory that could be had without driving others into swap, as the kernel estimates them.
+/// Bytes that can be allocated without swapping, as the kernel estimates them.
 pub(crate) fn available() -> u64 {
     // SAFETY: Reads counters.
     unsafe { mapbuf_available_bytes() }
@@ -83,7 +83,7 @@ impl NumaNode {
     }
 }
 
-/// Flags that the bindings have as bit numbers only.
+/// Flags for which the bindings only have bit numbers.
 mod gfp {
     use kernel::bindings;
 
@@ -130,7 +130,7 @@ unsafe impl Sync for Run {}
 impl Run {
     /// A folio of `1 << order` zeroed pages.
     ///
-    /// Above order 0 it is taken only if it is to be had with little effort, unless `hard`.
+    /// Above order 0 the allocator makes little effort, unless `hard`.
     pub(crate) fn folio(order: u32, node: NumaNode, hard: bool) -> Option<Self> {
         if order > MAX_ORDER {
             return None;
@@ -178,7 +178,7 @@ impl Run {
         Some(run)
     }
 
-    /// `count` zeroed pages of any number, each with a reference count of its own, by moving others away.
+    /// Any number of zeroed pages, each with a reference count of its own, made by moving other memory away.
     /// The memory cgroup is not charged: the kernel has no way to (`__alloc_contig_verify_gfp_mask`).
     pub(crate) fn contig(count: usize, node: NumaNode) -> Option<Self> {
         let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
@@ -193,10 +193,10 @@ impl Run {
         run.cleared()
     }
 
-    /// The same, as one folio where it can be one: its pages are counted together, so that mapping and
-    /// unmapping them is cheap. `1 << order` pages, more than `1 << MAX_ORDER`.
+    /// The same, as one folio where that is possible: its pages share one count, so mapping and unmapping
+    /// them is cheap. `1 << order` pages, more than `1 << MAX_ORDER`.
     pub(crate) fn contig_folio(order: u32, node: NumaNode) -> Option<Self> {
-        // SAFETY: It answers with a constant.
+        // SAFETY: It returns a constant.
         if order > unsafe { mapbuf_max_folio_order() } {
             return Self::contig(1usize.checked_shl(order)?, node);
         }
@@ -262,7 +262,7 @@ impl Run {
         unsafe { PageRef::new(mapbuf_page_at(self.first.as_ptr(), index)) }
     }
 
-    /// Notes where a folio lies in its buffer, in pages: the fault path compares that with the size of
+    /// Sets the folio's index, its page in the buffer: the fault path compares that with the size of
     /// the file (`finish_fault` of `mm/memory.c`).
     pub(crate) fn set_index(&mut self, index: usize) {
         if self.origin == Origin::Folio {
@@ -320,7 +320,7 @@ impl Drop for Run {
         for index in 0..folios {
             // SAFETY: By the type's invariants a reference on the folio that this page begins is ours.
             unsafe { mapbuf_put_page(mapbuf_page_at(self.first.as_ptr(), index)) };
-            // A buffer of many folios drops them one after the other.
+            // A buffer may have many folios.
             caller::cond_resched();
         }
     }
@@ -439,7 +439,7 @@ unsafe impl Pinnable for Runs {
     }
 }
 
-/// Contiguous memory of the CMA area that the machine was booted with. It must stay movable, so nobody may pin it.
+/// Contiguous memory from the CMA area that the machine was booted with. It must stay movable, so nobody may pin it.
 ///
 /// # Invariants
 ///

@@ -25,7 +25,7 @@ unsafe impl Send for Area {}
 unsafe impl Sync for Area {}
 
 impl Area {
-    /// Maps pages one behind the other.
+    /// Maps pages one after the other.
     ///
     /// # Safety
     ///

@@ -29,13 +29,13 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What devices of others can take.
+/// What devices of other drivers can import.
 pub(crate) trait Importable: Faults {
-    /// Whether devices may have it.
+    /// Whether a device may attach.
     ///
     /// # Errors
     ///
-    /// There are no `struct page`s behind its frames, which importers need.
+    /// Its frames have no `struct page`, which importers need.
     fn attach(&self) -> Result;
 }
 
@@ -63,7 +63,7 @@ impl<T: Importable> Exported<T> {
         }
     }
 
-    /// Whether the kernel may see all of it at one address.
+    /// Whether the kernel may map all of it at one address.
     pub(super) fn has_kernel_address(&self) -> bool {
         let memory = self.data.data().backing();
         memory.page(0).is_some() || memory.address().is_some()
@@ -96,10 +96,10 @@ impl<T: Importable> Exported<T> {
     }
 }
 
-/// What hangs on an attachment.
+/// The private data of an attachment.
 pub(super) struct Attachment {
     table: Opaque<bindings::sg_table>,
-    /// The direction that it is mapped for.
+    /// The direction for which it is mapped.
     mapped: Option<(bindings::dma_data_direction, Counted)>,
     _counted: Counted,
 }
@@ -168,7 +168,7 @@ impl Drop for Attachment {
     }
 }
 
-/// Operations that a dma-buf of `T` has for importers.
+/// The operations of a dma-buf of `T` for importers.
 pub(super) struct Import<T>(core::marker::PhantomData<T>);
 
 impl<T: Importable> Import<T> {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the memory of a buffer offers to whoever maps it.
+//! What a buffer's memory offers to the code that maps it.
 //!
 //! [`PageRef`] and [`Frames`] live no longer than a borrow of their owner. What maps memory for longer asks a [`Backed`]
-//! for it, by the number of the page: what comes out of `&'a self` for any `'a` is there until `self` is dropped.
+//! for it, by page number: what is borrowed from `&'a self` for any `'a` stays valid until `self` is dropped.
 
 use super::{
     area::Area,
@@ -25,8 +25,8 @@ use kernel::{
     ffi::c_void, //
 };
 
-/// What every kind of memory can be asked. Indices count pages from the buffer's start; one that lies beyond the end
-/// gets `None`.
+/// The interface of every kind of memory. Indices count pages from the buffer's start; beyond the end the result is
+/// `None`.
 pub(crate) trait Backing {
     /// How many pages there are.
     fn len(&self) -> usize;
@@ -57,13 +57,13 @@ pub(crate) trait Backing {
     }
 }
 
-/// Who must know whether memory is mapped.
+/// Is told when memory is mapped.
 pub(crate) trait Watch {
     /// A mapping is about to be made. May wait; an error refuses it.
     fn enter(&self) -> Result;
-    /// There is one more, of memory that is mapped already.
+    /// Another mapping of memory that is mapped already.
     fn again(&self);
-    /// One is gone.
+    /// A mapping is gone.
     fn leave(&self);
 }
 
@@ -72,11 +72,11 @@ pub(crate) trait Backed: Send + Sync + Sized + 'static {
     /// The memory.
     fn backing(&self) -> &dyn Backing;
 
-    /// Who must know of mappings, if anybody.
+    /// Who is told of mappings, if anybody.
     fn watch(&self) -> Option<&dyn Watch>;
 }
 
-/// The data of a dma-buf, which says of what type it is.
+/// The data of a dma-buf, with its type.
 ///
 /// # Invariants
 ///

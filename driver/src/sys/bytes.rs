@@ -22,10 +22,10 @@ use kernel::{
     prelude::*, //
 };
 
-/// Bytes that are moved through the stack at a time, where memory is accessed by words.
+/// How many bytes go through the stack at a time where memory is accessed by words.
 const CHUNK: usize = 64;
 
-/// Bytes of a buffer within one page: never a slice, since others change them.
+/// Bytes of a buffer within one page; never a slice, since others change them.
 ///
 /// # Invariants
 ///
@@ -77,7 +77,7 @@ impl Bytes<'_> {
         (self.width / 8).max(1) as usize
     }
 
-    /// Reads a part through words, each of them once.
+    /// Reads a part by words, each of them once.
     ///
     /// # Safety
     ///
@@ -124,7 +124,7 @@ impl Bytes<'_> {
         Ok(())
     }
 
-    /// Copies them out; answers with how many were copied.
+    /// Copies them out. Returns how many were copied.
     pub(crate) fn copy_to_iter(&self, to: &mut IovIterDest<'_>) -> usize {
         if self.width == 0 {
             // SAFETY: By the type's invariants the source is there. Others may change it meanwhile: this copies as
@@ -147,7 +147,7 @@ impl Bytes<'_> {
         done
     }
 
-    /// Copies other bytes in; answers with how many were copied. The rest stays as it was.
+    /// Copies other bytes in. Returns how many were copied; the rest is unchanged.
     pub(crate) fn copy_from_iter(&self, from: &mut IovIterSource<'_>) -> usize {
         if self.width == 0 {
             // SAFETY: By the type's invariants the destination is there. Others may change it meanwhile: this copies as
@@ -193,7 +193,7 @@ impl Bytes<'_> {
     ///
     /// # Errors
     ///
-    /// Nothing was written: memory that is accessed by words takes whole ones only.
+    /// Nothing was written: memory that is accessed by words takes whole words only.
     ///
     /// # Safety
     ///

@@ -9,12 +9,12 @@ use kernel::{
     prelude::*, //
 };
 
-/// A thread, told apart from a later one that has the same number.
+/// A thread, distinguished from a later one with the same number.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) struct Thread {
     pid: i32,
     start: u64,
-    /// As it knows itself: in the namespace that it lives in.
+    /// In the thread's own namespace.
     number: u32,
 }
 
@@ -29,14 +29,14 @@ impl Thread {
         }
     }
 
-    /// What `gettid` says in it.
+    /// What `gettid` returns in it.
     pub(crate) fn number(self) -> u32 {
         self.number
     }
 }
 
-/// Bytes that the caller's memory cgroup has left, and its limit; of those that it lies in, the one with the least
-/// room. `None` where there is no limit.
+/// Bytes left in the caller's memory cgroup, and its limit; of the cgroup and its ancestors, those of the one with the
+/// least room. `None` if there is no limit.
 pub(crate) fn cgroup_room() -> Option<(u64, u64)> {
     let mut limit = 0;
     // SAFETY: The function writes the limit.
@@ -44,7 +44,7 @@ pub(crate) fn cgroup_room() -> Option<(u64, u64)> {
     (limit != u64::MAX).then_some((room, limit))
 }
 
-/// Something that needs a privilege in the initial user namespace.
+/// A capability in the initial user namespace, by what it allows.
 #[derive(Clone, Copy)]
 pub(crate) enum Capability {
     /// Give files away.
@@ -66,13 +66,13 @@ impl Capability {
     }
 }
 
-/// Whether the caller has a capability; a denial is for the audit log.
+/// Whether the caller has a capability. A denial is audited.
 pub(crate) fn capable(capability: Capability) -> bool {
     // SAFETY: `capable` takes any valid capability number, and we are in process context.
     unsafe { bindings::capable(capability.number()) }
 }
 
-/// Whether the caller has a capability that shows more; without it nothing is denied.
+/// Whether the caller has a capability that shows more. A denial is not audited.
 pub(crate) fn may_see(capability: Capability) -> bool {
     // SAFETY: Takes any valid capability number, and we are in process context.
     unsafe { mapbuf_may_see(capability.number()) }
@@ -90,13 +90,13 @@ pub(crate) fn gid() -> u32 {
     unsafe { mapbuf_current_gid() }
 }
 
-/// A uid that the caller named, in the initial user namespace.
+/// A uid from the caller's user namespace, translated to the initial one.
 pub(crate) fn map_uid(uid: u32) -> Option<u32> {
     // SAFETY: Looks the number up in the caller's user namespace.
     Some(unsafe { mapbuf_uid_from_caller(uid) }).filter(|uid| *uid != u32::MAX)
 }
 
-/// A gid that the caller named, in the initial user namespace.
+/// A gid from the caller's user namespace, translated to the initial one.
 pub(crate) fn map_gid(gid: u32) -> Option<u32> {
     // SAFETY: Looks the number up in the caller's user namespace.
     Some(unsafe { mapbuf_gid_from_caller(gid) }).filter(|gid| *gid != u32::MAX)
@@ -108,19 +108,19 @@ pub(crate) fn in_group(gid: u32) -> bool {
     unsafe { mapbuf_in_group(gid) }
 }
 
-/// Whether the caller is being killed.
+/// Whether the caller has a fatal signal pending.
 pub(crate) fn fatal_signal_pending() -> bool {
     // SAFETY: Looks at the current task's signals.
     unsafe { mapbuf_fatal_signal_pending() }
 }
 
-/// Lets others run, in a long loop.
+/// Reschedules if need be, in a long loop.
 pub(crate) fn cond_resched() {
     // SAFETY: All of this driver runs in process context with no spinlock held: it has none.
     unsafe { mapbuf_cond_resched() }
 }
 
-/// The same, in a loop that a caller who is being killed need not finish: it is `EINTR` then.
+/// The same, and `EINTR` if the caller is being killed and need not finish the loop.
 pub(crate) fn resched_unless_killed() -> Result {
     cond_resched();
     if fatal_signal_pending() {

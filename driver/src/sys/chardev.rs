@@ -76,11 +76,11 @@ pub(crate) trait OpenFile: Send + Sync + Sized + 'static {
     /// What the address of a mapping at this page offset is to be, in pages and modulo the size of a huge
     /// entry, so that such entries fit.
     fn get_unmapped_area(&self, page_offset: u64) -> u64;
-    /// `read` at a position; answers with the bytes read
+    /// `read` at a position; returns the bytes read
     fn read(&self, to: &mut IovIterDest<'_>, position: u64) -> Result<usize>;
-    /// `write` at a position; answers with the bytes written
+    /// `write` at a position; returns the bytes written
     fn write(&self, from: &mut IovIterSource<'_>, position: u64) -> Result<usize>;
-    /// `lseek`; answers with the new position
+    /// `lseek`; returns the new position
     fn seek(&self, position: i64, offset: i64, whence: i32) -> Result<i64>;
 }
 

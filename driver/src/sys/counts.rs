@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many objects of each sort exist now: a file each in `/sys/kernel/debug/mapbuf/`, for root. What a failed
-//! operation leaves behind is seen there, whoever it belongs to.
+//! How many objects of each sort exist now: a file for each in `/sys/kernel/debug/mapbuf/`, for root. They show what a
+//! failed operation leaves behind.
 //!
 //! A new sort is a line in [`sorts`], and a [`Counted`] in the type.
 
@@ -29,7 +29,7 @@ sorts! {
     File = c"files",
     /// Buffers, until their memory is given back.
     Buffer = c"buffers",
-    /// Those of them that are gone but for pages which others refer to.
+    /// Freed buffers with pages that others still refer to.
     Pinned = c"pinned",
     /// Ids in the tables of sessions.
     Id = c"ids",
@@ -47,7 +47,7 @@ sorts! {
 
 static COUNTS: [Number; SORTS] = [const { Number::new() }; SORTS];
 
-/// One object: it is counted as long as this lives.
+/// Counts one object until it is dropped.
 pub(crate) struct Counted(&'static Number);
 
 impl Counted {

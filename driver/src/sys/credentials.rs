@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! On whose behalf a file was opened.
+//! The credentials with which a file was opened.
 
 use super::helpers::mapbuf_payers;
 use core::marker::PhantomData;
@@ -10,11 +10,10 @@ use kernel::{
     prelude::*, //
 };
 
-/// User namespaces lie in one another 33 deep at most (`create_user_ns` of `kernel/user_namespace.c`).
+/// User namespaces nest at most 33 deep (`create_user_ns` of `kernel/user_namespace.c`).
 const MOST: usize = 40;
 
-/// The credentials that a file was opened with. They stay with the file, whoever has it, and whatever becomes of who
-/// opened it.
+/// The credentials with which a file was opened. They stay with the file, whoever holds it later.
 ///
 /// # Invariants
 ///
@@ -32,9 +31,9 @@ impl Opener<'_> {
         Self(credentials, PhantomData)
     }
 
-    /// Calls `f` with each user that answers for what is allocated by way of this file: the user who opened it, and the
-    /// owner of each user namespace that they were in, up to the initial one. All are numbers of that one; some may come
-    /// more than once. The kernel's own limits go the same way (`inc_rlimit_ucounts` of `kernel/ucount.c`).
+    /// Calls `f` with each user who is charged for what is allocated through this file: the user who opened it, and the
+    /// owner of each user namespace that they were in, up to the initial one. The uids are those of the initial namespace;
+    /// some may come more than once. The kernel's own limits work the same way (`inc_rlimit_ucounts` of `kernel/ucount.c`).
     pub(crate) fn each_payer(&self, mut f: impl FnMut(u32) -> Result) -> Result {
         let mut uids = [0; MOST];
         // SAFETY: By the type's invariants; the function writes at most `MOST` numbers.

@@ -30,8 +30,8 @@ impl Number {
     }
 }
 
-/// A directory in debugfs, which goes with all its files when it is dropped. Where there is no debugfs, or no memory
-/// for it, nothing is shown.
+/// A directory in debugfs, removed with all its files when dropped. Without debugfs, or without memory for it, nothing is
+/// shown.
 ///
 /// # Invariants
 ///
@@ -45,7 +45,7 @@ unsafe impl Sync for Directory {}
 
 #[cfg(CONFIG_DEBUG_FS)]
 impl Directory {
-    /// Makes it at the top.
+    /// Makes it at the top level.
     pub(crate) fn new(name: &CStr) -> Self {
         // SAFETY: The name is a C string, which is copied.
         let entry =

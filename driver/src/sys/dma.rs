@@ -3,7 +3,7 @@
 //! A device of our own, and memory that is coherent for it.
 //!
 //! The kernel crate's `dma::Coherent` wants a device that is bound to a driver; ours is a platform device
-//! that exists only so that the DMA API has somebody to allocate for.
+//! that exists only so that the DMA API has a device to allocate for.
 
 use super::{
     bytes::Bytes,
@@ -72,7 +72,7 @@ pub(crate) struct CoherentBlock {
     address: NonNull<u8>,
     dma: bindings::dma_addr_t,
     size: usize,
-    /// Whether its pages follow each other in physical memory.
+    /// Whether its pages are physically contiguous.
     one_run: bool,
 }
 
@@ -104,7 +104,7 @@ impl CoherentBlock {
         Some(this)
     }
 
-    /// Whether its pages follow each other in physical memory.
+    /// Whether its pages are physically contiguous.
     pub(crate) fn one_run(&self) -> bool {
         self.one_run
     }

@@ -49,7 +49,7 @@ const NAME_LEN: usize = 31;
 /// `DMA_BUF_IOCTL_SYNC` of `uapi/linux/dma-buf.h`, whose `struct dma_buf_sync` is one `__u64`.
 pub(crate) const SYNC: u32 = _IOW::<u64>(b'b' as u32, 0);
 
-/// What lies behind a dma-buf.
+/// The data of a dma-buf, as an exporter.
 pub(crate) trait Exporter: Importable {
     /// Somebody maps the dma-buf's own descriptor.
     fn mmap(vma: NewVma<'_, Self>) -> Result;
@@ -96,8 +96,8 @@ impl<T: Exporter> DmaBuf<T> {
         ..pin_init::zeroed()
     };
 
-    /// For data without an address in the kernel: `dma_buf_vmap` warns about a `vmap` that refuses, and
-    /// whoever has a descriptor can have a driver call it. Without one it is `EINVAL`, in silence.
+    /// For data without an address in the kernel: `dma_buf_vmap` warns if `vmap` fails, and whoever has a descriptor
+    /// can make a driver call it. Without a `vmap`, it returns `EINVAL` and does not warn.
     const WITHOUT_ADDRESS: bindings::dma_buf_ops = bindings::dma_buf_ops {
         vmap: None,
         vunmap: None,
@@ -165,7 +165,7 @@ impl<T: Exporter> DmaBuf<T> {
         unsafe { (*self.buffer.as_ptr()).file }
     }
 
-    /// Has a VMA show it from page `page` on. The VMA's file is the dma-buf's own, or stays that of a node which shows
+    /// Makes a VMA show it, starting at page `page`. The VMA's file is the dma-buf's own, or stays that of a node which shows
     /// this dma-buf and no other: its `fsync` is then the node's, and a dma-buf's file has none.
     pub(crate) fn bind<'a>(&'a self, vma: NodeVma<'a>, page: u64) -> Result<NewVma<'a, T>> {
         let page = usize::try_from(page)?;
@@ -205,7 +205,7 @@ impl<T: Exporter> DmaBuf<T> {
         to_result(done as kernel::ffi::c_int)
     }
 
-    /// What `/proc/PID/maps` and `bufinfo` show of it; at most [`NAME_LEN`] bytes of it.
+    /// Sets the text that `/proc/PID/maps` and `bufinfo` show for it, cut at [`NAME_LEN`] bytes.
     pub(crate) fn describe(&self, text: fmt::Arguments<'_>) -> Result {
         let text = CString::try_from_fmt(text)?;
         // SAFETY: The text is a C string; the copy is handed over.
@@ -219,7 +219,7 @@ impl<T: Exporter> DmaBuf<T> {
         Ok(())
     }
 
-    /// VMAs that map it now.
+    /// How many VMAs map it now.
     pub(crate) fn mappings(&self) -> u32 {
         // SAFETY: The file is valid.
         unsafe { mapbuf_count_mappings(self.file()) }

@@ -2,8 +2,8 @@
 
 //! Answering the page faults of a VMA.
 //!
-//! Which answers there are depends on how the VMA was set up, so each sort of VMA has a type of fault of its own; and all
-//! of them take the number of a page of the buffer that the VMA shows, never a page.
+//! How a fault can be answered depends on how the VMA was set up, so each sort of VMA has its own type of fault. All of
+//! them take a page number in the VMA's buffer, never a page.
 
 use super::{
     backing::{
@@ -22,15 +22,15 @@ use kernel::{
     page::PAGE_SIZE, //
 };
 
-/// What the lowest page table shows, in bytes.
+/// How many bytes the lowest page table maps.
 const TABLE: usize = PAGE_SIZE * (PAGE_SIZE / size_of::<bindings::pte_t>());
 
-/// Pages that one call of `vm_insert_pages` is given: they lie on the stack.
+/// Pages for one call of `vm_insert_pages`; the array is on the stack.
 const BATCH: usize = 32;
 
-/// Whose faults are answered.
+/// Data whose mappings are filled by faults.
 pub(crate) trait Faults: Backed {
-    /// Answers a fault in a mapping of it.
+    /// Answers a fault in a mapping of the data.
     fn fault(fault: Fault<'_, Self>) -> Outcome;
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Fault<'a, T> {
     Page(PageFault<'a, T>),
     /// The page is mapped by us, where pages were inserted and one was taken out.
     Mixed(MixedFault<'a, T>),
-    /// The page is mapped by us, and may bring those around along.
+    /// The page is mapped by us, with those around it where they are single pages.
     Around(MixedFault<'a, T>),
     /// The page frame is mapped by us.
     Frame(FrameFault<'a, T>),
@@ -50,23 +50,23 @@ pub(crate) enum Fault<'a, T> {
     HugeFrame(HugeFrameFault<'a, T>),
 }
 
-/// What becomes of the access.
+/// The result of a fault.
 #[derive(Clone, Copy)]
 pub(crate) struct Outcome(bindings::vm_fault_t);
 
 impl Outcome {
-    /// There is nothing at this place.
+    /// Nothing is mapped there.
     pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
-    /// Not by a huge entry: the core asks again for a small one.
+    /// No huge entry fits: the core asks again for a small one.
     pub(crate) const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
 
-    /// Whether there is no entry for the address now.
+    /// Whether the address has no entry now.
     pub(crate) fn failed(self) -> bool {
         self.0 != bindings::vm_fault_reason_VM_FAULT_NOPAGE
     }
 }
 
-/// Where a fault came.
+/// The place of a fault.
 ///
 /// # Invariants
 ///
@@ -91,7 +91,7 @@ impl<'a, T: Faults> Place<'a, T> {
         }
     }
 
-    /// Whose memory the VMA shows.
+    /// The data whose memory the VMA shows.
     pub(crate) fn data(&self) -> &'a T {
         self.data
     }
@@ -114,13 +114,12 @@ impl<'a, T: Faults> Place<'a, T> {
         self.fault.flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0
     }
 
-    /// Whether the answer must be a private copy, which the core makes of a small page.
+    /// Whether the core must make a private copy, which it does for small pages only.
     pub(crate) fn copies(&self) -> bool {
         self.write() && self.vma().flags() & flags::SHARED == 0
     }
 
-    /// The pages of the buffer, from the first to the one behind the last, that the VMA shows by the page
-    /// table of the address.
+    /// The range of the buffer's pages that the VMA maps through the page table of the address.
     pub(crate) fn table(&self) -> Range<u64> {
         let start = self.address() & !(TABLE - 1);
         let last = start.saturating_add(TABLE).min(self.vma().end());
@@ -143,7 +142,7 @@ impl<'a, T: Faults> Place<'a, T> {
         self.page_offset().checked_sub(into as u64)
     }
 
-    /// Answers with a page, which the core maps.
+    /// Gives a page, which the core maps.
     fn give(self, index: usize) -> Outcome {
         let Some(page) = self.data.backing().page(index) else {
             return Outcome::SIGBUS;
@@ -208,19 +207,19 @@ pub(crate) struct HugeFrameFault<'a, T> {
 }
 
 impl<T: Faults> PageFault<'_, T> {
-    /// Answers with a page, which the core maps.
+    /// Gives a page, which the core maps.
     pub(crate) fn give(self, index: usize) -> Outcome {
         self.0.give(index)
     }
 }
 
 impl<T: Faults> MixedFault<'_, T> {
-    /// Answers with a page, which the core maps, or copies first.
+    /// Gives a page, which the core maps or copies.
     pub(crate) fn give(self, index: usize) -> Outcome {
         self.0.give(index)
     }
 
-    /// Maps a page by a small entry. A private copy is not made: see [`Place::copies`].
+    /// Maps a page by a small entry. No private copy is made: see [`Place::copies`].
     pub(crate) fn insert(&mut self, index: usize) -> Outcome {
         let write = self.0.write();
         let Some(page) = self.0.data.backing().page(index) else {
@@ -233,7 +232,7 @@ impl<T: Faults> MixedFault<'_, T> {
         Outcome(unsafe { bindings::vmf_insert_page_mkwrite(self.0.fault, page.as_ptr(), write) })
     }
 
-    /// Maps pages by small entries, until one of them has an entry already.
+    /// Maps pages by small entries, up to the first that has an entry already.
     pub(crate) fn insert_others(&self, pages: Range<usize>) {
         let place = &self.0.fault.__bindgen_anon_1;
         let backing = self.0.data.backing();
@@ -280,9 +279,9 @@ impl<T: Faults> FrameFault<'_, T> {
 }
 
 impl<T: Faults> HugePageFault<'_, T> {
-    /// Maps the folio by a huge entry, where it has the size of one, and lies as the entry does.
+    /// Maps the folio by a huge entry, if it has the size of one and is aligned with it.
     pub(crate) fn insert(self) -> Outcome {
-        // A private copy is made of a small page; `vmf_insert_folio_pmd` would let it write to the buffer.
+        // A private copy is made of a small page; `vmf_insert_folio_pmd` would let the process write to the buffer.
         if self.order != super::alloc::pmd_order() || self.place.copies() {
             return Outcome::FALLBACK;
         }
@@ -306,7 +305,7 @@ impl<T: Faults> HugePageFault<'_, T> {
 }
 
 impl<T: Faults> HugeFrameFault<'_, T> {
-    /// Maps page frames by a huge entry, where they follow each other and lie as the entry does.
+    /// Maps page frames by a huge entry, if they are contiguous and aligned with it.
     pub(crate) fn insert(self) -> Outcome {
         if self.order != super::alloc::pmd_order() {
             return Outcome::FALLBACK;
@@ -329,7 +328,7 @@ impl<T: Faults> HugeFrameFault<'_, T> {
     }
 }
 
-/// What a `vm_operations_struct` has for faults. Each is for VMAs of one sort, which its name tells.
+/// Fault handlers for a `vm_operations_struct`. Each is for the sort of VMA in its name.
 pub(super) struct Handlers<T>(core::marker::PhantomData<T>);
 
 impl<T: Faults> Handlers<T> {
@@ -393,7 +392,7 @@ impl<T: Faults> Handlers<T> {
         T::fault(Fault::HugeFrame(HugeFrameFault { place, order })).0
     }
 
-    /// There being such a function tells the core that faults need the lock of the VMA alone
+    /// That there is such a function tells the core that faults need only the lock of the VMA
     /// (`vmf_can_call_fault` of `mm/memory.c`); without it each is taken twice, the second time under the
     /// lock of the address space. Nothing is mapped here: [`Faults::fault`] does that.
     ///

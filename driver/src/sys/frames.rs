@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages and page frames of buffers, and how the kernel itself has them mapped: values that only their owners make, and
-//! that live no longer than a borrow of the owner.
+//! Pages and page frames of buffers, and how the kernel itself has them mapped. Only their owners make these values,
+//! which live no longer than a borrow of the owner.
 
 use super::helpers::*;
 use crate::abi::wire::Cache;
@@ -46,7 +46,7 @@ impl PageRef<'_> {
     }
 }
 
-/// Page frames of a buffer that follow each other. They are mapped by number: nobody counts who uses them.
+/// Contiguous page frames of a buffer. They are mapped by number: nobody counts their users.
 ///
 /// # Invariants
 ///
@@ -82,8 +82,8 @@ impl Frames<'_> {
     }
 }
 
-/// How the kernel itself has the memory mapped. Every other view of it must be like that: on x86 two views with
-/// different cache modes are undefined, and one that is encrypted where the other is not shows other bytes.
+/// How the kernel itself has the memory mapped. Every other view must match: on x86 the result of two views with
+/// different cache modes is undefined, and two views that differ in encryption show different bytes.
 ///
 /// # Invariants
 ///

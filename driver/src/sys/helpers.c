@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What Rust cannot reach: macros, inline functions, and functions whose headers are not among those
- * that the kernel's Rust bindings are made from. Each one does one thing; the rules are in Rust.
+ * What Rust cannot call: macros, inline functions, and functions whose headers the kernel's Rust bindings
+ * do not include. Each function does one thing; the rules are in Rust.
  */
 
 #include <linux/capability.h>
@@ -110,7 +110,7 @@ u64 mapbuf_ram_bytes(void)
 	return (u64)totalram_pages() << PAGE_SHIFT;
 }
 
-/* What could be had without driving others into swap, by the kernel's own estimate. */
+/* How much can be allocated without swapping, by the kernel's own estimate. */
 u64 mapbuf_available_bytes(void)
 {
 	return (u64)max(si_mem_available(), 0L) << PAGE_SHIFT;
@@ -163,15 +163,15 @@ void mapbuf_set_folio_index(struct page *page, pgoff_t index)
 
 struct page *mapbuf_alloc_pages_node(int nid, gfp_t gfp, unsigned int order)
 {
-	/* Without a node, by the caller's memory policy: alloc_pages_node() would pass it by. */
+	/* Without a node, by the caller's memory policy, which alloc_pages_node() would ignore. */
 	if (nid == NUMA_NO_NODE)
 		return alloc_pages(gfp, order);
 	return alloc_pages_node(nid, gfp, order);
 }
 
 /*
- * The nodes that the caller may have memory from: those of its cpuset, and of them those of a policy that binds. Not by
- * read_mems_allowed_begin(), whose static key modules do not see.
+ * The nodes from which the caller may take memory: those of its cpuset, limited by a memory policy that binds.
+ * read_mems_allowed_begin() is not used: modules do not see its static key.
  */
 static void mapbuf_allowed_nodes(nodemask_t *nodes)
 {
@@ -193,35 +193,35 @@ static void mapbuf_allowed_nodes(nodemask_t *nodes)
 #endif
 }
 
-/* By the cpuset alone: who names a node goes by no policy. */
+/* By the cpuset alone: a policy does not matter when a node is named. */
 bool mapbuf_node_allowed(int nid)
 {
 	return nid >= 0 && nid < MAX_NUMNODES && node_isset(nid, cpuset_current_mems_allowed);
 }
 
-/* A frame without a page, as those of a device's own memory, lies on no node that a cpuset could name. */
+/* A frame without a page, like those of a device's own memory, is on no node that a cpuset could name. */
 bool mapbuf_frame_allowed(unsigned long pfn)
 {
 	return !pfn_valid(pfn) || mapbuf_node_allowed(page_to_nid(pfn_to_page(pfn)));
 }
 
-/* alloc_contig_pages() takes no NUMA_NO_NODE: it asks for the zone list of the node as it stands. */
+/* alloc_contig_pages() does not take NUMA_NO_NODE: it uses the node's zone list unchecked. */
 struct page *mapbuf_alloc_contig(unsigned long count, gfp_t gfp, int nid)
 {
 	nodemask_t nodes;
 
-	/* It looks at no cpuset by itself (alloc_contig_frozen_pages_noprof() of mm/page_alloc.c). */
+	/* It ignores cpusets (alloc_contig_frozen_pages_noprof() of mm/page_alloc.c). */
 	mapbuf_allowed_nodes(&nodes);
 	return alloc_contig_pages(count, gfp, nid == NUMA_NO_NODE ? numa_mem_id() : nid, &nodes);
 }
 
-/* A larger folio is a warning of alloc_contig_frozen_range(). */
+/* alloc_contig_frozen_range() warns about a larger folio. */
 unsigned int mapbuf_max_folio_order(void)
 {
 	return MAX_FOLIO_ORDER;
 }
 
-/* The same as one folio of any size up to that, as hugetlb gets its gigantic ones: they come without a reference. */
+/* The same as one folio of any size up to that, as hugetlb gets its gigantic folios. It comes without a reference. */
 struct page *mapbuf_alloc_contig_folio(unsigned int order, gfp_t gfp, int nid)
 {
 	struct page *page;
@@ -237,9 +237,9 @@ struct page *mapbuf_alloc_contig_folio(unsigned int order, gfp_t gfp, int nid)
 }
 
 /*
- * Folios of buffers that are gone, to which somebody else still refers, on a list by folio->lru: that is the owner's as
- * long as they are on no LRU list, and nobody takes them for the page cache's. A folio that has our reference alone gets
- * no other: nothing leads to it.
+ * Folios of freed buffers to which somebody else still refers, on a list linked by folio->lru. The owner may use that
+ * while the folios are on no LRU list and not in the page cache. A folio with no reference but ours gets no other:
+ * nothing leads to it.
  */
 
 void mapbuf_init_list(struct list_head *list)
@@ -247,7 +247,7 @@ void mapbuf_init_list(struct list_head *list)
 	INIT_LIST_HEAD(list);
 }
 
-/* Gives a folio back, or keeps it: how many pages are kept. */
+/* Frees a folio or keeps it. Returns how many pages are kept. */
 unsigned long mapbuf_park(struct list_head *list, struct page *page)
 {
 	struct folio *folio = page_folio(page);
@@ -260,7 +260,7 @@ unsigned long mapbuf_park(struct list_head *list, struct page *page)
 	return folio_nr_pages(folio);
 }
 
-/* How many pages are left. */
+/* Returns how many pages are left. */
 unsigned long mapbuf_sweep_parked(struct list_head *list)
 {
 	struct folio *folio, *next;
@@ -364,7 +364,7 @@ struct page *mapbuf_cma_alloc(unsigned long count, unsigned int align)
 	struct cma *area = dev_get_cma_area(NULL);
 	struct page *pages = area ? cma_alloc(area, count, align, true) : NULL;
 
-	/* The area lies where it lies, also outside of the caller's cpuset. */
+	/* The area has a fixed place, which may lie outside the caller's cpuset. */
 	if (pages && !mapbuf_node_allowed(page_to_nid(pages))) {
 		cma_release(area, pages, count);
 		return NULL;
@@ -396,7 +396,7 @@ unsigned int mapbuf_max_segment(struct device *dev)
 	return dma_get_max_seg_size(dev);
 }
 
-/* Fills an entry of a scatter list; the next one. */
+/* Fills an entry of a scatter list. Returns the next one. */
 struct scatterlist *mapbuf_sg_set(struct scatterlist *sg, unsigned long pfn, unsigned int size)
 {
 	sg_set_page(sg, pfn_to_page(pfn), size, 0);
@@ -531,7 +531,7 @@ void mapbuf_vma_flags(struct vm_area_struct *vma, vm_flags_t set, vm_flags_t cle
 	vm_flags_mod(vma, set, clear);
 }
 
-/* Whether the kernel sees memory encrypted, in a confidential guest. Anywhere else nothing is. */
+/* Whether the kernel has memory mapped as encrypted, in a confidential guest. Elsewhere nothing is. */
 bool mapbuf_is_encrypted(const void *view)
 {
 #ifdef CONFIG_X86
@@ -545,8 +545,8 @@ bool mapbuf_is_encrypted(const void *view)
 }
 
 /*
- * The one place that says how user space sees memory: with a cache mode (as enum Cache), and encrypted or not as the
- * kernel's own view of it is. What the core has set is encrypted.
+ * The one place that decides how user space sees memory: with a cache mode (as enum Cache), and encrypted if the
+ * kernel's own view is. The protection that the core has set is encrypted.
  */
 void mapbuf_vma_protection(struct vm_area_struct *vma, u32 cache, const void *view)
 {
@@ -580,7 +580,7 @@ struct cdev *mapbuf_inode_device(const struct inode *inode)
 	return inode->i_cdev;
 }
 
-/* Where the next byte of a request lies in user memory. */
+/* The user address of the next byte of a request. */
 unsigned long mapbuf_iter_address(const struct iov_iter *iter)
 {
 	if (iter_is_ubuf(iter) || iter_is_iovec(iter))
@@ -616,8 +616,8 @@ u32 mapbuf_current_number(void)
 }
 
 /*
- * Bytes that the memory cgroup of the caller has left, or one that it lies in, whichever has the least; and the limit
- * of that one. U64_MAX for both where there is no limit.
+ * Bytes left in the caller's memory cgroup or one of its ancestors, whichever has the least, and the limit of that one.
+ * U64_MAX for both if there is no limit.
  */
 u64 mapbuf_cgroup_room(u64 *limit)
 {
@@ -655,7 +655,7 @@ u32 mapbuf_current_gid(void)
 	return from_kgid(&init_user_ns, current_fsgid());
 }
 
-/* A uid or gid as the caller's user namespace has it, in that of the initial one; -1: there is none. */
+/* Translates a uid or gid of the caller's user namespace to the initial one; -1: there is none. */
 u32 mapbuf_uid_from_caller(u32 uid)
 {
 	kuid_t kuid = make_kuid(current_user_ns(), uid);
@@ -675,7 +675,7 @@ bool mapbuf_in_group(u32 gid)
 	return in_group_p(make_kgid(&init_user_ns, gid));
 }
 
-/* Whether the caller may see something that is otherwise left out: no denial for the audit log. */
+/* Whether the caller may see something that is otherwise left out. A denial is not audited. */
 bool mapbuf_may_see(int capability)
 {
 	return ns_capable_noaudit(&init_user_ns, capability);
@@ -688,8 +688,8 @@ void mapbuf_set_owner(u32 uid, u32 gid, kuid_t *kuid, kgid_t *kgid)
 }
 
 /*
- * The users that answer for what is allocated with these credentials, as numbers of the initial user namespace: who has
- * them, and the owner of each namespace up to there. Returns how many there are, and writes those that have room.
+ * The users who are charged for what is allocated with these credentials, by uid of the initial user namespace: their
+ * holder, and the owner of each namespace up to the initial one. Returns how many there are; writes as many as fit.
  */
 u32 mapbuf_payers(const struct cred *cred, u32 *uids, u32 most)
 {

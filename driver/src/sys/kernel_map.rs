@@ -43,7 +43,7 @@ pub(crate) struct KernelMap {
 impl KernelMap {
     /// Maps all of them.
     ///
-    /// A caller who is killed meanwhile must not see that fail: `dma_buf_vmap` warns about every error.
+    /// A fatal signal must not make this fail: `dma_buf_vmap` warns about every error.
     ///
     /// # Safety
     ///
@@ -111,18 +111,18 @@ impl Drop for Singles {
     }
 }
 
-/// Scattered pages under one virtual area of the kernel's, which `remap_vmalloc_range` can map.
+/// Scattered pages in one virtual area of the kernel, which `remap_vmalloc_range` can map.
 pub(crate) struct Vmap {
-    /// Goes first. It maps all of `pages`, and nothing else.
+    /// Dropped first. It maps all of `pages` and nothing else.
     area: Area,
     pages: Recached<Singles>,
 }
 
-/// Why a [`Vmap`] could not be had.
+/// Why a [`Vmap`] could not be made.
 pub(crate) enum VmapError {
     /// No memory.
     NoMemory,
-    /// The caller was killed when so many pages were there.
+    /// The caller was killed after this many pages.
     Killed(usize),
     /// The cache mode could not be changed.
     Cache(Error),
@@ -200,7 +200,7 @@ impl Vmap {
         })
     }
 
-    /// Gives the pages back that nobody else refers to. The others stay until then.
+    /// Frees the pages that nobody else refers to. The others stay until then.
     pub(crate) fn park(self, parked: &mut Parked) {
         drop(self.area);
         self.pages.park(parked);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Work that is done again and again in the background.
+//! Work that is repeated in the background.
 //!
-//! The kernel crate's `DelayedWork` cannot be taken back in 7.2, so it would run on in a module that is gone.
+//! The kernel crate's `DelayedWork` cannot be cancelled in 7.2, so it could run after the module is unloaded.
 
 use super::helpers::mapbuf_init_delayed_work;
 use core::ops::Deref;
@@ -18,11 +18,11 @@ const PERIOD_MS: u32 = 200;
 
 /// Something to do in the background.
 pub(crate) trait Background: Send + Sync + 'static {
-    /// Does it; whether it is to be done again.
+    /// Does the work. Returns whether to repeat it.
     fn run(&self) -> bool;
 }
 
-/// Has its work done in the background, once it was started and as long as there is any.
+/// Does its work in the background from [`Self::start`] until none is left.
 ///
 /// # Invariants
 ///
@@ -52,13 +52,13 @@ impl<T: Background> Later<T> {
         })
     }
 
-    /// Starts the work, if it is not waiting already.
+    /// Queues the work, if it is not queued already.
     pub(crate) fn start(&self) {
         // SAFETY: By the type's invariants the work is initialized.
         unsafe {
             bindings::queue_delayed_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as kernel::ffi::c_int,
-                // Sweeping takes as long as there are pages.
+                // Sweeping takes time in proportion to the pages.
                 bindings::system_dfl_wq,
                 self.work.get(),
                 kernel::time::msecs_to_jiffies(PERIOD_MS),
@@ -66,7 +66,7 @@ impl<T: Background> Later<T> {
         };
     }
 
-    /// Stops it for ever, and waits until it is not being done any more.
+    /// Cancels it, and waits until it has ended.
     pub(crate) fn stop(&self) {
         // SAFETY: By the type's invariants the work is initialized.
         unsafe { bindings::disable_delayed_work_sync(self.work.get()) };

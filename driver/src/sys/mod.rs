@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The only place for `unsafe` and for the kernel's C functions. Each file wraps one part of the kernel
-//! into types that can be used without care; what cannot be wrapped is an `unsafe fn` with its contract.
+//! The only place for `unsafe` and for the kernel's C functions. Each file wraps one part of the kernel in types
+//! that are safe to use; what cannot be wrapped is an `unsafe fn` with its contract.
 
 pub(crate) mod area;
 mod attach;

@@ -74,7 +74,7 @@ impl Attribute {
         Self::DmaAddress,
     ];
 
-    /// Who may read it: all, but for what takes long to count and keeps the buffer's mappings locked meanwhile.
+    /// Who may read it: everybody, except where counting takes long and locks the buffer's mappings meanwhile.
     const fn mode(self) -> bindings::umode_t {
         match self {
             Self::Mappings => 0o400,
@@ -93,13 +93,13 @@ impl Attribute {
     }
 }
 
-/// What sysfs asks a node's buffer.
+/// What sysfs shows for a node's buffer.
 pub(crate) trait Attributes: Send + Sync + 'static {
     /// The attribute's text, one line.
     fn show(&self, attribute: Attribute) -> Result<CString>;
 }
 
-/// Who may use a node. Numbers of the initial user namespace.
+/// Who may use a node, by uid and gid of the initial user namespace.
 #[derive(Clone, Copy)]
 pub(crate) struct Ownership {
     pub(crate) uid: u32,
@@ -107,7 +107,7 @@ pub(crate) struct Ownership {
     pub(crate) mode: u16,
 }
 
-/// What a node is called, in both places where it has a name.
+/// A node's names in sysfs and in `/dev`.
 pub(crate) struct NodeName {
     /// In sysfs, where a `!` stands for a `/`.
     pub(crate) sysfs: CString,
@@ -115,7 +115,7 @@ pub(crate) struct NodeName {
     pub(crate) path: CString,
 }
 
-/// A node and its entry in sysfs; dropping it takes both away.
+/// A node and its entry in sysfs, both removed when it is dropped.
 ///
 /// # Invariants
 ///
@@ -142,8 +142,8 @@ struct NodeDevice<A> {
 }
 
 impl<A: Attributes> Node<A> {
-    /// Makes a node for this minor number. A node for a buffer has attributes. With `announced`, user space hears of
-    /// it by an event.
+    /// Makes a node with this minor number. A node for a buffer has attributes. With `announced`, user space gets an
+    /// event for it.
     pub(crate) fn new(
         class: &Arc<Class>,
         numbers: &Arc<Numbers>,
@@ -207,7 +207,7 @@ impl<A: Attributes> Drop for Node<A> {
     }
 }
 
-/// Tables for the kernel. They are constants: never written to, and found at no particular address.
+/// Tables for the kernel. They are constants: never written to, and without a fixed address.
 struct Types<A>(core::marker::PhantomData<A>);
 
 impl<A: Attributes> Types<A> {
@@ -280,7 +280,7 @@ impl<A: Attributes> Types<A> {
         let node = unsafe { Self::node(device) };
         // sysfs asks for the path alone, devtmpfs for all of it.
         if !mode.is_null() {
-            // With the file's type in it: devtmpfs makes 0600 out of a mode of 0 (`devtmpfs_create_node`
+            // With the file type: devtmpfs turns a mode of 0 into 0600 (`devtmpfs_create_node`
             // of `drivers/base/devtmpfs.c`).
             let typed = node.ownership.mode | bindings::S_IFCHR as bindings::umode_t;
             // SAFETY: devtmpfs passes a place for the mode.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which NUMA nodes the caller may have memory from.
+//! The NUMA nodes from which the caller may take memory.
 
 use super::{
     frames::Frames,
@@ -10,7 +10,7 @@ use super::{
     }, //
 };
 
-/// Whether the caller's cpuset has a node among its memory nodes.
+/// Whether a node is one of the memory nodes of the caller's cpuset.
 pub(crate) fn node_allowed(node: i32) -> bool {
     // SAFETY: The function takes any number.
     unsafe { mapbuf_node_allowed(node) }

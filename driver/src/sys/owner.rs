@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What owners of pages promise to those who change the kernel's view of them, and to those who lend them out.
+//! What owners of pages promise to the code that changes the kernel's view of them and to the code that lends them out.
 
 use super::{
     frames::PageRef,
@@ -8,7 +8,7 @@ use super::{
 };
 use kernel::bindings;
 
-/// Who owns pages of the linear map.
+/// An owner of pages in the linear map.
 ///
 /// # Safety
 ///
@@ -43,6 +43,6 @@ pub(crate) unsafe trait Pinnable: Send + Sync {
     /// The page with this index.
     fn page(&self, index: usize) -> Option<PageRef<'_>>;
 
-    /// Gives those back that nobody else refers to. The others stay until then.
+    /// Frees the pages that nobody else refers to. The others stay until then.
     fn park(self, parked: &mut Parked);
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages of buffers that are gone, to which somebody else still refers: a pipe, a socket, an `io_uring`, a device.
+//! Pages of freed buffers to which somebody else still refers: a pipe, a socket, an `io_uring`, a device.
 //!
-//! Their owner's own reference stays until it is the only one, so they cannot become anybody else's meanwhile, and it is
-//! known when they are free. They hang on a list by `folio->lru`, which is free for the owner of a folio that is on no
-//! LRU list, so nothing need be allocated.
+//! We keep our own reference until it is the only one, so the pages cannot become anybody else's meanwhile, and we know
+//! when they are free. They are on a list linked by `folio->lru`, which the owner of a folio may use while it is on no LRU
+//! list, so nothing need be allocated.
 
 use super::{
     caller,
@@ -42,7 +42,7 @@ impl Parked {
         Ok(Self { list, pages: 0 })
     }
 
-    /// Gives a folio back, if nobody else refers to it; else keeps it.
+    /// Frees a folio if nobody else refers to it; keeps it otherwise.
     ///
     /// # Safety
     ///
@@ -50,7 +50,7 @@ impl Parked {
     /// and nothing else that a new reference could be taken from without having one, leads to it.
     pub(super) unsafe fn add(&mut self, page: *mut bindings::page) {
         // SAFETY: By the safety requirements the folio and its `lru` are ours.
-        // INVARIANT: It answers with the pages of a folio that it has put on the list.
+        // INVARIANT: It returns the pages of a folio that it has put on the list.
         self.pages += unsafe { mapbuf_park(self.list.get(), page) };
         caller::cond_resched();
     }
@@ -60,10 +60,10 @@ impl Parked {
         self.pages
     }
 
-    /// Gives back what nobody else refers to any more.
+    /// Frees the folios that nobody else refers to any more.
     pub(crate) fn sweep(&mut self) {
         // SAFETY: By the type's invariants; no new reference comes to a folio that has ours only.
-        // INVARIANT: It answers with the pages that are left.
+        // INVARIANT: It returns the pages that are left.
         self.pages = unsafe { mapbuf_sweep_parked(self.list.get()) };
     }
 }

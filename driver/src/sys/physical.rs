@@ -24,11 +24,11 @@ use kernel::{
     str::CString, //
 };
 
-/// Why a range is not ours.
+/// Why a range cannot be claimed.
 pub(crate) enum ClaimError {
-    /// The kernel uses a part of it as System RAM.
+    /// A part of it is System RAM.
     IsRam,
-    /// Somebody else has a part of it.
+    /// Another driver has claimed a part of it.
     Taken,
 }
 
@@ -115,7 +115,7 @@ impl View {
         unsafe { Attributes::new(self.cache, self.address.as_ptr()) }
     }
 
-    /// Bits in an access, where the range must be accessed by words.
+    /// The width of an access in bits, where the range is accessed by words.
     pub(crate) fn word(&self) -> Option<u32> {
         match self.cache {
             Cache::Cached => None,
@@ -161,8 +161,8 @@ impl View {
         }
     }
 
-    /// Whether two patterns that are written to the start of a page can be read back from the memory,
-    /// not from a cache. What was there is put back.
+    /// Whether two patterns written to the start of a page can be read back from the memory, not from a cache.
+    /// The old contents are restored.
     pub(crate) fn keeps(&self, index: usize) -> bool {
         let Some(word) = self.word_at(index) else {
             return false;

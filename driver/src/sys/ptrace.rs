@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A debugger's access to mappings of page frames, which have no pages that it could pin.
+//! A debugger's access to mappings of page frames, which have no pages to pin.
 //!
 //! The kernel's `generic_access_phys` (`mm/memory.c`) is for devices: in 7.2 it maps the frame by `ioremap`, which warns
 //! about RAM and fails; from 7.3 on it refuses RAM itself, without a warning.
@@ -30,15 +30,15 @@ use kernel::{
     prelude::*, //
 };
 
-/// What became of an access to a private mapping.
+/// The result of an access to a private mapping.
 enum Copied {
-    /// There was a private copy, and it was read or written.
+    /// There is a private copy, and it was read or written.
     Done,
     /// The page is the buffer's own.
     Shared,
 }
 
-/// Bytes of the core's, to or from which it wants to copy.
+/// The core's own bytes, to or from which it wants to copy.
 ///
 /// # Invariants
 ///
@@ -108,7 +108,7 @@ unsafe fn reach(
         // SAFETY: By the safety requirements; `wanted` stays in the page.
         match unsafe { reach_copy(vma, address, at, wanted)? } {
             Copied::Done => return Ok(()),
-            // A write must make a copy first, which only the process itself can.
+            // A write must make a copy first, which only the process itself can do.
             Copied::Shared if wanted.write => return Err(EFAULT),
             // Copy-on-write by frame number is for one run: see `policy::plan`.
             Copied::Shared => {
@@ -134,7 +134,7 @@ unsafe fn reach(
     }
 }
 
-/// Access to a private copy in a mapping of page frames: the core finds no page there, because it does not look for one in
+/// Access to a private copy in a mapping of page frames. The core finds no page there, since it does not look for one in
 /// such a VMA. `expected` is the frame of the buffer.
 ///
 /// # Safety

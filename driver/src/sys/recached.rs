@@ -2,8 +2,8 @@
 
 //! Memory whose cache mode in the kernel's own view was changed.
 //!
-//! `_set_pages_array` (`arch/x86/mm/pat/set_memory.c`) leaves what it has done when it fails in the middle, so all of
-//! that is changed back here, a batch at a time. Pages that cannot be changed back are never given to anybody again.
+//! `_set_pages_array` (`arch/x86/mm/pat/set_memory.c`) does not undo a change that fails in the middle, so it is undone
+//! here, a batch at a time. Pages that cannot be restored are leaked.
 
 use super::{
     caller,
@@ -44,7 +44,7 @@ pub(crate) mod failing {
     /// Batches until one fails; 0 where none does.
     static AFTER: Atomic<i32> = Atomic::new(0);
 
-    /// Has the batch with this number fail, from 1 on, and none after it.
+    /// Makes the batch with this number fail, counted from 1, and none after it.
     pub(crate) fn batch(number: i32) {
         AFTER.store(number, Relaxed);
     }
@@ -61,7 +61,7 @@ pub(crate) mod failing {
     }
 }
 
-/// Memory with a cache mode. It is the usual one again before the memory is given back.
+/// Memory with a cache mode. The usual mode is restored before the memory is freed.
 ///
 /// # Invariants
 ///
@@ -79,7 +79,7 @@ unsafe impl<M: Owner + Send> Send for Recached<M> {}
 // SAFETY: A shared reference gives access to the memory only.
 unsafe impl<M: Owner + Sync> Sync for Recached<M> {}
 
-/// Pages that were lost with the last buffer that was. It is said of the first one.
+/// Pages leaked with the last buffer that could not be restored. Only the first such buffer is logged.
 static LOST: Atomic<i64> = Atomic::new(0);
 
 impl<M: Owner> Recached<M> {
@@ -112,7 +112,7 @@ impl<M: Owner> Recached<M> {
         Ok(this)
     }
 
-    /// Sets the mode of a batch of pages from `first` on, which [`Self::batch`] has afterwards.
+    /// Sets the mode of a batch of pages, starting at `first`. [`Self::batch`] has them afterwards.
     fn set(&mut self, first: usize, cache: Cache) -> Result {
         self.batch.clear();
         let end = self.memory.len().min(first.saturating_add(BATCH));
@@ -136,7 +136,7 @@ impl<M: Owner> Recached<M> {
         Ok(())
     }
 
-    /// Changes all pages back; whether that worked.
+    /// Restores the usual mode of all pages. Returns whether that worked.
     fn restore(&mut self) -> bool {
         let mut first = 0;
         while first < self.changed {
@@ -171,7 +171,7 @@ impl<M: Owner> Recached<M> {
         }
     }
 
-    /// The memory with the usual mode; `None` where that cannot be had again, and the memory is lost.
+    /// The memory with the usual mode; `None` if that cannot be restored, and the memory is leaked.
     fn into_inner(self) -> Option<M> {
         let mut this = ManuallyDrop::new(self);
         let restored = this.restore();
@@ -192,7 +192,7 @@ impl<M: Owner> Recached<M> {
 }
 
 impl<M: Pinnable> Recached<M> {
-    /// Gives the pages back that nobody else refers to. The others stay until then.
+    /// Frees the pages that nobody else refers to. The others stay until then.
     pub(crate) fn park(self, parked: &mut Parked) {
         if let Some(memory) = self.into_inner() {
             memory.park(parked);

@@ -18,11 +18,10 @@ use kernel::{
 // SAFETY: Two 32-bit integers and an array of 64-bit ones, at their multiples: no padding (`wire.rs` asserts the size).
 unsafe impl AsBytes for wire::Refused {}
 
-/// Writes it into the struct at `address` whose last field begins at byte `at`, if the caller's struct reaches as far.
+/// Writes it into the struct at `address`, whose last field starts at byte `at`, if the caller's struct is long enough.
 ///
-/// The refusal stands already, and is kept for `LAST_ERROR`: what cannot be written is left out. The size is read here
-/// by itself, since a struct may be refused before it was read; a caller who changes it meanwhile is told at a place of
-/// its own choosing, in its own memory.
+/// The refusal is kept for `LAST_ERROR` in any case, so a failed write is ignored. The size is read again here, since a
+/// struct may be refused before it was read; a caller that changes it meanwhile only chooses the place in its own memory.
 pub(crate) fn tell(address: usize, at: usize, refused: &wire::Refused) {
     let mut size = UserSlice::new(UserPtr::from_addr(address), size_of::<u32>()).reader();
     let Ok(size) = size.read::<u32>() else {

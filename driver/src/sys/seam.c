@@ -16,7 +16,7 @@ static unsigned long seam_passed[23];
 module_param_array(seam_passed, ulong, NULL, 0444);
 MODULE_PARM_DESC(seam_passed, "How often each seam was passed");
 
-/* Half of the times there is no wait: both orders of two steps are to be seen. */
+/* Half of the time there is no wait, so that both orders of two steps occur. */
 void mapbuf_seam(u32 place)
 {
 	unsigned int most = READ_ONCE(seam_us);

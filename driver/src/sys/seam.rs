@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Places between two steps where another thread must find everything in order. A module that is built with
-//! `MAPBUF_SEAMS=y` waits there for a random time, so that a thread comes in between; any other module has
-//! nothing of this.
+//! Places between two steps where another thread must find everything in order. A module built with
+//! `MAPBUF_SEAMS=y` waits there for a random time, so that another thread comes in between. Any other module has
+//! no code for this.
 //!
-//! A new place is a line here and a line where it is.
+//! A new place needs a line here, a line where it is, and room in `seam.c`.
 
 #[cfg(mapbuf_seams)]
 extern "C" {

@@ -2,7 +2,7 @@
 
 //! This module's `struct module`, for the `owner` of what the kernel calls us through.
 //!
-//! `module!` gives it another name from one series to the next: a static at the crate's root in 7.2, a constant of
+//! Its Rust name differs between series: `module!` makes a static at the crate's root in 7.2, a constant of
 //! `ModuleMetadata` from 7.3 on. The symbol that modpost makes is the same in both (`scripts/mod/modpost.c`).
 
 use kernel::bindings;

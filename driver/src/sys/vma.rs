@@ -2,9 +2,9 @@
 
 //! Virtual memory areas that `mmap` sets up.
 //!
-//! A [`NodeVma`] is one that our node was asked to map; with a buffer it becomes a [`NewVma`], which shows memory of that
-//! buffer and no other. It is used up by the one way in which it is filled: by frames at once, by pages at once, or by
-//! page faults. That way also decides the operations and the flags, so they cannot disagree.
+//! A [`NodeVma`] is a VMA that one of our nodes was asked to map. With a buffer it becomes a [`NewVma`], which shows memory
+//! of that buffer and no other. It is consumed by the call that fills it: with frames at once, with pages at once, or by
+//! page faults. That call also sets the operations and the flags, so they cannot disagree.
 
 use super::{
     backing::{
@@ -35,7 +35,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// A VMA that `mmap` of one of our nodes was called for: not yet visible to anybody else, and without a buffer.
+/// A VMA for which `mmap` of one of our nodes was called: not yet visible to anybody else, and without a buffer.
 ///
 /// # Invariants
 ///
@@ -79,7 +79,7 @@ impl<'a> NodeVma<'a> {
         pages(self.vma)
     }
 
-    /// What it is to be like.
+    /// What the caller wants it to be like.
     pub(crate) fn wish(&self) -> Wish {
         Wish::of(self.vma)
     }
@@ -161,7 +161,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
         Self { vma, data }
     }
 
-    /// Whose memory it is to show.
+    /// The data whose memory it will show.
     pub(crate) fn data(&self) -> &'a T {
         self.data
     }
@@ -176,13 +176,13 @@ impl<'a, T: Faults> NewVma<'a, T> {
         pages(self.vma)
     }
 
-    /// What it is to be like.
+    /// What the caller wants it to be like.
     pub(crate) fn wish(&self) -> Wish {
         Wish::of(self.vma)
     }
 
-    /// What every mapping of a buffer has: it does not grow, and it never becomes executable; `seal`: nor
-    /// writable.
+    /// Sets what every mapping of a buffer has: it cannot grow and never becomes executable; with `seal`, it never
+    /// becomes writable either.
     pub(crate) fn restrict(&self, seal: bool) -> Result {
         self.vma.set_dontexpand();
         self.vma.try_clear_mayexec()?;
@@ -192,7 +192,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
         Ok(())
     }
 
-    /// Maps page frames, which `fill` does: all of them, now.
+    /// Has `fill` map all page frames now.
     pub(crate) fn map_frames(self, fill: impl FnOnce(&FramesVma<'a, T>) -> Result) -> Result {
         self.set_up(
             |counted| match counted {
@@ -206,7 +206,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
         )
     }
 
-    /// Inserts pages, which `fill` does. What `madvise(MADV_DONTNEED)` takes out comes back by faults.
+    /// Has `fill` insert all pages now. Pages that `madvise(MADV_DONTNEED)` removes come back by faults.
     pub(crate) fn insert_pages(self, fill: impl FnOnce(&PagesVma<'a, T>) -> Result) -> Result {
         self.set_up(
             |counted| match counted {
@@ -222,9 +222,9 @@ impl<'a, T: Faults> NewVma<'a, T> {
     /// Maps nothing now: [`Faults::fault`] does.
     pub(crate) fn answer_faults(self, by: Answer) -> Result {
         let set = match by {
-            // As `remap_pfn_range` does. A core dump, which finds no page, would hold zeros.
+            // As `remap_pfn_range` does. A core dump finds no page, and would hold zeros.
             Answer::Frame | Answer::HugeFrame => flags::PFNMAP | flags::IO | flags::DONTDUMP,
-            // A fault could not set it any more.
+            // A fault cannot set the flag any more.
             Answer::Around => flags::MIXEDMAP,
             Answer::Page | Answer::HugePage => 0,
         };
@@ -243,7 +243,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
         )
     }
 
-    /// Sets everything but the entries, and has `fill` do those.
+    /// Sets everything except the entries, which `fill` makes.
     fn set_up(
         self,
         operations: impl FnOnce(bool) -> &'static bindings::vm_operations_struct,
@@ -262,7 +262,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
         }
         fill(self)?;
         if let Some(watch) = watch {
-            // From now on the core says when the mapping goes. (Had `mmap` failed, it would not: `mmap_file` of
+            // From now on the core calls `close` when the mapping goes. (It would not if `mmap` had failed: `mmap_file` of
             // `mm/internal.h`.)
             core::mem::forget(watch);
         }
@@ -284,7 +284,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
     }
 }
 
-/// Somebody was told that there will be a mapping; told that there is none when dropped.
+/// A [`Watch`] that was told of a new mapping. When dropped, it is told that the mapping is gone.
 struct Watching<'a>(&'a dyn Watch);
 
 impl<'a> Watching<'a> {
@@ -313,7 +313,7 @@ impl<'a, T: Faults> FramesVma<'a, T> {
         self.0.pages()
     }
 
-    /// The number of the first frame of `pages` frames that follow each other, which the VMA's page `at` shows.
+    /// The number of the first of `pages` contiguous frames, which the VMA shows from its page `at` on.
     fn run(&self, at: usize, pages: usize) -> Result<usize> {
         let index = self.0.index(at)?;
         let frames = self.0.data.backing().frames(index, pages).ok_or(EINVAL)?;
@@ -323,13 +323,13 @@ impl<'a, T: Faults> FramesVma<'a, T> {
         Ok(usize::try_from(frames.first())?)
     }
 
-    /// `remap_pfn_range`: `pages` pages of the VMA from its page `at` on show what they are to show.
+    /// `remap_pfn_range` over `pages` pages of the VMA, starting at its page `at`.
     ///
     /// # Errors
     ///
     /// `EINVAL` where that is not one run.
     pub(crate) fn remap(&self, at: usize, pages: usize) -> Result {
-        // Before the function: a copy-on-write mapping has the frame number as its offset afterwards.
+        // Before the call, which replaces the offset of a copy-on-write mapping with the frame number.
         let pfn = self.run(at, pages)?;
         let address = self.0.address(at, pages)?;
         let vma = self.0.vma.as_ptr();
@@ -352,7 +352,7 @@ impl<'a, T: Faults> FramesVma<'a, T> {
         })
     }
 
-    /// `vm_iomap_memory`, which is told where the buffer begins and how long it is, and adds the VMA's page offset.
+    /// `vm_iomap_memory`, which takes the start and the length of the buffer, and adds the VMA's page offset.
     pub(crate) fn iomap(&self) -> Result {
         let memory = self.0.data.backing();
         let frames = memory.frames(0, memory.len()).ok_or(EINVAL)?;
@@ -377,7 +377,7 @@ impl<'a, T: Faults> FramesVma<'a, T> {
         }
     }
 
-    /// `dma_mmap_coherent`, from the VMA's page offset on.
+    /// `dma_mmap_coherent`, starting at the VMA's page offset.
     pub(crate) fn dma(&self) -> Result {
         let block = self.0.data.backing().coherent().ok_or(EINVAL)?;
         let (device, address, dma, size) = block.raw();
@@ -405,7 +405,7 @@ impl<'a, T: Faults> PagesVma<'a, T> {
         self.0.pages()
     }
 
-    /// `vm_insert_pages`: as many of the VMA's pages from `at` on as one call takes; how many that were.
+    /// One call of `vm_insert_pages` for the VMA's pages, starting at `at`. Returns how many it inserted.
     pub(crate) fn insert(&self, at: usize, batch: &mut Batch) -> Result<usize> {
         let count = BATCH.min(self.pages().checked_sub(at).ok_or(EINVAL)?);
         batch.fill(self.0.data.backing(), self.0.index(at)?, count)?;
@@ -422,8 +422,8 @@ impl<'a, T: Faults> PagesVma<'a, T> {
 
     /// `vm_map_pages` over the whole VMA.
     ///
-    /// The function wants all pages of an object, from which it skips as many as the VMA's page offset says. An object
-    /// that is only what the VMA shows has an offset of 0, and takes an array of no more pages.
+    /// The function takes all pages of an object and skips as many as the VMA's page offset says. With an offset of 0,
+    /// the array need not hold more than the VMA shows.
     pub(crate) fn map_pages(&self) -> Result {
         let mut all = Batch::new(self.pages())?;
         all.fill(self.0.data.backing(), self.0.index(0)?, self.pages())?;
@@ -438,7 +438,7 @@ impl<'a, T: Faults> PagesVma<'a, T> {
         })
     }
 
-    /// `remap_vmalloc_range`, from the VMA's page offset on.
+    /// `remap_vmalloc_range`, starting at the VMA's page offset.
     pub(crate) fn remap_vmalloc(&self) -> Result {
         let area = self.0.data.backing().area().ok_or(EINVAL)?;
         let page = self.0.index(0)?;
@@ -451,7 +451,7 @@ impl<'a, T: Faults> PagesVma<'a, T> {
     }
 }
 
-/// Room for the pages that a function is given.
+/// An array of pages to pass to a function.
 pub(crate) struct Batch(LongVec<*mut bindings::page>);
 
 impl Batch {
@@ -477,8 +477,8 @@ impl Batch {
     }
 }
 
-/// The operations of VMAs for `T`. Where somebody watches (`WATCHED`) they have `open` and `close`. Else they have
-/// neither: the VMA's file keeps the buffer, so forks, splits and merges need no counting of ours.
+/// The operations of VMAs for `T`. With a [`Watch`] (`WATCHED`) they have `open` and `close`. Otherwise they have neither:
+/// the VMA's file keeps the buffer, so forks, splits and merges need no counting of ours.
 struct Operations<T, const WATCHED: bool>(PhantomData<T>);
 
 impl<T: Faults, const WATCHED: bool> Operations<T, WATCHED> {

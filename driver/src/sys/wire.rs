@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The structs of the interface, in and out of user memory.
+//! Copies the structs of the interface from and to user memory.
 
 use crate::{
     abi::{
@@ -31,7 +31,7 @@ use kernel::{
 ///
 /// Any bytes are a value of the type, and it has no padding.
 pub(crate) unsafe trait Wire: FromBytes + AsBytes + Zeroable + Copy {
-    /// Bytes that its first version had: all but why it was refused.
+    /// The size of its first version: without the reason for a refusal.
     const FIRST: u32 = (size_of::<Self>() - size_of::<wire::Refused>()) as u32;
 
     /// Its size field.
@@ -69,7 +69,7 @@ wire!(Query Alloc Free Info Segments Offset Export Import Probe Region LastError
 // SAFETY: Four 64-bit integers: no padding.
 unsafe impl AsBytes for wire::Segment {}
 
-/// Where a struct lies in user memory, and how long the caller says it is.
+/// The place of a struct in user memory, and its size as the caller knows it.
 pub(crate) struct UserStruct {
     address: usize,
     size: usize,
@@ -88,7 +88,7 @@ impl UserStruct {
 
         let mut reader = UserSlice::new(UserPtr::from_addr(address), given).reader();
         let mut value = T::zeroed();
-        // The size was read already, and must not be read again.
+        // The size has been read and must not be read again.
         reader.skip(size_of::<u32>()).map_err(|_| bad(given))?;
         let body = value.as_bytes_mut().get_mut(size_of::<u32>()..copied);
         reader
@@ -114,7 +114,7 @@ impl UserStruct {
         ))
     }
 
-    /// Copies the struct out, as much of it as the caller knows.
+    /// Copies out as much of the struct as the caller knows.
     pub(crate) fn write<T: Wire>(&self, value: &T) -> Result<(), Refusal> {
         let bytes = value.as_bytes().get(..self.size).unwrap_or_default();
         write_bytes(self.address, bytes)
