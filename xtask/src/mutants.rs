@@ -44,9 +44,22 @@ struct Mutant {
     /// How the guest is booted, and which tests are run: empty where only the demo is to see it.
     profile: String,
     tests: String,
+    /// Only a kernel that checks itself is sure to see it.
+    debug: bool,
     /// The rows of the demo that it turns to `fail`.
     rows: Vec<String>,
     changes: Vec<Change>,
+}
+
+impl Mutant {
+    /// The kernel that its tests are run in: the debug kernel where the profile is one of its own, or where it is asked for.
+    fn rung(&self) -> &'static str {
+        let of_debug = DEBUG_PROFILES.iter().any(|it| it.name == self.profile);
+        match of_debug || self.debug {
+            true => "--debug",
+            false => "--stock",
+        }
+    }
 }
 
 /// A text that another one takes the place of.
@@ -139,6 +152,7 @@ fn parse(name: &str, text: &str) -> Result<Mutant> {
         why: String::new(),
         profile: String::new(),
         tests: String::new(),
+        debug: false,
         rows: Vec::new(),
         changes: Vec::new(),
     };
@@ -167,6 +181,7 @@ fn parse(name: &str, text: &str) -> Result<Mutant> {
                 "why" => value.clone_into(&mut mutant.why),
                 "profile" => value.clone_into(&mut mutant.profile),
                 "tests" => value.clone_into(&mut mutant.tests),
+                "kernel" if value == "debug" => mutant.debug = true,
                 "rows" => {
                     let rows = value.split_whitespace().map(rows::known);
                     mutant.rows = rows.collect::<Result<_>>()?;
@@ -219,7 +234,7 @@ fn break_copy(workspace: &Path, mutant: &Mutant) -> Result<PathBuf> {
 fn try_one(workspace: &Path, mutant: &Mutant) -> Result<End> {
     let copy = break_copy(workspace, mutant)?;
     let output = Command::new(std::env::current_exe()?)
-        .args(["test", rung(&mutant.profile), "--profile", &mutant.profile])
+        .args(["test", mutant.rung(), "--profile", &mutant.profile])
         .arg("--driver")
         .arg(copy.join("driver"))
         .arg(&mutant.tests)
@@ -230,15 +245,6 @@ fn try_one(workspace: &Path, mutant: &Mutant) -> Result<End> {
     fs::write(copy.join("log"), format!("{said}{complained}"))?;
     judge(&said, output.status.success())
         .with_context(|| format!("the tests did not run:\n{complained}"))
-}
-
-/// The kernel that has this way to boot.
-fn rung(profile: &str) -> &'static str {
-    let of_debug = DEBUG_PROFILES.iter().any(|other| other.name == profile);
-    match of_debug {
-        true => "--debug",
-        false => "--stock",
-    }
 }
 
 /// Reads what `cargo xtask test` said; an error when it did not come to test anything.
@@ -360,9 +366,12 @@ mod tests {
 
     #[test]
     fn a_profile_of_the_debug_kernel_is_booted_there() {
+        let of = |text: &str| parse("name", text).unwrap().rung();
+        assert_eq!(of(TEXT), "--stock");
+        assert_eq!(of(&TEXT.replace("stock", "kunit")), "--debug");
         assert_eq!(
-            ["kunit", "faults", "stock", "fuzz"].map(rung),
-            ["--debug", "--debug", "--stock", "--stock"]
+            of(&TEXT.replace("tests:", "kernel: debug\ntests:")),
+            "--debug"
         );
     }
 

@@ -28,12 +28,33 @@ pub fn userfaultfd() -> Result<File> {
     Ok(file)
 }
 
+/// UFFDIO_REGISTER_MODE_MISSING
+pub const MISSING: u64 = 1;
+
 /// Asks to be told of faults in a mapping.
 pub fn register(uffd: &File, map: &Map, mode: u64) -> Result<()> {
     // struct uffdio_register: start, length, mode, ioctls; UFFDIO_REGISTER.
     let mut request = [map.start as u64, map.len as u64, mode, 0];
     // SAFETY: the struct has 32 bytes.
     check(unsafe { libc::ioctl(uffd.as_raw_fd(), 0xc020_aa00, request.as_mut_ptr()) }.into())
+        .map(drop)
+}
+
+/// Waits for somebody to fault in a mapping that was registered.
+pub fn wait_for_fault(uffd: &File) -> Result<()> {
+    // struct uffd_msg
+    let mut message = [0_u64; 4];
+    // SAFETY: the message has 32 bytes.
+    let count = unsafe { libc::read(uffd.as_raw_fd(), message.as_mut_ptr().cast(), 32) };
+    check(count as libc::c_long).map(drop)
+}
+
+/// Answers all faults in a mapping with pages of zeros.
+pub fn fill_with_zeros(uffd: &File, map: &Map) -> Result<()> {
+    // struct uffdio_zeropage: start, length, mode, result; UFFDIO_ZEROPAGE.
+    let mut request = [map.start as u64, map.len as u64, 0, 0];
+    // SAFETY: the struct has 32 bytes.
+    check(unsafe { libc::ioctl(uffd.as_raw_fd(), 0xc020_aa04, request.as_mut_ptr()) }.into())
         .map(drop)
 }
 

@@ -7,7 +7,7 @@ use super::traced::{Calls, Tracer};
 use crate::check::{elsewhere, fails, refused, Failure, Outcome};
 use crate::proc::vma_at;
 use crate::session::Session;
-use crate::sys::{self, become_user, until, Errno, Map, PAGE, PRIVATE, READ, RW, SHARED};
+use crate::sys::{self, become_user, others, until, Errno, Map, PAGE, PRIVATE, READ, RW, SHARED};
 use crate::{check, check_eq};
 use mapbuf_abi::{
     probe, Cache, Kind, Method, Operation, Reason, Region, RegionState, RegionType, ADDRESS_HIDDEN,
@@ -31,6 +31,7 @@ tests! { "regions":
         trusted_hole_is_mapped_all_the_same,
         device_is_read_only_when_somebody_takes_the_risk,
         probe_that_writes_is_alone_with_the_region,
+        probe_that_writes_waits_for_accesses_that_have_begun,
         probe_restores_what_was_there,
         debugger_writes_device_words_whole_or_not_at_all,
         region_is_imported_and_mapped_by_frame,
@@ -399,6 +400,37 @@ fn probe_that_writes_is_alone_with_the_region() -> Outcome {
         "state"
     );
     Ok(())
+}
+
+// The kernel is held in the middle of a `pwrite`, in a fault at the bytes to be written.
+fn probe_that_writes_waits_for_accesses_that_have_begun() -> Outcome {
+    let (node, _) = open("plain")?;
+    let (prober, _) = open("plain")?;
+    let uffd = others::userfaultfd()?;
+    let bytes = Map::anonymous(PAGE)?;
+    others::register(&uffd, &bytes, others::MISSING)?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (bytes, done) = (&bytes, &done);
+        let writer = scope.spawn(move || sys::pwrite_mapped(&node, bytes, 0, 8, 0));
+        let begun = others::wait_for_fault(&uffd);
+        let probe = scope.spawn(move || {
+            let result = prober.probe(0, probe::WRITE);
+            done.store(true, Ordering::Relaxed);
+            result.map(|probe| probe.state)
+        });
+        // Long enough for a probe that does not wait.
+        let early = until(Duration::from_secs(1), || done.load(Ordering::Relaxed));
+        // First of all: both threads go on.
+        others::fill_with_zeros(&uffd, bytes)?;
+        begun?;
+        check!(!early, "the probe was done in the middle of a write");
+        let panicked = |_| Failure::new("a thread panicked");
+        check_eq!(writer.join().map_err(panicked)??, 8, "bytes written");
+        let state = probe.join().map_err(panicked)??;
+        check_eq!(state, RegionState::Backed.number(), "state");
+        Ok(())
+    })
 }
 
 fn probe_restores_what_was_there() -> Outcome {
