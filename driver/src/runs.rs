@@ -58,7 +58,7 @@ impl Runs {
             }
             at += length(memory, at);
             runs.total = runs.total.saturating_add(1);
-            go_on(memory, at)?;
+            resched_unless_killed(memory, at)?;
         }
         // INVARIANT: What follows a long run is at least as far from the last mark as the run is long.
         runs.mark(memory, memory.len())?;
@@ -117,7 +117,7 @@ impl Runs {
             }
             at = behind;
             number += 1;
-            go_on(memory, at)?;
+            resched_unless_killed(memory, at)?;
         }
         Ok(())
     }
@@ -131,7 +131,7 @@ fn length(memory: &dyn Backing, at: usize) -> usize {
 }
 
 /// Reschedules if need be, and ends the walk when the caller is being killed.
-fn go_on(memory: &dyn Backing, at: usize) -> Result<(), Refusal> {
+fn resched_unless_killed(memory: &dyn Backing, at: usize) -> Result<(), Refusal> {
     caller::cond_resched();
     if caller::fatal_signal_pending() {
         let bytes = (memory.len() * PAGE_SIZE) as u64;
