@@ -5,6 +5,7 @@
 //! seen when a signal comes ([`tracee`]); both are put together ([`history`]) and compared with what is known to go
 //! wrong ([`causes`]).
 
+mod all;
 mod btf;
 pub mod catalogue;
 mod causes;
@@ -30,7 +31,7 @@ use history::History;
 pub use iomem::Iomem;
 pub use log::Log;
 use report::Report;
-use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, fs, io::Write, path::PathBuf, process::ExitCode, time::Duration};
 use tracee::Moment;
 pub use tracefs::can_set_probes;
 
@@ -48,6 +49,8 @@ const NOT_WATCHED: u8 = 125;
 #[command(after_long_help = "Examples:
   mapbuf diagnose -- ./my-program /dev/maps0
   mapbuf diagnose --json --output why.json -- ./my-program
+  mapbuf diagnose --attach 1234 --seconds 60             (a daemon; Ctrl-C ends it sooner)
+  mapbuf diagnose --all --seconds 60                     (every failing mapping call of the machine, as a log)
   mapbuf diagnose --read -- ./my-program                 (and see whether anything answers)
   mapbuf diagnose --trace events.txt -- ./my-program     (the raw events, too)")]
 pub struct DiagnoseArgs {
@@ -60,15 +63,25 @@ pub struct DiagnoseArgs {
     /// Keep what the probes recorded
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Use kprobes, as on kernels that have no fprobe events, even where there are such
+    /// Use fprobe events where the kernel has them, in place of kprobe events
     #[arg(long)]
-    kprobes: bool,
+    fprobes: bool,
     /// Afterwards, read what physical ranges hold that are no RAM; a device may mind being read
     #[arg(long)]
     read: bool,
+    /// Watch this process, which runs already, and those that it starts; it goes on afterwards
+    #[arg(long, value_name = "PID", conflicts_with = "all")]
+    attach: Option<u32>,
+    /// Watch the whole machine: a line for each mmap, mremap and mprotect that fails
+    #[arg(long, conflicts_with_all = ["read", "trace"])]
+    all: bool,
+    /// End after so many seconds; without it Ctrl-C does
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
     /// The program and its arguments
     #[arg(
-        required = true,
+        required_unless_present_any = ["attach", "all"],
+        conflicts_with_all = ["attach", "all", "seconds"],
         trailing_var_arg = true,
         allow_hyphen_values = true,
         value_name = "PROGRAM"
@@ -156,35 +169,63 @@ fn look_behind(history: &History, iomem: &mut Iomem) {
     }
 }
 
+/// A process's name, with its number.
+fn name_of_process(pid: u32) -> OsString {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{}[{pid}]", name.trim()).into()
+}
+
 fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     let signals = tracee::hold_signals()?;
-    let tracer = tracefs::Tracer::new(args.kprobes)?;
-    let tracee = tracee::Tracee::new(&args.command, STUB, signals)?;
-    let recording = match tracer.watch(tracee.id()) {
+    let tracer = tracefs::Tracer::new(args.fprobes)?;
+    if args.all {
+        return all::watch(args, &tracer, &signals);
+    }
+    let tracee = match args.attach {
+        Some(pid) => tracee::Tracee::attach(pid, signals)?,
+        None => tracee::Tracee::new(&args.command, STUB, signals)?,
+    };
+    let (process, threads) = (tracee.pid(), tracee.threads());
+    let recording = match tracer.watch(&threads) {
         Ok(recording) => recording,
         Err(problem) => {
             tracee.give_up();
             return Err(problem.into());
         }
     };
+    // Those that were made meanwhile.
+    let threads = if args.attach.is_some() {
+        let threads = tracee.threads();
+        tracer.watch_too(&threads);
+        threads
+    } else {
+        threads
+    };
+    let command = match args.attach {
+        Some(pid) => vec![name_of_process(pid)],
+        None => args.command.clone(),
+    };
     let mut log = Log::follow();
     let mut facts = Facts::default();
-    let life = tracee.run(|moment| match moment {
-        Moment::Standing(thread) => {
-            recording.catch_up();
-            facts.process(thread);
-            false
-        }
-        Moment::Passing(threads) => {
-            log.catch_up();
-            log.troubles().iter().any(|trouble| {
-                !trouble.only_warned
-                    && trouble
-                        .thread
-                        .is_some_and(|thread| threads.contains(&thread))
-            })
-        }
-    })?;
+    let life = tracee.run(
+        args.seconds.map(Duration::from_secs),
+        |moment| match moment {
+            Moment::Standing(thread) => {
+                recording.catch_up();
+                facts.process(thread);
+                false
+            }
+            Moment::Passing(threads) => {
+                log.catch_up();
+                log.troubles().iter().any(|trouble| {
+                    !trouble.only_warned
+                        && trouble
+                            .thread
+                            .is_some_and(|thread| threads.contains(&thread))
+                })
+            }
+        },
+    )?;
     let (text, frames) = recording.finish();
     log.catch_up();
     facts.read();
@@ -202,7 +243,8 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     if let Some(path) = &args.trace {
         keep(path, &text)?;
     }
-    let history = History::of(&trace::parse(&text));
+    let mut history = History::with_threads(&threads, process);
+    history.go_on(&trace::parse(&text));
     let mut iomem = Iomem::read();
     if args.read {
         look_behind(&history, &mut iomem);
@@ -217,7 +259,7 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
         missing: &missing,
     };
     let findings = causes::find(&seen);
-    let report = Report::new(&args.command, &seen, findings, lost);
+    let report = Report::new(&command, &seen, findings, lost);
     let text = if args.json {
         report.to_json()
     } else {
@@ -225,7 +267,10 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     };
     match &args.output {
         Some(path) => keep(path, &anstream::adapter::strip_str(&text).to_string())?,
-        None => anstream::eprint!("{text}"),
+        None => {
+            // A terminal that was closed meanwhile takes nothing.
+            let _ = anstream::stderr().write_all(text.as_bytes());
+        }
     }
     Ok(life.status)
 }

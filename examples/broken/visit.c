@@ -4,10 +4,12 @@
  *
  *   visit NODE [PAGES [OFFSET-IN-PAGES [shared|private [free|vmread|direct|uring|poke]]]]
  *   visit dma-heap | udmabuf
+ *   visit lingering FILE
  *
  * free: tells the driver to free the buffer before reading. Others come after it: vmread reads the first page by
  * process_vm_readv, direct writes it to the disk /dev/ram0 with O_DIRECT, uring registers it as io_uring's buffer,
- * poke writes to it, although it is mapped for reading.
+ * poke writes to it, although it is mapped for reading. lingering: a child outlives the visitor, asks for an mmap that
+ * the C library refuses, and writes the error's number to a file.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -92,6 +94,22 @@ static int uring(void *memory)
 	return 0;
 }
 
+static int linger(const char *path)
+{
+	FILE *file;
+
+	if (fork())
+		return 0;
+	sleep(3);
+	if (mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 1) != MAP_FAILED)
+		return 1;
+	file = fopen(path, "w");
+	if (!file)
+		return 1;
+	fprintf(file, "%d\n", errno);
+	return fclose(file) ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *node = argc > 1 ? argv[1] : "";
@@ -106,6 +124,8 @@ int main(int argc, char **argv)
 	int failed = 0;
 	int fd;
 
+	if (!strcmp(node, "lingering"))
+		return linger(argc > 2 ? argv[2] : "");
 	if (!strcmp(node, "dma-heap"))
 		fd = from_heap();
 	else if (!strcmp(node, "udmabuf"))

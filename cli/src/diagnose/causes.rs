@@ -186,9 +186,10 @@ impl Seen<'_> {
             killed_by,
             stuck,
             abandoned,
+            detached,
             ..
         } = self.life;
-        *status == 0 && killed_by.is_none() && !stuck && !abandoned
+        *status == 0 && killed_by.is_none() && !stuck && !abandoned && !detached
     }
 
     fn is_ours(&self, trouble: &Trouble) -> bool {
@@ -231,7 +232,7 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
     for refusal in &seen.history.refusals {
         // What a program tries with ordinary memory, and does without, is its own affair.
         let last = seen.history.last_mmap.get(&refusal.thread) == Some(&false);
-        if refusals::is_of_a_device(refusal)
+        if refusals::is_of_a_device(seen, refusal)
             || refusal.doing.number != nr::MMAP
                 && seen
                     .history

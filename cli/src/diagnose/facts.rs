@@ -1,12 +1,18 @@
 //! What the machine and the program's processes have: limits, settings, open files. Read, never guessed.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 /// A process, as it stood before its end.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
     /// Where its descriptors lead.
     pub links: BTreeMap<u64, String>,
+    /// Those of regular files that are not sysfs's.
+    pub regular: BTreeSet<u64>,
     /// `RLIMIT_AS`, in bytes; `None`: unlimited or not known.
     pub address_space: Option<u64>,
     /// `RLIMIT_DATA`.
@@ -70,7 +76,7 @@ impl Facts {
         };
         let status = read("status");
         let bytes = |name: &str| value(&status, name).unwrap_or(0) << 10;
-        let links = fs::read_dir(folder.join("fd"))
+        let links: BTreeMap<u64, String> = fs::read_dir(folder.join("fd"))
             .into_iter()
             .flatten()
             .flatten()
@@ -80,8 +86,18 @@ impl Facts {
                 Some((number, path.to_string_lossy().into_owned()))
             })
             .collect();
+        let is_regular = |descriptor: &u64| {
+            let path = folder.join("fd").join(descriptor.to_string());
+            fs::metadata(path).is_ok_and(|file| file.is_file())
+        };
+        let regular = links
+            .iter()
+            .filter(|(descriptor, path)| !path.starts_with("/sys/") && is_regular(descriptor))
+            .map(|(descriptor, _)| *descriptor)
+            .collect();
         let process = Process {
             links,
+            regular,
             address_space: limit("Max address space"),
             data: limit("Max data size"),
             locked: limit("Max locked memory"),
@@ -90,6 +106,13 @@ impl Facts {
             data_now: bytes("VmData:"),
         };
         self.processes.insert(pid, process);
+    }
+
+    /// Whether an open file is known to be a regular one.
+    pub fn is_regular(&self, process: i32, descriptor: u64) -> bool {
+        self.processes
+            .get(&process)
+            .is_some_and(|process| process.regular.contains(&descriptor))
     }
 
     /// The path of an open file.

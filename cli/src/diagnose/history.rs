@@ -6,7 +6,7 @@ use super::{
     trace::{symbol, Call, Event, What},
 };
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What every architecture that this runs on calls a page here: the kernel's addresses are compared, not counted.
 pub const PAGE: u64 = 4096;
@@ -331,14 +331,39 @@ struct Thread {
 
 impl History {
     /// Goes through the events.
+    #[cfg(test)]
     pub fn of(events: &[Event]) -> Self {
         let mut history = Self::default();
-        for event in events {
-            let mut thread = history.threads.remove(&event.thread).unwrap_or_default();
-            history.take(event.thread, &mut thread, event);
-            history.threads.insert(event.thread, thread);
-        }
+        history.go_on(events);
         history
+    }
+
+    /// These threads are known, and have the address space of this process.
+    pub fn with_threads(threads: &BTreeSet<i32>, process: i32) -> Self {
+        let known = threads.iter();
+        Self {
+            spaces: threads.iter().map(|&thread| (thread, process)).collect(),
+            threads: known.map(|&thread| (thread, Thread::default())).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Goes through more events.
+    pub fn go_on(&mut self, events: &[Event]) {
+        for event in events {
+            let mut thread = self.threads.remove(&event.thread).unwrap_or_default();
+            self.take(event.thread, &mut thread, event);
+            self.threads.insert(event.thread, thread);
+        }
+    }
+
+    /// Gives away the system calls that failed so far, and forgets what only a diagnosis of one program needs.
+    pub fn take_refusals(&mut self) -> Vec<Refusal> {
+        self.unfinished.clear();
+        self.inserts.clear();
+        self.pins.clear();
+        self.mappings.clear();
+        std::mem::take(&mut self.refusals)
     }
 
     /// The address space of a thread.

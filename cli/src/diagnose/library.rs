@@ -7,7 +7,13 @@
 
 use nix::{sys::ptrace, unistd::Pid};
 use object::{Object, ObjectSegment, ObjectSymbol};
-use std::{collections::BTreeMap, ffi::c_long, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    ffi::c_long,
+    fs::{self, OpenOptions},
+    os::unix::fs::FileExt,
+    path::Path,
+};
 
 /// `AT_BASE` and `AT_ENTRY`, `include/uapi/linux/auxvec.h`.
 const AT_BASE: u64 = 7;
@@ -89,6 +95,39 @@ impl Traps {
                 if let Some(word) = put(pid, address) {
                     self.refusals.insert(address, word);
                 }
+            }
+        }
+    }
+
+    /// Whether a thread has just executed one of these, and is about to be told.
+    pub fn is_about_to_meet(&self, pid: i32) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let Ok(registers) = ptrace::getregs(Pid::from_raw(pid)) {
+            let at = registers.rip.wrapping_sub(1);
+            return self.entry.contains_key(&at) || self.refusals.contains_key(&at);
+        }
+        let _ = pid;
+        false
+    }
+
+    /// Takes those away that a process still has; it need not stand still.
+    pub fn remove(&self, pid: i32) {
+        let memory = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{pid}/mem"));
+        // It has ended: it has none.
+        let Ok(memory) = memory else { return };
+        for (address, word) in self.entry.iter().chain(&self.refusals) {
+            let mut now = [0; 8];
+            let was = word.to_ne_bytes();
+            // Another process's address may be anything here.
+            let ours = memory.read_exact_at(&mut now, *address).is_ok()
+                && now.first() == Some(&0xcc)
+                && now.get(1..) == was.get(1..);
+            if let (true, Some(first)) = (ours, was.get(..1)) {
+                // It has ended meanwhile.
+                let _ = memory.write_all_at(first, *address);
             }
         }
     }

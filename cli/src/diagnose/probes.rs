@@ -135,6 +135,11 @@ const fn call(
 
 /// The event of an `mmap` that came about.
 pub const MAPPED: &str = "mapped";
+/// The event of a file that was opened.
+pub const OPENED: &str = "opened";
+/// Events that are recorded for one program, and not for a whole machine: page faults and pages are too many there, and
+/// only failing calls are wanted.
+pub const OF_ONE_PROGRAM: &[&str] = &[MAPPED, HANDED, "handler", "copied", "dma_alloc_attrs"];
 /// The event of a frame that a fault handler gave.
 pub const HANDED: &str = "handed";
 
@@ -166,7 +171,7 @@ pub const PROBES: &[Probe] = &[
         )
     },
     Probe {
-        event: "opened",
+        event: OPENED,
         enter_if: "",
         ..call("fd_install", Form::Entry, concat!("fd=$arg1:u32", file!("$arg2")), "")
     },
@@ -326,6 +331,9 @@ pub mod nr {
     pub const EXIT: u64 = 93;
     pub const EXIT_GROUP: u64 = 94;
 }
+
+/// Those that make or change mappings.
+pub const MAPPING_CALLS: &[u64] = &[nr::MMAP, nr::MPROTECT, nr::MREMAP];
 
 /// All of them.
 pub const FOLLOWED: [u64; 10] = [

@@ -103,14 +103,20 @@ pub fn file_of(seen: &Seen<'_>, refusal: &Refusal) -> String {
 }
 
 /// Whether the refused call was about a device's file, or one that was not open.
-pub fn is_of_a_device(refusal: &Refusal) -> bool {
+pub fn is_of_a_device(seen: &Seen<'_>, refusal: &Refusal) -> bool {
     if refusal.doing.number != nr::MMAP || Mmap::of(&refusal.doing).is_anonymous() {
         return false;
     }
     let known = refusal.reached.iter().chain(&refusal.opened).next();
-    known.is_none_or(|call| {
-        call.get("mode") & 0o170_000 != 0o100_000 || call.get("magic") == magic::SYSFS
-    })
+    match known {
+        Some(call) => {
+            call.get("mode") & 0o170_000 != 0o100_000 || call.get("magic") == magic::SYSFS
+        }
+        // Opened before it was watched, or not open.
+        None => !seen
+            .facts
+            .is_regular(refusal.space, Mmap::of(&refusal.doing).descriptor),
+    }
 }
 
 /// The driver's function that a refusal came from.

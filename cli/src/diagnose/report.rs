@@ -39,6 +39,8 @@ pub struct Report {
     stuck: bool,
     /// It was not waited for.
     abandoned: bool,
+    /// It was running before, and goes on.
+    detached: bool,
     verdict: Verdict,
     faults: Vec<Fault>,
     findings: Vec<Finding>,
@@ -123,6 +125,7 @@ impl Report {
             killed_by: life.killed_by,
             stuck: life.stuck,
             abandoned: life.abandoned,
+            detached: life.detached,
             verdict,
             faults: life.faults.clone(),
             findings,
@@ -211,6 +214,11 @@ fn not_seen(seen: &Seen<'_>) -> Vec<String> {
     if !seen.iomem.can_see() {
         unknown.push("what lies at physical addresses (/proc/iomem shows nothing)".to_owned());
     }
+    if seen.life.detached {
+        unknown.push(
+            "what was mapped and opened before it was watched, and what comes after".to_owned(),
+        );
+    }
     if seen.life.abandoned {
         unknown.push("how the program ends: it was not waited for".to_owned());
     }
@@ -294,6 +302,7 @@ impl fmt::Display for Report {
                 f,
                 "was stopped by the kernel (BUG: see dmesg) and cannot end before a reboot"
             )?,
+            _ if self.detached => write!(f, "was watched for a while, and goes on")?,
             Some(signal) => write!(f, "was killed by {}", signal_name(signal))?,
             None => write!(f, "exited with {}", self.exit_status)?,
         }

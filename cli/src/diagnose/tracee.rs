@@ -18,9 +18,9 @@ use std::{
     fs,
     os::unix::process::CommandExt,
     process::{Child, Command},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// `SI_KERNEL`: the terminal sent it, to the program as well.
@@ -29,13 +29,15 @@ const SI_KERNEL: i32 = 0x80;
 const EVENT_EXIT: i32 = 6;
 /// `PTRACE_EVENT_EXEC`.
 const EVENT_EXEC: i32 = 4;
-/// How long the memory map of a program may take to be read.
-const MAP_PATIENCE: Duration = Duration::from_secs(5);
+/// `PTRACE_EVENT_STOP`.
+const EVENT_STOP: i32 = 128;
 /// How often it is looked whether the program hangs, when nothing happens.
 const TICK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 500_000_000,
 };
+/// How often it is looked whether the program hangs, while its memory map is read.
+const MAP_TICK: Duration = Duration::from_millis(500);
 /// So many looks one after the other must find it hanging.
 const TICKS_HANGING: u32 = 4;
 /// What the stub exits with when there is no such program, as a shell does.
@@ -117,6 +119,8 @@ pub struct Life {
     pub stuck: bool,
     /// It was not waited for: somebody asked twice to end it.
     pub abandoned: bool,
+    /// It was running before it was watched, and it goes on.
+    pub detached: bool,
     /// Every thread that was traced.
     pub threads: BTreeSet<i32>,
     /// Calls of `mmap` that the C library refused by itself: the thread, and the arguments.
@@ -134,7 +138,8 @@ pub enum Moment<'a> {
 
 /// The program, stopped before it is executed.
 pub struct Tracee {
-    child: Child,
+    /// `None`: it was running before.
+    child: Option<Child>,
     pid: Pid,
     signals: SignalFd,
 }
@@ -184,7 +189,7 @@ impl Tracee {
             .map_err(|error| Problem::Start(error.to_string()))?;
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
         let tracee = Self {
-            child,
+            child: Some(child),
             pid,
             signals,
         };
@@ -197,47 +202,103 @@ impl Tracee {
         }
     }
 
+    /// Takes hold of a process that runs, with all its threads.
+    pub fn attach(pid: u32, signals: SignalFd) -> Result<Self, Problem> {
+        let number = i32::try_from(pid).unwrap_or(0);
+        if threads_of(number).is_empty() {
+            return Err(Problem::Start(format!("there is no process {pid}")));
+        }
+        let mut held = BTreeSet::new();
+        loop {
+            // A thread that is held hands on to those that it makes; others may have made some meanwhile.
+            let new: Vec<_> = threads_of(number)
+                .into_iter()
+                .filter(|thread| !held.contains(thread))
+                .collect();
+            if new.is_empty() {
+                break;
+            }
+            for thread in new {
+                held.insert(thread);
+                match seize(Pid::from_raw(thread)) {
+                    // It has ended, or was taken hold of when it was made.
+                    Err(_) if thread != number => {}
+                    other => other?,
+                }
+            }
+        }
+        Ok(Self {
+            child: None,
+            pid: Pid::from_raw(number),
+            signals,
+        })
+    }
+
     fn seize(&self) -> Result<(), Problem> {
         let stopped =
             nix::sys::wait::waitpid(self.pid, Some(nix::sys::wait::WaitPidFlag::WUNTRACED));
         stopped.map_err(problem)?;
-        ptrace::seize(
-            self.pid,
-            Options::PTRACE_O_TRACEFORK
-                | Options::PTRACE_O_TRACEVFORK
-                | Options::PTRACE_O_TRACECLONE
-                | Options::PTRACE_O_TRACEEXEC
-                | Options::PTRACE_O_TRACEEXIT,
-        )
-        .map_err(|errno| match errno {
-            nix::errno::Errno::EPERM if !rustix::process::geteuid().is_root() => Problem::Privilege,
-            errno => Problem::Start(format!("it cannot be traced (PTRACE_SEIZE): {errno}")),
-        })
+        seize(self.pid)
     }
 
     /// Ends it before it has begun. What it starts later, and leaves running when it ends, goes on without us.
-    pub fn give_up(mut self) {
-        // It is stopped, and ours: neither can fail in a way that matters.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn give_up(self) {
+        // It is stopped, and ours: neither can fail in a way that matters. One that was running is let go when we end.
+        if let Some(mut child) = self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// The numbers of its threads.
+    pub fn threads(&self) -> BTreeSet<i32> {
+        threads_of(self.pid.as_raw())
     }
 
     /// Its number.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Runs it to its end, or, one that was running before, for some time or until somebody sends us a signal; then lets go
+    /// of all that goes on.
+    pub fn run(
+        self,
+        time: Option<Duration>,
+        told: impl FnMut(Moment<'_>) -> bool,
+    ) -> Result<Life, Problem> {
+        let mut traps = Traps::default();
+        let life = self.watch(time, &mut traps, told)?;
+        self.let_go(&life, &mut traps);
+        Ok(life)
     }
 
     /// Runs it to its end. A signal that somebody sends to us is the program's; a second one ends the watching. A program
     /// of which a thread met with trouble in the kernel, and hangs in its own end, is not waited for.
-    pub fn run(self, mut told: impl FnMut(Moment<'_>) -> bool) -> Result<Life, Problem> {
-        let mut life = Life::default();
+    fn watch(
+        &self,
+        time: Option<Duration>,
+        traps: &mut Traps,
+        mut told: impl FnMut(Moment<'_>) -> bool,
+    ) -> Result<Life, Problem> {
+        let begun = Instant::now();
+        let mut life = Life {
+            threads: self.threads(),
+            ..Life::default()
+        };
         life.threads.insert(self.pid.as_raw());
         let mut hanging = 0;
         let mut asked = 0;
-        let mut traps = Traps::default();
-        signal::kill(self.pid, Signal::SIGCONT).map_err(problem)?;
+        if self.child.is_some() {
+            signal::kill(self.pid, Signal::SIGCONT).map_err(problem)?;
+        }
         loop {
-            if self.collect(&mut life, &mut traps, &mut told) {
+            if self.collect(&mut life, traps, &mut told) {
+                return Ok(life);
+            }
+            if time.is_some_and(|time| begun.elapsed() >= time) {
+                life.detached = true;
+                told(Moment::Standing(self.pid.as_raw()));
                 return Ok(life);
             }
             if !self.signal_within(TICK) {
@@ -263,6 +324,11 @@ impl Tracee {
             if number == Signal::SIGCHLD as i32 {
                 continue;
             }
+            if self.child.is_none() {
+                life.detached = true;
+                told(Moment::Standing(self.pid.as_raw()));
+                return Ok(life);
+            }
             asked += 1;
             if asked > 1 {
                 life.abandoned = true;
@@ -270,11 +336,50 @@ impl Tracee {
                 life.status = 128 + u8::try_from(number).unwrap_or(0);
                 return Ok(life);
             }
-            if info.ssi_code != SI_KERNEL {
+            // When a terminal goes, only the session's leader is told, which may be us (`tty_signal_session_leader` in
+            // drivers/tty/tty_jobctrl.c).
+            let hung_up = number == Signal::SIGHUP as i32;
+            if info.ssi_code != SI_KERNEL || hung_up {
                 if let Ok(signal) = Signal::try_from(number) {
                     // It may have ended this moment.
                     let _ = signal::kill(self.pid, signal);
                 }
+            }
+        }
+    }
+
+    /// Lets go of what is still held: without traps in its memory, and without a signal that was meant for us.
+    fn let_go(&self, life: &Life, traps: &mut Traps) {
+        // A child that was made a moment ago has not told of itself yet: the kernel knows all.
+        let mut held = all_held();
+        // Of a process whose memory map is locked for ever nothing can be read or written.
+        let hanging = hangs(&life.threads);
+        for &thread in held.iter().filter(|_| !hanging) {
+            traps.remove(thread);
+        }
+        for &thread in &held {
+            raw::interrupt(thread);
+        }
+        while !held.is_empty() {
+            while let Some((thread, status)) = raw::wait_any() {
+                let (signal, event) = (raw::stop_signal(status), raw::event(status));
+                if raw::exited(status).is_some() || raw::signaled(status).is_some() {
+                    held.remove(&thread);
+                } else if event == EVENT_STOP && traps.is_about_to_meet(thread) {
+                    held.insert(thread);
+                    raw::go_on(thread, 0);
+                } else {
+                    let ours =
+                        event != 0 || (signal == Signal::SIGTRAP as i32 && traps.met(thread));
+                    held.remove(&thread);
+                    raw::detach(thread, if ours { 0 } else { signal });
+                }
+            }
+            // One that the kernel will never let go on cannot be stopped, either.
+            held.retain(|thread| !cannot_stop(*thread));
+            if !held.is_empty() && self.signal_within(TICK) {
+                // Whatever it is: all is being let go already.
+                let _ = self.signals.read_signal();
             }
         }
     }
@@ -330,6 +435,61 @@ impl Tracee {
     }
 }
 
+/// The threads of a process.
+fn threads_of(pid: i32) -> BTreeSet<i32> {
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+fn seize(thread: Pid) -> Result<(), Problem> {
+    ptrace::seize(
+        thread,
+        Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_TRACEEXIT,
+    )
+    .map_err(|errno| match errno {
+        nix::errno::Errno::EPERM if !rustix::process::geteuid().is_root() => Problem::Privilege,
+        errno => Problem::Start(format!("it cannot be traced (PTRACE_SEIZE): {errno}")),
+    })
+}
+
+/// Every thread that this process traces.
+fn all_held() -> BTreeSet<i32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .flat_map(threads_of)
+        .filter(|thread| is_held(*thread))
+        .collect()
+}
+
+/// Whether a thread is there, and traced by this process.
+fn is_held(thread: i32) -> bool {
+    let own = std::process::id().to_string();
+    fs::read_to_string(format!("/proc/{thread}/status")).is_ok_and(|status| {
+        status
+            .lines()
+            .filter_map(|line| line.strip_prefix("TracerPid:"))
+            .any(|tracer| tracer.trim() == own)
+    })
+}
+
+/// Whether a thread has ended, or waits in the kernel for what no signal ends.
+fn cannot_stop(thread: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{thread}/stat")) else {
+        return true;
+    };
+    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    state.starts_with(['D', 'Z', 'X'])
+}
+
 /// Whether a thread is ending, and waits for what does not come.
 fn hangs(threads: &BTreeSet<i32>) -> bool {
     threads
@@ -358,7 +518,15 @@ fn look(pid: i32, signal: i32, life: &mut Life) {
         // Nobody waits any more: it came too late.
         let _ = sender.send(surroundings(pid, address));
     });
-    let seen = receiver.recv_timeout(MAP_PATIENCE);
+    let mut hanging = 0;
+    let seen = loop {
+        match receiver.recv_timeout(MAP_TICK) {
+            Err(RecvTimeoutError::Timeout) if hanging < TICKS_HANGING => {
+                hanging = if hangs(&life.threads) { hanging + 1 } else { 0 };
+            }
+            other => break other,
+        }
+    };
     let blind = seen.is_err();
     let (vma, below, backing) = seen.unwrap_or_default();
     life.faults.push(Fault {
@@ -481,6 +649,20 @@ mod raw {
         let no_address = std::ptr::null_mut::<libc::c_void>();
         // SAFETY: PTRACE_CONT reads and writes no memory of ours.
         unsafe { libc::ptrace(libc::PTRACE_CONT, pid, no_address, i64::from(signal)) };
+    }
+
+    /// Has a thread stop.
+    pub fn interrupt(pid: i32) {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: PTRACE_INTERRUPT reads and writes no memory of ours.
+        unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, pid, none, none) };
+    }
+
+    /// Lets go of a stopped thread, with a signal or without (0). One that was killed meanwhile is gone: no failure.
+    pub fn detach(pid: i32, signal: i32) {
+        let no_address = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: PTRACE_DETACH reads and writes no memory of ours.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, no_address, i64::from(signal)) };
     }
 
     /// Where a fault was.

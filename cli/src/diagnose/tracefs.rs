@@ -6,10 +6,14 @@
 use super::{
     btf::Btf,
     frames::Frames,
-    probes::{Form, Probe, DEVICE, FOLLOWED, HANDED, MAPPED, PROBES},
+    probes::{
+        Form, Probe, DEVICE, FOLLOWED, HANDED, MAPPED, MAPPING_CALLS, OF_ONE_PROGRAM, OPENED,
+        PROBES,
+    },
     Problem,
 };
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
@@ -42,14 +46,15 @@ pub struct Tracer {
     missing: Vec<&'static str>,
     /// Arguments by their number (`$arg1`) are known to it.
     numbered: bool,
-    /// Whether kprobes come first.
-    kprobes: bool,
+    /// Whether fprobes come first.
+    fprobes: bool,
 }
 
 impl Tracer {
-    /// Makes the instance and defines the probes; nothing is recorded yet. Kprobe events serve where there are no fprobe
-    /// events, and where they are asked for.
-    pub fn new(kprobes: bool) -> Result<Self, Problem> {
+    /// Makes the instance and defines the probes; nothing is recorded yet. Kprobe events come first: they are set and taken
+    /// away in a fraction of the time, and keep a function's arguments until its end from 6.9 on, fprobe events only from
+    /// 6.14 on.
+    pub fn new(fprobes: bool) -> Result<Self, Problem> {
         let root = mounted()?;
         if locked_down() {
             return Err(Problem::Lockdown);
@@ -67,7 +72,7 @@ impl Tracer {
             events: Vec::new(),
             missing: Vec::new(),
             numbered: readme.is_empty() || readme.contains("$arg<N>"),
-            kprobes: kprobes || !readme.contains("f[:[<group>/][<event>]]"),
+            fprobes: fprobes && readme.contains("f[:[<group>/][<event>]]"),
         };
         let types = Btf::running();
         for probe in PROBES {
@@ -118,10 +123,10 @@ impl Tracer {
         let (kind, place) = if end { ("r64", "%return") } else { ("p", "") };
         let kprobe = format!("{kind}:{group}/{event} {function} {fetch}");
         let fprobe = format!("f:{group}/{event} {function}{place} {fetch}");
-        let both = if self.kprobes {
-            [kprobe, fprobe]
-        } else {
+        let both = if self.fprobes {
             [fprobe, kprobe]
+        } else {
+            [kprobe, fprobe]
         };
         let defined = both.iter().any(|line| append(&path, line).is_ok());
         if defined {
@@ -135,8 +140,28 @@ impl Tracer {
         &self.missing
     }
 
-    /// Records what the process does, and those that it starts.
-    pub fn watch(&self, pid: u32) -> Result<Recording, Problem> {
+    /// Records what these threads do, and those that they start.
+    pub fn watch(&self, threads: &BTreeSet<i32>) -> Result<Recording, Problem> {
+        self.begin(Some(threads))?;
+        Recording::start(&self.instance)
+            .map_err(|error| refused("to be read (trace_pipe)".into(), &error))
+    }
+
+    /// Records threads that were made before the recording began.
+    pub fn watch_too(&self, threads: &BTreeSet<i32>) {
+        let list: Vec<_> = threads.iter().map(i32::to_string).collect();
+        // They are told apart by nothing else, and miss no more than their own events.
+        let _ = self.set("set_event_pid", &list.join(" "));
+    }
+
+    /// Records what everybody does, this process excepted.
+    pub fn watch_all(&self) -> Result<Pipe, Problem> {
+        self.begin(None)?;
+        Pipe::open(&self.instance)
+            .map_err(|error| refused("to be read (trace_pipe)".into(), &error))
+    }
+
+    fn begin(&self, threads: Option<&BTreeSet<i32>>) -> Result<(), Problem> {
         let set = |file: &str, value: &str| {
             self.set(file, value)
                 .map_err(|error| refused(format!("to write {value:?} into {file}"), &error))
@@ -144,11 +169,26 @@ impl Tracer {
         set("buffer_size_kb", BUFFER_KIB)?;
         set("trace_clock", "mono")?;
         set("options/irq-info", "0")?;
-        set("options/event-fork", "1")?;
-        set("set_event_pid", &pid.to_string())?;
-        let numbers = FOLLOWED
+        match threads {
+            Some(threads) => {
+                set("options/event-fork", "1")?;
+                let list: Vec<_> = threads.iter().map(i32::to_string).collect();
+                set("set_event_pid", &list.join(" "))?;
+            }
+            // From 5.7 on; before, its own calls are recorded with the others'.
+            None => {
+                let _ = self.set("set_event_notrace_pid", &std::process::id().to_string());
+            }
+        }
+        let followed = match threads {
+            Some(_) => FOLLOWED.as_slice(),
+            None => MAPPING_CALLS,
+        };
+        let numbers: Vec<_> = followed
+            .iter()
             .map(|number| format!("id == {number}"))
-            .join(" || ");
+            .collect();
+        let numbers = numbers.join(" || ");
         for event in ["sys_enter", "sys_exit"] {
             let event = format!("events/raw_syscalls/{event}");
             set(&format!("{event}/filter"), &numbers)?;
@@ -160,7 +200,9 @@ impl Tracer {
         }
         for (name, probe) in &self.events {
             let event = format!("events/{}/{name}", self.group);
-            let filter = if name.ends_with(ENTER) || probe.form == Form::Entry {
+            let filter = if threads.is_none() && probe.event == OPENED {
+                DEVICE
+            } else if name.ends_with(ENTER) || probe.form == Form::Entry {
                 probe.enter_if
             } else {
                 probe.end_if
@@ -169,16 +211,18 @@ impl Tracer {
                 // Unfiltered it would be one event for each page fault.
                 continue;
             }
-            for wanted in self.triggered_by(name) {
+            if threads.is_none() && OF_ONE_PROGRAM.contains(&probe.event) {
+                continue;
+            }
+            for wanted in self.triggered_by(name).iter().filter(|_| threads.is_some()) {
                 // What is of interest once a device's memory is mapped, and happens often.
-                let _ = self.set(&format!("{event}/trigger"), &wanted);
+                let _ = self.set(&format!("{event}/trigger"), wanted);
             }
             if name != HANDED {
                 set(&format!("{event}/enable"), "1")?;
             }
         }
-        Recording::start(&self.instance)
-            .map_err(|error| refused("to be read (trace_pipe)".into(), &error))
+        Ok(())
     }
 
     /// What an event turns on. Its own filter does not hold for that.
@@ -232,6 +276,46 @@ impl Drop for Tracer {
     }
 }
 
+/// The events of everybody, as they come.
+pub struct Pipe {
+    file: File,
+    chunk: Vec<u8>,
+    /// The beginning of a line whose end has not come yet.
+    rest: Vec<u8>,
+}
+
+impl Pipe {
+    fn open(instance: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: open_pipe(instance)?,
+            chunk: vec![0; 1 << 16],
+            rest: Vec::new(),
+        })
+    }
+
+    /// The whole lines that are new.
+    pub fn lines(&mut self) -> String {
+        drain(&mut self.file, &mut self.chunk, &mut self.rest);
+        let whole = self
+            .rest
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |at| at + 1);
+        let rest = self.rest.split_off(whole);
+        let lines = std::mem::replace(&mut self.rest, rest);
+        String::from_utf8_lossy(&lines).into_owned()
+    }
+}
+
+/// Opens what events are taken from, so that reading does not wait for them.
+fn open_pipe(instance: &Path) -> io::Result<File> {
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(instance.join("trace_pipe"))
+}
+
 /// The thread that takes the events out while the program runs.
 pub struct Recording {
     stop: Arc<AtomicBool>,
@@ -241,11 +325,7 @@ pub struct Recording {
 
 impl Recording {
     fn start(instance: &Path) -> io::Result<Self> {
-        let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-        let mut pipe = OpenOptions::new()
-            .read(true)
-            .custom_flags(nonblocking)
-            .open(instance.join("trace_pipe"))?;
+        let mut pipe = open_pipe(instance)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let rounds = Arc::new(AtomicU64::new(0));

@@ -440,7 +440,7 @@ fn tracing() -> Finding {
         Ok(()) => Finding::well(subject, "mapbuf diagnose can set its probes"),
         Err(problem) => Finding::new(
             subject,
-            State::Note,
+            State::Lacking,
             format!("mapbuf diagnose cannot set its probes: {problem}"),
             "run it as root; mount -t tracefs tracefs /sys/kernel/tracing",
         ),

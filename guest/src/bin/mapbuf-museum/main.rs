@@ -3,6 +3,7 @@
 
 mod exhibits;
 mod reports;
+mod watching;
 
 use exhibits::{Exhibit, PROGRAMS, RIGHT, SILENT, STOPPING, WRONG};
 use std::fs;
@@ -35,16 +36,16 @@ fn tests() -> Vec<Test> {
         Box::new(|| is_diagnosed(&SILENT, &["--read"])),
     ));
     // One of each sort of probe.
-    let by_kprobes = [
+    let by_fprobes = [
         "copy_on_write",
         "offset_is_id",
         "pfn_flag_missing",
         "no_pages",
     ];
-    for exhibit in WRONG.iter().filter(|one| by_kprobes.contains(&one.name)) {
+    for exhibit in WRONG.iter().filter(|one| by_fprobes.contains(&one.name)) {
         tests.push((
-            format!("museum::by_kprobes_{}", exhibit.name),
-            Box::new(|| is_diagnosed(exhibit, &["--kprobes"])),
+            format!("museum::by_fprobes_{}", exhibit.name),
+            Box::new(|| is_diagnosed(exhibit, &["--fprobes"])),
         ));
     }
     for (name, visit) in RIGHT {
@@ -54,7 +55,7 @@ fn tests() -> Vec<Test> {
         ));
     }
     type Other = (&'static str, fn() -> Outcome);
-    let others: [Other; 9] = [
+    let others: [Other; 13] = [
         (
             "nothing_wrong_with_uncached_by_frames",
             uncached_by_frames_is_right,
@@ -63,6 +64,13 @@ fn tests() -> Vec<Test> {
         ("exit_status_is_kept", status_is_kept),
         ("signals_end_it_cleanly", signals_end_it),
         ("a_killed_one_is_swept_up", killed_one_is_swept_up),
+        (
+            "a_closed_terminal_ends_it",
+            watching::closed_terminal_ends_it,
+        ),
+        ("no_trap_is_left_behind", watching::no_trap_is_left),
+        ("a_running_process_is_attached_to", watching::attaches),
+        ("the_whole_machine_is_watched", watching::whole_machine),
         ("a_killed_program_is_told_of", killed_program_is_told_of),
         ("without_privilege_it_says_so", says_what_is_missing),
         ("lockdown_for_integrity_is_no_hindrance", works_when_locked),
@@ -413,7 +421,7 @@ fn send(child: &Child, signal: &str) -> Outcome {
 }
 
 fn signals_end_it() -> Outcome {
-    for (signal, status) in [("-INT", 130), ("-TERM", 143)] {
+    for (signal, status) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let mut child = long_run()?;
         send(&child, signal)?;
         let ended = child.wait().map_err(|error| error.to_string())?;
@@ -514,5 +522,8 @@ fn nothing_is_left() -> Outcome {
     if instances.is_empty() && events.is_empty() {
         return Ok(());
     }
-    Err(format!("left in tracefs: {instances:?} {events}"))
+    Err(format!(
+        "left in tracefs: {instances:?}, {} events",
+        events.lines().count()
+    ))
 }
