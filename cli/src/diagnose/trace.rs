@@ -120,12 +120,32 @@ pub fn symbol(text: &str) -> String {
     }
 }
 
+/// What the kernel prints for an address of its trampoline for watched returns (`kretprobed` of
+/// `kernel/trace/trace_output.c`).
+const TRAMPOLINE: &str = "[unknown/kretprobe'd]";
+
 /// All events, in the order of their time.
 pub fn parse(text: &str) -> Vec<Event> {
     let mut events: Vec<_> = text.lines().filter_map(line).collect();
     // Buffers of several processors are read one after the other. What has the same time stays as it is.
     events.sort_by_key(|event| event.time);
-    paired(events)
+    let mut events = paired(events);
+    find_callers(&mut events);
+    events
+}
+
+/// Where a watched function ends by a jump to another one, that one returns for both, to the kernel's trampoline: so its
+/// event does not know who called (`__kretprobe_trampoline`). The event of the first one comes next, and knows.
+fn find_callers(events: &mut [Event]) {
+    let mut next = BTreeMap::new();
+    for event in events.iter_mut().rev() {
+        if let What::Call(call) = &mut event.what {
+            if call.caller == TRAMPOLINE {
+                call.caller = next.get(&call.thread).cloned().unwrap_or_default();
+            }
+            next.insert(call.thread, call.caller.clone());
+        }
+    }
 }
 
 /// Puts the two events of a function together. A call is where it ended; one that did not end is where it began.
@@ -300,6 +320,22 @@ mod tests {
                 flags: 0x120_0011
             }
         );
+    }
+
+    #[test]
+    fn a_function_that_was_jumped_to_has_the_caller_of_the_one_that_jumped() {
+        let text = " p-7 [000] 1.000001: vmf_insert_pfn_prot: ([unknown/kretprobe'd] <- vmf_insert_pfn_prot) ret=0x2\n\
+            q-8 [000] 1.000001: vm_insert_page: (other+0x1/0x9 [b] <- vm_insert_page) ret=0x0\n\
+            p-7 [000] 1.000002: vmf_insert_pfn: (my_fault+0x4/0x9 [a] <- vmf_insert_pfn) ret=0x2\n\
+            p-7 [000] 1.000003: vm_insert_page: ([unknown/kretprobe'd] <- vm_insert_page) ret=0x0\n";
+        let callers: Vec<_> = parse(text)
+            .into_iter()
+            .map(|event| match event.what {
+                What::Call(call) => call.module_function().unwrap_or_default(),
+                _ => String::new(),
+            })
+            .collect();
+        assert_eq!(callers, ["my_fault [a]", "other [b]", "my_fault [a]", ""]);
     }
 
     #[test]
