@@ -115,6 +115,20 @@ static inline const char *mapbuf_operation_name(uint32_t number)
 		return "PROBE";
 	case 13:
 		return "REGION";
+	case 14:
+		return "DEVICE";
+	case 15:
+		return "DMA_MASK";
+	case 16:
+		return "ATTACH";
+	case 17:
+		return "DETACH";
+	case 18:
+		return "IRQ";
+	case 19:
+		return "CONFIG";
+	case 20:
+		return "BAR";
 	case 255:
 		return "unknown ioctl";
 	case 256:
@@ -131,6 +145,20 @@ static inline const char *mapbuf_operation_name(uint32_t number)
 		return "lseek";
 	case 262:
 		return "attaching a device";
+	default:
+		return NULL;
+	}
+}
+
+static inline const char *mapbuf_irq_kind_name(uint32_t number)
+{
+	switch (number) {
+	case 1:
+		return "intx";
+	case 2:
+		return "msi";
+	case 3:
+		return "msi-x";
 	default:
 		return NULL;
 	}
@@ -283,6 +311,74 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "RegionNameTaken";
 	case 609:
 		return "ProbeWhileMapped";
+	case 701:
+		return "NeedsDevice";
+	case 702:
+		return "DeviceGone";
+	case 703:
+		return "DeviceNotIsolated";
+	case 704:
+		return "GroupShared";
+	case 705:
+		return "MaskInvalid";
+	case 706:
+		return "MaskRefused";
+	case 707:
+		return "MaskInUse";
+	case 708:
+		return "UnknownDirection";
+	case 709:
+		return "CannotAttach";
+	case 710:
+		return "AlreadyAttached";
+	case 711:
+		return "NotAttached";
+	case 712:
+		return "DmaRefused";
+	case 713:
+		return "SyncOutside";
+	case 714:
+		return "SyncPhase";
+	case 715:
+		return "NoSuchBar";
+	case 716:
+		return "BarTaken";
+	case 717:
+		return "BarCache";
+	case 718:
+		return "BarWidth";
+	case 719:
+		return "PortsNotMappable";
+	case 720:
+		return "MsixTable";
+	case 721:
+		return "UnknownIrqKind";
+	case 722:
+		return "UnknownIrqAction";
+	case 723:
+		return "NoSuchVector";
+	case 724:
+		return "IrqTaken";
+	case 725:
+		return "IrqKindInUse";
+	case 726:
+		return "IrqNotSet";
+	case 727:
+		return "IrqRefused";
+	case 728:
+		return "NotAnEventFd";
+	case 729:
+		return "CannotMask";
+	case 730:
+		return "ConfigOutside";
+	case 731:
+		return "ConfigReadOnly";
+	case 732:
+		return "RevocableByFault";
+	case 733:
+		return "ImporterHolds";
+	case 736:
+		return "RevocableUnnamed";
 	default:
 		return NULL;
 	}
@@ -435,6 +531,74 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "a buffer or region has this name already";
 	case 609:
 		return "the region is mapped ({0} times), and a probe that writes and restores could undo somebody's write";
+	case 701:
+		return "{0:operation} works on the node of a bound device, and this is not one";
+	case 702:
+		return "the device was unbound from the driver, or taken out";
+	case 703:
+		return "no IOMMU keeps this device from all of the memory, and the node was opened without CAP_SYS_RAWIO";
+	case 704:
+		return "the IOMMU cannot tell device {1:pci} from device {2:pci}, which another driver has (group {0})";
+	case 705:
+		return "{0} is no number of bits for DMA addresses: they have {1} to {2}";
+	case 706:
+		return "the platform has no DMA with addresses of {0} bits for this device (errno {1})";
+	case 707:
+		return "{0} buffers have addresses for the device already, which may be larger";
+	case 708:
+		return "there is no direction number {0}";
+	case 709:
+		return "memory of the kind {0:kind} cannot be attached: it has no pages, or addresses for the device already";
+	case 710:
+		return "the buffer {0} has addresses for the device already";
+	case 711:
+		return "the buffer {0} has no addresses for the device";
+	case 712:
+		return "the kernel could not map {0:bytes} for the device (errno {1})";
+	case 713:
+		return "{1} bytes from byte {0} on are none, or pass the buffer's end at {2}";
+	case 714:
+		return "flags {0:hex} are neither begin nor end";
+	case 715:
+		return "the device has no base address register {0} with anything behind it";
+	case 716:
+		return "what base address register {0} leads to is claimed by another driver";
+	case 717:
+		return "base address register {0} cannot be {1:cache} now";
+	case 718:
+		return "an access of {0} bits is none";
+	case 719:
+		return "these {0:bytes} are ports of a device, which no page table leads to";
+	case 720:
+		return "the MSI-X table is in the {1} bytes from byte {0} on: whoever writes to it has the device write anywhere";
+	case 721:
+		return "there is no kind of interrupts number {0}";
+	case 722:
+		return "there is no action number {0} for interrupts";
+	case 723:
+		return "there is no vector {1} of the kind {0:irq}: there are {2}";
+	case 724:
+		return "another open file has set the device's interrupts";
+	case 725:
+		return "the device has interrupts of the kind {1:irq} now, not {0:irq}";
+	case 726:
+		return "vector {1} of the kind {0:irq} is not set";
+	case 727:
+		return "the kernel could not give the device interrupts of the kind {0:irq} (errno {1})";
+	case 728:
+		return "descriptor {0:signed} is no eventfd";
+	case 729:
+		return "a vector of the kind {0:irq} cannot be masked on this device";
+	case 730:
+		return "{1} bytes at byte {0} are no field of the configuration space, which has {2} bytes";
+	case 731:
+		return "the {1} bytes at byte {0} of the configuration space cannot become {2:hex}: user space may change the bits {3:hex} there";
+	case 732:
+		return "{0:method} maps everything at once, and this memory goes when its device does";
+	case 733:
+		return "the driver that wants to import this cannot let go of it, and the memory goes when its device does";
+	case 736:
+		return "memory of the kind {0:kind} of a device cannot have a name: it goes when the device does";
 	default:
 		return NULL;
 	}
@@ -587,6 +751,74 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "give each region a name of its own";
 	case 609:
 		return "probe it before it is used, or by reading alone";
+	case 701:
+		return "bind the device (mapbuf bind 0000:00:04.0), and open /dev/mapbuf/pci-0000:00:04.0";
+	case 702:
+		return "close this file; when the device is bound again, open its node again";
+	case 703:
+		return "boot with an IOMMU (intel_iommu=on, amd_iommu=on), or open the node with CAP_SYS_RAWIO";
+	case 704:
+		return "unbind that device from its driver, or bind it here too";
+	case 705:
+		return "use what the device's manual says, for example 32";
+	case 706:
+		return "use more bits, or boot with an IOMMU, which has addresses of any size";
+	case 707:
+		return "set the mask first, then allocate and attach";
+	case 708:
+		return "use to-device (1), from-device (2) or both (3)";
+	case 709:
+		return "attach vmalloc, pages or contiguous memory that is cached";
+	case 710:
+		return "DETACH it first";
+	case 711:
+		return "ATTACH it first";
+	case 712:
+		return "attach less at a time; where the device's mask is small and there is no IOMMU, use coherent memory, which comes from below it";
+	case 713:
+		return "sync at least one byte, within the buffer";
+	case 714:
+		return "set exactly one of BEGIN (1) and END (2)";
+	case 715:
+		return "DEVICE tells which it has; one of 64 bits has the number of its lower half";
+	case 716:
+		return "/proc/iomem and /proc/ioports show by whom (as root)";
+	case 717:
+		return "use uncached; write-combined only where it is prefetchable, and as long as nobody has it otherwise";
+	case 718:
+		return "use 8, 16, 32 or 64, or 0 for 32";
+	case 719:
+		return "read and write them: pread and pwrite at the buffer's mmap_offset";
+	case 720:
+		return "map for reading alone, or what lies before and behind; interrupts are set with IRQ";
+	case 721:
+		return "use INTx (1), MSI (2) or MSI-X (3)";
+	case 722:
+		return "use set (1), mask (2), unmask (3) or trigger (4)";
+	case 723:
+		return "DEVICE tells how many the device has; those that are used are taken with the first one that is set";
+	case 724:
+		return "have that program unset them, or end it";
+	case 725:
+		return "unset those first: a device has one kind at a time";
+	case 726:
+		return "set it with an eventfd first";
+	case 727:
+		return "take fewer vectors, or another kind";
+	case 728:
+		return "make one with eventfd(2)";
+	case 729:
+		return "mask it in the device's own registers";
+	case 730:
+		return "read or write 1, 2 or 4 bytes at a multiple of that";
+	case 731:
+		return "leave the other bits as they read; base address registers, interrupts and capabilities are the kernel's";
+	case 732:
+		return "use auto, or one of the fault methods: what they map can be taken back at any moment";
+	case 733:
+		return "import vmalloc, pages or contiguous memory there, and attach that to this device";
+	case 736:
+		return "pass its dma-buf on (EXPORT), or name memory of another kind";
 	default:
 		return NULL;
 	}
@@ -611,6 +843,8 @@ static inline size_t mapbuf_explain_operand(char *to, size_t size, size_t at, ui
 			name = mapbuf_method_name((uint32_t)value);
 		else if (!strcmp(form, "operation"))
 			name = mapbuf_operation_name((uint32_t)value);
+		else if (!strcmp(form, "irq"))
+			name = mapbuf_irq_kind_name((uint32_t)value);
 	}
 	if (name) {
 		written = snprintf(end, room, "%s", name);
@@ -626,6 +860,9 @@ static inline size_t mapbuf_explain_operand(char *to, size_t size, size_t at, ui
 		written = snprintf(end, room, "0x%llx", number);
 	} else if (!strcmp(form, "octal")) {
 		written = snprintf(end, room, "0o%llo", number);
+	} else if (!strcmp(form, "pci")) {
+		written = snprintf(end, room, "%04llx:%02llx:%02llx.%llu", number >> 16, number >> 8 & 0xff,
+				   number >> 3 & 0x1f, number & 7);
 	} else if (!strcmp(form, "signed")) {
 		written = snprintf(end, room, "%lld", (long long)value);
 	} else if (!strcmp(form, "char") && value >= 0x20 && value < 0x7f) {

@@ -20,6 +20,7 @@
 #define MAPBUF_SYSTEM_NODE "/dev/mapbuf/system"
 #define MAPBUF_DEV_DIR "/dev/mapbuf"
 #define MAPBUF_NAMED_DIR "/dev/mapbuf/named"
+#define MAPBUF_PCI_NODE_PREFIX "/dev/mapbuf/pci-"
 #define MAPBUF_SYSFS_CLASS "/sys/class/mapbuf"
 
 // Version of this interface, in `Query::abi_version`. It changes when a program must know.
@@ -36,6 +37,18 @@
 
 // Longest name of a named buffer, in bytes.
 #define MAPBUF_NAME_LEN 64
+
+// Longest name of a device (`0000:00:04.0`), in bytes.
+#define MAPBUF_DEVICE_NAME_LEN 32
+
+// Base address registers of a PCI device.
+#define MAPBUF_BARS 6
+
+// `Device::iommu_group`: none.
+#define MAPBUF_NO_GROUP UINT32_MAX
+
+// `Irq::fd`: none.
+#define MAPBUF_NO_DESCRIPTOR -1
 
 // Number of operands that a refusal carries.
 #define MAPBUF_OPERANDS 4
@@ -73,6 +86,29 @@
 // An ioctl that is refused says why in its own struct (struct mapbuf_refused).
 #define MAPBUF_FEATURE_REFUSED 64
 
+// The node is one of a bound device: `DEVICE`, `DMA_MASK`, `ATTACH`, `DETACH`, `SYNC`, `IRQ`, `CONFIG` and `BAR`
+// work.
+#define MAPBUF_FEATURE_DEVICE 128
+
+// It has pages: `O_DIRECT`, `io_uring` and RDMA can pin its mappings.
+#define MAPBUF_TRAITS_PINNABLE 1
+
+// The node's device and the CPU see the same bytes at all times: `SYNC` has nothing to do.
+#define MAPBUF_TRAITS_COHERENT 2
+
+// It has addresses for the node's device: `SEGMENTS` with MAPBUF_FOR_DEVICE tells them.
+#define MAPBUF_TRAITS_ATTACHED 4
+
+// It goes when the device does: mappings then raise SIGBUS. Only the `fault` methods map it.
+#define MAPBUF_TRAITS_REVOCABLE 8
+
+// Ports, which are read and written (`pread`, `pwrite`) and not mapped.
+#define MAPBUF_TRAITS_PORTS 16
+
+// The rows are the runs that follow each other in the addresses of the node's device, of a buffer that has some.
+// Behind an IOMMU these are fewer than the physical ones. `physical_address` is MAPBUF_ADDRESS_HIDDEN.
+#define MAPBUF_SEGMENTS_FOR_DEVICE 1
+
 // Write a pattern to every page, look whether it stays, and put back what was there. Memory only.
 #define MAPBUF_PROBE_WRITE 1
 
@@ -83,6 +119,39 @@
 // mapped a dma-buf's own descriptor, or had a device import one. Which open file of ours asks does not matter; it
 // can be asked for no other thread.
 #define MAPBUF_LAST_ERROR_OF_DMA_BUFS 1
+
+// Memory: it can be mapped.
+#define MAPBUF_BAR_MEMORY 1
+
+// Ports: they can be read and written.
+#define MAPBUF_BAR_PORTS 2
+
+// Reading has no effect, so that writes may be gathered.
+#define MAPBUF_BAR_PREFETCHABLE 4
+
+// The MSI-X table or its pending bits lie in it; no mapping of those pages is writable.
+#define MAPBUF_BAR_MSIX 8
+
+// It is there. Without this bit it went away, and everything else here is what it was.
+#define MAPBUF_DEVICE_STATE_PRESENT 1
+
+// This open file may use it. Without this bit, each use says why not.
+#define MAPBUF_DEVICE_STATE_USABLE 2
+
+// DMA is cache-coherent: `SYNC` has nothing to do.
+#define MAPBUF_DEVICE_STATE_COHERENT 4
+
+// It may send DMA now (bus master).
+#define MAPBUF_DEVICE_STATE_BUS_MASTER 8
+
+// The CPU is about to use the bytes; the device is done with them.
+#define MAPBUF_SYNC_BEGIN 1
+
+// The CPU is done with the bytes; the device may have them.
+#define MAPBUF_SYNC_END 2
+
+// Write the value; without it, read it.
+#define MAPBUF_CONFIG_WRITE 1
 
 // Kinds of memory.
 enum mapbuf_kind {
@@ -164,6 +233,50 @@ enum mapbuf_region_state {
   MAPBUF_REGION_STATE_RELEASED = 7,
 };
 
+// How bytes go between the CPU and a device.
+enum mapbuf_direction {
+  // The CPU writes them, the device reads them.
+  MAPBUF_DIRECTION_TO_DEVICE = 1,
+  // The device writes them, the CPU reads them.
+  MAPBUF_DIRECTION_FROM_DEVICE = 2,
+  // Both.
+  MAPBUF_DIRECTION_BOTH = 3,
+};
+
+// What stands between a device and memory.
+enum mapbuf_iommu {
+  // Nothing: the device reaches all memory, and its DMA addresses are physical ones.
+  MAPBUF_IOMMU_NONE = 0,
+  // An IOMMU that lets everything through, at the same addresses.
+  MAPBUF_IOMMU_IDENTITY = 1,
+  // An IOMMU: the device reaches what was mapped for it, at addresses of its own.
+  MAPBUF_IOMMU_TRANSLATED = 2,
+};
+
+// Kinds of interrupts of a PCI device.
+enum mapbuf_irq_kind {
+  // The pin: one, level-triggered. It is masked when it comes, until MAPBUF_Unmask.
+  MAPBUF_IRQ_KIND_INTX = 1,
+  // Message-signalled interrupts.
+  MAPBUF_IRQ_KIND_MSI = 2,
+  // Message-signalled interrupts, of the table.
+  MAPBUF_IRQ_KIND_MSIX = 3,
+};
+
+// What struct mapbuf_irq does.
+enum mapbuf_irq_action {
+  // Has the vector counted by an eventfd, `Irq::fd`; MAPBUF_NO_DESCRIPTOR ends that. The first vector that is set
+  // takes the kind's vectors from the device, and the last one that is unset gives them back. A device has one
+  // kind of interrupts at a time.
+  MAPBUF_IRQ_ACTION_SET = 1,
+  // Keeps the vector from coming. Masked twice is masked.
+  MAPBUF_IRQ_ACTION_MASK = 2,
+  // Lets the vector come again. What came meanwhile comes now.
+  MAPBUF_IRQ_ACTION_UNMASK = 3,
+  // Counts one, as if the device had sent it.
+  MAPBUF_IRQ_ACTION_TRIGGER = 4,
+};
+
 // The operation that was refused, in `LastError::operation`. Below 0x100: the number of an ioctl.
 enum mapbuf_operation {
   // `MAPBUF_IOCTL_QUERY`
@@ -194,6 +307,20 @@ enum mapbuf_operation {
   MAPBUF_OPERATION_PROBE = 12,
   // `MAPBUF_IOCTL_REGION`
   MAPBUF_OPERATION_REGION = 13,
+  // `MAPBUF_IOCTL_DEVICE`
+  MAPBUF_OPERATION_DEVICE = 14,
+  // `MAPBUF_IOCTL_DMA_MASK`
+  MAPBUF_OPERATION_DMA_MASK = 15,
+  // `MAPBUF_IOCTL_ATTACH`
+  MAPBUF_OPERATION_ATTACH = 16,
+  // `MAPBUF_IOCTL_DETACH`
+  MAPBUF_OPERATION_DETACH = 17,
+  // `MAPBUF_IOCTL_IRQ`
+  MAPBUF_OPERATION_IRQ = 18,
+  // `MAPBUF_IOCTL_CONFIG`
+  MAPBUF_OPERATION_CONFIG = 19,
+  // `MAPBUF_IOCTL_BAR`
+  MAPBUF_OPERATION_BAR = 20,
   // An ioctl that this driver does not know.
   MAPBUF_OPERATION_UNKNOWN_IOCTL = 255,
   // `open(2)`
@@ -209,7 +336,7 @@ enum mapbuf_operation {
   // `lseek(2)`
   MAPBUF_OPERATION_SEEK = 261,
   // A device attached to a dma-buf: a driver of another device imports it for the calling thread.
-  MAPBUF_OPERATION_ATTACH = 262,
+  MAPBUF_OPERATION_FOREIGN_ATTACH = 262,
 };
 
 // Why a request was refused. The operands are named first.
@@ -430,6 +557,108 @@ enum mapbuf_reason {
   // (mappings): a probe that writes must be alone with the region.
   // Comes with EBUSY.
   MAPBUF_REASON_PROBE_WHILE_MAPPED = 609,
+  // (operation): only the node of a bound device can do this.
+  // Comes with EOPNOTSUPP.
+  MAPBUF_REASON_NEEDS_DEVICE = 701,
+  // (): the device was unbound, or taken out.
+  // Comes with ENODEV.
+  MAPBUF_REASON_DEVICE_GONE = 702,
+  // (): no IOMMU keeps the device from all memory, and the file was opened without CAP_SYS_RAWIO.
+  // Comes with EPERM.
+  MAPBUF_REASON_DEVICE_NOT_ISOLATED = 703,
+  // (group, device, other device): another driver has a device of the same IOMMU group.
+  // Comes with EPERM.
+  MAPBUF_REASON_GROUP_SHARED = 704,
+  // (bits, least, most): no DMA mask.
+  // Comes with EINVAL.
+  MAPBUF_REASON_MASK_INVALID = 705,
+  // (bits, errno): the platform cannot give the device memory at so small addresses.
+  // Comes with EIO.
+  MAPBUF_REASON_MASK_REFUSED = 706,
+  // (buffers): buffers have addresses for the device already.
+  // Comes with EBUSY.
+  MAPBUF_REASON_MASK_IN_USE = 707,
+  // (direction): no such direction.
+  // Comes with EINVAL.
+  MAPBUF_REASON_UNKNOWN_DIRECTION = 708,
+  // (kind): only memory with pages can be attached.
+  // Comes with EINVAL.
+  MAPBUF_REASON_CANNOT_ATTACH = 709,
+  // (id): the buffer has addresses for the device already.
+  // Comes with EBUSY.
+  MAPBUF_REASON_ALREADY_ATTACHED = 710,
+  // (id): the buffer has no addresses for the device that could be taken away.
+  // Comes with EINVAL.
+  MAPBUF_REASON_NOT_ATTACHED = 711,
+  // (bytes, errno): the DMA API could not map the buffer for the device.
+  // Comes with ENOMEM.
+  MAPBUF_REASON_DMA_REFUSED = 712,
+  // (offset, length, bytes of the buffer): the range to sync is empty, or passes the buffer's end.
+  // Comes with EINVAL.
+  MAPBUF_REASON_SYNC_OUTSIDE = 713,
+  // (flags): neither begin nor end, or both.
+  // Comes with EINVAL.
+  MAPBUF_REASON_SYNC_PHASE = 714,
+  // (index): the device has no such base address register.
+  // Comes with ENXIO.
+  MAPBUF_REASON_NO_SUCH_BAR = 715,
+  // (index): another driver has claimed what the register leads to.
+  // Comes with EBUSY.
+  MAPBUF_REASON_BAR_TAKEN = 716,
+  // (index, cache): not a cache mode for this register, or not the one that it has already.
+  // Comes with EINVAL.
+  MAPBUF_REASON_BAR_CACHE = 717,
+  // (width): no width of an access.
+  // Comes with EINVAL.
+  MAPBUF_REASON_BAR_WIDTH = 718,
+  // (bytes): ports are read and written, and cannot be mapped.
+  // Comes with EINVAL.
+  MAPBUF_REASON_PORTS_NOT_MAPPABLE = 719,
+  // (offset, length): the MSI-X table lies there, and is never written to by user space.
+  // Comes with EACCES.
+  MAPBUF_REASON_MSIX_TABLE = 720,
+  // (kind): no such kind of interrupts.
+  // Comes with EINVAL.
+  MAPBUF_REASON_UNKNOWN_IRQ_KIND = 721,
+  // (action): no such action.
+  // Comes with EINVAL.
+  MAPBUF_REASON_UNKNOWN_IRQ_ACTION = 722,
+  // (kind, index, vectors): the device has no such vector, or did not take it.
+  // Comes with ENXIO.
+  MAPBUF_REASON_NO_SUCH_VECTOR = 723,
+  // (kind, index): another open file has set the device's interrupts.
+  // Comes with EBUSY.
+  MAPBUF_REASON_IRQ_TAKEN = 724,
+  // (kind, kind in use): the device has interrupts of another kind.
+  // Comes with EBUSY.
+  MAPBUF_REASON_IRQ_KIND_IN_USE = 725,
+  // (kind, index): nobody has set this vector.
+  // Comes with EINVAL.
+  MAPBUF_REASON_IRQ_NOT_SET = 726,
+  // (kind, errno): the kernel could not give the device these interrupts.
+  // Comes with EIO.
+  MAPBUF_REASON_IRQ_REFUSED = 727,
+  // (descriptor): not an eventfd.
+  // Comes with EINVAL.
+  MAPBUF_REASON_NOT_AN_EVENT_FD = 728,
+  // (kind): this kind of vector cannot be masked.
+  // Comes with EOPNOTSUPP.
+  MAPBUF_REASON_CANNOT_MASK = 729,
+  // (offset, width, bytes of the space): no such field.
+  // Comes with EINVAL.
+  MAPBUF_REASON_CONFIG_OUTSIDE = 730,
+  // (offset, width, value, bits that can be written): user space may not change this field so.
+  // Comes with EPERM.
+  MAPBUF_REASON_CONFIG_READ_ONLY = 731,
+  // (method): memory that goes when the device does is mapped by faults only.
+  // Comes with EINVAL.
+  MAPBUF_REASON_REVOCABLE_BY_FAULT = 732,
+  // (kind): an importer that cannot let go may not have memory that goes when the device does.
+  // Comes with EOPNOTSUPP.
+  MAPBUF_REASON_IMPORTER_HOLDS = 733,
+  // (kind): memory of a device has no name: it goes when the device does.
+  // Comes with EINVAL.
+  MAPBUF_REASON_REVOCABLE_UNNAMED = 736,
 };
 
 // Why an ioctl was refused, as struct mapbuf_last_error tells it, without a second call. An ioctl that works leaves it as it was,
@@ -540,8 +769,12 @@ struct mapbuf_info {
   uint64_t mmap_offset;
   // Out: its name, padded with zeros; all zeros when it has none.
   uint8_t name[MAPBUF_NAME_LEN];
+  // Out: the address of its first byte for the node's device, or MAPBUF_ADDRESS_HIDDEN.
+  uint64_t dma_address;
+  // Out: bits of MAPBUF_TRAITS_*.
+  uint32_t traits;
   // In: 0.
-  uint64_t reserved[2];
+  uint32_t reserved;
   // Out: why it was refused.
   struct mapbuf_refused refused;
 };
@@ -562,7 +795,7 @@ struct mapbuf_segment {
 struct mapbuf_segments {
   // In: size of this struct in bytes.
   uint32_t size;
-  // In: 0.
+  // In: bits of MAPBUF_SEGMENTS_*.
   uint32_t flags;
   // In: the buffer's id.
   uint32_t id;
@@ -741,6 +974,201 @@ struct mapbuf_unname {
   struct mapbuf_refused refused;
 };
 
+// What a base address register of a device leads to; zeros when there is none.
+struct mapbuf_bar_info {
+  // Its size in bytes.
+  uint64_t bytes;
+  // Bits of MAPBUF_BAR_*.
+  uint32_t flags;
+  // 0.
+  uint32_t reserved;
+};
+
+// `MAPBUF_IOCTL_DEVICE`: what the device of a node is.
+struct mapbuf_device {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // Out: its address (`0000:00:04.0`), padded with zeros.
+  uint8_t name[MAPBUF_DEVICE_NAME_LEN];
+  // Out: vendor.
+  uint32_t vendor;
+  // Out: device.
+  uint32_t device;
+  // Out: vendor of the subsystem.
+  uint32_t subsystem_vendor;
+  // Out: device of the subsystem.
+  uint32_t subsystem_device;
+  // Out: class, three bytes: base class, sub-class, interface.
+  uint32_t pci_class;
+  // Out: revision.
+  uint32_t revision;
+  // Out: bits of MAPBUF_DEVICE_STATE_*.
+  uint32_t state;
+  // Out: an enum mapbuf_iommu.
+  uint32_t iommu;
+  // Out: its IOMMU group, or MAPBUF_NO_GROUP.
+  uint32_t iommu_group;
+  // Out: its NUMA node, or MAPBUF_ANY_NODE.
+  int32_t numa_node;
+  // Out: bits of its DMA addresses now.
+  uint32_t dma_mask;
+  // Out: bytes of its configuration space: 256 or 4096.
+  uint32_t config_bytes;
+  // Out: vectors of MAPBUF_Intx that it has.
+  uint32_t intx;
+  // Out: vectors of MAPBUF_Msi that it has.
+  uint32_t msi;
+  // Out: vectors of MAPBUF_Msix that it has.
+  uint32_t msix;
+  // Out: 0.
+  uint32_t reserved;
+  // Out: its base address registers. One of 64 bits is at the number of its lower half.
+  struct mapbuf_bar_info bars[MAPBUF_BARS];
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
+};
+
+// `MAPBUF_IOCTL_DMA_MASK`: how many bits the device's DMA addresses have. The driver begins with 64, or the most that
+// the platform allows. Refused while a buffer has an address for the device.
+struct mapbuf_dma_mask {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: bits, 12 to 64.
+  uint32_t bits;
+  // In: 0.
+  uint32_t reserved;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
+};
+
+// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages for the device. Coherent memory of the device is
+// at all times.
+struct mapbuf_attach {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the buffer's id.
+  uint32_t id;
+  // In: an enum mapbuf_direction.
+  uint32_t direction;
+  // Out: the address of its first byte for the device.
+  uint64_t dma_address;
+  // Out: runs of addresses for the device.
+  uint32_t segments;
+  // In: 0.
+  uint32_t reserved;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
+};
+
+// `MAPBUF_IOCTL_DETACH`: the device has no addresses for the buffer any more. So does `FREE`.
+struct mapbuf_detach {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: the buffer's id.
+  uint32_t id;
+  // In: 0.
+  uint32_t reserved;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
+};
+
+// `MAPBUF_IOCTL_SYNC`: says who has a part of a buffer, the CPU or the device. Where DMA is coherent
+// (MAPBUF_COHERENT) it does nothing.
+struct mapbuf_sync {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: bits of MAPBUF_SYNC_*.
+  uint32_t flags;
+  // In: the buffer's id.
+  uint32_t id;
+  // In: an enum mapbuf_direction.
+  uint32_t direction;
+  // In: first byte.
+  uint64_t offset;
+  // In: how many bytes, at least 1.
+  uint64_t length;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
+};
+
+// `MAPBUF_IOCTL_IRQ`: an interrupt of the device. It belongs to the open file that has set it, and ends with it.
+struct mapbuf_irq {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: an enum mapbuf_irq_kind.
+  uint32_t kind;
+  // In: the vector's number, from 0.
+  uint32_t index;
+  // In: an enum mapbuf_irq_action.
+  uint32_t action;
+  // In: with MAPBUF_Set, an eventfd, or MAPBUF_NO_DESCRIPTOR. Else 0.
+  int32_t fd;
+  // In: with the first MAPBUF_Set, how many vectors to take from the device, or 0: as many as it has, at
+  // most 32. Else 0. Out: how many it has taken.
+  uint32_t vectors;
+  // In: 0.
+  uint32_t reserved;
+  // Out: how often it came since it was set.
+  uint64_t count;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
+};
+
+// `MAPBUF_IOCTL_CONFIG`: reads or writes the configuration space. Values are in the CPU's byte order.
+struct mapbuf_config {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: bits of MAPBUF_CONFIG_*.
+  uint32_t flags;
+  // In: first byte, a multiple of `width`.
+  uint32_t offset;
+  // In: bytes: 1, 2 or 4.
+  uint32_t width;
+  // In: the value to write. Out: the value read.
+  uint32_t value;
+  // In: 0.
+  uint32_t reserved;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
+};
+
+// `MAPBUF_IOCTL_BAR`: gives what a base address register leads to an id in this session, as a buffer of the kind
+// struct mapbuf_region, which is mapped, read and written as any other.
+struct mapbuf_bar {
+  // In: size of this struct in bytes.
+  uint32_t size;
+  // In: 0.
+  uint32_t flags;
+  // In: its number, from 0.
+  uint32_t index;
+  // In: an enum mapbuf_cache: uncached, or write-combined where it is prefetchable. All open files of a device see it alike.
+  uint32_t cache;
+  // In: the id wanted, or 0 for any. Out: the id.
+  uint32_t id;
+  // Out: bits of MAPBUF_BAR_*.
+  uint32_t bar_flags;
+  // Out: its size in bytes, whole pages.
+  uint64_t bytes;
+  // Out: `mmap` offset in bytes, for method `auto`.
+  uint64_t mmap_offset;
+  // In: bits in an access of the kernel's own view: 8, 16, 32 or 64; 0 is 32.
+  uint32_t width;
+  // In: 0.
+  uint32_t reserved;
+  // Out: why it was refused.
+  struct mapbuf_refused refused;
+};
+
 /* The ioctls; each takes the address of the struct that it is named after. */
 #define MAPBUF_IOCTL_QUERY 0xc078b900u
 #define MAPBUF_IOCTL_ALLOC 0xc068b901u
@@ -755,5 +1183,13 @@ struct mapbuf_unname {
 #define MAPBUF_IOCTL_LAST_ERROR 0xc068b908u
 #define MAPBUF_IOCTL_NAME 0xc080b909u
 #define MAPBUF_IOCTL_UNNAME 0xc070b90au
+#define MAPBUF_IOCTL_DEVICE 0xc0f0b90eu
+#define MAPBUF_IOCTL_DMA_MASK 0xc038b90fu
+#define MAPBUF_IOCTL_ATTACH 0xc048b910u
+#define MAPBUF_IOCTL_DETACH 0xc038b911u
+#define MAPBUF_IOCTL_SYNC 0xc048b906u
+#define MAPBUF_IOCTL_IRQ 0xc050b912u
+#define MAPBUF_IOCTL_CONFIG 0xc040b913u
+#define MAPBUF_IOCTL_BAR 0xc058b914u
 
 #endif /* MAPBUF_H */

@@ -9,6 +9,7 @@ use crate::{
     },
     wire::{
         Cache,
+        IrqKind,
         Kind,
         Method,
         Operation, //
@@ -20,7 +21,8 @@ use core::fmt;
 #[derive(Clone, Copy, Debug)]
 pub struct Text {
     /// What happened. `{0}` … `{3}` stand for the operands, `{0:bytes}` for a size, `{0:hex}`, `{0:octal}`,
-    /// `{0:char}`, `{0:signed}`, and `{0:kind}`, `{0:cache}`, `{0:method}`, `{0:operation}` for names.
+    /// `{0:char}`, `{0:signed}`, `{0:pci}` for a device's address, and `{0:kind}`, `{0:cache}`, `{0:method}`,
+    /// `{0:operation}`, `{0:irq}` for names.
     pub sentence: &'static str,
     /// What to do next.
     pub remedy: &'static str,
@@ -385,6 +387,151 @@ impl Reason {
                 "a buffer or region has this name already",
                 "give each region a name of its own",
             ),
+            Self::NeedsDevice => text(
+                "{0:operation} works on the node of a bound device, and this is not one",
+                "bind the device (mapbuf bind 0000:00:04.0), and open /dev/mapbuf/pci-0000:00:04.0",
+            ),
+            Self::DeviceGone => text(
+                "the device was unbound from the driver, or taken out",
+                "close this file; when the device is bound again, open its node again",
+            ),
+            Self::DeviceNotIsolated => text(
+                "no IOMMU keeps this device from all of the memory, and the node was opened without CAP_SYS_RAWIO",
+                "boot with an IOMMU (intel_iommu=on, amd_iommu=on), or open the node with CAP_SYS_RAWIO",
+            ),
+            Self::GroupShared => text(
+                "the IOMMU cannot tell device {1:pci} from device {2:pci}, which another driver has (group {0})",
+                "unbind that device from its driver, or bind it here too",
+            ),
+            Self::MaskInvalid => text(
+                "{0} is no number of bits for DMA addresses: they have {1} to {2}",
+                "use what the device's manual says, for example 32",
+            ),
+            Self::MaskRefused => text(
+                "the platform has no DMA with addresses of {0} bits for this device (errno {1})",
+                "use more bits, or boot with an IOMMU, which has addresses of any size",
+            ),
+            Self::MaskInUse => text(
+                "{0} buffers have addresses for the device already, which may be larger",
+                "set the mask first, then allocate and attach",
+            ),
+            Self::UnknownDirection => text(
+                "there is no direction number {0}",
+                "use to-device (1), from-device (2) or both (3)",
+            ),
+            Self::CannotAttach => text(
+                "memory of the kind {0:kind} cannot be attached: it has no pages, or addresses for the device already",
+                "attach vmalloc, pages or contiguous memory that is cached",
+            ),
+            Self::AlreadyAttached => text(
+                "the buffer {0} has addresses for the device already",
+                "DETACH it first",
+            ),
+            Self::NotAttached => text(
+                "the buffer {0} has no addresses for the device",
+                "ATTACH it first",
+            ),
+            Self::DmaRefused => text(
+                "the kernel could not map {0:bytes} for the device (errno {1})",
+                "attach less at a time; where the device's mask is small and there is no IOMMU, use coherent memory, which comes from below it",
+            )
+            .since(
+                "kernel/dma/mapping.c, __dma_map_sg_attrs: no room in the IOMMU's addresses, or in the bounce buffers (swiotlb)",
+            ),
+            Self::SyncOutside => text(
+                "{1} bytes from byte {0} on are none, or pass the buffer's end at {2}",
+                "sync at least one byte, within the buffer",
+            ),
+            Self::SyncPhase => text(
+                "flags {0:hex} are neither begin nor end",
+                "set exactly one of BEGIN (1) and END (2)",
+            ),
+            Self::NoSuchBar => text(
+                "the device has no base address register {0} with anything behind it",
+                "DEVICE tells which it has; one of 64 bits has the number of its lower half",
+            ),
+            Self::BarTaken => text(
+                "what base address register {0} leads to is claimed by another driver",
+                "/proc/iomem and /proc/ioports show by whom (as root)",
+            ),
+            Self::BarCache => text(
+                "base address register {0} cannot be {1:cache} now",
+                "use uncached; write-combined only where it is prefetchable, and as long as nobody has it otherwise",
+            ),
+            Self::BarWidth => text(
+                "an access of {0} bits is none",
+                "use 8, 16, 32 or 64, or 0 for 32",
+            ),
+            Self::PortsNotMappable => text(
+                "these {0:bytes} are ports of a device, which no page table leads to",
+                "read and write them: pread and pwrite at the buffer's mmap_offset",
+            ),
+            Self::MsixTable => text(
+                "the MSI-X table is in the {1} bytes from byte {0} on: whoever writes to it has the device write anywhere",
+                "map for reading alone, or what lies before and behind; interrupts are set with IRQ",
+            ),
+            Self::UnknownIrqKind => text(
+                "there is no kind of interrupts number {0}",
+                "use INTx (1), MSI (2) or MSI-X (3)",
+            ),
+            Self::UnknownIrqAction => text(
+                "there is no action number {0} for interrupts",
+                "use set (1), mask (2), unmask (3) or trigger (4)",
+            ),
+            Self::NoSuchVector => text(
+                "there is no vector {1} of the kind {0:irq}: there are {2}",
+                "DEVICE tells how many the device has; those that are used are taken with the first one that is set",
+            ),
+            Self::IrqTaken => text(
+                "another open file has set the device's interrupts",
+                "have that program unset them, or end it",
+            ),
+            Self::IrqKindInUse => text(
+                "the device has interrupts of the kind {1:irq} now, not {0:irq}",
+                "unset those first: a device has one kind at a time",
+            ),
+            Self::IrqNotSet => text(
+                "vector {1} of the kind {0:irq} is not set",
+                "set it with an eventfd first",
+            ),
+            Self::IrqRefused => text(
+                "the kernel could not give the device interrupts of the kind {0:irq} (errno {1})",
+                "take fewer vectors, or another kind",
+            ),
+            Self::NotAnEventFd => text(
+                "descriptor {0:signed} is no eventfd",
+                "make one with eventfd(2)",
+            ),
+            Self::CannotMask => text(
+                "a vector of the kind {0:irq} cannot be masked on this device",
+                "mask it in the device's own registers",
+            ),
+            Self::ConfigOutside => text(
+                "{1} bytes at byte {0} are no field of the configuration space, which has {2} bytes",
+                "read or write 1, 2 or 4 bytes at a multiple of that",
+            ),
+            Self::ConfigReadOnly => text(
+                "the {1} bytes at byte {0} of the configuration space cannot become {2:hex}: user space may change the bits {3:hex} there",
+                "leave the other bits as they read; base address registers, interrupts and capabilities are the kernel's",
+            ),
+            Self::RevocableByFault => text(
+                "{0:method} maps everything at once, and this memory goes when its device does",
+                "use auto, or one of the fault methods: what they map can be taken back at any moment",
+            )
+            .since(
+                "mm/vma.c, __mmap_region: the VMA is linked after its mmap operation, so that unmap_mapping_range() at that moment would not find the entries made by it",
+            ),
+            Self::ImporterHolds => text(
+                "the driver that wants to import this cannot let go of it, and the memory goes when its device does",
+                "import vmalloc, pages or contiguous memory there, and attach that to this device",
+            )
+            .since(
+                "drivers/dma-buf/dma-buf.c, dma_buf_attach_revocable: only an attachment with invalidate_mappings can be revoked",
+            ),
+            Self::RevocableUnnamed => text(
+                "memory of the kind {0:kind} of a device cannot have a name: it goes when the device does",
+                "pass its dma-buf on (EXPORT), or name memory of another kind",
+            ),
             Self::WriteBeyondEnd => text(
                 "a write at byte {0}, and the buffer ends at byte {1}",
                 "write within the buffer: it does not grow",
@@ -422,6 +569,7 @@ fn operand(f: &mut fmt::Formatter<'_>, value: u64, form: &str) -> fmt::Result {
         "cache" => number.and_then(Cache::from_number).map(Cache::name),
         "method" => number.and_then(Method::from_number).map(Method::name),
         "operation" => number.and_then(Operation::from_number).map(Operation::name),
+        "irq" => number.and_then(IrqKind::from_number).map(IrqKind::name),
         _ => None,
     };
     match (form, name) {
@@ -429,6 +577,15 @@ fn operand(f: &mut fmt::Formatter<'_>, value: u64, form: &str) -> fmt::Result {
         ("bytes", _) => write!(f, "{}", Bytes(value)),
         ("hex", _) => write!(f, "{value:#x}"),
         ("octal", _) => write!(f, "{value:#o}"),
+        // Domain, bus, and the byte that has device and function.
+        ("pci", _) => write!(
+            f,
+            "{:04x}:{:02x}:{:02x}.{}",
+            value >> 16,
+            value >> 8 & 0xff,
+            value >> 3 & 0x1f,
+            value & 7
+        ),
         ("signed", _) => write!(f, "{}", value as i64),
         ("char", _) => match u8::try_from(value) {
             Ok(byte) => write!(f, "'{}'", byte.escape_ascii()),
@@ -501,6 +658,11 @@ mod tests {
         assert!(refusal.to_string().contains("a byte '.' at position 0"));
         let refusal = Reason::NoSuchNode.with(&[-5i64 as u64]);
         assert!(refusal.to_string().ends_with("-5"));
+        let refusal = Reason::GroupShared.with(&[3, 0x0020, 0x10122]);
+        assert_eq!(
+            refusal.to_string(),
+            "the IOMMU cannot tell device 0000:00:04.0 from device 0001:01:04.2, which another driver has (group 3)"
+        );
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub mod errno {
     pub const ENXIO: i32 = 6;
     /// Out of memory.
     pub const ENOMEM: i32 = 12;
+    /// Input or output failed.
+    pub const EIO: i32 = 5;
     /// Permission denied.
     pub const EACCES: i32 = 13;
     /// Bad address.
@@ -31,6 +33,8 @@ pub mod errno {
     pub const EBUSY: i32 = 16;
     /// Exists already.
     pub const EEXIST: i32 = 17;
+    /// No such device: it went away.
+    pub const ENODEV: i32 = 19;
     /// Invalid argument.
     pub const EINVAL: i32 = 22;
     /// Too many open files.
@@ -254,6 +258,77 @@ reasons! {
     RegionNameTaken = 608, EEXIST;
     /// (mappings): a probe that writes must be alone with the region.
     ProbeWhileMapped = 609, EBUSY;
+
+    // 7xx: devices.
+
+    /// (operation): only the node of a bound device can do this.
+    NeedsDevice = 701, EOPNOTSUPP;
+    /// (): the device was unbound, or taken out.
+    DeviceGone = 702, ENODEV;
+    /// (): no IOMMU keeps the device from all memory, and the file was opened without CAP_SYS_RAWIO.
+    DeviceNotIsolated = 703, EPERM;
+    /// (group, device, other device): another driver has a device of the same IOMMU group.
+    GroupShared = 704, EPERM;
+    /// (bits, least, most): no DMA mask.
+    MaskInvalid = 705, EINVAL;
+    /// (bits, errno): the platform cannot give the device memory at so small addresses.
+    MaskRefused = 706, EIO;
+    /// (buffers): buffers have addresses for the device already.
+    MaskInUse = 707, EBUSY;
+    /// (direction): no such direction.
+    UnknownDirection = 708, EINVAL;
+    /// (kind): only memory with pages can be attached.
+    CannotAttach = 709, EINVAL;
+    /// (id): the buffer has addresses for the device already.
+    AlreadyAttached = 710, EBUSY;
+    /// (id): the buffer has no addresses for the device that could be taken away.
+    NotAttached = 711, EINVAL;
+    /// (bytes, errno): the DMA API could not map the buffer for the device.
+    DmaRefused = 712, ENOMEM;
+    /// (offset, length, bytes of the buffer): the range to sync is empty, or passes the buffer's end.
+    SyncOutside = 713, EINVAL;
+    /// (flags): neither begin nor end, or both.
+    SyncPhase = 714, EINVAL;
+    /// (index): the device has no such base address register.
+    NoSuchBar = 715, ENXIO;
+    /// (index): another driver has claimed what the register leads to.
+    BarTaken = 716, EBUSY;
+    /// (index, cache): not a cache mode for this register, or not the one that it has already.
+    BarCache = 717, EINVAL;
+    /// (width): no width of an access.
+    BarWidth = 718, EINVAL;
+    /// (bytes): ports are read and written, and cannot be mapped.
+    PortsNotMappable = 719, EINVAL;
+    /// (offset, length): the MSI-X table lies there, and is never written to by user space.
+    MsixTable = 720, EACCES;
+    /// (kind): no such kind of interrupts.
+    UnknownIrqKind = 721, EINVAL;
+    /// (action): no such action.
+    UnknownIrqAction = 722, EINVAL;
+    /// (kind, index, vectors): the device has no such vector, or did not take it.
+    NoSuchVector = 723, ENXIO;
+    /// (kind, index): another open file has set the device's interrupts.
+    IrqTaken = 724, EBUSY;
+    /// (kind, kind in use): the device has interrupts of another kind.
+    IrqKindInUse = 725, EBUSY;
+    /// (kind, index): nobody has set this vector.
+    IrqNotSet = 726, EINVAL;
+    /// (kind, errno): the kernel could not give the device these interrupts.
+    IrqRefused = 727, EIO;
+    /// (descriptor): not an eventfd.
+    NotAnEventFd = 728, EINVAL;
+    /// (kind): this kind of vector cannot be masked.
+    CannotMask = 729, EOPNOTSUPP;
+    /// (offset, width, bytes of the space): no such field.
+    ConfigOutside = 730, EINVAL;
+    /// (offset, width, value, bits that can be written): user space may not change this field so.
+    ConfigReadOnly = 731, EPERM;
+    /// (method): memory that goes when the device does is mapped by faults only.
+    RevocableByFault = 732, EINVAL;
+    /// (kind): an importer that cannot let go may not have memory that goes when the device does.
+    ImporterHolds = 733, EOPNOTSUPP;
+    /// (kind): memory of a device has no name: it goes when the device does.
+    RevocableUnnamed = 736, EINVAL;
 }
 
 /// A refusal: the reason and its operands.

@@ -34,6 +34,8 @@ pub const DEV_DIR: &str = "/dev/mapbuf";
 /// The folder of the nodes of named buffers.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const NAMED_DIR: &str = "/dev/mapbuf/named";
+/// What the path of a bound PCI device's node begins with; its address (`0000:00:04.0`) follows.
+pub const PCI_NODE_PREFIX: &str = "/dev/mapbuf/pci-";
 /// The folder of attributes of named buffers (`size`, `kind`, …): `/sys/class/mapbuf/named!NAME/`.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const SYSFS_CLASS: &str = "/sys/class/mapbuf";
@@ -44,6 +46,14 @@ pub const MAX_IDS: u32 = 1 << 20;
 pub const MAX_OFFSET_PAGES: u64 = 1 << 32;
 /// Longest name of a named buffer, in bytes.
 pub const NAME_LEN: usize = 64;
+/// Longest name of a device (`0000:00:04.0`), in bytes.
+pub const DEVICE_NAME_LEN: usize = 32;
+/// Base address registers of a PCI device.
+pub const BARS: usize = 6;
+/// `Device::iommu_group`: none.
+pub const NO_GROUP: u32 = u32::MAX;
+/// `Irq::fd`: none.
+pub const NO_DESCRIPTOR: i32 = -1;
 /// Number of operands that a refusal carries.
 pub const OPERANDS: usize = 4;
 /// A DMA or physical address that the caller may not see, or that does not exist.
@@ -214,6 +224,58 @@ impl RegionState {
 }
 
 numbered! {
+    /// How bytes go between the CPU and a device.
+    pub enum Direction {
+        /// The CPU writes them, the device reads them.
+        ToDevice = 1, "to-device";
+        /// The device writes them, the CPU reads them.
+        FromDevice = 2, "from-device";
+        /// Both.
+        Both = 3, "both";
+    }
+}
+
+numbered! {
+    /// What stands between a device and memory.
+    pub enum Iommu {
+        /// Nothing: the device reaches all memory, and its DMA addresses are physical ones.
+        None = 0, "none";
+        /// An IOMMU that lets everything through, at the same addresses.
+        Identity = 1, "identity";
+        /// An IOMMU: the device reaches what was mapped for it, at addresses of its own.
+        Translated = 2, "translated";
+    }
+}
+
+numbered! {
+    /// Kinds of interrupts of a PCI device.
+    pub enum IrqKind {
+        /// The pin: one, level-triggered. It is masked when it comes, until [`IrqAction::Unmask`].
+        Intx = 1, "intx";
+        /// Message-signalled interrupts.
+        Msi = 2, "msi";
+        /// Message-signalled interrupts, of the table.
+        Msix = 3, "msi-x";
+    }
+}
+
+numbered! {
+    /// What [`Irq`] does.
+    pub enum IrqAction {
+        /// Has the vector counted by an eventfd, `Irq::fd`; [`NO_DESCRIPTOR`] ends that. The first vector that is set
+        /// takes the kind's vectors from the device, and the last one that is unset gives them back. A device has one
+        /// kind of interrupts at a time.
+        Set = 1, "set";
+        /// Keeps the vector from coming. Masked twice is masked.
+        Mask = 2, "mask";
+        /// Lets the vector come again. What came meanwhile comes now.
+        Unmask = 3, "unmask";
+        /// Counts one, as if the device had sent it.
+        Trigger = 4, "trigger";
+    }
+}
+
+numbered! {
     /// The operation that was refused, in `LastError::operation`. Below 0x100: the number of an ioctl.
     pub enum Operation {
         /// `MAPBUF_IOCTL_QUERY`
@@ -244,6 +306,20 @@ numbered! {
         Probe = 12, "PROBE";
         /// `MAPBUF_IOCTL_REGION`
         Region = 13, "REGION";
+        /// `MAPBUF_IOCTL_DEVICE`
+        Device = 14, "DEVICE";
+        /// `MAPBUF_IOCTL_DMA_MASK`
+        DmaMask = 15, "DMA_MASK";
+        /// `MAPBUF_IOCTL_ATTACH`
+        Attach = 16, "ATTACH";
+        /// `MAPBUF_IOCTL_DETACH`
+        Detach = 17, "DETACH";
+        /// `MAPBUF_IOCTL_IRQ`
+        Irq = 18, "IRQ";
+        /// `MAPBUF_IOCTL_CONFIG`
+        Config = 19, "CONFIG";
+        /// `MAPBUF_IOCTL_BAR`
+        Bar = 20, "BAR";
         /// An ioctl that this driver does not know.
         UnknownIoctl = 0xff, "unknown ioctl";
         /// `open(2)`
@@ -259,7 +335,7 @@ numbered! {
         /// `lseek(2)`
         Seek = 0x105, "lseek";
         /// A device attached to a dma-buf: a driver of another device imports it for the calling thread.
-        Attach = 0x106, "attaching a device";
+        ForeignAttach = 0x106, "attaching a device";
     }
 }
 
@@ -279,6 +355,9 @@ pub mod feature {
     pub const EXPOSE_DMA: u64 = 1 << 4;
     /// An ioctl that is refused says why in its own struct ([`super::Refused`]).
     pub const REFUSED: u64 = 1 << 6;
+    /// The node is one of a bound device: `DEVICE`, `DMA_MASK`, `ATTACH`, `DETACH`, `SYNC`, `IRQ`, `CONFIG` and `BAR`
+    /// work.
+    pub const DEVICE: u64 = 1 << 7;
 }
 
 /// Why an ioctl was refused, as [`LastError`] tells it, without a second call. An ioctl that works leaves it as it was,
@@ -371,6 +450,20 @@ pub struct Free {
     pub refused: Refused,
 }
 
+/// Bits of [`Info::traits`].
+pub mod traits {
+    /// It has pages: `O_DIRECT`, `io_uring` and RDMA can pin its mappings.
+    pub const PINNABLE: u32 = 1 << 0;
+    /// The node's device and the CPU see the same bytes at all times: `SYNC` has nothing to do.
+    pub const COHERENT: u32 = 1 << 1;
+    /// It has addresses for the node's device: `SEGMENTS` with [`super::segments::FOR_DEVICE`] tells them.
+    pub const ATTACHED: u32 = 1 << 2;
+    /// It goes when the device does: mappings then raise SIGBUS. Only the `fault` methods map it.
+    pub const REVOCABLE: u32 = 1 << 3;
+    /// Ports, which are read and written (`pread`, `pwrite`) and not mapped.
+    pub const PORTS: u32 = 1 << 4;
+}
+
 /// `MAPBUF_IOCTL_INFO`: what a buffer is. On a named node, id 0 is its buffer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -399,8 +492,12 @@ pub struct Info {
     pub mmap_offset: u64,
     /// Out: its name, padded with zeros; all zeros when it has none.
     pub name: [u8; NAME_LEN],
+    /// Out: the address of its first byte for the node's device, or [`ADDRESS_HIDDEN`].
+    pub dma_address: u64,
+    /// Out: bits of [`traits`].
+    pub traits: u32,
     /// In: 0.
-    pub reserved: [u64; 2],
+    pub reserved: u32,
     /// Out: why it was refused.
     pub refused: Refused,
 }
@@ -420,7 +517,9 @@ impl Default for Info {
             freed_held_bytes: 0,
             mmap_offset: 0,
             name: [0; NAME_LEN],
-            reserved: [0; 2],
+            dma_address: 0,
+            traits: 0,
+            reserved: 0,
             refused: Refused {
                 reason: 0,
                 errno: 0,
@@ -444,13 +543,20 @@ pub struct Segment {
     pub physical_address: u64,
 }
 
+/// Flags of [`Segments`].
+pub mod segments {
+    /// The rows are the runs that follow each other in the addresses of the node's device, of a buffer that has some.
+    /// Behind an IOMMU these are fewer than the physical ones. `physical_address` is [`super::ADDRESS_HIDDEN`].
+    pub const FOR_DEVICE: u32 = 1 << 0;
+}
+
 /// `MAPBUF_IOCTL_SEGMENTS`: the physically contiguous runs of a buffer. On a named node, id 0 is its buffer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Segments {
     /// In: size of this struct in bytes.
     pub size: u32,
-    /// In: 0.
+    /// In: bits of [`segments`].
     pub flags: u32,
     /// In: the buffer's id.
     pub id: u32,
@@ -661,6 +767,257 @@ pub struct Unname {
     pub refused: Refused,
 }
 
+/// Bits of [`BarInfo::flags`].
+pub mod bar {
+    /// Memory: it can be mapped.
+    pub const MEMORY: u32 = 1 << 0;
+    /// Ports: they can be read and written.
+    pub const PORTS: u32 = 1 << 1;
+    /// Reading has no effect, so that writes may be gathered.
+    pub const PREFETCHABLE: u32 = 1 << 2;
+    /// The MSI-X table or its pending bits lie in it; no mapping of those pages is writable.
+    pub const MSIX: u32 = 1 << 3;
+}
+
+/// What a base address register of a device leads to; zeros when there is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct BarInfo {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Bits of [`bar`].
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// Bits of [`Device::state`].
+pub mod device_state {
+    /// It is there. Without this bit it went away, and everything else here is what it was.
+    pub const PRESENT: u32 = 1 << 0;
+    /// This open file may use it. Without this bit, each use says why not.
+    pub const USABLE: u32 = 1 << 1;
+    /// DMA is cache-coherent: `SYNC` has nothing to do.
+    pub const COHERENT: u32 = 1 << 2;
+    /// It may send DMA now (bus master).
+    pub const BUS_MASTER: u32 = 1 << 3;
+}
+
+/// `MAPBUF_IOCTL_DEVICE`: what the device of a node is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Device {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// Out: its address (`0000:00:04.0`), padded with zeros.
+    pub name: [u8; DEVICE_NAME_LEN],
+    /// Out: vendor.
+    pub vendor: u32,
+    /// Out: device.
+    pub device: u32,
+    /// Out: vendor of the subsystem.
+    pub subsystem_vendor: u32,
+    /// Out: device of the subsystem.
+    pub subsystem_device: u32,
+    /// Out: class, three bytes: base class, sub-class, interface.
+    pub pci_class: u32,
+    /// Out: revision.
+    pub revision: u32,
+    /// Out: bits of [`device_state`].
+    pub state: u32,
+    /// Out: an [`Iommu`].
+    pub iommu: u32,
+    /// Out: its IOMMU group, or [`NO_GROUP`].
+    pub iommu_group: u32,
+    /// Out: its NUMA node, or [`ANY_NODE`].
+    pub numa_node: i32,
+    /// Out: bits of its DMA addresses now.
+    pub dma_mask: u32,
+    /// Out: bytes of its configuration space: 256 or 4096.
+    pub config_bytes: u32,
+    /// Out: vectors of [`IrqKind::Intx`] that it has.
+    pub intx: u32,
+    /// Out: vectors of [`IrqKind::Msi`] that it has.
+    pub msi: u32,
+    /// Out: vectors of [`IrqKind::Msix`] that it has.
+    pub msix: u32,
+    /// Out: 0.
+    pub reserved: u32,
+    /// Out: its base address registers. One of 64 bits is at the number of its lower half.
+    pub bars: [BarInfo; BARS],
+    /// Out: why it was refused.
+    pub refused: Refused,
+}
+
+/// `MAPBUF_IOCTL_DMA_MASK`: how many bits the device's DMA addresses have. The driver begins with 64, or the most that
+/// the platform allows. Refused while a buffer has an address for the device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DmaMask {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: bits, 12 to 64.
+    pub bits: u32,
+    /// In: 0.
+    pub reserved: u32,
+    /// Out: why it was refused.
+    pub refused: Refused,
+}
+
+/// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages for the device. Coherent memory of the device is
+/// at all times.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Attach {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the buffer's id.
+    pub id: u32,
+    /// In: a [`Direction`].
+    pub direction: u32,
+    /// Out: the address of its first byte for the device.
+    pub dma_address: u64,
+    /// Out: runs of addresses for the device.
+    pub segments: u32,
+    /// In: 0.
+    pub reserved: u32,
+    /// Out: why it was refused.
+    pub refused: Refused,
+}
+
+/// `MAPBUF_IOCTL_DETACH`: the device has no addresses for the buffer any more. So does `FREE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Detach {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: the buffer's id.
+    pub id: u32,
+    /// In: 0.
+    pub reserved: u32,
+    /// Out: why it was refused.
+    pub refused: Refused,
+}
+
+/// Flags of [`Sync`]: exactly one of them.
+pub mod sync {
+    /// The CPU is about to use the bytes; the device is done with them.
+    pub const BEGIN: u32 = 1 << 0;
+    /// The CPU is done with the bytes; the device may have them.
+    pub const END: u32 = 1 << 1;
+}
+
+/// `MAPBUF_IOCTL_SYNC`: says who has a part of a buffer, the CPU or the device. Where DMA is coherent
+/// ([`traits::COHERENT`]) it does nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Sync {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: bits of [`sync`].
+    pub flags: u32,
+    /// In: the buffer's id.
+    pub id: u32,
+    /// In: a [`Direction`].
+    pub direction: u32,
+    /// In: first byte.
+    pub offset: u64,
+    /// In: how many bytes, at least 1.
+    pub length: u64,
+    /// Out: why it was refused.
+    pub refused: Refused,
+}
+
+/// `MAPBUF_IOCTL_IRQ`: an interrupt of the device. It belongs to the open file that has set it, and ends with it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Irq {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: an [`IrqKind`].
+    pub kind: u32,
+    /// In: the vector's number, from 0.
+    pub index: u32,
+    /// In: an [`IrqAction`].
+    pub action: u32,
+    /// In: with [`IrqAction::Set`], an eventfd, or [`NO_DESCRIPTOR`]. Else 0.
+    pub fd: i32,
+    /// In: with the first [`IrqAction::Set`], how many vectors to take from the device, or 0: as many as it has, at
+    /// most 32. Else 0. Out: how many it has taken.
+    pub vectors: u32,
+    /// In: 0.
+    pub reserved: u32,
+    /// Out: how often it came since it was set.
+    pub count: u64,
+    /// Out: why it was refused.
+    pub refused: Refused,
+}
+
+/// Flags of [`Config`].
+pub mod config {
+    /// Write the value; without it, read it.
+    pub const WRITE: u32 = 1 << 0;
+}
+
+/// `MAPBUF_IOCTL_CONFIG`: reads or writes the configuration space. Values are in the CPU's byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Config {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: bits of [`config`].
+    pub flags: u32,
+    /// In: first byte, a multiple of `width`.
+    pub offset: u32,
+    /// In: bytes: 1, 2 or 4.
+    pub width: u32,
+    /// In: the value to write. Out: the value read.
+    pub value: u32,
+    /// In: 0.
+    pub reserved: u32,
+    /// Out: why it was refused.
+    pub refused: Refused,
+}
+
+/// `MAPBUF_IOCTL_BAR`: gives what a base address register leads to an id in this session, as a buffer of the kind
+/// [`Kind::Region`], which is mapped, read and written as any other.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Bar {
+    /// In: size of this struct in bytes.
+    pub size: u32,
+    /// In: 0.
+    pub flags: u32,
+    /// In: its number, from 0.
+    pub index: u32,
+    /// In: a [`Cache`]: uncached, or write-combined where it is prefetchable. All open files of a device see it alike.
+    pub cache: u32,
+    /// In: the id wanted, or 0 for any. Out: the id.
+    pub id: u32,
+    /// Out: bits of [`bar`].
+    pub bar_flags: u32,
+    /// Out: its size in bytes, whole pages.
+    pub bytes: u64,
+    /// Out: `mmap` offset in bytes, for method `auto`.
+    pub mmap_offset: u64,
+    /// In: bits in an access of the kernel's own view: 8, 16, 32 or 64; 0 is 32.
+    pub width: u32,
+    /// In: 0.
+    pub reserved: u32,
+    /// Out: why it was refused.
+    pub refused: Refused,
+}
+
 /// Where the [`Refused`] of an ioctl's struct begins, in bytes; `None` for what is no ioctl.
 pub const fn refused_at(operation: Operation) -> Option<usize> {
     Some(match operation {
@@ -677,6 +1034,14 @@ pub const fn refused_at(operation: Operation) -> Option<usize> {
         Operation::LastError => offset_of!(LastError, refused),
         Operation::Name => offset_of!(Name, refused),
         Operation::Unname => offset_of!(Unname, refused),
+        Operation::Device => offset_of!(Device, refused),
+        Operation::DmaMask => offset_of!(DmaMask, refused),
+        Operation::Attach => offset_of!(Attach, refused),
+        Operation::Detach => offset_of!(Detach, refused),
+        Operation::Sync => offset_of!(Sync, refused),
+        Operation::Irq => offset_of!(Irq, refused),
+        Operation::Config => offset_of!(Config, refused),
+        Operation::Bar => offset_of!(Bar, refused),
         _ => return None,
     })
 }
@@ -712,6 +1077,22 @@ pub mod ioctl {
     pub const NAME: u32 = iowr::<Name>(Operation::Name.number());
     /// [`Unname`]
     pub const UNNAME: u32 = iowr::<Unname>(Operation::Unname.number());
+    /// [`Device`]
+    pub const DEVICE: u32 = iowr::<Device>(Operation::Device.number());
+    /// [`DmaMask`]
+    pub const DMA_MASK: u32 = iowr::<DmaMask>(Operation::DmaMask.number());
+    /// [`Attach`]
+    pub const ATTACH: u32 = iowr::<Attach>(Operation::Attach.number());
+    /// [`Detach`]
+    pub const DETACH: u32 = iowr::<Detach>(Operation::Detach.number());
+    /// [`Sync`]
+    pub const SYNC: u32 = iowr::<Sync>(Operation::Sync.number());
+    /// [`Irq`]
+    pub const IRQ: u32 = iowr::<Irq>(Operation::Irq.number());
+    /// [`Config`]
+    pub const CONFIG: u32 = iowr::<Config>(Operation::Config.number());
+    /// [`Bar`]
+    pub const BAR: u32 = iowr::<Bar>(Operation::Bar.number());
 }
 
 // The layouts, once more and by hand: a change to one of these breaks programs.
@@ -730,7 +1111,8 @@ const _: () = {
     assert!(size_of::<Info>() == 176);
     assert!(offset_of!(Info, bytes) == 32);
     assert!(offset_of!(Info, name) == 56);
-    assert!(offset_of!(Info, reserved) == 120);
+    assert!(offset_of!(Info, dma_address) == 120);
+    assert!(offset_of!(Info, reserved) == 132);
     assert!(size_of::<Segment>() == 32);
     assert!(size_of::<Segments>() == 72);
     assert!(offset_of!(Segments, rows) == 24);
@@ -745,6 +1127,21 @@ const _: () = {
     assert!(size_of::<Name>() == 128);
     assert!(offset_of!(Name, name) == 24);
     assert!(size_of::<Unname>() == 112);
+    assert!(size_of::<BarInfo>() == 16);
+    assert!(size_of::<Device>() == 240);
+    assert!(offset_of!(Device, vendor) == 40);
+    assert!(offset_of!(Device, bars) == 104);
+    assert!(size_of::<DmaMask>() == 56);
+    assert!(size_of::<Attach>() == 72);
+    assert!(offset_of!(Attach, dma_address) == 16);
+    assert!(size_of::<Detach>() == 56);
+    assert!(size_of::<Sync>() == 72);
+    assert!(offset_of!(Sync, offset) == 16);
+    assert!(size_of::<Irq>() == 80);
+    assert!(offset_of!(Irq, count) == 32);
+    assert!(size_of::<Config>() == 64);
+    assert!(size_of::<Bar>() == 88);
+    assert!(offset_of!(Bar, bytes) == 24);
     assert!(ioctl::QUERY == 0xc078_b900);
     assert!(ioctl::ALLOC == 0xc068_b901);
 };

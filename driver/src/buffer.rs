@@ -354,7 +354,7 @@ impl Importable for Buffer {
         // The frames of a reserved range have no `struct page`.
         let kind = u64::from(self.memory.kind().number());
         let refusal = Reason::NoPagesForDevices.with(&[kind]);
-        self.of_dma_bufs().note(Operation::Attach, Err(refusal))
+        self.of_dma_bufs().note(Operation::ForeignAttach, Err(refusal))
     }
 }
 

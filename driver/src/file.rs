@@ -176,6 +176,14 @@ impl OpenFile for MapbufFile {
             Operation::LastError => self.last_error(argument),
             Operation::Name => self.name(access, argument),
             Operation::Unname => self.unname(argument),
+            Operation::Device
+            | Operation::DmaMask
+            | Operation::Attach
+            | Operation::Detach
+            | Operation::Sync
+            | Operation::Irq
+            | Operation::Config
+            | Operation::Bar => Err(right::needs_device(operation)),
             _ => Err(Reason::UnknownIoctl.with(&[u64::from(command)])),
         };
         if let (Err(refusal), Some(at)) = (&result, wire::refused_at(operation)) {
@@ -364,7 +372,10 @@ impl MapbufFile {
 
     fn info(&self, argument: usize) -> Result<(), Refusal> {
         let (place, mut info) = read::<wire::Info>(argument)?;
-        request::reserved(&info.reserved, core::mem::offset_of!(wire::Info, reserved))?;
+        request::reserved(
+            &[u64::from(info.reserved)],
+            core::mem::offset_of!(wire::Info, reserved),
+        )?;
         if let Opened::Session(session) = &self.opened {
             let (buffers, bytes) = session.freed_held();
             info.freed_held = u32::try_from(buffers).unwrap_or(u32::MAX);
@@ -381,6 +392,13 @@ impl MapbufFile {
         info.mappings = buffer.mappings();
         info.bytes = buffer.bytes();
         info.name = buffer.name();
+        let visible = Visible::to_caller();
+        info.dma_address = buffer
+            .memory()
+            .dma_address(0)
+            .filter(|_| visible.dma)
+            .unwrap_or(wire::ADDRESS_HIDDEN);
+        info.traits = buffer.memory().traits();
         place.write(&info)
     }
 

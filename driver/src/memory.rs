@@ -32,6 +32,7 @@ use crate::{
             Refusal, //
         },
         wire::{
+            traits,
             Cache,
             Kind,
             RegionType, //
@@ -101,6 +102,19 @@ impl Memory {
     /// Whether its pages are charged and pinnable.
     pub(crate) fn paged(&self) -> bool {
         self.backing().page(0).is_some()
+    }
+
+    /// Bits of [`traits`].
+    pub(crate) fn traits(&self) -> u32 {
+        let pinnable = match self.paged() {
+            true => traits::PINNABLE,
+            false => 0,
+        };
+        let device = match self {
+            Self::Coherent(_) => traits::COHERENT | traits::ATTACHED,
+            _ => 0,
+        };
+        pinnable | device
     }
 
     /// Bits in each of the kernel's own accesses, where those must be by words.

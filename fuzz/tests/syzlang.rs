@@ -23,6 +23,14 @@ fn numbers() -> BTreeMap<&'static str, u32> {
         (Operation::Import, ioctl::IMPORT),
         (Operation::Probe, ioctl::PROBE),
         (Operation::Region, ioctl::REGION),
+        (Operation::Sync, ioctl::SYNC),
+        (Operation::Device, ioctl::DEVICE),
+        (Operation::DmaMask, ioctl::DMA_MASK),
+        (Operation::Attach, ioctl::ATTACH),
+        (Operation::Detach, ioctl::DETACH),
+        (Operation::Irq, ioctl::IRQ),
+        (Operation::Config, ioctl::CONFIG),
+        (Operation::Bar, ioctl::BAR),
     ];
     all.iter()
         .map(|(operation, number)| (operation.name(), *number))

@@ -11,7 +11,7 @@ use crate::{
     mapping::Mapping,
     raw,
 };
-use mapbuf_abi::{Alloc, Cache, Free, Kind, Method, Offset, Operation, Reason, Segment};
+use mapbuf_abi::{segments, Alloc, Cache, Free, Kind, Method, Offset, Operation, Reason, Segment};
 use rustix::io::{retry_on_intr, Errno};
 use std::os::fd::AsFd;
 
@@ -113,7 +113,17 @@ impl Buffer {
     ///
     /// As for [`info`](Self::info).
     pub fn segments(&self) -> Result<Vec<Segment>> {
-        segments(self.device.file(), self.id)
+        segments(self.device.file(), self.id, 0)
+    }
+
+    /// The runs of its addresses for the device of its node, in the order of the buffer. Behind an IOMMU there are
+    /// fewer than the physical ones.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotAttached`].
+    pub fn device_segments(&self) -> Result<Vec<Segment>> {
+        segments(self.device.file(), self.id, segments::FOR_DEVICE)
     }
 
     /// The `mmap` offset that maps it by this method, in bytes.
@@ -240,14 +250,14 @@ pub(crate) fn offset(file: &NodeFile, id: u32, method: Method) -> Result<u64> {
     Ok(request.mmap_offset)
 }
 
-pub(crate) fn segments(file: &NodeFile, id: u32) -> Result<Vec<Segment>> {
+pub(crate) fn segments(file: &NodeFile, id: u32, flags: u32) -> Result<Vec<Segment>> {
     const AT_ONCE: usize = 512;
     let mut all = Vec::new();
     loop {
         let first = u32::try_from(all.len()).unwrap_or(u32::MAX);
         let mut rows = [Segment::default(); AT_ONCE];
         let (written, total) = file.ioctl(Operation::Segments, |fd| {
-            raw::segments_of(fd, id, first, &mut rows)
+            raw::segments_of(fd, id, flags, first, &mut rows)
         })?;
         all.extend_from_slice(rows.get(..written).unwrap_or_default());
         if written == 0 || wide(all.len()) >= u64::from(total) {

@@ -1,7 +1,7 @@
 //! What the driver tells about itself, a session and a buffer, in types.
 
 use crate::error::{Error, Result};
-use mapbuf_abi::{bit, feature, Cache, Info, Kind, Method, Query, NAME_LEN};
+use mapbuf_abi::{bit, feature, Cache, Info, Kind, Method, Query, ADDRESS_HIDDEN, NAME_LEN};
 
 /// What the driver is and may (`QUERY`).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -84,6 +84,10 @@ pub struct BufferInfo {
     pub name: Option<String>,
     /// Its `mmap` offset in bytes for the method `auto`; 0 on a named node.
     pub mmap_offset: u64,
+    /// The address of its first byte for the node's device, where it has one that the caller may see.
+    pub dma_address: Option<u64>,
+    /// Bits of [`traits`](mapbuf_abi::traits).
+    pub traits: u32,
 }
 
 impl TryFrom<Info> for BufferInfo {
@@ -101,6 +105,8 @@ impl TryFrom<Info> for BufferInfo {
             mappings: info.mappings,
             name: text_of(&info.name),
             mmap_offset: info.mmap_offset,
+            dma_address: (info.dma_address != ADDRESS_HIDDEN).then_some(info.dma_address),
+            traits: info.traits,
         })
     }
 }

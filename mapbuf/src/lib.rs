@@ -61,6 +61,7 @@ mod info;
 mod map;
 mod mapping;
 mod named;
+mod pci;
 pub mod raw;
 mod region;
 mod size;
@@ -80,14 +81,15 @@ pub use info::{BufferInfo, DriverInfo, SessionInfo};
 pub use map::{MapOptions, Mappable};
 pub use mapping::{Mapping, Value};
 pub use named::{NameOptions, Named};
+pub use pci::{ConfigValue, Interrupt, PciBar, PciInfo};
 pub use region::{ProbeOptions, Probeable, Probed, RegionInfo};
 pub use size::{parse_size, ParseSizeError};
 
 /// The driver's binary interface, as numbers and structs.
 pub use mapbuf_abi as abi;
 pub use mapbuf_abi::{
-    reason::Refusal, Cache, Kind, LastError, Method, Operation, Reason, RegionState, RegionType,
-    Segment,
+    reason::Refusal, Cache, Direction, Iommu, IrqAction, IrqKind, Kind, LastError, Method,
+    Operation, Reason, RegionState, RegionType, Segment,
 };
 
 /// The README's example, so that it goes on compiling.

@@ -172,7 +172,7 @@ impl Named {
     ///
     /// As for [`info`](Self::info).
     pub fn segments(&self) -> Result<Vec<Segment>> {
-        buffer::segments(&self.file, 0)
+        buffer::segments(&self.file, 0, 0)
     }
 
     /// Reads bytes by the kernel's own view (`pread`).

@@ -4,8 +4,9 @@
 
 use crate::bounds::wide;
 use mapbuf_abi::{
-    ioctl, Alloc, Export, Free, Import, Info, LastError, Name, Offset, Operation, Probe, Query,
-    Refused, Region, Segment, Segments, Unname,
+    ioctl, Alloc, Attach, Bar, Config, Detach, Device, DmaMask, Export, Free, Import, Info, Irq,
+    LastError, Name, Offset, Operation, Probe, Query, Refused, Region, Segment, Segments, Sync,
+    Unname,
 };
 use rustix::{
     io::Errno,
@@ -83,6 +84,14 @@ requests! {
     LastError = LAST_ERROR;
     Name = NAME;
     Unname = UNNAME;
+    Device = DEVICE;
+    DmaMask = DMA_MASK;
+    Attach = ATTACH;
+    Detach = DETACH;
+    Sync = SYNC;
+    Irq = IRQ;
+    Config = CONFIG;
+    Bar = BAR;
 }
 
 /// Makes the ioctl whose argument `request` is, with whatever is in it: its `size` too.
@@ -110,7 +119,7 @@ pub fn segments(
     first: u32,
     rows: &mut [Segment],
 ) -> io::Result<(usize, u32)> {
-    segments_of(node.as_fd(), id, first, rows).map_err(|failed| failed.errno.into())
+    segments_of(node.as_fd(), id, 0, first, rows).map_err(|failed| failed.errno.into())
 }
 
 /// An ioctl that failed: the `errno`, and what the driver says in the struct; all zeros where it says nothing.
@@ -132,11 +141,13 @@ pub(crate) fn call_sized<R: Request>(fd: BorrowedFd<'_>, request: &mut R) -> Res
 pub(crate) fn segments_of(
     fd: BorrowedFd<'_>,
     id: u32,
+    flags: u32,
     first: u32,
     rows: &mut [Segment],
 ) -> Result<(usize, u32), Failed> {
     let mut request = Segments {
         size: struct_size::<Segments>(),
+        flags,
         id,
         first,
         count: u32::try_from(rows.len()).unwrap_or(u32::MAX),

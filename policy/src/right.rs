@@ -55,6 +55,11 @@ pub fn needs_session(operation: Operation) -> Refusal {
     Reason::NeedsSession.with(&[u64::from(operation.number())])
 }
 
+/// The refusal of an operation that only the node of a bound device has.
+pub fn needs_device(operation: Operation) -> Refusal {
+    Reason::NeedsDevice.with(&[u64::from(operation.number())])
+}
+
 /// Checks that an id is 0, which stands for the buffer on the node of a named buffer.
 ///
 /// # Errors

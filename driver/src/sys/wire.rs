@@ -65,6 +65,7 @@ macro_rules! wire {
 }
 
 wire!(Query Alloc Free Info Segments Offset Export Import Probe Region LastError Name Unname);
+wire!(Device DmaMask Attach Detach Sync Irq Config Bar);
 
 // SAFETY: Four 64-bit integers: no padding.
 unsafe impl AsBytes for wire::Segment {}

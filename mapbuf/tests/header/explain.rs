@@ -1,7 +1,7 @@
 //! `include/mapbuf-explain.h`: the sentences of `abi/src/explain.rs`, and the C that puts the operands into them.
 
 use mapbuf::{
-    abi::{Cache, Kind, Method, Operation},
+    abi::{Cache, IrqKind, Kind, Method, Operation},
     Reason,
 };
 use std::fmt::Write;
@@ -49,6 +49,8 @@ static inline size_t mapbuf_explain_operand(char *to, size_t size, size_t at, ui
 			name = mapbuf_method_name((uint32_t)value);
 		else if (!strcmp(form, "operation"))
 			name = mapbuf_operation_name((uint32_t)value);
+		else if (!strcmp(form, "irq"))
+			name = mapbuf_irq_kind_name((uint32_t)value);
 	}
 	if (name) {
 		written = snprintf(end, room, "%s", name);
@@ -64,6 +66,9 @@ static inline size_t mapbuf_explain_operand(char *to, size_t size, size_t at, ui
 		written = snprintf(end, room, "0x%llx", number);
 	} else if (!strcmp(form, "octal")) {
 		written = snprintf(end, room, "0o%llo", number);
+	} else if (!strcmp(form, "pci")) {
+		written = snprintf(end, room, "%04llx:%02llx:%02llx.%llu", number >> 16, number >> 8 & 0xff,
+				   number >> 3 & 0x1f, number & 7);
 	} else if (!strcmp(form, "signed")) {
 		written = snprintf(end, room, "%lld", (long long)value);
 	} else if (!strcmp(form, "char") && value >= 0x20 && value < 0x7f) {
@@ -156,6 +161,11 @@ pub fn header() -> String {
         &mut out,
         "operation_name",
         Operation::ALL.iter().map(|v| (v.number(), v.name())),
+    );
+    lookup(
+        &mut out,
+        "irq_kind_name",
+        IrqKind::ALL.iter().map(|v| (v.number(), v.name())),
     );
     lookup(
         &mut out,

@@ -43,6 +43,7 @@ fn paths() -> String {
         ("SYSTEM_NODE", abi::SYSTEM_NODE),
         ("DEV_DIR", abi::DEV_DIR),
         ("NAMED_DIR", abi::NAMED_DIR),
+        ("PCI_NODE_PREFIX", abi::PCI_NODE_PREFIX),
         ("SYSFS_CLASS", abi::SYSFS_CLASS),
     ] {
         writeln!(text, "#define MAPBUF_{name} \"{value}\"").unwrap();
@@ -97,6 +98,14 @@ fn ioctls() -> String {
         ("LAST_ERROR", abi::ioctl::LAST_ERROR),
         ("NAME", abi::ioctl::NAME),
         ("UNNAME", abi::ioctl::UNNAME),
+        ("DEVICE", abi::ioctl::DEVICE),
+        ("DMA_MASK", abi::ioctl::DMA_MASK),
+        ("ATTACH", abi::ioctl::ATTACH),
+        ("DETACH", abi::ioctl::DETACH),
+        ("SYNC", abi::ioctl::SYNC),
+        ("IRQ", abi::ioctl::IRQ),
+        ("CONFIG", abi::ioctl::CONFIG),
+        ("BAR", abi::ioctl::BAR),
     ] {
         writeln!(text, "#define MAPBUF_IOCTL_{name} {number:#x}u").unwrap();
     }
@@ -174,6 +183,8 @@ fn expanded() -> String {
     }
     // cbindgen knows an array's length by the constant's name in the source, which is the one in C already.
     let out = out.replace("[u64; OPERANDS]", "[u64; MAPBUF_OPERANDS]");
+    let out = out.replace("[u8; DEVICE_NAME_LEN]", "[u8; MAPBUF_DEVICE_NAME_LEN]");
+    let out = out.replace("[BarInfo; BARS]", "[BarInfo; MAPBUF_BARS]");
     // `errno` is a macro in C.
     let out = out.replace("pub errno: i32", "pub error_number: i32");
     // `class` is a word of C++.

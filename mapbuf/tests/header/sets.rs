@@ -56,7 +56,7 @@ fn variants() -> BTreeMap<&'static str, BTreeSet<(String, u32)>> {
             )),*])
         };
     }
-    all! { Kind Method Cache RegionType RegionState Operation Reason }
+    all! { Kind Method Cache RegionType RegionState Direction Iommu IrqKind IrqAction Operation Reason }
 }
 
 #[test]
@@ -143,6 +143,7 @@ fn a_c_compiler_sees_the_same_sizes_and_ioctls() {
     }
     let sizes = sizes! {
         Refused Query Alloc Free Info Segment Segments Offset Export Import Probe Region LastError Name Unname
+        BarInfo Device DmaMask Attach Detach Sync Irq Config Bar
     };
     let compared = sizes.iter().map(|(name, _)| (*name).to_owned()).collect();
     same(

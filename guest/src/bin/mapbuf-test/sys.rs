@@ -84,6 +84,7 @@ macro_rules! plain {
     )* };
 }
 
+plain!(Device DmaMask Attach Detach Sync Irq Config Bar);
 plain!(Query Alloc Free Info Segment Segments Offset Export LastError Name Unname Import Region Probe Refused);
 
 /// The bytes of a struct.

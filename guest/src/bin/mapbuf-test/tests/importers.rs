@@ -305,7 +305,7 @@ fn region_is_refused_by_every_importer() -> Outcome {
     let said = Some(session.of_dma_bufs()?);
     refused(
         queued.map_err(|errno| Refused { errno, said }),
-        Operation::Attach,
+        Operation::ForeignAttach,
         Reason::NoPagesForDevices,
         &[Kind::Region.number().into()],
     )?;

@@ -134,6 +134,7 @@ mod numa;
 mod onlookers;
 mod peers;
 mod pins;
+mod plugging;
 mod programs;
 mod protection;
 mod questions;
@@ -180,6 +181,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         rare::TESTS,
         limits::TESTS,
         denial::TESTS,
+        devices::TESTS,
         growth::TESTS,
         numa::TESTS,
         security::TESTS,
@@ -195,7 +197,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         programs::TESTS,
         regions::TESTS,
         selftests::TESTS,
-        devices::TESTS,
+        plugging::TESTS,
         bind::TESTS,
         vfio::TESTS,
         races::TESTS,

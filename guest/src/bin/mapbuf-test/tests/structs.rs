@@ -111,8 +111,8 @@ const CASES: &[Case] = &[
             }))
         },
         after: nothing,
-        reserved: &[(120, 8), (128, 8)],
-        output: &[(12, 108)],
+        reserved: &[(132, 4)],
+        output: &[(12, 120)],
     },
     Case {
         operation: Operation::Segments,

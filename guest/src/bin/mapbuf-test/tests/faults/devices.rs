@@ -23,7 +23,7 @@ fn card_takes_a_buffer_with_failing_memory() -> Outcome {
         let dma_buf = session.export(buffer.id)?;
         sweep(
             &format!("the card's import of {}", kind.name()),
-            Answers::Either(Operation::Attach),
+            Answers::Either(Operation::ForeignAttach),
             || Ok(session.of_dma_bufs()?.sequence),
             |before| {
                 card.import(&dma_buf).map_err(|errno| Refused {
