@@ -29,6 +29,7 @@ use crate::{
         Freed,
         Visible, //
     },
+    device::DeviceFile,
     memory::{
         gate::NotAlone,
         Memory, //
@@ -60,6 +61,7 @@ use crate::{
         },
         chardev::{
             OpenFile,
+            FIRST_DEVICE_MINOR,
             SYSTEM_MINOR, //
         },
         counts::{
@@ -129,9 +131,16 @@ impl OpenFile for MapbufFile {
 
     fn open(driver: ArcBorrow<'_, Driver>, minor: u32, opener: &Opener<'_>) -> Result<(Self, Option<BufferRef>)> {
         let payers = Payers::of(&driver.into(), opener)?;
-        let opened = if minor == SYSTEM_MINOR {
+        let opened = if minor == SYSTEM_MINOR || minor >= FIRST_DEVICE_MINOR {
+            let device = match minor {
+                SYSTEM_MINOR => None,
+                _ => {
+                    let found = driver.devices.lock().find(minor);
+                    Some(DeviceFile::open(found.ok_or(ENXIO)?))
+                }
+            };
             let freed = Arc::new(Freed::new(), GFP_KERNEL_ACCOUNT)?;
-            let session = Session::new(payers.clone(), freed)?;
+            let session = Session::new(payers.clone(), freed, device)?;
             Opened::Session(KBox::pin_init(session, GFP_KERNEL_ACCOUNT)?)
         } else {
             let found = driver.names.lock().buffer(minor);
@@ -176,9 +185,9 @@ impl OpenFile for MapbufFile {
             Operation::LastError => self.last_error(argument),
             Operation::Name => self.name(access, argument),
             Operation::Unname => self.unname(argument),
-            Operation::Device
-            | Operation::DmaMask
-            | Operation::Attach
+            Operation::Device => self.device_info(argument),
+            Operation::DmaMask => self.dma_mask(access, argument),
+            Operation::Attach
             | Operation::Detach
             | Operation::Sync
             | Operation::Irq
@@ -314,6 +323,9 @@ impl MapbufFile {
         if alloc::cma_exists() {
             query.features |= feature::CMA;
         }
+        if self.device(Operation::Query).is_ok() {
+            query.features |= feature::DEVICE;
+        }
         if param::expose_dma() {
             query.features |= feature::EXPOSE_DMA;
         }
@@ -335,9 +347,39 @@ impl MapbufFile {
         place.write(&query)
     }
 
+    /// The device of the node.
+    fn device(&self, operation: Operation) -> Result<&DeviceFile, Refusal> {
+        match &self.opened {
+            Opened::Session(session) => session.device(),
+            Opened::Named(_) => None,
+        }
+        .ok_or_else(|| right::needs_device(operation))
+    }
+
+    fn device_info(&self, argument: usize) -> Result<(), Refusal> {
+        let device = self.device(Operation::Device)?;
+        let (place, mut told) = read::<wire::Device>(argument)?;
+        device.tell(&mut told);
+        place.write(&told)
+    }
+
+    fn dma_mask(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        let device = self.device(Operation::DmaMask)?;
+        access.writable(Operation::DmaMask)?;
+        let (_, mask) = read::<wire::DmaMask>(argument)?;
+        request::reserved(
+            &[u64::from(mask.reserved)],
+            core::mem::offset_of!(wire::DmaMask, reserved),
+        )?;
+        device.set_dma_mask(mask.bits)
+    }
+
     fn alloc(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let session = self.session(Operation::Alloc)?;
         access.writable(Operation::Alloc)?;
+        if let Some(device) = session.device() {
+            device.usable()?;
+        }
         let (place, mut alloc) = read::<wire::Alloc>(argument)?;
         request::reserved(
             &alloc.reserved,

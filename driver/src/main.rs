@@ -12,7 +12,7 @@
 //! 1. `mm->mmap_lock` (the kernel's: `mmap`, faults), `dma_buf->resv` (the kernel's: `vmap`);
 //! 2. `Driver::regions`;
 //! 3. `Driver::names`;
-//! 4. `Session::table`;
+//! 4. `Session::table`, `Driver::devices`, `BoundDevice::presence`, `BoundDevice::node`;
 //! 5. `Accounts::users`, `Buffer::name`, `Refusals::records`, `Pinned::first`, `Gate::state`: none of our other locks is
 //!    taken under them.
 //!
@@ -21,6 +21,7 @@
 
 mod accounts;
 mod buffer;
+mod device;
 mod file;
 mod kunit;
 mod mapping;
@@ -81,6 +82,8 @@ pub(crate) struct Driver {
     accounts: accounts::Accounts,
     #[pin]
     regions: kernel::sync::Mutex<region::Regions>,
+    #[pin]
+    devices: kernel::sync::Mutex<device::Devices>,
     /// Pages of freed buffers that somebody still refers to.
     #[pin]
     pinned: sys::later::Later<pinned::Pinned>,
@@ -104,6 +107,7 @@ impl Driver {
                 names <- kernel::new_mutex!(named::Names::new(), "mapbuf_names"),
                 accounts <- accounts::Accounts::new(),
                 regions <- kernel::new_mutex!(regions, "mapbuf_regions"),
+                devices <- kernel::new_mutex!(device::Devices::new(), "mapbuf_devices"),
                 pinned <- sys::later::Later::new(pinned::Pinned::new()),
                 of_dma_bufs <- refusals::Refusals::new(),
                 device,
@@ -116,8 +120,9 @@ impl Driver {
     }
 }
 
-/// The loaded module. Fields are dropped in their order: no new files, no node, then the rest.
+/// The loaded module. Fields are dropped in their order: no device, no new files, no node, then the rest.
 struct Mapbuf {
+    _devices: sys::pci::PciDriver<Driver>,
     _files: sys::chardev::CharDevices<file::MapbufFile>,
     _system: sys::node::Node<named::BufferAttributes>,
     _pinned: pinned::ForgottenAtUnload,
@@ -144,10 +149,13 @@ impl kernel::Module for Mapbuf {
             true,
         )?;
         sys::seam::pause(sys::seam::Seam::Loading);
+        // Their nodes cannot be opened yet, so that they can be unbound should the rest fail.
+        let devices = sys::pci::PciDriver::register(driver.clone())?;
         // Last: files can be opened from here on, so nothing may fail any more.
         let files = sys::chardev::CharDevices::register(&driver.numbers, driver.clone())?;
         driver.regions.lock().register(&driver);
         Ok(Self {
+            _devices: devices,
             _files: files,
             _system: system,
             _pinned: pinned::ForgottenAtUnload::new(driver.clone()),

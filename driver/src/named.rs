@@ -28,6 +28,7 @@ use crate::{
             Capability, //
         },
         chardev::{
+            FIRST_DEVICE_MINOR,
             MINORS,
             SYSTEM_MINOR, //
         },
@@ -98,7 +99,7 @@ impl Names {
         // out, so each number in use is met once per round.
         let mut minor = self.last_minor;
         loop {
-            minor = (minor + 1) % MINORS;
+            minor = (minor + 1) % FIRST_DEVICE_MINOR;
             if minor != SYSTEM_MINOR && self.by_minor.get(&minor).is_none() {
                 return minor;
             }

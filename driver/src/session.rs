@@ -24,6 +24,7 @@ use crate::{
         BufferRef,
         Freed, //
     },
+    device::DeviceFile,
     memory::Spec,
     places::{
         Places,
@@ -101,6 +102,7 @@ pub(crate) struct Target {
 pub(crate) struct Session {
     payers: Arc<Payers>,
     freed: Arc<Freed>,
+    device: Option<DeviceFile>,
     #[pin]
     table: Mutex<Table>,
 }
@@ -145,11 +147,17 @@ pub(crate) struct Allocated {
 }
 
 impl Session {
-    pub(crate) fn new(payers: Arc<Payers>, freed: Arc<Freed>) -> Result<impl PinInit<Self>> {
+    /// On the node of `device`, or on the node `system`.
+    pub(crate) fn new(
+        payers: Arc<Payers>,
+        freed: Arc<Freed>,
+        device: Option<DeviceFile>,
+    ) -> Result<impl PinInit<Self>> {
         let places = Places::new(FLAGS)?;
         Ok(pin_init!(Self {
             payers,
             freed,
+            device,
             table <- kernel::new_mutex!(
                 Table {
                     ids: RBTree::new(),
@@ -160,6 +168,11 @@ impl Session {
                 "mapbuf_table"
             ),
         }))
+    }
+
+    /// The device of the node, if there is one.
+    pub(crate) fn device(&self) -> Option<&DeviceFile> {
+        self.device.as_ref()
     }
 
     /// Allocates a buffer and gives it an id.

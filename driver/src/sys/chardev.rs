@@ -55,6 +55,9 @@ pub(crate) const MINORS: u32 = 1 << 20;
 /// The minor number of the node `system`; named buffers have the others.
 pub(crate) const SYSTEM_MINOR: u32 = 0;
 
+/// The first minor number of nodes of bound devices: those from here to [`MINORS`].
+pub(crate) const FIRST_DEVICE_MINOR: u32 = MINORS - 256;
+
 /// What a driver does for its open files. Addresses are user addresses, not checked yet.
 pub(crate) trait OpenFile: Send + Sync + Sized + 'static {
     /// What all open files share.

@@ -37,6 +37,8 @@ sorts! {
     Offset = c"offsets",
     /// Names of buffers and regions, with their nodes.
     Name = c"names",
+    /// Devices that are bound to us, until nobody has their node open.
+    Device = c"devices",
     /// Devices of others that are attached to a buffer.
     Attachment = c"attachments",
     /// Mappings of a buffer for one of them.

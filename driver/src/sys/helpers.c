@@ -13,6 +13,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/io.h>
+#include <linux/iommu.h>
 #include <linux/iosys-map.h>
 #include <linux/ioport.h>
 #include <linux/gfp.h>
@@ -22,6 +23,7 @@
 #include <linux/mman.h>
 #include <linux/module.h>
 #include <linux/nodemask.h>
+#include <linux/pci.h>
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
@@ -705,4 +707,137 @@ u32 mapbuf_payers(const struct cred *cred, u32 *uids, u32 most)
 		count++;
 	}
 	return count;
+}
+
+/* PCI devices. */
+
+void mapbuf_pci_set_data(struct pci_dev *dev, void *data)
+{
+	pci_set_drvdata(dev, data);
+}
+
+void *mapbuf_pci_data(struct pci_dev *dev)
+{
+	return pci_get_drvdata(dev);
+}
+
+const char *mapbuf_pci_name(const struct pci_dev *dev)
+{
+	return pci_name(dev);
+}
+
+u32 mapbuf_pci_address(struct pci_dev *dev)
+{
+	return (u32)pci_domain_nr(dev->bus) << 16 | pci_dev_id(dev);
+}
+
+int mapbuf_pci_node(struct pci_dev *dev)
+{
+	return dev_to_node(&dev->dev);
+}
+
+bool mapbuf_device_coherent(struct device *dev)
+{
+	return dev_is_dma_coherent(dev);
+}
+
+u32 mapbuf_dma_bits(struct device *dev)
+{
+	return fls64(dma_get_mask(dev));
+}
+
+/* What stands between the device and memory: 0 nothing, 1 an IOMMU that lets all through, 2 one that does not. */
+u32 mapbuf_pci_iommu(struct pci_dev *dev, u32 *number)
+{
+	struct iommu_group *group = iommu_group_get(&dev->dev);
+	struct iommu_domain *domain;
+
+	*number = -1;
+	if (!group)
+		return 0;
+	*number = iommu_group_id(group);
+	iommu_group_put(group);
+	domain = iommu_get_domain_for_dev(&dev->dev);
+	if (!domain)
+		return 0;
+	return domain->type == IOMMU_DOMAIN_IDENTITY ? 1 : 2;
+}
+
+struct mapbuf_group {
+	struct pci_dev *own;
+	u32 address;
+};
+
+/*
+ * Bridges have drivers that do no DMA for anybody. A driver's name is not looked at
+ * without the lock of its device: dev->driver may be cleared at any moment, but what it pointed to is compared only.
+ */
+static int mapbuf_is_stranger(struct device *dev, void *data)
+{
+	const struct device_driver *driver = READ_ONCE(dev->driver);
+	struct mapbuf_group *group = data;
+
+	if (!driver || driver == group->own->dev.driver)
+		return 0;
+	group->address = 0;
+	if (dev_is_pci(dev)) {
+		if (to_pci_dev(dev)->hdr_type != PCI_HEADER_TYPE_NORMAL)
+			return 0;
+		group->address = mapbuf_pci_address(to_pci_dev(dev));
+	}
+	return 1;
+}
+
+bool mapbuf_pci_stranger(struct pci_dev *dev, u32 *address)
+{
+	struct iommu_group *group = iommu_group_get(&dev->dev);
+	struct mapbuf_group found = { .own = dev };
+	int stranger;
+
+	if (!group)
+		return false;
+	stranger = iommu_group_for_each_dev(group, &found, mapbuf_is_stranger);
+	iommu_group_put(group);
+	*address = found.address;
+	return stranger == 1;
+}
+
+u32 mapbuf_pci_vectors(struct pci_dev *dev, u32 kind)
+{
+	int count;
+
+	switch (kind) {
+	case 0:
+		return dev->pin && dev->irq ? 1 : 0;
+	case 1:
+		count = pci_msi_vec_count(dev);
+		break;
+	default:
+		count = pci_msix_vec_count(dev);
+	}
+	return max(count, 0);
+}
+
+/* The size of what a base address register leads to, and the bits of MAPBUF_BAR_*. */
+u64 mapbuf_pci_bar(struct pci_dev *dev, unsigned int index, u32 *flags)
+{
+	unsigned long resource = pci_resource_flags(dev, index);
+	u32 table, pending;
+
+	*flags = 0;
+	if (!pci_resource_len(dev, index) || resource & IORESOURCE_UNSET)
+		return 0;
+	if (resource & IORESOURCE_MEM)
+		*flags |= 1;
+	if (resource & IORESOURCE_IO)
+		*flags |= 2;
+	if (resource & IORESOURCE_PREFETCH)
+		*flags |= 4;
+	if (dev->msix_cap) {
+		pci_read_config_dword(dev, dev->msix_cap + PCI_MSIX_TABLE, &table);
+		pci_read_config_dword(dev, dev->msix_cap + PCI_MSIX_PBA, &pending);
+		if ((table & PCI_MSIX_TABLE_BIR) == index || (pending & PCI_MSIX_PBA_BIR) == index)
+			*flags |= 8;
+	}
+	return pci_resource_len(dev, index);
 }

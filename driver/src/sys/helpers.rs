@@ -20,6 +20,7 @@ use kernel::{
         kuid_t,
         list_head,
         page,
+        pci_dev,
         scatterlist,
         sg_table,
         vm_area_struct,
@@ -136,6 +137,18 @@ extern "C" {
     pub(super) fn mapbuf_in_group(gid: u32) -> bool;
     pub(super) fn mapbuf_may_see(capability: c_int) -> bool;
     pub(super) fn mapbuf_set_owner(uid: u32, gid: u32, kuid: *mut kuid_t, kgid: *mut kgid_t);
+
+    pub(super) fn mapbuf_pci_set_data(dev: *mut pci_dev, data: *mut c_void);
+    pub(super) fn mapbuf_pci_data(dev: *mut pci_dev) -> *mut c_void;
+    pub(super) fn mapbuf_pci_name(dev: *const pci_dev) -> *const c_char;
+    pub(super) fn mapbuf_pci_address(dev: *mut pci_dev) -> u32;
+    pub(super) fn mapbuf_pci_node(dev: *mut pci_dev) -> c_int;
+    pub(super) fn mapbuf_device_coherent(dev: *mut device) -> bool;
+    pub(super) fn mapbuf_dma_bits(dev: *mut device) -> u32;
+    pub(super) fn mapbuf_pci_iommu(dev: *mut pci_dev, number: *mut u32) -> u32;
+    pub(super) fn mapbuf_pci_stranger(dev: *mut pci_dev, address: *mut u32) -> bool;
+    pub(super) fn mapbuf_pci_vectors(dev: *mut pci_dev, kind: u32) -> u32;
+    pub(super) fn mapbuf_pci_bar(dev: *mut pci_dev, index: c_uint, flags: *mut u32) -> u64;
 
     pub(super) fn mapbuf_payers(cred: *const cred, uids: *mut u32, most: u32) -> u32;
     pub(super) fn mapbuf_node_allowed(nid: c_int) -> bool;

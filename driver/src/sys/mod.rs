@@ -30,6 +30,7 @@ pub(crate) mod kernel_map;
 pub(crate) mod later;
 pub(crate) mod node;
 pub(crate) mod numa;
+pub(crate) mod pci;
 pub(crate) mod physical;
 pub(crate) mod refused;
 pub(crate) mod seam;

@@ -1,17 +1,16 @@
 //! Devices that are bound to the driver.
 
-use crate::check::{refused, Outcome};
+use crate::check::{elsewhere, refused, Failure, Outcome};
 use crate::session::Session;
-use crate::sys::Plain;
+use crate::sys::{become_user, Plain, PAGE, RW, SHARED};
+use crate::{check, check_eq};
 use mapbuf_abi::{
-    ioctl, Attach, Bar, Config, Detach, Device, DmaMask, Irq, Operation, Reason, Sync,
+    device_state, feature, ioctl, Attach, Bar, Config, Detach, Device, DmaMask, Iommu, Irq, Kind,
+    Operation, Reason, Sync, NO_GROUP, PCI_NODE_PREFIX,
 };
-
-tests! { "devices":
-    STOCK, 60: [
-        other_nodes_have_no_device,
-    ];
-}
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// A request with nothing but its size in it.
 macro_rules! request {
@@ -21,6 +20,230 @@ macro_rules! request {
             ..Default::default()
         }
     };
+}
+
+tests! { "devices":
+    STOCK, 60: [
+        other_nodes_have_no_device,
+    ];
+    DEVICES, 60: [
+        no_device_is_taken_that_nobody_gave,
+        bound_device_has_a_node_and_tells_what_it_is,
+        new_id_binds_too,
+        node_of_an_unbound_device_says_so,
+        mask_is_negotiated_and_settable,
+    ];
+}
+
+macro_rules! same {
+    ($left:expr, $right:expr $(,)?) => {
+        check_eq!($left, $right, "{}", stringify!($left))
+    };
+}
+
+/// QEMU's `edu`: vendor and device.
+const EDU: (u32, u32) = (0x1234, 0x11e8);
+const BUS: &str = "/sys/bus/pci";
+const DRIVER: &str = "/sys/bus/pci/drivers/mapbuf";
+
+fn attribute(device: &str, name: &str) -> Outcome<String> {
+    let path = format!("{BUS}/devices/{device}/{name}");
+    Ok(fs::read_to_string(path)?.trim().to_owned())
+}
+
+fn number(device: &str, name: &str) -> Outcome<u32> {
+    let text = attribute(device, name)?;
+    u32::from_str_radix(text.trim_start_matches("0x"), 16)
+        .map_err(|_| Failure::new(format!("{name} of {device} is {text}")))
+}
+
+/// The addresses of all devices with this vendor and device.
+fn addresses(id: (u32, u32)) -> Outcome<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("{BUS}/devices"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if (number(&name, "vendor")?, number(&name, "device")?) == id {
+            found.push(name);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn edu() -> Outcome<String> {
+    let mut all = addresses(EDU)?;
+    all.pop().ok_or_else(|| Failure::new("there is no edu"))
+}
+
+/// A device that is bound to the driver by `driver_override`, and given back when dropped.
+struct Bound(String);
+
+impl Bound {
+    fn edu() -> Outcome<Self> {
+        let address = edu()?;
+        fs::write(format!("{BUS}/devices/{address}/driver_override"), "mapbuf")?;
+        fs::write(format!("{BUS}/drivers_probe"), &address)?;
+        Ok(Self(address))
+    }
+
+    fn node(&self) -> String {
+        format!("{PCI_NODE_PREFIX}{}", self.0)
+    }
+
+    fn open(&self) -> Outcome<Session> {
+        Ok(Session::open_path(self.node(), true)?)
+    }
+
+    fn unbind(&self) -> std::io::Result<()> {
+        fs::write(format!("{DRIVER}/unbind"), &self.0)
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // It may be unbound already.
+        let _ = self.unbind();
+        let _ = fs::write(format!("{BUS}/devices/{}/driver_override", self.0), "\n");
+    }
+}
+
+fn device(session: &Session) -> Outcome<Device> {
+    Ok(session.ioctl(ioctl::DEVICE, request!(Device))?)
+}
+
+fn no_device_is_taken_that_nobody_gave() -> Outcome {
+    let address = edu()?;
+    fs::write(format!("{BUS}/drivers_probe"), &address)?;
+    let bound = Path::new(DRIVER).join(&address).exists();
+    check!(!bound, "{address} was taken without being given");
+    check!(
+        !Path::new(&format!("{PCI_NODE_PREFIX}{address}")).exists(),
+        "there is a node of {address}"
+    );
+    Ok(())
+}
+
+fn bound_device_has_a_node_and_tells_what_it_is() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    let told = device(&session)?;
+    let end = told.name.iter().position(|byte| *byte == 0);
+    let name = &told.name[..end.unwrap_or(told.name.len())];
+    same!(String::from_utf8_lossy(name), bound.0.as_str());
+    same!((told.vendor, told.device), EDU);
+    same!(told.pci_class, number(&bound.0, "class")?);
+    same!(told.revision, number(&bound.0, "revision")?);
+    same!(told.subsystem_vendor, number(&bound.0, "subsystem_vendor")?);
+    // One BAR of 1 MiB, one MSI vector and the pin: hw/misc/edu.c of QEMU.
+    same!(told.bars[0].bytes, 1 << 20);
+    same!(told.bars[0].flags, mapbuf_abi::bar::MEMORY);
+    check!(told.bars[1..].iter().all(|bar| bar.bytes == 0), "{told:?}");
+    same!((told.intx, told.msi, told.msix), (1, 1, 0));
+    let group = fs::read_link(format!("{BUS}/devices/{}/iommu_group", bound.0));
+    let group = group.ok().and_then(|path| {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        name.parse().ok()
+    });
+    same!(told.iommu_group, group.unwrap_or(NO_GROUP));
+    let expected = match group {
+        Some(_) => Iommu::Translated,
+        None => Iommu::None,
+    };
+    same!(Iommu::from_number(told.iommu), Some(expected));
+    let usable = device_state::PRESENT | device_state::USABLE | device_state::COHERENT;
+    same!(told.state, usable | device_state::BUS_MASTER);
+    let query = session.query()?;
+    check!(query.features & feature::DEVICE != 0, "{query:?}");
+    // Without an IOMMU only who may do anything uses the device.
+    fs::set_permissions(bound.node(), fs::Permissions::from_mode(0o666))?;
+    elsewhere(|| {
+        become_user(1000, 1000)?;
+        let session = bound.open()?;
+        let told = device(&session)?;
+        let result = session.alloc(Kind::Pages, PAGE).map(drop);
+        match group {
+            Some(_) => {
+                check!(told.state & device_state::USABLE != 0, "{told:?}");
+                result?;
+                Ok(())
+            }
+            None => {
+                check!(told.state & device_state::USABLE == 0, "{told:?}");
+                refused(result, Operation::Alloc, Reason::DeviceNotIsolated, &[])
+            }
+        }
+    })
+}
+
+fn new_id_binds_too() -> Outcome {
+    let id = format!("{:x} {:x}", EDU.0, EDU.1);
+    let address = edu()?;
+    fs::write(format!("{DRIVER}/new_id"), &id)?;
+    let bound = Bound(address);
+    let told = bound.open().and_then(|session| device(&session));
+    fs::write(format!("{DRIVER}/remove_id"), &id)?;
+    let told = told?;
+    same!((told.vendor, told.device), EDU);
+    Ok(())
+}
+
+fn node_of_an_unbound_device_says_so() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    let buffer = session.alloc(Kind::Pages, PAGE)?;
+    let map = session.map(PAGE, RW, SHARED, buffer.mmap_offset)?;
+    map.set_u32(0, 0x1234_5678);
+    bound.unbind()?;
+    check!(
+        !Path::new(&bound.node()).exists(),
+        "the node is still there"
+    );
+    let told = device(&session)?;
+    same!(told.state & device_state::PRESENT, 0);
+    same!((told.vendor, told.device), EDU);
+    let result = session.alloc(Kind::Pages, PAGE).map(drop);
+    refused(result, Operation::Alloc, Reason::DeviceGone, &[])?;
+    let mask = DmaMask {
+        bits: 32,
+        ..request!(DmaMask)
+    };
+    let result = session.ioctl(ioctl::DMA_MASK, mask);
+    refused(result, Operation::DmaMask, Reason::DeviceGone, &[])?;
+    // What has nothing to do with the device stays.
+    same!(map.u32(0), 0x1234_5678);
+    // It can be bound again at once, while the old session lives.
+    let again = Bound::edu()?;
+    let told = device(&again.open()?)?;
+    check!(told.state & device_state::PRESENT != 0, "{told:?}");
+    same!(device(&session)?.state & device_state::PRESENT, 0);
+    Ok(())
+}
+
+fn mask_is_negotiated_and_settable() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    same!(device(&session)?.dma_mask, 64);
+    let set = |bits| {
+        let mask = DmaMask {
+            bits,
+            ..request!(DmaMask)
+        };
+        session.ioctl(ioctl::DMA_MASK, mask)
+    };
+    for bits in [28, 32, 64] {
+        set(bits)?;
+        same!(device(&session)?.dma_mask, bits);
+    }
+    for bits in [0, 11, 65, u32::MAX] {
+        let operands = [u64::from(bits), 12, 64];
+        refused(
+            set(bits),
+            Operation::DmaMask,
+            Reason::MaskInvalid,
+            &operands,
+        )?;
+    }
+    Ok(())
 }
 
 fn other_nodes_have_no_device() -> Outcome {
