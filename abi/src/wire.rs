@@ -35,6 +35,7 @@ pub const DEV_DIR: &str = "/dev/mapbuf";
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const NAMED_DIR: &str = "/dev/mapbuf/named";
 /// What the path of a bound PCI device's node begins with; its address (`0000:00:04.0`) follows.
+#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const PCI_NODE_PREFIX: &str = "/dev/mapbuf/pci-";
 /// The folder of attributes of named buffers (`size`, `kind`, …): `/sys/class/mapbuf/named!NAME/`.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
@@ -51,8 +52,10 @@ pub const DEVICE_NAME_LEN: usize = 32;
 /// Base address registers of a PCI device.
 pub const BARS: usize = 6;
 /// `Device::iommu_group`: none.
+#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const NO_GROUP: u32 = u32::MAX;
 /// `Irq::fd`: none.
+#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const NO_DESCRIPTOR: i32 = -1;
 /// Number of operands that a refusal carries.
 pub const OPERANDS: usize = 4;
@@ -461,6 +464,7 @@ pub mod traits {
     /// It goes when the device does: mappings then raise SIGBUS. Only the `fault` methods map it.
     pub const REVOCABLE: u32 = 1 << 3;
     /// Ports, which are read and written (`pread`, `pwrite`) and not mapped.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const PORTS: u32 = 1 << 4;
 }
 
@@ -547,6 +551,7 @@ pub struct Segment {
 pub mod segments {
     /// The rows are the runs that follow each other in the addresses of the node's device, of a buffer that has some.
     /// Behind an IOMMU these are fewer than the physical ones. `physical_address` is [`super::ADDRESS_HIDDEN`].
+    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const FOR_DEVICE: u32 = 1 << 0;
 }
 
@@ -770,12 +775,16 @@ pub struct Unname {
 /// Bits of [`BarInfo::flags`].
 pub mod bar {
     /// Memory: it can be mapped.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const MEMORY: u32 = 1 << 0;
     /// Ports: they can be read and written.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const PORTS: u32 = 1 << 1;
     /// Reading has no effect, so that writes may be gathered.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const PREFETCHABLE: u32 = 1 << 2;
     /// The MSI-X table or its pending bits lie in it; no mapping of those pages is writable.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const MSIX: u32 = 1 << 3;
 }
 
@@ -910,8 +919,10 @@ pub struct Detach {
 /// Flags of [`Sync`]: exactly one of them.
 pub mod sync {
     /// The CPU is about to use the bytes; the device is done with them.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const BEGIN: u32 = 1 << 0;
     /// The CPU is done with the bytes; the device may have them.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const END: u32 = 1 << 1;
 }
 
@@ -966,6 +977,7 @@ pub struct Irq {
 /// Flags of [`Config`].
 pub mod config {
     /// Write the value; without it, read it.
+    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const WRITE: u32 = 1 << 0;
 }
 

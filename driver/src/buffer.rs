@@ -24,6 +24,7 @@ use crate::{
     },
     mapping,
     memory::{
+        Device,
         Memory,
         Spec, //
     },
@@ -33,6 +34,7 @@ use crate::{
     },
     policy::plan::{
         decide,
+        Layout,
         Plan,
         Request,
         Sharing, //
@@ -70,6 +72,7 @@ use crate::{
         },
         Backed,
         Backing,
+        lease::Hold,
         Importable,
         NewVma,
         NodeVma,
@@ -126,6 +129,7 @@ impl Buffer {
         payers: &Arc<Payers>,
         session: &Arc<Freed>,
         spec: &Spec,
+        device: &Device,
     ) -> Result<BufferRef, Refusal> {
         let charge = Charge::new(payers, spec.bytes());
         // Buffers whose pins have ended may still be charged.
@@ -133,7 +137,7 @@ impl Buffer {
             Err(_) if payers.driver().pinned.sweep() => Charge::new(payers, spec.bytes()),
             charge => charge,
         }?;
-        let memory = Memory::new(spec, &charge.driver().device)?;
+        let memory = Memory::new(spec, device)?;
         Self::new(session, memory, charge)
     }
 
@@ -166,6 +170,9 @@ impl Buffer {
         };
         let kind = buffer.memory.kind().name();
         let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)?;
+        if let Memory::Device(memory) = &buffer.memory {
+            memory.lent().shown_by(buffer.inode());
+        }
         buffer.describe(fmt!("mapbuf {kind}")).map_err(no_memory)?;
         pause(Seam::Allocated);
         Ok(buffer)
@@ -283,6 +290,7 @@ impl Buffer {
         let memory = self.memory.backing();
         let mut done = 0;
         while done < length {
+            let _hold = self.hold().ok_or(Reason::DeviceGone)?;
             let Ok(at) = usize::try_from(offset.saturating_add(done as u64)) else {
                 break;
             };
@@ -334,6 +342,13 @@ impl Backed for Buffer {
         self.memory.backing()
     }
 
+    fn hold(&self) -> Option<Hold<'_>> {
+        match &self.memory {
+            Memory::Device(memory) => memory.hold(),
+            _ => Some(Hold::of_its_owner()),
+        }
+    }
+
     fn watch(&self) -> Option<&dyn Watch> {
         self.memory.gate().map(|gate| gate as &dyn Watch)
     }
@@ -348,11 +363,17 @@ impl Faults for Buffer {
 
 impl Importable for Buffer {
     fn attach(&self) -> Result {
+        let kind = u64::from(self.memory.kind().number());
+        if self.memory.revocable() {
+            let refusal = Reason::ImporterHolds.with(&[kind]);
+            return self
+                .of_dma_bufs()
+                .note(Operation::ForeignAttach, Err(refusal));
+        }
         if self.memory.kind() != Kind::Region {
             return Ok(());
         }
         // The frames of a reserved range have no `struct page`.
-        let kind = u64::from(self.memory.kind().number());
         let refusal = Reason::NoPagesForDevices.with(&[kind]);
         self.of_dma_bufs().note(Operation::ForeignAttach, Err(refusal))
     }

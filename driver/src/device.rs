@@ -14,10 +14,6 @@ use crate::{
             Iommu, //
         },
     },
-    counts::{
-        Counted,
-        Sort, //
-    },
     named::BufferAttributes,
     sys::{
         caller::{
@@ -27,6 +23,14 @@ use crate::{
         chardev::{
             FIRST_DEVICE_MINOR,
             MINORS, //
+        },
+        counts::{
+            Counted,
+            Sort, //
+        },
+        lend::{
+            Lender,
+            Lent, //
         },
         node::{
             Node,
@@ -78,23 +82,16 @@ impl Devices {
     }
 }
 
-/// Whether a device is there, and what it does.
-struct Presence {
-    /// It was unbound: whoever uses it is told so.
-    gone: bool,
-    /// Open files of its node that may use it.
-    users: u32,
-}
-
 /// A device that is, or was, bound to the driver.
 #[pin_data]
 pub(crate) struct BoundDevice {
-    pci: PciDevice,
+    lender: Arc<Lender>,
     /// What was known of it when it was bound.
     told: wire::Device,
     minor: u32,
+    /// Open files of its node. It may send DMA while there are some.
     #[pin]
-    presence: Mutex<Presence>,
+    users: Mutex<u32>,
     /// Goes when the device does.
     #[pin]
     node: Mutex<Option<Node<BufferAttributes>>>,
@@ -111,11 +108,26 @@ impl BoundDevice {
         &self,
         f: impl FnOnce(&PciDevice) -> Result<R, Refusal>,
     ) -> Result<R, Refusal> {
-        let presence = self.presence.lock();
-        match presence.gone {
-            true => Err(Reason::DeviceGone.into()),
-            false => f(&self.pci),
+        self.lender
+            .while_bound(f)
+            .unwrap_or_else(|| Err(Reason::DeviceGone.into()))
+    }
+
+    /// Coherent memory of it; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::DeviceGone`].
+    pub(crate) fn lend(&self, pages: usize) -> Result<Option<Arc<Lent>>, Refusal> {
+        match self.lender.lend(pages) {
+            Some(lent) => Ok(Some(lent)),
+            None => self.while_bound(|_| Ok(None)),
         }
+    }
+
+    /// Takes memory back that nobody uses any more.
+    pub(crate) fn take_back(&self, lent: &Arc<Lent>) {
+        self.lender.take_back(lent);
     }
 
     /// Whether an IOMMU keeps it from memory that is not its own.
@@ -123,8 +135,7 @@ impl BoundDevice {
         self.told.iommu == Iommu::Translated.number()
     }
 
-    fn go(&self) {
-        self.presence.lock().gone = true;
+    fn hide(&self) {
         // Not under the lock: whoever reads the node's attributes is waited for.
         let node = self.node.lock().take();
         drop(node);
@@ -142,14 +153,12 @@ impl DeviceFile {
     /// For whoever opens the node.
     pub(crate) fn open(device: Arc<BoundDevice>) -> Self {
         let rawio = !device.isolated() && caller::capable(Capability::SysRawio);
-        let mut presence = device.presence.lock();
-        if !presence.gone {
-            presence.users += 1;
-            if presence.users == 1 {
-                device.pci.set_master(true);
-            }
+        let mut users = device.users.lock();
+        *users += 1;
+        if *users == 1 {
+            device.lender.while_bound(|pci| pci.set_master(true));
         }
-        drop(presence);
+        drop(users);
         Self { device, rawio }
     }
 
@@ -176,6 +185,11 @@ impl DeviceFile {
         })
     }
 
+    /// The device.
+    pub(crate) fn bound(&self) -> &Arc<BoundDevice> {
+        &self.device
+    }
+
     /// Fills in what the device is.
     pub(crate) fn tell(&self, to: &mut wire::Device) {
         let (size, flags, refused) = (to.size, to.flags, to.refused);
@@ -184,26 +198,27 @@ impl DeviceFile {
         if self.usable().is_ok() {
             to.state |= device_state::USABLE;
         }
-        let presence = self.device.presence.lock();
-        if !presence.gone {
-            to.state |= device_state::PRESENT;
-            to.dma_mask = self.device.pci.dma_mask();
-            if presence.users > 0 {
-                to.state |= device_state::BUS_MASTER;
-            }
-        }
+        self.device.lender.while_bound(|pci| {
+            // Of the files that are open this is one.
+            to.state |= device_state::PRESENT | device_state::BUS_MASTER;
+            to.dma_mask = pci.dma_mask();
+        });
     }
 
     /// Sets the bits of the device's DMA addresses.
     ///
     /// # Errors
     ///
-    /// [`Reason::MaskInvalid`], [`Reason::MaskRefused`], and those of [`Self::usable`].
+    /// [`Reason::MaskInvalid`], [`Reason::MaskRefused`], [`Reason::MaskInUse`], and those of [`Self::usable`].
     pub(crate) fn set_dma_mask(&self, bits: u32) -> Result<(), Refusal> {
         self.usable()?;
         if !(LEAST_MASK..=MOST_MASK).contains(&bits) {
             let [bits, least, most] = [bits, LEAST_MASK, MOST_MASK].map(u64::from);
             return Err(Reason::MaskInvalid.with(&[bits, least, most]));
+        }
+        let lent = self.device.lender.lent() as u64;
+        if lent > 0 {
+            return Err(Reason::MaskInUse.with(&[lent]));
         }
         self.device.while_bound(|pci| {
             pci.set_dma_mask(bits).map_err(|error| {
@@ -216,12 +231,10 @@ impl DeviceFile {
 
 impl Drop for DeviceFile {
     fn drop(&mut self) {
-        let mut presence = self.device.presence.lock();
-        if !presence.gone {
-            presence.users = presence.users.saturating_sub(1);
-            if presence.users == 0 {
-                self.device.pci.set_master(false);
-            }
+        let mut users = self.device.users.lock();
+        *users = users.saturating_sub(1);
+        if *users == 0 {
+            self.device.lender.while_bound(|pci| pci.set_master(false));
         }
     }
 }
@@ -229,34 +242,33 @@ impl Drop for DeviceFile {
 impl Binds for Driver {
     type Bound = BoundDevice;
 
-    fn bind(this: ArcBorrow<'_, Self>, pci: PciDevice) -> Result<Arc<BoundDevice>> {
-        let mut mask = MOST_MASK;
-        while let Err(error) = pci.set_dma_mask(mask) {
-            if mask <= LEAST_MASK {
-                return Err(error);
-            }
-            mask -= 1;
-        }
+    fn bind(this: ArcBorrow<'_, Self>, lender: Arc<Lender>) -> Result<Arc<BoundDevice>> {
         let mut told = wire::Device::default();
-        pci.tell(&mut told);
-        told.dma_mask = pci.dma_mask();
-        let text = pci.name()?;
+        let text = lender.while_bound(|pci| {
+            let mut mask = MOST_MASK;
+            while let Err(error) = pci.set_dma_mask(mask) {
+                if mask <= LEAST_MASK {
+                    return Err(error);
+                }
+                mask -= 1;
+            }
+            pci.tell(&mut told);
+            told.dma_mask = pci.dma_mask();
+            pci.name()
+        });
+        let text = text.ok_or(ENODEV)??;
         for (to, from) in told.name.iter_mut().zip(text.to_bytes()) {
             *to = *from;
         }
         let text = text.to_str().map_err(|_| EINVAL)?;
         let mut devices = this.devices.lock();
         let minor = devices.free_minor().ok_or(ENOSPC)?;
-        let presence = Presence {
-            gone: false,
-            users: 0,
-        };
         let device = Arc::pin_init(
             pin_init!(BoundDevice {
-                pci,
+                lender,
                 told,
                 minor,
-                presence <- kernel::new_mutex!(presence, "mapbuf_presence"),
+                users <- kernel::new_mutex!(0, "mapbuf_device_users"),
                 node <- kernel::new_mutex!(None, "mapbuf_node"),
                 _counted: Counted::new(Sort::Device),
             }),
@@ -294,6 +306,6 @@ impl Binds for Driver {
 
     fn unbind(this: ArcBorrow<'_, Self>, device: Arc<BoundDevice>) {
         this.devices.lock().remove(device.minor);
-        device.go();
+        device.hide();
     }
 }

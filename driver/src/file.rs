@@ -37,6 +37,7 @@ use crate::{
     named,
     policy::{
         place,
+        plan::Layout,
         region::Asked,
         request,
         right::{
@@ -175,8 +176,8 @@ impl OpenFile for MapbufFile {
             Operation::Query => self.query(argument),
             Operation::Alloc => self.alloc(access, argument),
             Operation::Free => self.free(argument),
-            Operation::Info => self.info(argument),
-            Operation::Segments => self.segments(argument),
+            Operation::Info => self.info(access, argument),
+            Operation::Segments => self.segments(access, argument),
             Operation::Offset => self.offset(argument),
             Operation::Export => self.export(access, argument),
             Operation::Import => self.import(access, argument),
@@ -412,7 +413,20 @@ impl MapbufFile {
         session.free(free.id)
     }
 
-    fn info(&self, argument: usize) -> Result<(), Refusal> {
+    /// Which addresses the caller may see. Those of a device behind an IOMMU mean nothing elsewhere: whoever may write to its
+    /// node sees them. Without one, a file that may use the device is that of somebody who may see all of them.
+    fn visible(&self, access: Access) -> Visible {
+        let visible = Visible::to_caller();
+        match self.device(Operation::Info) {
+            Ok(device) => Visible {
+                dma: access.write && device.usable().is_ok(),
+                ..visible
+            },
+            Err(_) => visible,
+        }
+    }
+
+    fn info(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let (place, mut info) = read::<wire::Info>(argument)?;
         request::reserved(
             &[u64::from(info.reserved)],
@@ -434,7 +448,7 @@ impl MapbufFile {
         info.mappings = buffer.mappings();
         info.bytes = buffer.bytes();
         info.name = buffer.name();
-        let visible = Visible::to_caller();
+        let visible = self.visible(access);
         info.dma_address = buffer
             .memory()
             .dma_address(0)
@@ -444,7 +458,7 @@ impl MapbufFile {
         place.write(&info)
     }
 
-    fn segments(&self, argument: usize) -> Result<(), Refusal> {
+    fn segments(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let (place, mut segments) = read::<wire::Segments>(argument)?;
         let buffer = self.buffer(segments.id)?;
         let mut written = 0;
@@ -452,7 +466,7 @@ impl MapbufFile {
         buffer.rows(
             segments.first,
             segments.count,
-            Visible::to_caller(),
+            self.visible(access),
             |row: Segment| {
                 let to = rows.saturating_add(written as usize * size_of::<Segment>());
                 user::write_bytes(to, row.as_bytes())?;
@@ -564,6 +578,10 @@ impl MapbufFile {
         access.both(Operation::Name)?;
         let (_, name) = read::<wire::Name>(argument)?;
         let buffer = session.buffer(name.id)?;
+        if buffer.memory().revocable() {
+            let kind = buffer.memory().kind().number();
+            return Err(Reason::RevocableUnnamed.with(&[u64::from(kind)]));
+        }
         let owner = (name.uid, name.gid, name.mode);
         named::name(&self.driver, name.id, buffer, &name.name, owner)
     }

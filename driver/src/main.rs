@@ -12,9 +12,9 @@
 //! 1. `mm->mmap_lock` (the kernel's: `mmap`, faults), `dma_buf->resv` (the kernel's: `vmap`);
 //! 2. `Driver::regions`;
 //! 3. `Driver::names`;
-//! 4. `Session::table`, `Driver::devices`, `BoundDevice::presence`, `BoundDevice::node`;
-//! 5. `Accounts::users`, `Buffer::name`, `Refusals::records`, `Pinned::first`, `Gate::state`: none of our other locks is
-//!    taken under them.
+//! 4. `Session::table`, `Driver::devices`, `BoundDevice::users`, `BoundDevice::node`, then the `Lender`'s `state`;
+//! 5. `Accounts::users`, `Buffer::name`, `Refusals::records`, `Pinned::first`, `Gate::state`, `Lease::state`: none of our
+//!    other locks is taken under them.
 //!
 //! None of our locks is held while user memory is copied, since a fault there takes the first. The test `faults::locks`
 //! compares this list with what lockdep has seen.

@@ -6,6 +6,7 @@ mod coherent;
 mod contiguous;
 pub(crate) mod gate;
 mod huge;
+mod lent;
 mod pages;
 pub(crate) mod region;
 mod spec;
@@ -14,6 +15,7 @@ mod vmalloc;
 pub(crate) use self::{
     coherent::Coherent,
     contiguous::Contiguous,
+    lent::DeviceCoherent,
     pages::Pages,
     region::Region,
     spec::Spec,
@@ -38,6 +40,7 @@ use crate::{
             RegionType, //
         },
     },
+    device::BoundDevice,
     policy::plan::{
         Facts,
         Huge,
@@ -55,18 +58,25 @@ use kernel::{
     sync::Arc, //
 };
 
+/// Whose coherent memory is meant.
+pub(crate) enum Device {
+    System(Arc<SystemDevice>),
+    Bound(Arc<BoundDevice>),
+}
+
 /// The memory of one buffer.
 pub(crate) enum Memory {
     Vmalloc(Vmalloc),
     Pages(Pages),
     Contiguous(Contiguous),
     Coherent(Coherent),
+    Device(DeviceCoherent),
     Region(Region),
 }
 
 impl Memory {
     /// Allocates zeroed memory.
-    pub(crate) fn new(spec: &Spec, device: &Arc<SystemDevice>) -> Result<Self, Refusal> {
+    pub(crate) fn new(spec: &Spec, device: &Device) -> Result<Self, Refusal> {
         // Do not start an allocation that cannot succeed: reclaim would first drop every cache and swap out
         // everybody's memory.
         if spec.bytes() > alloc::available() {
@@ -76,7 +86,10 @@ impl Memory {
             Kind::Vmalloc => Self::Vmalloc(Vmalloc::new(spec)?),
             Kind::Pages => Self::Pages(Pages::new(spec)?),
             Kind::Contiguous => Self::Contiguous(Contiguous::new(spec)?),
-            Kind::Coherent => Self::Coherent(Coherent::new(spec, device.clone())?),
+            Kind::Coherent => match device {
+                Device::System(device) => Self::Coherent(Coherent::new(spec, device.clone())?),
+                Device::Bound(device) => Self::Device(DeviceCoherent::new(spec, device)?),
+            },
             Kind::Region => {
                 return Err(Reason::KindNotHere.with(&[u64::from(spec.kind.number())]));
             }
@@ -89,7 +102,7 @@ impl Memory {
             Self::Vmalloc(_) => Kind::Vmalloc,
             Self::Pages(_) => Kind::Pages,
             Self::Contiguous(_) => Kind::Contiguous,
-            Self::Coherent(_) => Kind::Coherent,
+            Self::Coherent(_) | Self::Device(_) => Kind::Coherent,
             Self::Region(_) => Kind::Region,
         }
     }
@@ -112,6 +125,7 @@ impl Memory {
         };
         let device = match self {
             Self::Coherent(_) => traits::COHERENT | traits::ATTACHED,
+            Self::Device(_) => traits::COHERENT | traits::ATTACHED | traits::REVOCABLE,
             _ => 0,
         };
         pinnable | device
@@ -129,6 +143,7 @@ impl Memory {
     pub(crate) fn dma_address(&self, index: usize) -> Option<u64> {
         match self {
             Self::Coherent(memory) => memory.dma_address(index),
+            Self::Device(memory) => memory.dma_address(index),
             _ => None,
         }
     }
@@ -149,6 +164,7 @@ impl Memory {
             Self::Contiguous(memory) => memory.park(parked),
             // Nobody can refer to the pages of these.
             Self::Coherent(memory) => drop(memory),
+            Self::Device(memory) => drop(memory),
             Self::Region(memory) => drop(memory),
         }
     }
@@ -160,6 +176,7 @@ impl Memory {
             Self::Pages(memory) => memory.huge(start, end),
             Self::Contiguous(memory) => memory.huge(start, end),
             Self::Coherent(memory) => memory.huge(start, end),
+            Self::Device(memory) => memory.huge(start, end),
             Self::Region(memory) => huge_frames(memory.frames(0, 1), start, end),
         }
     }
@@ -182,6 +199,7 @@ impl Memory {
             Self::Pages(memory) => memory,
             Self::Contiguous(memory) => memory,
             Self::Coherent(memory) => memory,
+            Self::Device(memory) => memory,
             Self::Region(memory) => memory,
         }
     }
@@ -223,11 +241,15 @@ impl Layout for Memory {
         }
     }
 
+    fn revocable(&self) -> bool {
+        matches!(self, Self::Device(_))
+    }
+
     fn faults_singly(&self) -> bool {
         match self {
             Self::Vmalloc(_) => true,
             Self::Contiguous(memory) => memory.faults_singly(),
-            Self::Pages(_) | Self::Coherent(_) | Self::Region(_) => false,
+            Self::Pages(_) | Self::Coherent(_) | Self::Device(_) | Self::Region(_) => false,
         }
     }
 }

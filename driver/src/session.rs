@@ -25,7 +25,10 @@ use crate::{
         Freed, //
     },
     device::DeviceFile,
-    memory::Spec,
+    memory::{
+        Device,
+        Spec, //
+    },
     places::{
         Places,
         Reservation, //
@@ -178,9 +181,13 @@ impl Session {
     /// Allocates a buffer and gives it an id.
     pub(crate) fn allocate(&self, wanted: &Wanted) -> Result<Allocated, Refusal> {
         let spec = wanted.check()?;
+        let device = match &self.device {
+            None => Device::System(self.payers.driver().device.clone()),
+            Some(device) => Device::Bound(device.bound().clone()),
+        };
         // Before memory is allocated in vain; `insert` checks again.
         self.table.lock().room_for(wanted.id)?;
-        let buffer = Buffer::allocate(&self.payers, &self.freed, &spec)?;
+        let buffer = Buffer::allocate(&self.payers, &self.freed, &spec, &device)?;
         self.insert(buffer, wanted.id, false)
     }
 

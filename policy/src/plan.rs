@@ -116,6 +116,12 @@ pub trait Layout {
     /// address.
     fn huge(&self, page: u64, end: u64) -> Huge;
 
+    /// Whether it may go before whoever maps it. Then only page faults map it, so that what is mapped can be found and taken
+    /// out: an `mmap` that fills entries does so before its VMA is linked (`__mmap_region` of `mm/vma.c`).
+    fn revocable(&self) -> bool {
+        false
+    }
+
     /// Whether the kernel's fault path would map one page at a time. Such memory has no folio of the size of a
     /// huge entry.
     fn faults_singly(&self) -> bool {
@@ -255,6 +261,18 @@ fn way(method: Method, facts: &Facts, huge: Huge, around: bool) -> Way {
     }
 }
 
+/// The way that a method stands for, for memory that may go at any moment.
+fn revocable(method: Method, facts: &Facts, huge: Huge) -> Result<Way, Refusal> {
+    match method {
+        Method::Auto if matches!(huge, Huge::No) => Ok(Way::FaultPfn),
+        Method::Auto => Ok(Way::FaultHugePfn),
+        Method::FaultPage | Method::FaultPfn | Method::FaultHuge => {
+            Ok(way(method, facts, huge, false))
+        }
+        method => Err(Reason::RevocableByFault.with(&[u64::from(method.number())])),
+    }
+}
+
 /// Decides how a request is served.
 ///
 /// # Errors
@@ -277,10 +295,14 @@ pub fn decide(memory: &impl Layout, request: &Request) -> Result<Plan, Refusal> 
 
     let huge = match request.method {
         Method::FaultHuge => memory.huge(request.page, end),
+        Method::Auto if memory.revocable() => memory.huge(request.page, end),
         _ => Huge::No,
     };
     let around = memory.faults_singly() && !cow;
-    let way = way(request.method, &facts, huge, around);
+    let way = match memory.revocable() {
+        true => revocable(request.method, &facts, huge)?,
+        false => way(request.method, &facts, huge, around),
+    };
     let plan = Plan {
         way,
         seal: matches!(request.sharing, Sharing::PrivateReadOnly),

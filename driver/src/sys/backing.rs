@@ -13,7 +13,8 @@ use super::{
         Attributes,
         Frames,
         PageRef, //
-    }, //
+    },
+    lease::Hold, //
 };
 use core::{
     any::TypeId,
@@ -71,6 +72,11 @@ pub(crate) trait Watch {
 pub(crate) trait Backed: Send + Sync + Sized + 'static {
     /// The memory.
     fn backing(&self) -> &dyn Backing;
+
+    /// Keeps the memory until the answer is dropped; `None` where it is gone, before whoever maps it.
+    fn hold(&self) -> Option<Hold<'_>> {
+        Some(Hold::of_its_owner())
+    }
 
     /// Who is told of mappings, if anybody.
     fn watch(&self) -> Option<&dyn Watch>;

@@ -66,9 +66,12 @@ impl Drop for SystemDevice {
 ///
 /// # Invariants
 ///
-/// `size` bytes at `address` came from `dma_alloc_attrs` for `device`, which calls them `dma`.
+/// `size` bytes at `address` came from `dma_alloc_attrs` for `device`, which calls them `dma`, and can be given back for it
+/// until this is dropped.
 pub(crate) struct CoherentBlock {
-    device: Arc<SystemDevice>,
+    device: *mut bindings::device,
+    /// Keeps the device, where that is ours.
+    _system: Option<Arc<SystemDevice>>,
     address: NonNull<u8>,
     dma: bindings::dma_addr_t,
     size: usize,
@@ -84,18 +87,32 @@ unsafe impl Sync for CoherentBlock {}
 impl CoherentBlock {
     /// `pages` pages, or `None`.
     pub(crate) fn new(device: Arc<SystemDevice>, pages: usize) -> Option<Self> {
+        let pointer = device.device();
+        // SAFETY: The block keeps the device, which is ours.
+        unsafe { Self::of(pointer, Some(device), pages) }
+    }
+
+    /// # Safety
+    ///
+    /// The device has DMA masks, and may be given memory back for as long as the block lives.
+    pub(super) unsafe fn of(
+        device: *mut bindings::device,
+        system: Option<Arc<SystemDevice>>,
+        pages: usize,
+    ) -> Option<Self> {
         let size = pages.checked_mul(PAGE_SIZE)?;
         let mut dma = 0;
         let gfp = bindings::GFP_KERNEL
             | bindings::__GFP_NOWARN
             | 1 << bindings::___GFP_HARDWALL_BIT
             | 1 << bindings::___GFP_RETRY_MAYFAIL_BIT;
-        // SAFETY: The device has a coherent mask; the memory comes zeroed, as always from this function.
-        let address = unsafe { bindings::dma_alloc_attrs(device.device(), size, &mut dma, gfp, 0) };
+        // SAFETY: By the safety requirements; the memory comes zeroed, as always from this function.
+        let address = unsafe { bindings::dma_alloc_attrs(device, size, &mut dma, gfp, 0) };
         // INVARIANT: The allocation succeeded.
         let mut this = Self {
             address: NonNull::new(address.cast())?,
             device,
+            _system: system,
             dma,
             size,
             one_run: false,
@@ -175,7 +192,7 @@ impl CoherentBlock {
 
     pub(super) fn raw(&self) -> (*mut bindings::device, *mut u8, bindings::dma_addr_t, usize) {
         (
-            self.device.device(),
+            self.device,
             self.address.as_ptr(),
             self.dma,
             self.size,

@@ -219,6 +219,17 @@ impl<T: Exporter> DmaBuf<T> {
         Ok(())
     }
 
+    /// Its inode, by which all mappings of it are found.
+    pub(crate) fn inode(&self) -> Inode {
+        // SAFETY: The file is valid, and has an inode.
+        unsafe {
+            let inode = (*self.file()).f_inode;
+            bindings::ihold(inode);
+            // INVARIANT: The reference was just taken.
+            Inode(inode)
+        }
+    }
+
     /// How many VMAs map it now.
     pub(crate) fn mappings(&self) -> u32 {
         // SAFETY: The file is valid.
@@ -281,5 +292,32 @@ impl<T: Exporter> Drop for DmaBuf<T> {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants.
         unsafe { bindings::dma_buf_put(self.buffer.as_ptr()) };
+    }
+}
+
+/// The inode of a dma-buf, which may be gone itself.
+///
+/// # Invariants
+///
+/// A reference on the inode is ours.
+pub(crate) struct Inode(*mut bindings::inode);
+
+// SAFETY: References on an inode can be dropped anywhere that may sleep.
+unsafe impl Send for Inode {}
+// SAFETY: There is nothing to change through a shared reference without the kernel's own locks.
+unsafe impl Sync for Inode {}
+
+impl Inode {
+    /// Takes out what all mappings of the dma-buf show, private copies too.
+    pub(super) fn unmap(&self) {
+        // SAFETY: By the type's invariants; a length of 0 is all of it.
+        unsafe { bindings::unmap_mapping_range((*self.0).i_mapping, 0, 0, 1) };
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants.
+        unsafe { bindings::iput(self.0) };
     }
 }

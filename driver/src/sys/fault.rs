@@ -332,12 +332,32 @@ impl<T: Faults> HugeFrameFault<'_, T> {
 pub(super) struct Handlers<T>(core::marker::PhantomData<T>);
 
 impl<T: Faults> Handlers<T> {
+    /// Answers a fault while the memory stays.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Place::new`].
+    unsafe fn answer<'a>(
+        fault: *mut bindings::vm_fault,
+        of: impl FnOnce(Place<'a, T>) -> Fault<'a, T>,
+    ) -> bindings::vm_fault_t
+    where
+        T: 'a,
+    {
+        // SAFETY: By the safety requirements.
+        let place: Place<'a, T> = unsafe { Place::new(fault) };
+        let Some(_hold) = place.data.hold() else {
+            return Outcome::SIGBUS.0;
+        };
+        T::fault(of(place)).0
+    }
+
     /// # Safety
     ///
     /// The core calls this for a VMA for `T` without special flags.
     pub(super) unsafe extern "C" fn page(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: By the safety requirements.
-        T::fault(Fault::Page(PageFault(unsafe { Place::new(fault) }))).0
+        unsafe { Self::answer(fault, |place| Fault::Page(PageFault(place))) }
     }
 
     /// # Safety
@@ -346,7 +366,7 @@ impl<T: Faults> Handlers<T> {
     pub(super) unsafe extern "C" fn mixed(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: By the safety requirements.
         // INVARIANT: So is the flag.
-        T::fault(Fault::Mixed(MixedFault(unsafe { Place::new(fault) }))).0
+        unsafe { Self::answer(fault, |place| Fault::Mixed(MixedFault(place))) }
     }
 
     /// # Safety
@@ -355,7 +375,7 @@ impl<T: Faults> Handlers<T> {
     pub(super) unsafe extern "C" fn around(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: By the safety requirements.
         // INVARIANT: So is the flag.
-        T::fault(Fault::Around(MixedFault(unsafe { Place::new(fault) }))).0
+        unsafe { Self::answer(fault, |place| Fault::Around(MixedFault(place))) }
     }
 
     /// # Safety
@@ -364,7 +384,7 @@ impl<T: Faults> Handlers<T> {
     pub(super) unsafe extern "C" fn frame(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: By the safety requirements.
         // INVARIANT: So is what the VMA is.
-        T::fault(Fault::Frame(FrameFault(unsafe { Place::new(fault) }))).0
+        unsafe { Self::answer(fault, |place| Fault::Frame(FrameFault(place))) }
     }
 
     /// # Safety
@@ -375,8 +395,11 @@ impl<T: Faults> Handlers<T> {
         order: kernel::ffi::c_uint,
     ) -> bindings::vm_fault_t {
         // SAFETY: By the safety requirements.
-        let place = unsafe { Place::new(fault) };
-        T::fault(Fault::HugePage(HugePageFault { place, order })).0
+        unsafe {
+            Self::answer(fault, |place| {
+                Fault::HugePage(HugePageFault { place, order })
+            })
+        }
     }
 
     /// # Safety
@@ -387,9 +410,12 @@ impl<T: Faults> Handlers<T> {
         order: kernel::ffi::c_uint,
     ) -> bindings::vm_fault_t {
         // SAFETY: By the safety requirements.
-        let place = unsafe { Place::new(fault) };
         // INVARIANT: By the safety requirements.
-        T::fault(Fault::HugeFrame(HugeFrameFault { place, order })).0
+        unsafe {
+            Self::answer(fault, |place| {
+                Fault::HugeFrame(HugeFrameFault { place, order })
+            })
+        }
     }
 
     /// That there is such a function tells the core that faults need only the lock of the VMA

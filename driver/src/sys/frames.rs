@@ -50,7 +50,7 @@ impl PageRef<'_> {
 ///
 /// # Invariants
 ///
-/// `count` frames from `first` on belong to somebody who keeps them for `'a`.
+/// `count` frames from `first` on belong to somebody who keeps them for `'a`, or for as long as a [`super::lease::Hold`] of the memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Frames<'a> {
     first: u64,

@@ -28,6 +28,8 @@ pub(crate) mod dmabuf;
 pub(crate) mod fault;
 pub(crate) mod kernel_map;
 pub(crate) mod later;
+pub(crate) mod lease;
+pub(crate) mod lend;
 pub(crate) mod node;
 pub(crate) mod numa;
 pub(crate) mod pci;

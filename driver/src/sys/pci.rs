@@ -9,6 +9,7 @@
 
 use super::{
     helpers::*,
+    lend::Lender,
     this_module::this_module, //
 };
 use crate::abi::wire;
@@ -32,10 +33,7 @@ use kernel::{
         Arc,
         ArcBorrow, //
     },
-    types::{
-        ForeignOwnable,
-        Opaque, //
-    },
+    types::Opaque, //
 };
 
 /// Who takes devices.
@@ -44,9 +42,9 @@ pub(crate) trait Binds: Send + Sync + Sized + 'static {
     type Bound: Send + Sync + 'static;
 
     /// Somebody gives us a device. It is enabled.
-    fn bind(this: ArcBorrow<'_, Self>, device: PciDevice) -> Result<Arc<Self::Bound>>;
+    fn bind(this: ArcBorrow<'_, Self>, device: Arc<Lender>) -> Result<Arc<Self::Bound>>;
 
-    /// It goes. When this returns, nothing of ours uses it any more.
+    /// It goes: nobody new is to find it. Afterwards its memory is taken back, and [`Lender::while_bound`] says so.
     fn unbind(this: ArcBorrow<'_, Self>, bound: Arc<Self::Bound>);
 }
 
@@ -55,6 +53,12 @@ pub(crate) trait Binds: Send + Sync + Sized + 'static {
 struct Registered<B: Binds> {
     driver: Opaque<bindings::pci_driver>,
     binds: Arc<B>,
+}
+
+/// What a bound device has as its data.
+struct Kept<B: Binds> {
+    lender: Arc<Lender>,
+    bound: Arc<B::Bound>,
 }
 
 /// The registration as a driver; dropping it unbinds all devices.
@@ -117,15 +121,22 @@ impl<B: Binds> PciDriver<B> {
         // SAFETY: By the safety requirements.
         let (binds, ours) = unsafe { (Self::binds(device), PciDevice::get(device)) };
         from_result(|| {
-            let ours = ours?;
+            // SAFETY: The device is being bound to us; `remove` revokes what it has lent, and so does a failure here.
+            let lender = unsafe { Lender::new(ours?) }?;
             // SAFETY: The device is being bound to us, so it is ours to enable.
             to_result(unsafe { bindings::pci_enable_device(device) })?;
-            let bound = B::bind(binds, ours).inspect_err(|_| {
+            let bind = || -> Result<KBox<Kept<B>>> {
+                let bound = B::bind(binds, lender.clone())?;
+                let lender = lender.clone();
+                Ok(KBox::new(Kept { lender, bound }, GFP_KERNEL)?)
+            };
+            let kept = bind().inspect_err(|_| {
+                lender.revoke();
                 // SAFETY: It was just enabled.
                 unsafe { bindings::pci_disable_device(device) }
             })?;
             // SAFETY: The device is being bound to us, and the data is ours until `remove`.
-            unsafe { mapbuf_pci_set_data(device, bound.into_foreign().cast()) };
+            unsafe { mapbuf_pci_set_data(device, KBox::into_raw(kept).cast()) };
             Ok(0)
         })
     }
@@ -137,8 +148,10 @@ impl<B: Binds> PciDriver<B> {
         // SAFETY: By the safety requirements; `probe` has stored the reference, and nobody takes it but this.
         unsafe {
             let binds = Self::binds(device);
-            let bound = mapbuf_pci_data(device);
-            B::unbind(binds, Arc::<B::Bound>::from_foreign(bound.cast()));
+            let kept = KBox::from_raw(mapbuf_pci_data(device).cast::<Kept<B>>());
+            let Kept { lender, bound } = KBox::into_inner(kept);
+            B::unbind(binds, bound);
+            lender.revoke();
             mapbuf_pci_set_data(device, core::ptr::null_mut());
             bindings::pci_clear_master(device);
             bindings::pci_disable_device(device);

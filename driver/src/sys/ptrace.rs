@@ -73,6 +73,9 @@ pub(super) unsafe extern "C" fn access<T: Backed>(
     // SAFETY: By the safety requirements the VMA is locked, its fields may be read, and it was set up for `T`.
     let (vma, offset, data) =
         unsafe { (VmaRef::from_raw(vma), (*vma).vm_pgoff, data_of::<T>(vma)) };
+    let Some(_hold) = data.hold() else {
+        return EFAULT.to_errno();
+    };
     // SAFETY: By the safety requirements.
     match unsafe { reach(data.backing(), vma, offset, address, wanted) } {
         Ok(()) => wanted.length as c_int,

@@ -1,16 +1,21 @@
 //! Devices that are bound to the driver.
 
-use crate::check::{elsewhere, refused, Failure, Outcome};
+use crate::check::{dies_of, elsewhere, refused, Failure, Outcome};
 use crate::session::Session;
-use crate::sys::{become_user, Plain, PAGE, RW, SHARED};
+use crate::sys::{become_user, Map, Plain, PAGE, RW, SHARED};
 use crate::{check, check_eq};
 use mapbuf_abi::{
-    device_state, feature, ioctl, Attach, Bar, Config, Detach, Device, DmaMask, Iommu, Irq, Kind,
-    Operation, Reason, Sync, NO_GROUP, PCI_NODE_PREFIX,
+    device_state, feature, ioctl, traits, Attach, Bar, Config, Detach, Device, DmaMask, Info,
+    Iommu, Irq, Kind, Method, Operation, Reason, Sync, NO_GROUP, PCI_NODE_PREFIX,
 };
+use std::collections::VecDeque;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
 
 /// A request with nothing but its size in it.
 macro_rules! request {
@@ -32,6 +37,10 @@ tests! { "devices":
         new_id_binds_too,
         node_of_an_unbound_device_says_so,
         mask_is_negotiated_and_settable,
+        coherent_memory_of_a_device_has_an_address_for_it,
+        memory_of_a_device_is_mapped_by_faults_alone,
+        memory_of_a_device_goes_with_it,
+        unbind_while_memory_is_mapped_and_touched,
     ];
 }
 
@@ -260,4 +269,155 @@ fn other_nodes_have_no_device() -> Outcome {
     refuses(ioctl::IRQ, request!(Irq), Operation::Irq)?;
     refuses(ioctl::CONFIG, request!(Config), Operation::Config)?;
     refuses(ioctl::BAR, request!(Bar), Operation::Bar)
+}
+
+fn info(session: &Session, id: u32) -> Outcome<Info> {
+    let request = Info {
+        id,
+        ..request!(Info)
+    };
+    Ok(session.ioctl(ioctl::INFO, request)?)
+}
+
+fn coherent_memory_of_a_device_has_an_address_for_it() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    let mask = DmaMask {
+        bits: 28,
+        ..request!(DmaMask)
+    };
+    session.ioctl(ioctl::DMA_MASK, mask)?;
+    let translated = device(&session)?.iommu == Iommu::Translated.number();
+    let buffer = session.alloc(Kind::Coherent, 4 * PAGE)?;
+    let told = info(&session, buffer.id)?;
+    check!(told.dma_address + 4 * PAGE as u64 <= 1 << 28, "{told:x?}");
+    let expected = traits::COHERENT | traits::ATTACHED | traits::REVOCABLE;
+    same!(told.traits, expected);
+    let rows = session.segments(buffer.id)?;
+    for row in &rows {
+        same!(row.dma_address, told.dma_address + row.offset);
+        same!(row.dma_address != row.physical_address, translated);
+    }
+    let (map, at) = (
+        session.map(4 * PAGE, RW, SHARED, buffer.mmap_offset)?,
+        3 * PAGE + 8,
+    );
+    same!(map.u32(at), 0);
+    map.set_u32(at, 0xaabb_ccdd);
+    let mut bytes = [0; 4];
+    session.pread(&mut bytes, buffer.mmap_offset + at as u64)?;
+    same!(u32::from_ne_bytes(bytes), 0xaabb_ccdd);
+    // Addresses may be larger than the next mask.
+    let mask = DmaMask {
+        bits: 20,
+        ..request!(DmaMask)
+    };
+    let result = session.ioctl(ioctl::DMA_MASK, mask);
+    refused(result, Operation::DmaMask, Reason::MaskInUse, &[1])?;
+    Ok(())
+}
+
+fn memory_of_a_device_is_mapped_by_faults_alone() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    let buffer = session.alloc(Kind::Coherent, 4 * PAGE)?;
+    let eager = [
+        Method::Remap,
+        Method::RemapEach,
+        Method::Insert,
+        Method::MapPages,
+        Method::Vmalloc,
+        Method::Dma,
+        Method::Iomap,
+        Method::IoRemap,
+    ];
+    for method in eager {
+        let offset = session.offset(buffer.id, method)?;
+        let result = session.map(PAGE, RW, SHARED, offset);
+        let operands = [u64::from(method.number())];
+        refused(result, Operation::Mmap, Reason::RevocableByFault, &operands)?;
+    }
+    let offset = session.offset(buffer.id, Method::FaultPfn)?;
+    let map = session.map(PAGE, RW, SHARED, offset)?;
+    map.set_u32(0, 7);
+    same!(map.u32(0), 7);
+    let kind = [u64::from(Kind::Coherent.number())];
+    let result = session.name(buffer.id, "of-a-device", 0o600);
+    refused(result, Operation::Name, Reason::RevocableUnnamed, &kind)
+}
+
+fn memory_of_a_device_goes_with_it() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    let buffer = session.alloc(Kind::Coherent, 4 * PAGE)?;
+    let huge = session.alloc(Kind::Coherent, 4 << 20)?;
+    let map = session.map(4 * PAGE, RW, SHARED, buffer.mmap_offset)?;
+    let by_huge = session.map(4 << 20, RW, SHARED, huge.mmap_offset)?;
+    let exported = session.export(buffer.id)?;
+    let by_export = Map::new(&exported, 4 * PAGE, RW, SHARED, 0)?;
+    for map in [&map, &by_huge, &by_export] {
+        map.set_u32(PAGE, 0x1111_2222);
+    }
+    // A mapping of which nothing was touched, and one that somebody else has.
+    let untouched = session.map(4 * PAGE, RW, SHARED, buffer.mmap_offset)?;
+    bound.unbind()?;
+    for map in [&map, &by_huge, &by_export, &untouched] {
+        dies_of(libc::SIGBUS, || assert_eq!(map.u32(PAGE), 0))?;
+    }
+    let mut bytes = [0; 4];
+    let result = session.pread(&mut bytes, buffer.mmap_offset);
+    refused(result, Operation::Read, Reason::DeviceGone, &[])?;
+    let result = session.alloc(Kind::Coherent, PAGE).map(drop);
+    refused(result, Operation::Alloc, Reason::DeviceGone, &[])?;
+    // A mapping that is made afterwards has nothing to show either.
+    let late = session.map(4 * PAGE, RW, SHARED, buffer.mmap_offset)?;
+    dies_of(libc::SIGBUS, || assert_eq!(late.u32(0), 0))?;
+    let again = Bound::edu()?;
+    let session = again.open()?;
+    let buffer = session.alloc(Kind::Coherent, 4 * PAGE)?;
+    let map = session.map(4 * PAGE, RW, SHARED, buffer.mmap_offset)?;
+    same!(map.u32(PAGE), 0);
+    Ok(())
+}
+
+// Entries that are made while the device goes must not be missed.
+fn unbind_while_memory_is_mapped_and_touched() -> Outcome {
+    const ROUNDS: u64 = 20;
+    const KEPT: usize = 8;
+    for round in 0..ROUNDS {
+        let bound = Bound::edu()?;
+        let session = bound.open()?;
+        let buffer = session.alloc(Kind::Coherent, 16 * PAGE)?;
+        let file = fs::File::from(session.as_fd().try_clone_to_owned()?);
+        let going = AtomicBool::new(true);
+        let maps = thread::scope(|scope| {
+            let mapper = scope.spawn(|| {
+                let mut maps = VecDeque::new();
+                while going.load(Relaxed) {
+                    // What has no page when it is populated raises no signal.
+                    let flags = SHARED | libc::MAP_POPULATE;
+                    maps.extend(Map::new(&file, 16 * PAGE, RW, flags, buffer.mmap_offset));
+                    if maps.len() > KEPT {
+                        maps.pop_front();
+                    }
+                    let mut bytes = [0; 64];
+                    let _ = file.read_at(&mut bytes, buffer.mmap_offset);
+                }
+                maps
+            });
+            thread::sleep(Duration::from_micros(1000 + 700 * round));
+            let unbound = bound.unbind();
+            // Some are made afterwards.
+            thread::sleep(Duration::from_micros(500));
+            going.store(false, Relaxed);
+            let maps = mapper.join();
+            unbound.map(|()| maps)
+        })?;
+        let maps = maps.map_err(|_| Failure::new("the mapper panicked"))?;
+        check!(!maps.is_empty(), "nothing was mapped");
+        for map in &maps {
+            dies_of(libc::SIGBUS, || assert_eq!(map.u32(5 * PAGE), 0))?;
+        }
+    }
+    Ok(())
 }

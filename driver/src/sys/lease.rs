@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that goes at a moment of somebody else's choosing: whoever is about to touch it holds it for so long.
+//!
+//! How a mapping that is made at that moment is caught: such memory is mapped by page faults alone. A fault holds the
+//! memory until its entry is made, and is refused once the memory has been revoked. [`Lease::revoke`] waits for those that
+//! hold it, so what they have made is there when `unmap_mapping_range` runs afterwards, and is taken out. A VMA that `mmap`
+//! sets up meanwhile has no entries before it can be found by that function (`__mmap_region` of `mm/vma.c` links it after the
+//! file's `mmap` operation), and gets none later. A fork copies the entries of a VMA after it has put the copy behind
+//! the original in the tree of the file's VMAs (`dup_mmap` of `mm/mmap.c`), and the function walks in that order.
+
+use kernel::{
+    new_condvar,
+    new_mutex,
+    prelude::*,
+    sync::{
+        CondVar,
+        Mutex, //
+    },
+};
+
+struct State {
+    holds: u64,
+    revoked: bool,
+}
+
+/// Who holds some memory now.
+#[pin_data]
+pub(crate) struct Lease {
+    #[pin]
+    state: Mutex<State>,
+    #[pin]
+    changed: CondVar,
+}
+
+impl Lease {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            state <- new_mutex!(State { holds: 0, revoked: false }, "mapbuf_lease"),
+            changed <- new_condvar!("mapbuf_lease_changed"),
+        })
+    }
+
+    /// Keeps the memory until the answer is dropped; `None` where it was revoked.
+    pub(super) fn hold(&self) -> Option<Hold<'_>> {
+        let mut state = self.state.lock();
+        if state.revoked {
+            return None;
+        }
+        state.holds += 1;
+        Some(Hold(Some(self)))
+    }
+
+    /// Lets nobody hold the memory any more, and waits for those who do.
+    pub(super) fn revoke(&self) {
+        let mut state = self.state.lock();
+        state.revoked = true;
+        while state.holds > 0 {
+            self.changed.wait(&mut state);
+        }
+    }
+}
+
+/// Memory that stays as long as this lives.
+pub(crate) struct Hold<'a>(Option<&'a Lease>);
+
+impl Hold<'_> {
+    /// Of memory that never goes before its owner.
+    pub(crate) const fn of_its_owner() -> Self {
+        Self(None)
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.0 {
+            let mut state = lease.state.lock();
+            state.holds = state.holds.saturating_sub(1);
+            if state.holds == 0 && state.revoked {
+                lease.changed.notify_all();
+            }
+        }
+    }
+}
