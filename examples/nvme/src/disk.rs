@@ -106,7 +106,7 @@ impl<F: Function> Disk<F> {
             run(&function, &mut admin, &create)?;
         }
         Ok(Self {
-            lists: function.memory(usize::from(entries) * PAGE)?,
+            lists: function.coherent(usize::from(entries) * PAGE)?,
             function,
             _admin: admin,
             io,
@@ -133,9 +133,11 @@ impl<F: Function> Disk<F> {
         offset: usize,
         bytes: usize,
     ) -> Result<()> {
+        memory.give(offset, bytes)?;
         self.submit(command::READ, block, memory, offset, bytes)?;
         self.ring()?;
-        self.wait().map(drop)
+        self.wait()?;
+        memory.take(offset, bytes)
     }
 
     /// Writes blocks from `block` on out of memory, and waits until the disk has taken them.
@@ -146,9 +148,11 @@ impl<F: Function> Disk<F> {
         offset: usize,
         bytes: usize,
     ) -> Result<()> {
+        memory.give(offset, bytes)?;
         self.submit(command::WRITE, block, memory, offset, bytes)?;
         self.ring()?;
-        self.wait().map(drop)
+        self.wait()?;
+        memory.take(offset, bytes)
     }
 
     /// Has the disk put on its medium all that it has taken.
@@ -161,7 +165,8 @@ impl<F: Function> Disk<F> {
         run(&self.function, &mut self.io, &flush).map(drop)
     }
 
-    /// Puts a read or write of whole blocks into the queue; its identifier. The disk looks at [`ring`](Self::ring).
+    /// Puts a read or write of whole blocks into the queue; its identifier. The disk looks at [`ring`](Self::ring). Until
+    /// the command is done, the bytes are the device's ([`Memory::give`], [`Memory::take`]).
     pub fn submit(
         &mut self,
         opcode: u8,
@@ -256,7 +261,7 @@ fn run<F: Function>(function: &F, queue: &mut Queue<F::Memory>, command: &Comman
 
 /// Asks the disk what it is (section 5.17).
 fn identify<F: Function>(function: &F, admin: &mut Queue<F::Memory>) -> Result<Identity> {
-    let memory = function.memory(PAGE)?;
+    let memory = function.coherent(PAGE)?;
     let mut ask = |namespace, what| -> Result<Vec<u8>> {
         let command = Command {
             opcode: command::IDENTIFY,

@@ -1,8 +1,8 @@
 //! A driver for NVMe disks that is an ordinary program.
 //!
 //! It needs three things of a device, which [`Function`] names: its registers, memory that both see, and an interrupt that
-//! arrives on a descriptor. Who gives them is not its business: `main.rs` beside this file takes them from mapbuf, and the
-//! project's tests also from VFIO, to compare the two.
+//! arrives on a descriptor. Who gives them is not its business: [`platform`] takes them from mapbuf, and the project's tests
+//! also from VFIO, to compare the two.
 //!
 //! From the bottom up: [`queue`] has the two rings by which commands go to the disk and answers come back; [`command`] the
 //! commands themselves, with the lists of pages that carry their data; [`Disk`] starts the controller and reads and writes.
@@ -11,6 +11,7 @@
 pub mod command;
 pub mod disk;
 pub mod error;
+pub mod platform;
 pub mod queue;
 
 pub use disk::{Disk, Identity};
@@ -35,6 +36,11 @@ pub trait Function {
     /// Memory for so many bytes that the device reaches; all zero. It begins with a page.
     fn memory(&self, bytes: usize) -> Result<Self::Memory>;
 
+    /// The same, of which both sides see at all times what the other one writes.
+    fn coherent(&self, bytes: usize) -> Result<Self::Memory> {
+        self.memory(bytes)
+    }
+
     /// Descriptors for the first `count` interrupts: an eventfd each, in their order.
     fn interrupts(&self, count: u32) -> Result<Vec<OwnedFd>>;
 }
@@ -54,4 +60,15 @@ pub trait Memory {
 
     /// Reads an aligned word at once, before everything that is read afterwards.
     fn load(&self, offset: usize) -> Result<u32>;
+
+    /// Says that the program is done with these bytes, and the device may have them. Where DMA is coherent there is nothing to
+    /// do.
+    fn give(&self, _offset: usize, _bytes: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Says that the device is done with these bytes, and the program may have them.
+    fn take(&self, _offset: usize, _bytes: usize) -> Result<()> {
+        Ok(())
+    }
 }

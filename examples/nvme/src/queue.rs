@@ -50,7 +50,7 @@ impl<M: Memory> Queue<M> {
     ) -> Result<Self> {
         let first = DOORBELLS + 2 * usize::from(number) * stride;
         Ok(Self {
-            memory: function.memory(2 * PAGE)?,
+            memory: function.coherent(2 * PAGE)?,
             entries,
             interrupt,
             doorbells: [first, first + stride],

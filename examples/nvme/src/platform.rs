@@ -1,0 +1,135 @@
+//! What the driver needs, from mapbuf.
+
+use crate::{Error, Function, Memory, Result};
+use mapbuf::{Buffer, Device, Direction, Interrupt, IrqKind, Kind, Mapping, Segment};
+use rustix::event::{eventfd, EventfdFlags};
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{fence, Ordering};
+
+/// PCI's command register, and the bit that lets the device do DMA.
+const COMMAND: u32 = 4;
+const BUS_MASTER: u16 = 4;
+
+/// A function that is bound to mapbuf.
+pub struct Bound {
+    device: Device,
+    registers: Mapping,
+    interrupts: RefCell<Vec<Interrupt>>,
+    coherent: bool,
+}
+
+impl Bound {
+    /// Opens the function with this address (`mapbuf bind 0000:01:00.0`).
+    pub fn open(address: &str) -> Result<Self> {
+        let device = Device::open_pci(address)?;
+        let command: u16 = device.config_read(COMMAND)?;
+        device.config_write(COMMAND, command | BUS_MASTER)?;
+        Ok(Self {
+            registers: device.bar(0)?.map()?,
+            coherent: device.pci()?.coherent,
+            interrupts: RefCell::default(),
+            device,
+        })
+    }
+
+    fn shared(&self, buffer: Buffer, coherent: bool) -> Result<Shared> {
+        Ok(Shared {
+            mapping: buffer.map()?,
+            segments: buffer.device_segments()?,
+            buffer,
+            coherent,
+        })
+    }
+}
+
+impl Function for Bound {
+    type Memory = Shared;
+
+    fn load(&self, register: usize) -> Result<u32> {
+        Ok(self.registers.read(register)?)
+    }
+
+    fn store(&self, register: usize, value: u32) -> Result<()> {
+        fence(Ordering::SeqCst);
+        Ok(self.registers.write(register, value)?)
+    }
+
+    fn coherent(&self, bytes: usize) -> Result<Shared> {
+        let buffer = self.device.alloc(Kind::Coherent, bytes as u64)?;
+        self.shared(buffer, true)
+    }
+
+    fn memory(&self, bytes: usize) -> Result<Shared> {
+        let buffer = self.device.alloc(Kind::Pages, bytes as u64)?;
+        buffer.attach(Direction::Both)?;
+        self.shared(buffer, self.coherent)
+    }
+
+    fn interrupts(&self, count: u32) -> Result<Vec<OwnedFd>> {
+        let one = |index| {
+            let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+            let interrupt = self.device.irq(IrqKind::Msix, index, &fd)?;
+            self.interrupts.borrow_mut().push(interrupt);
+            Ok(fd)
+        };
+        (0..count).map(one).collect()
+    }
+}
+
+/// A buffer that the device reaches.
+pub struct Shared {
+    mapping: Mapping,
+    segments: Vec<Segment>,
+    buffer: Buffer,
+    coherent: bool,
+}
+
+impl Memory for Shared {
+    fn address(&self, offset: usize) -> Result<u64> {
+        let offset = offset as u64;
+        let behind = self.segments.partition_point(|run| run.offset <= offset);
+        let run = behind
+            .checked_sub(1)
+            .and_then(|index| self.segments.get(index));
+        let run = run.filter(|run| offset - run.offset < run.length);
+        let run = run.ok_or_else(|| Error::platform("that is beyond the buffer's end"))?;
+        Ok(run.dma_address + (offset - run.offset))
+    }
+
+    fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        Ok(self.mapping.copy_out(offset, bytes)?)
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        Ok(self.mapping.copy_in(offset, bytes)?)
+    }
+
+    fn load(&self, offset: usize) -> Result<u32> {
+        let value = self.mapping.read(offset)?;
+        fence(Ordering::Acquire);
+        Ok(value)
+    }
+
+    fn give(&self, offset: usize, bytes: usize) -> Result<()> {
+        if self.coherent {
+            return Ok(());
+        }
+        let range = offset as u64..(offset + bytes) as u64;
+        Ok(self.buffer.sync_end(range, Direction::Both)?)
+    }
+
+    fn take(&self, offset: usize, bytes: usize) -> Result<()> {
+        if self.coherent {
+            return Ok(());
+        }
+        let range = offset as u64..(offset + bytes) as u64;
+        Ok(self.buffer.sync_begin(range, Direction::Both)?)
+    }
+}
+
+impl From<mapbuf::Error> for Error {
+    fn from(error: mapbuf::Error) -> Self {
+        Self::platform(error)
+    }
+}
