@@ -6,6 +6,7 @@
 
 mod by_hand;
 mod charset;
+mod device;
 pub mod frames;
 mod guide;
 mod kinds;
@@ -124,6 +125,7 @@ const SCENES: &[Scene] = &[
         &["B7"],
         refusals::scene,
     ),
+    Scene::new("device", "A device", device::SHOWS, device::scene),
     Scene::new("unload", "Everything is released", &["B8"], unload::scene),
 ];
 

@@ -135,6 +135,11 @@ impl System {
         self.functions_in(&folder)
     }
 
+    /// Every function.
+    pub fn all(&self) -> Vec<Function> {
+        self.functions_in(&self.sys.join("bus/pci/devices"))
+    }
+
     /// Whether the kernel has such a driver.
     pub fn has_driver(&self, driver: &str) -> bool {
         self.sys.join("bus/pci/drivers").join(driver).is_dir()

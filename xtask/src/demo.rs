@@ -7,7 +7,7 @@ use crate::test::museum;
 use crate::vm;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::Job;
-use mapbuf_vm::{qemu, Choice, Ui};
+use mapbuf_vm::{device, qemu, Choice, Ui};
 use std::fs;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -21,6 +21,8 @@ const RESULTS: &str = "/tmp/demo.json";
 const RESERVED: &str = "memmap=2M$0x30000000";
 const REGIONS: &str = "regions=ring:0x30000000:1M:ram:probe,uncached:0x30100000:1M:ram:uc:probe,\
                        hole:0x90000000:64K:ram:probe";
+/// What the scene of devices drives, behind an IOMMU.
+const DEVICES: [&str; 2] = ["edu", "nvme"];
 /// Where the guest finds what the guide shows.
 const GUIDE: &str = "/guide.json";
 /// Buffers that the guide's programs map by name, and what they are.
@@ -111,6 +113,8 @@ impl Show {
         }
         let mut machine = self.kit.machine();
         machine.append.push(RESERVED.into());
+        machine.devices = device::parse(&DEVICES)?;
+        machine.iommu = true;
         self.kit.boot(&machine, guest, &job, output)
     }
 

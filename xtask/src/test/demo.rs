@@ -14,8 +14,8 @@ use std::time::Instant;
 /// The name among the guests.
 const NAME: &str = "demo";
 
-/// The rows: A1 to A12 and B1 to B8.
-const ROWS: u64 = 20;
+/// The rows: A1 to A12, B1 to B8, and D1 to D12.
+const ROWS: u64 = 32;
 
 /// What the demo wrote.
 #[derive(Deserialize)]
@@ -49,6 +49,11 @@ fn run(show: &Show, modules: &[PathBuf]) -> Result<Tally> {
         serde_json::from_slice(file).context("the demo's results are unreadable")?;
     let mut tally = Tally::default();
     for (row, verdict) in &results.requirements {
+        // What is being built is not what fails.
+        if row.starts_with('D') && verdict == "not yet" {
+            tally.skipped += 1;
+            continue;
+        }
         let well = verdict == "pass";
         if !well {
             let why = results.failures.get(row).map_or("", String::as_str);

@@ -1,0 +1,245 @@
+//! A device: bound, given memory, and driven from here. It is QEMU's `edu` (`docs/specs/edu` of QEMU's sources), which computes
+//! factorials, interrupts, and copies by DMA between the machine's memory and 4 KiB of its own.
+
+use super::scene::{Demo, Outcome};
+use crate::{
+    commands::bind::MAPBUF,
+    diagnose::Log,
+    pci::{Fault, Function, System},
+};
+use mapbuf::{Buffer, Device, Direction, Iommu, IrqKind, Kind, Mapping};
+use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
+use std::{os::fd::OwnedFd, thread, time::Duration};
+
+/// Vendor and device.
+const EDU: &str = "1234:11e8";
+/// What its DMA engine reaches.
+const BITS: u32 = 28;
+/// Where its own memory lies, for its DMA engine, and how long it is.
+const OWN: u64 = 0x40000;
+const OWN_BYTES: usize = 4096;
+/// An address that nobody gives it.
+const STRAY: u64 = 0xdea_d000;
+
+const IDENTIFICATION: usize = 0x00;
+const FACTORIAL: usize = 0x08;
+const STATUS: usize = 0x20;
+const INTERRUPTS: usize = 0x24;
+const ACKNOWLEDGE: usize = 0x64;
+const DMA: usize = 0x80;
+const DMA_COMMAND: usize = 0x98;
+/// PCI's command register, and its bit for DMA.
+const COMMAND: u32 = 4;
+const BUS_MASTER: u16 = 4;
+
+/// Rows that one device shows.
+pub const SHOWS: &[&str] = &["D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8"];
+/// Rows that are shown by no scene yet.
+const LATER: [(&str, &str); 4] = [
+    ("D9", "the demo does not pull a device out yet"),
+    ("D10", "the demo does not drive a disk yet"),
+    ("D11", "the driver makes no dma-heap yet"),
+    ("D12", "the demo imports no foreign dma-buf yet"),
+];
+
+/// The device, driven.
+struct Edu {
+    registers: Mapping,
+    arrived: OwnedFd,
+    _interrupt: mapbuf::Interrupt,
+}
+
+impl Edu {
+    /// Waits for its interrupt; whether it came.
+    fn wait(&self) -> Result<bool, Box<dyn std::error::Error>> {
+        let patience = Timespec {
+            tv_sec: 10,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(&self.arrived, PollFlags::IN)];
+        if poll(&mut fds, Some(&patience))? == 0 {
+            return Ok(false);
+        }
+        rustix::io::read(&self.arrived, &mut [0; 8])?;
+        let reasons: u32 = self.registers.read(INTERRUPTS)?;
+        self.registers.write(ACKNOWLEDGE, reasons)?;
+        Ok(reasons != 0)
+    }
+
+    /// Has it copy a page; whether it said that it was done.
+    fn copy(&self, from: u64, to: u64, out: bool) -> Result<bool, Box<dyn std::error::Error>> {
+        for (number, value) in [from, to, OWN_BYTES as u64].into_iter().enumerate() {
+            self.registers.write(DMA + 8 * number, value)?;
+        }
+        let command = 1 | u64::from(out) << 1 | 4;
+        self.registers.write(DMA_COMMAND, command)?;
+        self.wait()
+    }
+}
+
+pub fn scene(demo: &mut Demo) -> Outcome {
+    for (id, why) in LATER {
+        demo.not_yet(id, why);
+    }
+    let system = System::default();
+    let none = match (system.has_driver(MAPBUF), find(&system)) {
+        (false, _) => "the driver that is loaded takes no PCI devices yet",
+        (true, None) => "this machine has no edu device; cargo xtask demo has one",
+        (true, Some(function)) => {
+            function.give(Some(MAPBUF))?;
+            let shown = bound(demo, &function);
+            function.give_back(None)?;
+            let gone = Device::open_pci(&function.address.to_string()).is_err();
+            demo.check(&["D1"], gone, "unbound: its node is gone");
+            return shown;
+        }
+    };
+    for id in SHOWS {
+        demo.not_yet(id, none);
+    }
+    Ok(())
+}
+
+/// The device, where no other driver has it.
+fn find(system: &System) -> Option<Function> {
+    let mut all = system.all().into_iter();
+    all.find(|function| function.ids() == EDU && function.driver().is_none())
+}
+
+fn bound(demo: &mut Demo, function: &Function) -> Outcome {
+    let device = Device::open_pci(&function.address.to_string())?;
+    let info = device.pci()?;
+    demo.check(
+        &["D1"],
+        info.present && info.name == function.address.to_string(),
+        &format!("bound: /dev/mapbuf/pci-{} opens", function.address),
+    );
+    device.set_dma_mask(BITS)?;
+    let command: u16 = device.config_read(COMMAND)?;
+    device.config_write(COMMAND, command | BUS_MASTER)?;
+
+    let arrived = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let edu = Edu {
+        registers: device.bar(0)?.map()?,
+        _interrupt: device.irq(IrqKind::Msi, 0, &arrived)?,
+        arrived,
+    };
+    let identification: u32 = edu.registers.read(IDENTIFICATION)?;
+    demo.check(
+        &["D6"],
+        identification & 0xffff == 0xed,
+        &format!("BAR 0 mapped: the device says that it is {identification:#010x}"),
+    );
+    edu.registers.write(STATUS, 0x80_u32)?;
+    edu.registers.write(FACTORIAL, 10_u32)?;
+    let came = edu.wait()?;
+    let product: u32 = edu.registers.read(FACTORIAL)?;
+    demo.check(&["D7"], came, "the interrupt arrived on an eventfd");
+    demo.check(
+        &["D6"],
+        product == 3_628_800,
+        &format!("it computes 10! = {product}"),
+    );
+
+    let coherent = device.alloc(Kind::Coherent, 2 * OWN_BYTES as u64)?;
+    let address = address_of(&coherent)?;
+    demo.check(
+        &["D2"],
+        address >> BITS == 0,
+        &format!("coherent memory at {address:#x}: below its {BITS} bits"),
+    );
+    two_addresses(demo, &coherent, info.iommu)?;
+    to_and_fro(demo, &edu, &coherent, "coherent memory", "D4")?;
+
+    let pages = device.alloc(Kind::Pages, 2 * OWN_BYTES as u64)?;
+    pages.attach(Direction::Both)?;
+    to_and_fro(demo, &edu, &pages, "pages, attached", "D8")?;
+    stray(demo, &edu, function, info.iommu)
+}
+
+fn address_of(buffer: &Buffer) -> Result<u64, Box<dyn std::error::Error>> {
+    let address = buffer.info()?.dma_address;
+    Ok(address.ok_or("it has no address for the device")?)
+}
+
+/// Behind an IOMMU the device's addresses are not the machine's.
+fn two_addresses(demo: &mut Demo, buffer: &Buffer, iommu: Option<Iommu>) -> Outcome {
+    if iommu != Some(Iommu::Translated) {
+        demo.not_yet("D3", "no IOMMU translates the device's addresses here");
+        return Ok(());
+    }
+    let first = buffer.segments()?.into_iter().next().ok_or("no segment")?;
+    let (dma, physical) = (address_of(buffer)?, first.physical_address);
+    demo.check(
+        &["D3"],
+        dma != physical,
+        &format!("physical address {physical:#x}, DMA address {dma:#x}"),
+    );
+    Ok(())
+}
+
+/// From this program to the device, and back into another page.
+fn to_and_fro(
+    demo: &mut Demo,
+    edu: &Edu,
+    buffer: &Buffer,
+    what: &str,
+    id: &'static str,
+) -> Outcome {
+    let memory = buffer.map()?;
+    let address = address_of(buffer)?;
+    let page = OWN_BYTES as u64;
+    let sent: Vec<u8> = (0..OWN_BYTES)
+        .map(|at| (at * 31 + at / 251) as u8)
+        .collect();
+    let attached = buffer.kind() != Kind::Coherent;
+    memory.copy_in(0, &sent)?;
+    if attached {
+        buffer.sync_end(0..2 * page, Direction::Both)?;
+    }
+    let there = edu.copy(address, OWN, false)?;
+    let second = buffer
+        .device_segments()?
+        .into_iter()
+        .find(|run| run.offset <= page && page < run.offset + run.length)
+        .map(|run| run.dma_address + (page - run.offset));
+    let back = edu.copy(OWN, second.ok_or("no second page")?, true)?;
+    if attached {
+        buffer.sync_begin(page..2 * page, Direction::Both)?;
+    }
+    let mut came = vec![0; OWN_BYTES];
+    memory.copy_out(OWN_BYTES, &mut came)?;
+    demo.check(
+        &[id],
+        there && back && came == sent,
+        &format!("{what}: {OWN_BYTES} bytes from here to the device, and back"),
+    );
+    Ok(())
+}
+
+/// A DMA to an address that the device was not given.
+fn stray(demo: &mut Demo, edu: &Edu, function: &Function, iommu: Option<Iommu>) -> Outcome {
+    if iommu != Some(Iommu::Translated) {
+        demo.not_yet("D5", "no IOMMU is there to stop a DMA to any address");
+        return Ok(());
+    }
+    edu.copy(OWN, STRAY, true)?;
+    let mut found = None;
+    for _ in 0..100 {
+        let log = Log::whole();
+        let faults = log.lines.iter().filter_map(|line| Fault::of(&line.text));
+        found = faults
+            .filter(|fault| fault.device == function.address)
+            .find(|fault| fault.address == format!("{STRAY:#x}"));
+        if found.is_some() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let said = match &found {
+        Some(fault) => fault.to_string(),
+        None => "a DMA to an address that was not mapped is not in the kernel's log".to_owned(),
+    };
+    demo.check(&["D5"], found.is_some(), &said);
+    Ok(())
+}
