@@ -8,7 +8,7 @@ mod meter;
 
 use mapbuf_guest::vfio::Vfio;
 use mapbuf_guest::yardstick::{Cost, Row};
-use mapbuf_nvme::{command, Disk, Function};
+use mapbuf_nvme::{command, platform::Bound, Disk, Function};
 use meter::{Calls, Idler, Meter};
 use std::error::Error;
 use std::fs;
@@ -53,6 +53,10 @@ fn whole(subject: &str) -> Result<()> {
     } else {
         subject
     };
+    if !Path::new("/sys/bus/pci/drivers").join(driver).exists() {
+        eprintln!("mapbuf-yardstick: {subject} is left out: the kernel has no PCI driver {driver}");
+        return Ok(());
+    }
     let address = &find()?;
     give(address, driver)?;
     let meter = &Meter::Instructions(Idler::find()?);
@@ -120,6 +124,7 @@ fn part(subject: &str, address: &str, calls: bool) -> Result<()> {
         Meter::Instructions(Idler::find()?)
     };
     match subject {
+        "mapbuf" => measure(Bound::open(address)?, &meter),
         "vfio" => measure(Vfio::open(address)?, &meter),
         _ => Err(format!("there is no subject {subject}").into()),
     }

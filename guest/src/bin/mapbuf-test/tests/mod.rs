@@ -112,6 +112,8 @@ mod cow;
 mod denial;
 mod devices;
 mod direct;
+mod disks;
+mod driven;
 mod encoding;
 mod export;
 mod faults;
@@ -198,6 +200,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         regions::TESTS,
         selftests::TESTS,
         plugging::TESTS,
+        driven::TESTS,
         bind::TESTS,
         vfio::TESTS,
         races::TESTS,
