@@ -188,12 +188,15 @@ impl OpenFile for MapbufFile {
             Operation::Unname => self.unname(argument),
             Operation::Device => self.device_info(argument),
             Operation::DmaMask => self.dma_mask(access, argument),
+            // Not served yet.
             Operation::Attach
             | Operation::Detach
             | Operation::Sync
             | Operation::Irq
             | Operation::Config
-            | Operation::Bar => Err(right::needs_device(operation)),
+            | Operation::Bar => self
+                .device(operation)
+                .and(Err(Reason::UnknownIoctl.with(&[u64::from(command)]))),
             _ => Err(Reason::UnknownIoctl.with(&[u64::from(command)])),
         };
         if let (Err(refusal), Some(at)) = (&result, wire::refused_at(operation)) {

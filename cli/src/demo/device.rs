@@ -104,7 +104,7 @@ pub fn scene(demo: &mut Demo) -> Outcome {
 /// Whether the driver only does not do that yet: the rows that follow D1 say so.
 fn later(demo: &mut Demo, error: Box<dyn std::error::Error>) -> Outcome {
     let refused = error.downcast_ref::<mapbuf::Error>();
-    if refused.and_then(mapbuf::Error::reason) != Some(Reason::NeedsDevice) {
+    if refused.and_then(mapbuf::Error::reason) != Some(Reason::UnknownIoctl) {
         return Err(error);
     }
     for id in SHOWS.iter().skip(1) {
