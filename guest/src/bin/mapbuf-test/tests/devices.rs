@@ -390,6 +390,7 @@ fn unbind_while_memory_is_mapped_and_touched() -> Outcome {
         let buffer = session.alloc(Kind::Coherent, 16 * PAGE)?;
         let file = fs::File::from(session.as_fd().try_clone_to_owned()?);
         let going = AtomicBool::new(true);
+        let mapped = AtomicBool::new(false);
         let maps = thread::scope(|scope| {
             let mapper = scope.spawn(|| {
                 let mut maps = VecDeque::new();
@@ -397,6 +398,7 @@ fn unbind_while_memory_is_mapped_and_touched() -> Outcome {
                     // What has no page when it is populated raises no signal.
                     let flags = SHARED | libc::MAP_POPULATE;
                     maps.extend(Map::new(&file, 16 * PAGE, RW, flags, buffer.mmap_offset));
+                    mapped.store(true, Relaxed);
                     if maps.len() > KEPT {
                         maps.pop_front();
                     }
@@ -405,7 +407,10 @@ fn unbind_while_memory_is_mapped_and_touched() -> Outcome {
                 }
                 maps
             });
-            thread::sleep(Duration::from_micros(1000 + 700 * round));
+            while !mapped.load(Relaxed) && !mapper.is_finished() {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_micros(700 * round));
             let unbound = bound.unbind();
             // Some are made afterwards.
             thread::sleep(Duration::from_micros(500));
