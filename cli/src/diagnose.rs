@@ -7,9 +7,11 @@
 
 mod all;
 mod btf;
+mod calls;
 pub mod catalogue;
 mod causes;
 mod facts;
+mod finding;
 mod frames;
 mod history;
 mod iomem;
@@ -24,9 +26,9 @@ mod tracee;
 mod tracefs;
 
 use crate::failure::Failure;
-use causes::Seen;
 use clap::Args as Group;
 use facts::Facts;
+use finding::Seen;
 use history::History;
 pub use iomem::Iomem;
 pub use log::Log;
@@ -156,7 +158,7 @@ impl From<Problem> for Stopped {
 fn look_behind(history: &History, iomem: &mut Iomem) {
     let parts = history.mappings.iter().flat_map(|mapping| &mapping.filled);
     for part in parts {
-        let Some(address) = part.pfn.map(|pfn| pfn * history::PAGE) else {
+        let Some(address) = part.pfn.map(|pfn| pfn * frames::PAGE) else {
             continue;
         };
         if !part.by_number || iomem.is_ram(address) || iomem.sight(address).is_some() {

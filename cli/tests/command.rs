@@ -309,7 +309,7 @@ fn the_demo_holds() {
         }
     }
     let requirements = report["requirements"].as_object().unwrap();
-    assert_eq!(requirements.len(), 20);
+    assert_eq!(requirements.len(), 32);
     for id in [
         "A1", "A2", "A3", "A4", "A6", "A7", "A10", "A11", "B1", "B2", "B3", "B4", "B7", "B8",
     ] {

@@ -14,7 +14,6 @@ use crate::{
             Iommu, //
         },
     },
-    named::BufferAttributes,
     sys::{
         caller::{
             self,
@@ -33,14 +32,13 @@ use crate::{
             Lent, //
         },
         node::{
+            NoAttributes,
             Node,
             NodeName,
             Ownership, //
         },
-        pci::{
-            Binds,
-            PciDevice, //
-        },
+        pci::Binds,
+        pci_device::PciDevice,
     },
     Driver,
 };
@@ -94,7 +92,7 @@ pub(crate) struct BoundDevice {
     users: Mutex<u32>,
     /// Goes when the device does.
     #[pin]
-    node: Mutex<Option<Node<BufferAttributes>>>,
+    node: Mutex<Option<Node<NoAttributes>>>,
     _counted: Counted,
 }
 

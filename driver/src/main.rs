@@ -124,7 +124,7 @@ impl Driver {
 struct Mapbuf {
     _devices: sys::pci::PciDriver<Driver>,
     _files: sys::chardev::CharDevices<file::MapbufFile>,
-    _system: sys::node::Node<named::BufferAttributes>,
+    _system: sys::node::Node<sys::node::NoAttributes>,
     _pinned: pinned::ForgottenAtUnload,
     _driver: Arc<Driver>,
 }

@@ -1,8 +1,8 @@
 //! The whole machine: every `mmap`, `mremap` and `mprotect` that fails, as a log.
 
 use super::{
-    causes::{name_of, Seen},
     facts::Facts,
+    finding::{name_of, Seen},
     frames::Frames,
     history::{History, Refusal},
     iomem::Iomem,

@@ -3,20 +3,18 @@
 //! A finding says what it rests on and how sure it is. What could not be seen is never a finding.
 
 use super::{
+    calls::{event_of, failed_call, frame_that_is_none, pat_line},
     catalogue::*,
-    facts::Facts,
-    frames::{self, kpf, Frames},
-    history::{failed, vm, Doing, Filled, History, Mapping, Refusal, PAGE},
-    iomem::Iomem,
-    log::{Log, Trouble},
+    finding::{name_of, Finding, MadeOf, Seen, Sure},
+    frames::{self, kpf, PAGE},
+    history::{vm, Doing, Filled, Mapping, Refusal},
+    log::Trouble,
     physical::Sight,
     probes::nr,
     refusals,
     trace::{symbol, Call},
-    tracee::{Fault, Life},
+    tracee::Fault,
 };
-use mapbuf::errno_name;
-use serde::Serialize;
 
 /// Bits of `pgprot_t` on x86 that choose the cache mode: `_PAGE_PWT`, `_PAGE_PCD`.
 const NOT_CACHED: u64 = 0x18;
@@ -24,7 +22,6 @@ const VM_FAULT_SIGBUS: u64 = 0x2;
 const VM_FAULT_NOPAGE: u64 = 0x100;
 /// `OOM | SIGBUS | HWPOISON | SIGSEGV | HWPOISON_LARGE`
 const VM_FAULT_ERROR: u64 = 0x73;
-const ENXIO: i64 = -6;
 const EINVAL: i64 = -22;
 /// `si_code`s, `include/uapi/asm-generic/siginfo.h`.
 mod si {
@@ -34,198 +31,6 @@ mod si {
     pub const BUS_MCEERR_AR: i32 = 4;
     pub const BUS_MCEERR_AO: i32 = 5;
 }
-/// The end of what a program may map, with four levels of page tables.
-const USER_END: u64 = 1 << 47;
-/// How large vmalloc's range is, with four levels of page tables and with five (`VMALLOC_SIZE_TB_L4` and
-/// `VMALLOC_SIZE_TB_L5` of `arch/x86/include/asm/pgtable_64_types.h`).
-const VMALLOC_BYTES: [u64; 2] = [32 << 40, 12800 << 40];
-/// Where the kernel's half begins, with four levels.
-const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
-
-/// How sure a finding is.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sure {
-    /// The kernel was seen to do it.
-    Seen,
-    /// What was seen leaves nothing else.
-    Follows,
-    /// Something else could look the same.
-    Likely,
-}
-
-/// What a finding rests on.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Evidence {
-    /// `event`, `proc`, `log` or `signal`.
-    pub from: &'static str,
-    /// The call, the line or the value.
-    pub text: String,
-}
-
-/// A cause that was found.
-#[derive(Clone, Debug, Serialize)]
-pub struct Finding {
-    /// A name that stays, for programs and for the guide's pages.
-    pub cause: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// How sure it is.
-    pub sure: Sure,
-    /// What the kernel was seen to do.
-    pub what: String,
-    /// Why that comes to what the program met.
-    pub why: &'static str,
-    /// What it rests on.
-    pub evidence: Vec<Evidence>,
-    /// What to do.
-    pub next: Vec<&'static str>,
-    /// The file that was mapped.
-    pub file: String,
-    /// The driver's function.
-    pub function: String,
-}
-
-impl Finding {
-    /// A cause, where it was met, and what was seen.
-    pub fn new(cause: &Cause, file: String, function: String, what: String) -> Self {
-        Self {
-            cause: cause.name,
-            severity: cause.severity,
-            sure: Sure::Seen,
-            what,
-            why: cause.why,
-            evidence: Vec::new(),
-            next: cause.next.to_vec(),
-            file,
-            function,
-        }
-    }
-
-    /// The same, so sure.
-    #[must_use]
-    pub fn sure(mut self, sure: Sure) -> Self {
-        self.sure = sure;
-        self
-    }
-
-    fn from(mut self, from: &'static str, text: impl Into<String>) -> Self {
-        let text = text.into();
-        let one = Evidence { from, text };
-        if !self.evidence.contains(&one) {
-            self.evidence.push(one);
-        }
-        self
-    }
-
-    /// With an event or a system call that shows it.
-    #[must_use]
-    pub fn event(self, text: impl Into<String>) -> Self {
-        self.from("event", text)
-    }
-
-    /// With a line or value of a file in `/proc` or `/sys`.
-    #[must_use]
-    pub fn proc(self, text: impl Into<String>) -> Self {
-        self.from("proc", text)
-    }
-
-    /// With a line of the kernel's log.
-    #[must_use]
-    pub fn log(self, text: impl Into<String>) -> Self {
-        self.from("log", text)
-    }
-
-    /// With a signal.
-    #[must_use]
-    pub fn signal(self, fault: &Fault) -> Self {
-        let text = format!(
-            "{} with si_code {} at {:#x} in thread {}",
-            fault.signal, fault.code, fault.address, fault.pid
-        );
-        self.from("signal", text)
-    }
-
-    fn quoting(mut self, trouble: &Trouble) -> Self {
-        for line in &trouble.quoted {
-            self = self.log(line.clone());
-        }
-        self
-    }
-}
-
-/// Everything that there is to see.
-pub struct Seen<'a> {
-    /// What was mapped, and what the kernel did for it.
-    pub history: &'a History,
-    /// How the program went.
-    pub life: &'a Life,
-    /// Physical addresses.
-    pub iomem: &'a Iomem,
-    /// The frames that were mapped.
-    pub frames: &'a Frames,
-    /// What the kernel said.
-    pub log: &'a Log,
-    /// The machine and the processes.
-    pub facts: &'a Facts,
-    /// Probes that could not be set.
-    pub missing: &'a [&'static str],
-}
-
-impl Seen<'_> {
-    /// Whether a process has made more mappings than this.
-    pub fn made_more_mappings_than(&self, space: i32, limit: Option<u64>) -> bool {
-        let made = self.history.mmaps.get(&space).copied().unwrap_or(0);
-        limit.is_some_and(|limit| made > limit)
-    }
-
-    /// Whether the program came to its end by itself, and said that all was well.
-    pub fn ended_well(&self) -> bool {
-        let Life {
-            status,
-            killed_by,
-            stuck,
-            abandoned,
-            detached,
-            ..
-        } = self.life;
-        *status == 0 && killed_by.is_none() && !stuck && !abandoned && !detached
-    }
-
-    fn is_ours(&self, trouble: &Trouble) -> bool {
-        trouble
-            .thread
-            .is_some_and(|thread| self.life.threads.contains(&thread) || self.history.knows(thread))
-    }
-
-    /// What a wrong pointer to a page, or a wrong frame, was made of: the address whose place in the linear map it would
-    /// be.
-    fn made_of(&self, pfn: u64) -> Option<MadeOf> {
-        let bases = self.history.bases;
-        if bases.linear == 0 {
-            return None;
-        }
-        let address = (pfn << 12).wrapping_add(bases.linear);
-        if address < USER_END {
-            return Some(MadeOf::User(address));
-        }
-        let within = |base: u64, bytes: u64| base != 0 && address >= base && address - base < bytes;
-        let [four, five] = VMALLOC_BYTES;
-        let bytes = if bases.linear < KERNEL_HALF {
-            five
-        } else {
-            four
-        };
-        within(bases.vmalloc, bytes).then_some(MadeOf::Vmalloc(address))
-    }
-}
-
-/// What arithmetic for the linear map was done with.
-enum MadeOf {
-    User(u64),
-    Vmalloc(u64),
-}
-
 /// Everything that was found, the worst first.
 pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -291,11 +96,9 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
     }
     let mut known = Vec::new();
     findings.retain(|finding: &Finding| {
-        let key = (
-            finding.cause,
-            finding.file.clone(),
-            finding.function.clone(),
-        );
+        // Of a file that was opened before anybody watched, the kernel tells the last part of the path alone.
+        let name = finding.file.rsplit('/').next().unwrap_or_default();
+        let key = (finding.cause, name.to_owned(), finding.function.clone());
         let new = !known.contains(&key);
         if new {
             known.push(key);
@@ -321,218 +124,6 @@ fn failed_in_mmap(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
         &mapping.file,
         &mapping.driver(),
     )
-}
-
-/// The lines in which the log tells of cache modes, for a range.
-fn pat_line<'a>(seen: &'a Seen<'_>, start: u64, mark: &str) -> Option<&'a str> {
-    let address = format!("{start:#010x}");
-    let bare = format!("{start:x}-");
-    seen.log
-        .lines
-        .iter()
-        .map(|line| line.text.as_str())
-        .find(|text| {
-            text.starts_with("x86/PAT")
-                && text.contains(mark)
-                && (text.contains(&address) || text.contains(&bare))
-        })
-}
-
-/// The cause of a mapping function's failure, whose driver's `mmap` came to `result`.
-pub fn failed_call(
-    seen: &Seen<'_>,
-    calls: &[Call],
-    result: i64,
-    file: &str,
-    driver: &str,
-) -> Option<Finding> {
-    let call = failed(calls).next()?;
-    let count = failed(calls)
-        .filter(|other| other.function == call.function)
-        .count();
-    let (start, end) = (call.get("start"), call.get("end"));
-    let address = call.number("addr").unwrap_or(start);
-    let pages = end.saturating_sub(start) / PAGE;
-    let mut what = format!(
-        "{} returned {} (page {} of {pages}) inside {driver}",
-        call.function,
-        name_of(call.result()),
-        address.saturating_sub(start) / PAGE + 1,
-    );
-    if count > 1 {
-        what += &format!(", the first of {count} failures");
-    }
-    let ignored = result >= 0;
-    what += &if ignored {
-        ", and the driver's mmap returned 0 all the same".to_owned()
-    } else if result != call.result() {
-        format!(
-            ", and the driver made {} of it: mmap failed with {}",
-            name_of(result),
-            name_of(result)
-        )
-    } else {
-        format!(", and mmap failed with {}", name_of(result))
-    };
-    let shown = event_of(call);
-    let found = |cause: &Cause, what: String| {
-        Finding::new(cause, file.to_owned(), driver.to_owned(), what).event(shown.clone())
-    };
-    let offset = call.get("pgoff");
-    let size = match call.function.as_str() {
-        "dma_mmap_attrs" | "vm_iomap_memory" => call.get("size").div_ceil(PAGE),
-        "vm_map_pages" => call.get("num"),
-        _ => 0,
-    };
-    let whole = address == start && call.get("size").div_ceil(PAGE) == pages;
-    let remap = failed(calls).find(|call| call.function == "remap_pfn_range");
-    if let Some(remap) = remap {
-        let physical = remap.get("pfn") << 12;
-        let line = pat_line(seen, physical, "conflicting memory types")
-            .or_else(|| pat_line(seen, physical, "map pfn expected mapping type"))
-            .or_else(|| pat_line(seen, physical, "memtype_reserve failed"));
-        if let Some(line) = line {
-            return Some(found(&CACHE_CONFLICT, what).log(line));
-        }
-        if let Some(finding) =
-            frame_that_is_none(seen, remap.get("pfn"), file, driver, &remap.function)
-        {
-            return Some(finding.event(shown));
-        }
-    }
-    if call.function == "remap_pfn_range"
-        && call.result() == EINVAL
-        && vm::is_cow(call.get("flags"))
-        && !whole
-    {
-        return Some(found(&COPY_ON_WRITE, what));
-    }
-    let beyond =
-        call.result() == ENXIO || (call.function == "vm_iomap_memory" && call.result() == EINVAL);
-    if beyond && offset > 0 && size > 0 && pages <= size {
-        what += &format!(
-            "; vm_pgoff is {offset}, the buffer has {size} pages, and {pages} are to be mapped"
-        );
-        return Some(found(&OFFSET_IS_ID, what));
-    }
-    if beyond && size > 0 && pages + offset > size {
-        what += &format!("; the buffer has {size} pages, and {pages} are to be mapped");
-        return Some(found(&BEYOND_BUFFER, what));
-    }
-    Some(found(
-        if ignored {
-            &IGNORED_ERROR
-        } else {
-            &CALL_FAILED
-        },
-        what,
-    ))
-}
-
-/// A call as a person would write it.
-fn event_of(call: &Call) -> String {
-    let mut text = format!("{}(", call.function);
-    let shown: Vec<_> = ["addr", "pfn", "page", "size", "num"]
-        .into_iter()
-        .filter_map(|name| Some(format!("{name}={}", call.fields.get(name)?)))
-        .collect();
-    text += &shown.join(", ");
-    text += ")";
-    if call.unfinished {
-        text += ", which did not return";
-    } else if call.function.starts_with("vmf_") {
-        text += &format!(" = {}", fault_name(call.result_bits()));
-    } else {
-        text += &format!(" = {}", name_of(call.result()));
-    }
-    if let Some(function) = call.module_function() {
-        text += &format!(" in {function}");
-    }
-    text
-}
-
-/// `VM_FAULT_NOPAGE`
-fn fault_name(bits: u64) -> String {
-    let names = [
-        (0x1, "VM_FAULT_OOM"),
-        (0x2, "VM_FAULT_SIGBUS"),
-        (0x10, "VM_FAULT_HWPOISON"),
-        (0x40, "VM_FAULT_SIGSEGV"),
-        (0x100, "VM_FAULT_NOPAGE"),
-        (0x200, "VM_FAULT_LOCKED"),
-        (0x400, "VM_FAULT_RETRY"),
-    ];
-    let found: Vec<_> = names
-        .into_iter()
-        .filter(|(bit, _)| bits & bit != 0)
-        .map(|(_, name)| name)
-        .collect();
-    if found.is_empty() {
-        return format!("{bits:#x}");
-    }
-    found.join(" | ")
-}
-
-/// A number that is no frame of this machine.
-fn frame_that_is_none(
-    seen: &Seen<'_>,
-    pfn: u64,
-    file: &str,
-    driver: &str,
-    function: &str,
-) -> Option<Finding> {
-    let physical = pfn.checked_shl(12)?;
-    let known = pfn < 1 << 52 && !seen.iomem.is_unknown(physical, PAGE);
-    if known || !seen.iomem.can_see() {
-        return None;
-    }
-    let new = |cause: &Cause, what: String| {
-        Finding::new(cause, file.to_owned(), driver.to_owned(), what).sure(Sure::Follows)
-    };
-    let bits = seen.facts.physical_bits;
-    let limit = bits.map_or_else(String::new, |bits| {
-        format!("/proc/cpuinfo: {bits} bits physical")
-    });
-    // A page offset is still in it: an address, not a frame's number. A kernel address shifted, too.
-    let too_large = bits.is_some_and(|bits| pfn >> (bits.max(12) - 12).min(52) != 0);
-    match seen.made_of(pfn) {
-        Some(MadeOf::Vmalloc(address)) => {
-            let what = format!(
-                "{function} was given frame {pfn:#x} inside {driver}, where there is no memory; it is what virt_to_phys makes of \
-                 {address:#x}, which is in vmalloc's range"
-            );
-            return Some(new(&FRAME_OF_VMALLOC, what).proc("/proc/iomem has nothing there"));
-        }
-        Some(MadeOf::User(address)) if too_large => {
-            let what = format!(
-                "{function} was given frame {pfn:#x} inside {driver}; it is what virt_to_phys makes of the program's own address \
-                 {address:#x}"
-            );
-            return Some(new(&FRAME_IMPOSSIBLE, what).proc(limit));
-        }
-        _ => {}
-    }
-    if !too_large {
-        return None;
-    }
-    let mut what = format!(
-        "{function} was given frame {pfn:#x} inside {driver}, which this processor cannot address"
-    );
-    let whole = pfn >> 56 == 0xff;
-    if whole {
-        what += ": it is an address of the kernel's, not a frame's number";
-    } else if pfn >> 44 == 0xff {
-        what += &format!(
-            ": it is the kernel's virtual address {:#x}, shifted by PAGE_SHIFT",
-            pfn << 12
-        );
-    } else if pfn < 1 << 52 && !seen.iomem.is_unknown(pfn, 1) {
-        what += &format!(
-            ": it is the physical address of {}, not shifted by PAGE_SHIFT",
-            seen.iomem.name(pfn).unwrap_or("something")
-        );
-    }
-    Some(new(&FRAME_IMPOSSIBLE, what).proc(limit))
 }
 
 fn impossible_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
@@ -1557,14 +1148,6 @@ fn of_a_file(fault: &Fault) -> Option<Finding> {
         );
     }
     None
-}
-
-/// `-EINVAL`
-pub fn name_of(result: i64) -> String {
-    i32::try_from(-result)
-        .ok()
-        .and_then(errno_name)
-        .map_or_else(|| result.to_string(), |name| format!("-{name}"))
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 
 use super::{
     btf::Btf,
-    history::PAGE,
     trace::{self, Call, What},
 };
 use crate::tables::Kcore;
 use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt};
+
+/// What every architecture that this runs on calls a page here: the kernel's addresses are compared, not counted.
+pub const PAGE: u64 = 4096;
 
 /// Frames of one call that are looked at.
 const AT_ONCE: u64 = 64;

@@ -1,15 +1,12 @@
 //! What the program mapped, and what the kernel did for it, put together from the events.
 
 use super::{
-    frames,
+    frames::{self, PAGE},
     probes::{nr, HANDED, MAPPED, PROBES},
     trace::{symbol, Call, Event, What},
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What every architecture that this runs on calls a page here: the kernel's addresses are compared, not counted.
-pub const PAGE: u64 = 4096;
 
 /// Flags of clone (`include/uapi/linux/sched.h`).
 const CLONE_VM: u64 = 0x100;

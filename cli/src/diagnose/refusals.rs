@@ -3,9 +3,10 @@
 
 use super::{
     catalogue::*,
-    causes::{name_of, Finding, Seen, Sure},
     facts::Bar,
-    history::{failed, magic, vm, Doing, Refusal, PAGE},
+    finding::{name_of, Finding, Seen, Sure},
+    frames::PAGE,
+    history::{failed, magic, vm, Doing, Refusal},
     probes::nr,
     trace::{symbol, Call},
 };
@@ -190,7 +191,7 @@ fn of_mmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     }
     if failed(&refusal.calls).next().is_some() {
         // The mapping functions have said it.
-        return super::causes::failed_call(
+        return super::calls::failed_call(
             seen,
             &refusal.calls,
             result,

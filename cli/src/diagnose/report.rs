@@ -2,8 +2,9 @@
 
 use super::{
     catalogue::Severity,
-    causes::{name_of, Finding, Seen, Sure},
-    history::{vm, Mapping, Refusal, PAGE},
+    finding::{name_of, Finding, Seen, Sure},
+    frames::PAGE,
+    history::{vm, Mapping, Refusal},
     iomem::Iomem,
     probes::nr,
     refusals,

@@ -1,6 +1,5 @@
 //! Lines of `trace_pipe`, read.
 
-use super::tracefs::{END, ENTER};
 use std::collections::BTreeMap;
 
 /// An event.
@@ -119,6 +118,10 @@ pub fn symbol(text: &str) -> String {
         None => name.to_owned(),
     }
 }
+
+/// What the names of the two events of a function end with.
+pub const ENTER: &str = "_enter";
+pub const END: &str = "_end";
 
 /// What the kernel prints for an address of its trampoline for watched returns (`kretprobed` of
 /// `kernel/trace/trace_output.c`).

@@ -10,6 +10,7 @@ use super::{
         Form, Probe, DEVICE, FOLLOWED, HANDED, MAPPED, MAPPING_CALLS, OF_ONE_PROGRAM, OPENED,
         PROBES,
     },
+    trace::{END, ENTER},
     Problem,
 };
 use std::{
@@ -29,9 +30,6 @@ use std::{
 /// What the names of instances and of groups of probes begin with.
 const INSTANCE: &str = "mapbuf-";
 const GROUP: &str = "mapbuf_";
-/// What the names of the two events of a function end with.
-pub const ENTER: &str = "_enter";
-pub const END: &str = "_end";
 /// For each processor; a per-page mapping of a gigabyte is a quarter of a million events.
 const BUFFER_KIB: &str = "4096";
 

@@ -10,7 +10,7 @@ use super::{
         Hold,
         Lease, //
     },
-    pci::PciDevice, //
+    pci_device::PciDevice, //
 };
 use core::mem::ManuallyDrop;
 use kernel::{

@@ -33,6 +33,7 @@ pub(crate) mod lend;
 pub(crate) mod node;
 pub(crate) mod numa;
 pub(crate) mod pci;
+pub(crate) mod pci_device;
 pub(crate) mod physical;
 pub(crate) mod refused;
 pub(crate) mod seam;

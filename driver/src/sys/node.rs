@@ -99,6 +99,15 @@ pub(crate) trait Attributes: Send + Sync + 'static {
     fn show(&self, attribute: Attribute) -> Result<CString>;
 }
 
+/// Those of a node that is no buffer's: there are none.
+pub(crate) enum NoAttributes {}
+
+impl Attributes for NoAttributes {
+    fn show(&self, _attribute: Attribute) -> Result<CString> {
+        match *self {}
+    }
+}
+
 /// Who may use a node, by uid and gid of the initial user namespace.
 #[derive(Clone, Copy)]
 pub(crate) struct Ownership {

@@ -1,9 +1,12 @@
 use super::*;
 use crate::diagnose::{
-    frames::Look,
-    log::Line,
+    facts::Facts,
+    frames::{Frames, Look},
+    history::History,
+    iomem::Iomem,
+    log::{Line, Log},
     trace,
-    tracee::{Backing, Vma},
+    tracee::{Backing, Life, Vma},
 };
 
 const MMAP: &str = "sys_enter: NR 9 (0, 2000, 1, 2, 3, 0)";

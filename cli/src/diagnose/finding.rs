@@ -1,0 +1,218 @@
+//! What the search for causes is given, and what it gives: a finding, with what it rests on and how sure it is.
+
+use super::{
+    catalogue::*,
+    facts::Facts,
+    frames::Frames,
+    history::History,
+    iomem::Iomem,
+    log::{Log, Trouble},
+    tracee::{Fault, Life},
+};
+use mapbuf::errno_name;
+use serde::Serialize;
+
+/// The end of what a program may map, with four levels of page tables.
+const USER_END: u64 = 1 << 47;
+/// How large vmalloc's range is, with four levels of page tables and with five (`VMALLOC_SIZE_TB_L4` and
+/// `VMALLOC_SIZE_TB_L5` of `arch/x86/include/asm/pgtable_64_types.h`).
+const VMALLOC_BYTES: [u64; 2] = [32 << 40, 12800 << 40];
+/// Where the kernel's half begins, with four levels.
+const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
+
+/// How sure a finding is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sure {
+    /// The kernel was seen to do it.
+    Seen,
+    /// What was seen leaves nothing else.
+    Follows,
+    /// Something else could look the same.
+    Likely,
+}
+
+/// What a finding rests on.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Evidence {
+    /// `event`, `proc`, `log` or `signal`.
+    pub from: &'static str,
+    /// The call, the line or the value.
+    pub text: String,
+}
+
+/// A cause that was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// A name that stays, for programs and for the guide's pages.
+    pub cause: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How sure it is.
+    pub sure: Sure,
+    /// What the kernel was seen to do.
+    pub what: String,
+    /// Why that comes to what the program met.
+    pub why: &'static str,
+    /// What it rests on.
+    pub evidence: Vec<Evidence>,
+    /// What to do.
+    pub next: Vec<&'static str>,
+    /// The file that was mapped.
+    pub file: String,
+    /// The driver's function.
+    pub function: String,
+}
+
+impl Finding {
+    /// A cause, where it was met, and what was seen.
+    pub fn new(cause: &Cause, file: String, function: String, what: String) -> Self {
+        Self {
+            cause: cause.name,
+            severity: cause.severity,
+            sure: Sure::Seen,
+            what,
+            why: cause.why,
+            evidence: Vec::new(),
+            next: cause.next.to_vec(),
+            file,
+            function,
+        }
+    }
+
+    /// The same, so sure.
+    #[must_use]
+    pub fn sure(mut self, sure: Sure) -> Self {
+        self.sure = sure;
+        self
+    }
+
+    fn from(mut self, from: &'static str, text: impl Into<String>) -> Self {
+        let text = text.into();
+        let one = Evidence { from, text };
+        if !self.evidence.contains(&one) {
+            self.evidence.push(one);
+        }
+        self
+    }
+
+    /// With an event or a system call that shows it.
+    #[must_use]
+    pub fn event(self, text: impl Into<String>) -> Self {
+        self.from("event", text)
+    }
+
+    /// With a line or value of a file in `/proc` or `/sys`.
+    #[must_use]
+    pub fn proc(self, text: impl Into<String>) -> Self {
+        self.from("proc", text)
+    }
+
+    /// With a line of the kernel's log.
+    #[must_use]
+    pub fn log(self, text: impl Into<String>) -> Self {
+        self.from("log", text)
+    }
+
+    /// With a signal.
+    #[must_use]
+    pub fn signal(self, fault: &Fault) -> Self {
+        let text = format!(
+            "{} with si_code {} at {:#x} in thread {}",
+            fault.signal, fault.code, fault.address, fault.pid
+        );
+        self.from("signal", text)
+    }
+
+    /// With all lines of the kernel's log that tell of it.
+    #[must_use]
+    pub fn quoting(mut self, trouble: &Trouble) -> Self {
+        for line in &trouble.quoted {
+            self = self.log(line.clone());
+        }
+        self
+    }
+}
+
+/// Everything that there is to see.
+pub struct Seen<'a> {
+    /// What was mapped, and what the kernel did for it.
+    pub history: &'a History,
+    /// How the program went.
+    pub life: &'a Life,
+    /// Physical addresses.
+    pub iomem: &'a Iomem,
+    /// The frames that were mapped.
+    pub frames: &'a Frames,
+    /// What the kernel said.
+    pub log: &'a Log,
+    /// The machine and the processes.
+    pub facts: &'a Facts,
+    /// Probes that could not be set.
+    pub missing: &'a [&'static str],
+}
+
+impl Seen<'_> {
+    /// Whether a process has made more mappings than this.
+    pub fn made_more_mappings_than(&self, space: i32, limit: Option<u64>) -> bool {
+        let made = self.history.mmaps.get(&space).copied().unwrap_or(0);
+        limit.is_some_and(|limit| made > limit)
+    }
+
+    /// Whether the program came to its end by itself, and said that all was well.
+    pub fn ended_well(&self) -> bool {
+        let Life {
+            status,
+            killed_by,
+            stuck,
+            abandoned,
+            detached,
+            ..
+        } = self.life;
+        *status == 0 && killed_by.is_none() && !stuck && !abandoned && !detached
+    }
+
+    /// Whether it befell the program.
+    pub fn is_ours(&self, trouble: &Trouble) -> bool {
+        trouble
+            .thread
+            .is_some_and(|thread| self.life.threads.contains(&thread) || self.history.knows(thread))
+    }
+
+    /// What a wrong pointer to a page, or a wrong frame, was made of: the address whose place in the linear map it would
+    /// be.
+    pub fn made_of(&self, pfn: u64) -> Option<MadeOf> {
+        let bases = self.history.bases;
+        if bases.linear == 0 {
+            return None;
+        }
+        let address = (pfn << 12).wrapping_add(bases.linear);
+        if address < USER_END {
+            return Some(MadeOf::User(address));
+        }
+        let within = |base: u64, bytes: u64| base != 0 && address >= base && address - base < bytes;
+        let [four, five] = VMALLOC_BYTES;
+        let bytes = if bases.linear < KERNEL_HALF {
+            five
+        } else {
+            four
+        };
+        within(bases.vmalloc, bytes).then_some(MadeOf::Vmalloc(address))
+    }
+}
+
+/// What arithmetic for the linear map was done with.
+pub enum MadeOf {
+    /// An address of the program's.
+    User(u64),
+    /// One in vmalloc's range.
+    Vmalloc(u64),
+}
+
+/// `-EINVAL`
+pub fn name_of(result: i64) -> String {
+    i32::try_from(-result)
+        .ok()
+        .and_then(errno_name)
+        .map_or_else(|| result.to_string(), |name| format!("-{name}"))
+}

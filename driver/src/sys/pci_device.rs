@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can be asked about a PCI device, and set.
+
+use super::helpers::*;
+use crate::abi::wire;
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*,
+    str::{
+        CStr,
+        CString, //
+    }, //
+};
+
+/// A PCI device, be it bound to us or not any more.
+///
+/// # Invariants
+///
+/// A reference on the device is ours.
+pub(crate) struct PciDevice(NonNull<bindings::pci_dev>);
+
+// SAFETY: References on a device can be dropped anywhere.
+unsafe impl Send for PciDevice {}
+// SAFETY: The methods read what never changes, or call functions of the kernel that lock for themselves.
+unsafe impl Sync for PciDevice {}
+
+impl PciDevice {
+    /// # Safety
+    ///
+    /// The pointer is that of a device.
+    pub(super) unsafe fn get(device: *mut bindings::pci_dev) -> Result<Self> {
+        // SAFETY: By the safety requirements.
+        let device = unsafe { bindings::pci_dev_get(device) };
+        // INVARIANT: The reference was just taken.
+        Ok(Self(NonNull::new(device).ok_or(ENODEV)?))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::pci_dev {
+        self.0.as_ptr()
+    }
+
+    pub(super) fn device(&self) -> *mut bindings::device {
+        // SAFETY: By the type's invariants.
+        unsafe { &raw mut (*self.as_ptr()).dev }
+    }
+
+    /// Its address, as `0000:00:04.0`.
+    pub(crate) fn name(&self) -> Result<CString> {
+        // SAFETY: By the type's invariants; the name of a device that was added never changes.
+        let name = unsafe { CStr::from_char_ptr(mapbuf_pci_name(self.as_ptr())) };
+        Ok(CString::try_from(name)?)
+    }
+
+    /// Its address as a number: domain, bus, and the byte with device and function.
+    pub(crate) fn address(&self) -> u64 {
+        // SAFETY: By the type's invariants.
+        u64::from(unsafe { mapbuf_pci_address(self.as_ptr()) })
+    }
+
+    /// Fills in what the device is. It is bound to us: while it is, the kernel knows all of this without asking it.
+    pub(crate) fn tell(&self, to: &mut wire::Device) {
+        let device = self.as_ptr();
+        // SAFETY: By the type's invariants; these fields never change.
+        unsafe {
+            to.vendor = u32::from((*device).vendor);
+            to.device = u32::from((*device).device);
+            to.subsystem_vendor = u32::from((*device).subsystem_vendor);
+            to.subsystem_device = u32::from((*device).subsystem_device);
+            to.pci_class = (*device).class;
+            to.revision = u32::from((*device).revision);
+            to.config_bytes = u32::try_from((*device).cfg_size).unwrap_or(0);
+        }
+        // SAFETY: By the type's invariants.
+        unsafe {
+            to.iommu = mapbuf_pci_iommu(device, &mut to.iommu_group);
+            to.numa_node = mapbuf_pci_node(device);
+            let [intx, msi, msix] = [0, 1, 2].map(|kind| mapbuf_pci_vectors(device, kind));
+            (to.intx, to.msi, to.msix) = (intx, msi, msix);
+            if mapbuf_device_coherent(self.device()) {
+                to.state |= wire::device_state::COHERENT;
+            }
+        }
+        for (index, bar) in (0 as c_uint..).zip(&mut to.bars) {
+            // SAFETY: By the type's invariants; the index is below 6.
+            unsafe { bar.bytes = mapbuf_pci_bar(device, index, &mut bar.flags) };
+        }
+    }
+
+    /// Bits of its DMA addresses.
+    pub(crate) fn dma_mask(&self) -> u32 {
+        // SAFETY: By the type's invariants.
+        unsafe { mapbuf_dma_bits(self.device()) }
+    }
+
+    /// Sets how many bits its DMA addresses have; they are at least 1, and at most 64. It is bound to us, and has no DMA
+    /// addresses.
+    pub(crate) fn set_dma_mask(&self, bits: u32) -> Result {
+        let mask = u64::MAX.checked_shr(64u32.saturating_sub(bits)).unwrap_or(0);
+        // SAFETY: By the type's invariants.
+        to_result(unsafe { bindings::dma_set_mask(self.device(), mask) })?;
+        // SAFETY: By the type's invariants.
+        to_result(unsafe { bindings::dma_set_coherent_mask(self.device(), mask) })
+    }
+
+    /// Lets it send DMA, or keeps it from that. It is bound to us.
+    pub(crate) fn set_master(&self, master: bool) {
+        // SAFETY: By the type's invariants.
+        unsafe {
+            match master {
+                true => bindings::pci_set_master(self.as_ptr()),
+                false => bindings::pci_clear_master(self.as_ptr()),
+            }
+        }
+    }
+
+    /// The address of a device of the same IOMMU group that another driver has, if there is one.
+    pub(crate) fn stranger(&self) -> Option<u64> {
+        let mut address = 0;
+        // SAFETY: By the type's invariants.
+        match unsafe { mapbuf_pci_stranger(self.as_ptr(), &mut address) } {
+            true => Some(u64::from(address)),
+            false => None,
+        }
+    }
+}
+
+impl Drop for PciDevice {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants.
+        unsafe { bindings::pci_dev_put(self.as_ptr()) };
+    }
+}
