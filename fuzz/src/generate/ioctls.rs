@@ -211,7 +211,7 @@ impl Generator {
 
     pub(super) fn unknown(&mut self) -> Op {
         // One after the last of ours, and numbers that only look like ours.
-        let numbers = [0xb9ff, 0xc010_b90e, 0xb97f, 0xc050_ba00, 0x8010_b801];
+        let numbers = [0xb9ff, 0xc010_b915, 0xb97f, 0xc050_ba00, 0x8010_b801];
         Op::Unknown {
             file: self.file(|_| true),
             number: self.of(&numbers, 0xb9ff),
