@@ -31,12 +31,14 @@ Kinds of memory:
 
 Exit codes:
   0  it is done
-  1  the driver or the kernel refused, and said why; or a check of the demo failed, or doctor found something lacking
+  1  the driver or the kernel refused, and said why; or a check of the demo failed; doctor: nothing works here
   2  the command line is wrong
   3  no driver, no node, no device, or no buffer of this name
   4  no permission
   5  the module cannot be unloaded: processes hold buffers or nodes of it
   6  something else failed (a file, a pipe)
+  7  doctor: mapbuf diagnose works here, the driver does not
+  8  doctor: the driver works here, mapbuf diagnose does not
 
 Examples:
   mapbuf load

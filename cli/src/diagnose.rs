@@ -35,7 +35,6 @@ pub use log::Log;
 use report::Report;
 use std::{ffi::OsString, fs, io::Write, path::PathBuf, process::ExitCode, time::Duration};
 use tracee::Moment;
-pub use tracefs::can_set_probes;
 
 /// The subcommand that becomes the program.
 pub const STUB: &str = "diagnosed-program";
@@ -136,6 +135,12 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode, Failure> {
         }
         Err(Stopped::Failure(failure)) => Err(failure),
     }
+}
+
+/// Defines all probes and takes them away again: what this kernel does not let them show.
+pub fn unseen_here() -> Result<Vec<&'static str>, Problem> {
+    let tracer = tracefs::Tracer::new(false)?;
+    Ok(report::unseen_without(tracer.missing()))
 }
 
 /// Becomes the program.

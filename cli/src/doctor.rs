@@ -15,9 +15,10 @@ use std::fmt;
 
 /// Look at this machine: is everything there that mapbuf needs, and what to do where it is not
 ///
-/// Changes nothing, and reads no device's memory. Root sees more (physical addresses, the kernel's options).
-/// The exit code is 1 when something keeps mapbuf from working.
+/// Changes nothing, and reads no device's memory; the probes that it defines to know whether `mapbuf diagnose` works are
+/// taken away again. Root sees more (physical addresses, the kernel's options, the probes).
 #[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
 pub struct DoctorArgs {
     /// Look at this PCI device too: can it be bound?
     #[arg(long, value_name = "ADDRESS")]
@@ -25,6 +26,14 @@ pub struct DoctorArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 }
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  the driver and mapbuf diagnose work here
+  7  mapbuf diagnose works here, the driver does not
+  8  the driver works here, mapbuf diagnose does not
+  1  neither works; or the device of --device cannot be bound
+  3  there is no such device";
 
 /// How it is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -36,9 +45,14 @@ pub enum State {
     Note,
     /// It works, with less than there could be.
     Lacking,
-    /// It keeps mapbuf from working.
+    /// It keeps the driver or `mapbuf diagnose` from working.
     Wrong,
 }
+
+/// The subject of what `mapbuf diagnose` needs.
+pub const DIAGNOSE: &str = "diagnose";
+/// The subject of the device that was asked for.
+pub const DEVICE: &str = "device";
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -80,9 +94,82 @@ impl Finding {
     }
 }
 
+/// What does not work, of what was looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unwell {
+    /// The driver; `mapbuf diagnose` does.
+    Driver,
+    /// `mapbuf diagnose`; the driver does.
+    Diagnose,
+    /// Both.
+    Both,
+    /// The device that was asked for cannot be bound.
+    Device,
+}
+
+impl fmt::Display for Unwell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Driver => "the driver does not work here, mapbuf diagnose does",
+            Self::Diagnose => "mapbuf diagnose does not work here, the driver does",
+            Self::Both => "neither the driver nor mapbuf diagnose works here",
+            Self::Device => "the device cannot be bound",
+        })?;
+        f.write_str("; what keeps it is marked 'no' above")
+    }
+}
+
 #[derive(Serialize)]
 struct Report {
     findings: Vec<Finding>,
+    /// Whether the driver works here.
+    driver_works: bool,
+    /// Whether `mapbuf diagnose` does.
+    diagnose_works: bool,
+}
+
+impl Report {
+    fn new(findings: Vec<Finding>) -> Self {
+        let wrong = |is_it: fn(&str) -> bool| {
+            findings
+                .iter()
+                .any(|finding| finding.state == State::Wrong && is_it(finding.subject))
+        };
+        let driver_works = !wrong(|subject| ![DIAGNOSE, DEVICE].contains(&subject));
+        let diagnose_works = !wrong(|subject| subject == DIAGNOSE);
+        Self {
+            findings,
+            driver_works,
+            diagnose_works,
+        }
+    }
+
+    fn unwell(&self) -> Option<Unwell> {
+        let is_refused =
+            |finding: &Finding| finding.subject == DEVICE && finding.state == State::Wrong;
+        if self.findings.iter().any(is_refused) {
+            return Some(Unwell::Device);
+        }
+        match (self.driver_works, self.diagnose_works) {
+            (true, true) => None,
+            (false, true) => Some(Unwell::Driver),
+            (true, false) => Some(Unwell::Diagnose),
+            (false, false) => Some(Unwell::Both),
+        }
+    }
+
+    /// What keeps a part from working.
+    fn obstacles(&self, of_diagnose: bool) -> String {
+        let mut subjects: Vec<_> = self
+            .findings
+            .iter()
+            .filter(|finding| finding.state == State::Wrong && finding.subject != DEVICE)
+            .filter(|finding| (finding.subject == DIAGNOSE) == of_diagnose)
+            .map(|finding| finding.subject)
+            .collect();
+        subjects.dedup();
+        subjects.join(", ")
+    }
 }
 
 impl fmt::Display for Report {
@@ -116,7 +203,20 @@ impl fmt::Display for Report {
             count(State::Well),
             count(State::Lacking),
             count(State::Wrong)
-        )
+        )?;
+        let parts = [
+            ("the driver", self.driver_works, false),
+            ("mapbuf diagnose", self.diagnose_works, true),
+        ];
+        for (part, works, of_diagnose) in parts {
+            if works {
+                writeln!(f, "{part} works here")?;
+            } else {
+                let obstacles = self.obstacles(of_diagnose);
+                writeln!(f, "{part} does not work here (see: {obstacles})")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -127,13 +227,57 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         let function = System::default().function(address)?;
         findings.extend(checks::device(&function));
     }
-    let wrong = findings
-        .iter()
-        .filter(|finding| finding.state == State::Wrong)
-        .count();
-    output::answer(args.output, &Report { findings })?;
-    match wrong {
-        0 => Ok(()),
-        count => Err(Failure::Unwell(count)),
+    let report = Report::new(findings);
+    output::answer(args.output, &report)?;
+    report
+        .unwell()
+        .map_or(Ok(()), |unwell| Err(Failure::Unwell(unwell)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(wrong: &[&'static str]) -> Report {
+        let all = ["kernel", "node", DIAGNOSE, DEVICE];
+        let findings = all.map(|subject| {
+            if wrong.contains(&subject) {
+                Finding::new(subject, State::Wrong, "it is not", "do it")
+            } else {
+                Finding::well(subject, "it is")
+            }
+        });
+        Report::new(findings.into())
+    }
+
+    #[test]
+    fn the_driver_is_told_apart_from_diagnose() {
+        let cases: [(&[&'static str], Option<Unwell>, u8); 6] = [
+            (&[], None, 0),
+            (&["kernel"], Some(Unwell::Driver), 7),
+            (&[DIAGNOSE], Some(Unwell::Diagnose), 8),
+            (&["node", DIAGNOSE], Some(Unwell::Both), 1),
+            (&[DEVICE], Some(Unwell::Device), 1),
+            (&[DEVICE, DIAGNOSE], Some(Unwell::Device), 1),
+        ];
+        for (wrong, unwell, code) in cases {
+            let report = report(wrong);
+            assert_eq!(report.unwell(), unwell, "{wrong:?}");
+            let status = unwell.map_or(0, |unwell| Failure::Unwell(unwell).exit_code());
+            assert_eq!(status, code, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn each_part_has_a_line_of_its_own() {
+        let text = |wrong| anstream::adapter::strip_str(&report(wrong).to_string()).to_string();
+        let both = "\nthe driver works here\nmapbuf diagnose works here\n";
+        assert!(text(&[]).ends_with(both));
+        let old =
+            "\nthe driver does not work here (see: kernel, node)\nmapbuf diagnose works here\n";
+        assert!(text(&["kernel", "node"]).ends_with(old));
+        let no_root =
+            "\nthe driver works here\nmapbuf diagnose does not work here (see: diagnose)\n";
+        assert!(text(&[DIAGNOSE]).ends_with(no_root));
     }
 }

@@ -1,6 +1,6 @@
 //! Why the command did not do what it was asked, and the exit code that tells a script.
 
-use crate::holders::Holder;
+use crate::{doctor::Unwell, holders::Holder};
 use mapbuf::errno_name;
 use serde_json::{json, Value};
 use std::{fmt::Write, io, path::PathBuf};
@@ -17,6 +17,10 @@ const PERMISSION: u8 = 4;
 const HELD: u8 = 5;
 /// Anything else.
 const OTHER: u8 = 6;
+/// The doctor: `mapbuf diagnose` works here, the driver does not.
+const DIAGNOSE_ALONE: u8 = 7;
+/// The doctor: the driver works here, `mapbuf diagnose` does not.
+const DRIVER_ALONE: u8 = 8;
 
 /// Why the command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +73,8 @@ pub enum Failure {
     #[error("{0} cells of the matrix differ from the table; they are listed above")]
     Differs(usize),
     /// What the doctor found.
-    #[error("{0} things keep mapbuf from working; they are marked 'no' above")]
-    Unwell(usize),
+    #[error("{0}")]
+    Unwell(Unwell),
     /// A file.
     #[error("{}: {source}", .path.display())]
     File {
@@ -100,6 +104,8 @@ impl Failure {
                 _ => REFUSED,
             },
             Self::Held(_) => HELD,
+            Self::Unwell(Unwell::Driver) => DIAGNOSE_ALONE,
+            Self::Unwell(Unwell::Diagnose) => DRIVER_ALONE,
             Self::Checks(_) | Self::Differs(_) | Self::Unwell(_) => REFUSED,
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 PERMISSION

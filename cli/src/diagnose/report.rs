@@ -186,24 +186,33 @@ fn offset_of(mapping: &Mapping, findings: &[Finding]) -> Option<String> {
 }
 
 /// What the probes that could not be set would have shown.
-fn not_seen(seen: &Seen<'_>) -> Vec<String> {
-    let lacking = |name: &str| seen.missing.contains(&name);
+pub fn unseen_without(missing: &[&str]) -> Vec<&'static str> {
+    let lacking = |name: &str| missing.contains(&name);
     let mut unknown = Vec::new();
     if lacking("mapped") {
-        unknown.push("which mappings came about (perf_event_mmap cannot be probed, or /sys/kernel/btf/vmlinux is missing)".to_owned());
+        unknown.push("which mappings came about (perf_event_mmap cannot be probed, or /sys/kernel/btf/vmlinux is missing)");
     }
     if lacking("pfnmap_track") && lacking("pfnmap_setup_cachemode") && lacking("track_pfn_remap") {
-        unknown.push("which cache mode was granted (uncached-ram is seen by the log alone): this kernel's probes forget arguments".to_owned());
+        unknown.push("which cache mode was granted (uncached-ram is seen by the log alone): this kernel's probes forget arguments");
     }
     if lacking("handler") {
-        unknown.push("what fault handlers return (__do_fault cannot be probed)".to_owned());
+        unknown.push("what fault handlers return (__do_fault cannot be probed)");
     }
     if lacking("handed") {
-        unknown.push("which pages fault handlers give (finish_fault cannot be probed)".to_owned());
+        unknown.push("which pages fault handlers give (finish_fault cannot be probed)");
     }
     if lacking("dma_alloc_attrs") {
-        unknown.push("which DMA addresses were allocated (dma-address-as-frame is seen by /proc/iomem alone)".to_owned());
+        unknown.push("which DMA addresses were allocated (dma-address-as-frame is seen by /proc/iomem alone)");
     }
+    unknown
+}
+
+/// What could not be seen.
+fn not_seen(seen: &Seen<'_>) -> Vec<String> {
+    let mut unknown: Vec<_> = unseen_without(seen.missing)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     if !seen.frames.can_see() {
         unknown.push(
             "what kind of memory the frames are (/proc/kpageflags cannot be read)".to_owned(),

@@ -392,19 +392,6 @@ fn drain(pipe: &mut File, chunk: &mut [u8], text: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Defines a probe and takes it away again: whether this kernel lets it.
-pub fn can_set_probes() -> Result<(), Problem> {
-    let root = mounted()?;
-    if locked_down() {
-        return Err(Problem::Lockdown);
-    }
-    let path = root.join("dynamic_events");
-    let event = format!("{GROUP}{}/try", std::process::id());
-    append(&path, &format!("p:{event} remap_pfn_range"))
-        .and_then(|()| append(&path, &format!("-:{event}")))
-        .map_err(|error| refused("a probe of remap_pfn_range".into(), &error))
-}
-
 /// Where tracefs is.
 fn mounted() -> Result<PathBuf, Problem> {
     for path in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] {

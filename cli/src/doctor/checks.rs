@@ -2,11 +2,11 @@
 
 use super::{
     options::{self, NEEDED},
-    Finding, State,
+    Finding, State, DEVICE, DIAGNOSE,
 };
 use crate::{
     commands::bind::MAPBUF,
-    diagnose::{can_set_probes, Iomem, Log},
+    diagnose::{unseen_here, Iomem, Log},
     module,
     pci::{Fault, Function, System},
 };
@@ -29,7 +29,7 @@ pub fn all() -> Vec<Finding> {
     findings.extend(kernel_options(&release));
     findings.push(lockdown());
     let loaded = module::is_loaded();
-    findings.push(driver(loaded));
+    findings.push(driver(loaded, is_supported(&release)));
     if loaded {
         findings.push(node());
         if let Ok(device) = Device::open_with(SYSTEM_NODE, Access::ReadOnly) {
@@ -43,15 +43,19 @@ pub fn all() -> Vec<Finding> {
     findings.push(iommu());
     findings.push(huge_pages());
     findings.push(free_memory());
-    findings.push(tracing());
+    findings.push(diagnose());
     findings
+}
+
+/// Whether the driver is written for this kernel.
+fn is_supported(release: &str) -> bool {
+    series(release).is_some_and(|series| SERIES.contains(&series))
 }
 
 fn kernel(release: &str, machine: &str) -> Finding {
     let subject = "kernel";
     let found = format!("{release}, {machine}");
-    let supported = series(release).is_some_and(|series| SERIES.contains(&series));
-    match (supported, machine) {
+    match (is_supported(release), machine) {
         (true, "x86_64") => Finding::well(subject, found),
         (true, _) => Finding::new(
             subject,
@@ -140,7 +144,7 @@ fn lockdown() -> Finding {
     }
 }
 
-fn driver(loaded: bool) -> Finding {
+fn driver(loaded: bool, supported: bool) -> Finding {
     let subject = "driver";
     if loaded {
         let references = module::references().unwrap_or(0);
@@ -158,6 +162,12 @@ fn driver(loaded: bool) -> Finding {
             State::Wrong,
             format!("not loaded; {} is there", path.display()),
             "mapbuf load (as root)",
+        ),
+        Err(_) if !supported => Finding::new(
+            subject,
+            State::Wrong,
+            "not loaded, and it cannot be built for this kernel",
+            "see the kernel's line above; mapbuf diagnose and mapbuf explain need no driver",
         ),
         Err(_) => Finding::new(
             subject,
@@ -315,7 +325,7 @@ fn iommu() -> Finding {
 
 /// Whether a device can be bound, or why it cannot.
 pub fn device(function: &Function) -> Vec<Finding> {
-    let subject = "device";
+    let subject = DEVICE;
     let name = format!(
         "{} ({} {})",
         function.address,
@@ -433,15 +443,23 @@ fn free_memory() -> Finding {
     )
 }
 
-fn tracing() -> Finding {
-    let subject = "tracefs";
+fn diagnose() -> Finding {
     // Asked by doing: that the file is there says nothing of what it takes.
-    match can_set_probes() {
-        Ok(()) => Finding::well(subject, "mapbuf diagnose can set its probes"),
-        Err(problem) => Finding::new(
-            subject,
+    match unseen_here() {
+        Ok(unseen) if unseen.is_empty() => Finding::well(DIAGNOSE, "its probes can be set"),
+        Ok(unseen) => Finding::new(
+            DIAGNOSE,
             State::Lacking,
-            format!("mapbuf diagnose cannot set its probes: {problem}"),
+            format!(
+                "its probes can be set, but not all: it cannot know {}",
+                unseen.join("; ")
+            ),
+            "its reports say so too; a newer kernel, or one with CONFIG_DEBUG_INFO_BTF, lets it see more",
+        ),
+        Err(problem) => Finding::new(
+            DIAGNOSE,
+            State::Wrong,
+            format!("its probes cannot be set: {problem}"),
             "run it as root; mount -t tracefs tracefs /sys/kernel/tracing",
         ),
     }

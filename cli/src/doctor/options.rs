@@ -51,19 +51,14 @@ pub const NEEDED: &[Needed] = &[
         "buffers are charged to the driver's own limits alone",
     ),
     needed(
-        "FPROBE_EVENTS",
+        "KPROBE_EVENTS",
         false,
-        "mapbuf diagnose needs CONFIG_KPROBE_EVENTS instead",
+        "mapbuf diagnose needs CONFIG_FPROBE_EVENTS instead",
     ),
     needed(
-        "PROBE_EVENTS_BTF_ARGS",
+        "DEBUG_INFO_BTF",
         false,
-        "mapbuf diagnose cannot see the flags of a mapping",
-    ),
-    needed(
-        "FTRACE_SYSCALLS",
-        false,
-        "mapbuf diagnose cannot follow mmap",
+        "mapbuf diagnose cannot see which mappings came about",
     ),
 ];
 

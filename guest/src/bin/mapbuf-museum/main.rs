@@ -55,7 +55,7 @@ fn tests() -> Vec<Test> {
         ));
     }
     type Other = (&'static str, fn() -> Outcome);
-    let others: [Other; 13] = [
+    let others: [Other; 14] = [
         (
             "nothing_wrong_with_uncached_by_frames",
             uncached_by_frames_is_right,
@@ -73,6 +73,7 @@ fn tests() -> Vec<Test> {
         ("the_whole_machine_is_watched", watching::whole_machine),
         ("a_killed_program_is_told_of", killed_program_is_told_of),
         ("without_privilege_it_says_so", says_what_is_missing),
+        ("doctor_finds_both_well", doctor_finds_both_well),
         ("lockdown_for_integrity_is_no_hindrance", works_when_locked),
         ("lockdown_for_confidentiality_is_said", says_it_is_locked),
     ];
@@ -483,6 +484,29 @@ fn says_it_is_locked() -> Outcome {
     let said = String::from_utf8_lossy(&doctor.stdout);
     if !said.contains("locked down: unsigned modules and mapbuf diagnose are refused") {
         return Err(format!("doctor says nothing of it: {said}"));
+    }
+    doctor_ends_with(
+        8,
+        &[
+            "the driver works here",
+            "mapbuf diagnose does not work here",
+        ],
+    )
+}
+
+fn doctor_finds_both_well() -> Outcome {
+    doctor_ends_with(0, &["the driver works here", "mapbuf diagnose works here"])
+}
+
+/// What the doctor's exit status must be, and lines of it.
+fn doctor_ends_with(status: i32, lines: &[&str]) -> Outcome {
+    let doctor = Command::new("mapbuf").arg("doctor").output();
+    let doctor = doctor.map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    let is_said = |wanted: &&str| said.lines().any(|line| line.starts_with(wanted));
+    if doctor.status.code() != Some(status) || !lines.iter().all(is_said) {
+        let status = doctor.status;
+        return Err(format!("not {lines:?}, but {status}: {said}"));
     }
     Ok(())
 }
