@@ -159,17 +159,17 @@ impl Seen<'_> {
         limit.is_some_and(|limit| made > limit)
     }
 
-    /// Whether the program came to its end by itself, and said that all was well.
+    /// Whether the program was watched from its beginning, came to its end by itself, and said that all was well.
     pub fn ended_well(&self) -> bool {
         let Life {
             status,
             killed_by,
             stuck,
             abandoned,
-            detached,
+            attached,
             ..
         } = self.life;
-        *status == 0 && killed_by.is_none() && !stuck && !abandoned && !detached
+        *status == 0 && killed_by.is_none() && !stuck && !abandoned && !attached
     }
 
     /// Whether it befell the program.

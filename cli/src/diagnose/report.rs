@@ -8,7 +8,7 @@ use super::{
     iomem::Iomem,
     probes::nr,
     refusals,
-    tracee::Fault,
+    tracee::{Fault, Life},
 };
 use anstyle::{AnsiColor, Style};
 use mapbuf::abi::explain::Bytes;
@@ -224,15 +224,27 @@ fn not_seen(seen: &Seen<'_>) -> Vec<String> {
     if !seen.iomem.can_see() {
         unknown.push("what lies at physical addresses (/proc/iomem shows nothing)".to_owned());
     }
-    if seen.life.detached {
-        unknown.push(
-            "what was mapped and opened before it was watched, and what comes after".to_owned(),
-        );
-    }
+    unknown.extend(not_watched(seen.life).map(str::to_owned));
     if seen.life.abandoned {
         unknown.push("how the program ends: it was not waited for".to_owned());
     }
     unknown
+}
+
+/// What happened while nobody watched, and where nobody did.
+fn not_watched(life: &Life) -> impl Iterator<Item = &'static str> {
+    [
+        (life.attached, "what was mapped and opened before it was watched"),
+        (life.detached, "what comes after"),
+        // The traps for these are laid when a program is executed (library.rs).
+        (
+            life.attached,
+            "calls of mmap that its C library refused by itself, as it does with an offset that is no multiple of the page \
+             size: they never come to the kernel, and are seen in programs that diagnose starts, or that start while it watches",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(holds, what)| holds.then_some(what))
 }
 
 /// A mapping whose memory was not seen.

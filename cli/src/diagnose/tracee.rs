@@ -119,7 +119,9 @@ pub struct Life {
     pub stuck: bool,
     /// It was not waited for: somebody asked twice to end it.
     pub abandoned: bool,
-    /// It was running before it was watched, and it goes on.
+    /// It was running before it was watched.
+    pub attached: bool,
+    /// The same, and it goes on.
     pub detached: bool,
     /// Every thread that was traced.
     pub threads: BTreeSet<i32>,
@@ -284,6 +286,7 @@ impl Tracee {
         let begun = Instant::now();
         let mut life = Life {
             threads: self.threads(),
+            attached: self.child.is_none(),
             ..Life::default()
         };
         life.threads.insert(self.pid.as_raw());

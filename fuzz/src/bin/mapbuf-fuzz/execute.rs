@@ -349,7 +349,7 @@ impl Executor {
                     id: self.id(id),
                     ..Info::default()
                 };
-                let reserved = Some(offset_of!(Info, reserved) + 8);
+                let reserved = Some(offset_of!(Info, reserved));
                 self.call(file, ioctl::INFO, &mut info, damage, reserved)?;
                 Ok(Answer::of(&[
                     info.kind.into(),

@@ -129,6 +129,9 @@ fn attach(daemon: &mut Child) -> Outcome {
         if !status.success() || causes(&said) != ["call-failed"] {
             return Err(format!("{end}: {status}: {said}"));
         }
+        if !said.contains("calls of mmap that its C library refused by itself") {
+            return Err(format!("{end}: what is not seen is not said: {said}"));
+        }
         let status = fs::read_to_string(format!("/proc/{number}/status")).map_err(text)?;
         if !status.lines().any(|line| line == "TracerPid:\t0") || status.contains("T (") {
             return Err(format!("it is not let go: {status}"));
