@@ -13,6 +13,7 @@ pub mod museum;
 mod patience;
 mod plan;
 mod progress;
+mod reports;
 mod slots;
 mod stock;
 mod witness;
@@ -94,6 +95,7 @@ pub fn is_profile(name: &str) -> bool {
         fuzz::PROFILE,
         guide::PROFILE,
         patience::PROFILE,
+        reports::PROFILE,
     ]
     .contains(&name)
         || mapbuf_guest::profile::find(name).is_some()
@@ -251,9 +253,10 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
     let fuzzed = asked_for(fuzz::PROFILE);
     let guided = asked_for(guide::PROFILE);
     let watched = asked_for(patience::PROFILE);
+    let reported = asked_for(reports::PROFILE);
     let canary = asked_for(canary::PROFILE);
-    if !stock && (witnessed || toured || watched || guided) {
-        bail!("the witness, the museum, the guide and the kit's own guests know Debian's kernels only");
+    if !stock && (witnessed || toured || watched || guided || reported) {
+        bail!("the witness, the museum, the reports, the guide and the kit's own guests know Debian's kernels only");
     }
     let importers = variant.has_importers();
     if imported && !importers {
@@ -296,6 +299,9 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
         }
         if stock && (guided || all) {
             boots.extend(guide::plan(kit, names, driver));
+        }
+        if stock && (reported || all) {
+            boots.extend(reports::plan(kit, names, logs));
         }
         if stock && (watched || all) {
             boots.extend(patience::plan(kit, names));
