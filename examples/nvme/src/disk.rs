@@ -133,11 +133,7 @@ impl<F: Function> Disk<F> {
         offset: usize,
         bytes: usize,
     ) -> Result<()> {
-        memory.give(offset, bytes)?;
-        self.submit(command::READ, block, memory, offset, bytes)?;
-        self.ring()?;
-        self.wait()?;
-        memory.take(offset, bytes)
+        self.transfer(command::READ, block, memory, offset, bytes)
     }
 
     /// Writes blocks from `block` on out of memory, and waits until the disk has taken them.
@@ -148,8 +144,20 @@ impl<F: Function> Disk<F> {
         offset: usize,
         bytes: usize,
     ) -> Result<()> {
+        self.transfer(command::WRITE, block, memory, offset, bytes)
+    }
+
+    /// The disk has the bytes of the memory until it has answered.
+    fn transfer(
+        &mut self,
+        opcode: u8,
+        block: u64,
+        memory: &F::Memory,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<()> {
         memory.give(offset, bytes)?;
-        self.submit(command::WRITE, block, memory, offset, bytes)?;
+        self.submit(opcode, block, memory, offset, bytes)?;
         self.ring()?;
         self.wait()?;
         memory.take(offset, bytes)

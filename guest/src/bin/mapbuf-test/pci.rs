@@ -12,7 +12,7 @@ pub const NVME: [&str; 2] = ["0x1b36", "0x0010"];
 pub const EDU: [&str; 2] = ["0x1234", "0x11e8"];
 
 /// How long a driver may take to let go of a device, or to take it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A PCI function.
 #[derive(Clone, Debug, PartialEq, Eq)]
