@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-/// Try to misuse the types of driver/src/sys/ in the ways of tests/unsound/, and see the compiler refuse.
+/// Try to misuse the types of driver/kmap/ and driver/src/sys/ in the ways of tests/unsound/, and see the compiler refuse.
 ///
 /// The exit status is 0 when each attempt ended with the error that it names, and what is allowed compiled.
 #[derive(clap::Args)]

@@ -117,7 +117,7 @@ fn counts_are_for_root() -> Outcome {
     fails(read.map_err(Errno::from), libc::EACCES)
 }
 
-// With `kernel::debugfs` the close would read memory of the module that is gone (driver/src/sys/debugfs.rs).
+// With `kernel::debugfs` the close would read memory of the module that is gone (driver/kmap/debugfs.rs).
 fn open_count_outlives_the_module() -> Outcome {
     let mut open = File::open(format!("{COUNTS}/buffers"))?;
     sys::unload_module("mapbuf")?;

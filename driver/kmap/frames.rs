@@ -24,12 +24,12 @@ impl PageRef<'_> {
     /// # Safety
     ///
     /// The invariants of the type.
-    pub(super) unsafe fn new(page: *mut bindings::page) -> Option<Self> {
+    pub(crate) unsafe fn new(page: *mut bindings::page) -> Option<Self> {
         // INVARIANT: By the safety requirements.
         NonNull::new(page).map(|page| Self(page, PhantomData))
     }
 
-    pub(super) fn as_ptr(self) -> *mut bindings::page {
+    pub(crate) fn as_ptr(self) -> *mut bindings::page {
         self.0.as_ptr()
     }
 
@@ -62,7 +62,7 @@ impl Frames<'_> {
     /// # Safety
     ///
     /// The invariants of the type.
-    pub(super) unsafe fn new(first: u64, count: usize) -> Self {
+    pub(crate) unsafe fn new(first: u64, count: usize) -> Self {
         // INVARIANT: By the safety requirements.
         Self {
             first,
@@ -98,7 +98,7 @@ impl Attributes {
     /// # Safety
     ///
     /// The invariants of the type; the kernel has the memory mapped with `cache`.
-    pub(super) unsafe fn new(cache: Cache, view: *const u8) -> Self {
+    pub(crate) unsafe fn new(cache: Cache, view: *const u8) -> Self {
         // INVARIANT: By the safety requirements.
         Self { cache, view }
     }
@@ -108,7 +108,7 @@ impl Attributes {
         self.cache
     }
 
-    pub(super) fn view(self) -> *const u8 {
+    pub(crate) fn view(self) -> *const u8 {
         self.view
     }
 }

@@ -50,7 +50,7 @@ impl<'a> NodeVma<'a> {
     ///
     /// The pointer is the VMA that the running `mmap` operation was given, and that operation uses it in no other way.
     /// The invariants of the type hold for `shown`.
-    pub(super) unsafe fn from_raw(
+    pub(crate) unsafe fn from_raw(
         vma: *mut bindings::vm_area_struct,
         shown: Option<NonNull<bindings::dma_buf>>,
     ) -> Self {
@@ -60,12 +60,12 @@ impl<'a> NodeVma<'a> {
         Self { vma, shown }
     }
 
-    pub(super) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
+    pub(crate) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
         self.vma.as_ptr()
     }
 
     /// Whether its file is one of this dma-buf alone.
-    pub(super) fn is_of(&self, buffer: NonNull<bindings::dma_buf>) -> bool {
+    pub(crate) fn is_of(&self, buffer: NonNull<bindings::dma_buf>) -> bool {
         self.shown == Some(buffer)
     }
 
@@ -147,7 +147,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
     ///
     /// The running `mmap` operation was given this VMA, and uses it in no other way. The VMA's file keeps the dma-buf that
     /// has `data` as its data, until the file's release; the VMA's page offset counts in that.
-    pub(super) unsafe fn new(vma: *mut bindings::vm_area_struct, data: &'a T) -> Self {
+    pub(crate) unsafe fn new(vma: *mut bindings::vm_area_struct, data: &'a T) -> Self {
         // SAFETY: By the safety requirements it is undergoing initial setup.
         let vma = unsafe { VmaNew::from_raw(vma) };
         // Without operations it would pass for anonymous memory.

@@ -30,7 +30,7 @@ impl Area {
     /// # Safety
     ///
     /// They outlive the area, and the linear map has them with `cache`.
-    pub(super) unsafe fn new(pages: &[*mut bindings::page], cache: Cache) -> Result<Self> {
+    pub(crate) unsafe fn new(pages: &[*mut bindings::page], cache: Cache) -> Result<Self> {
         let count = u32::try_from(pages.len())?;
         // SAFETY: By the safety requirements these are so many pages; without `VM_MAP_PUT_PAGES` the list is only read.
         let start = unsafe { mapbuf_vmap(pages.as_ptr().cast_mut(), count, cache.number()) };

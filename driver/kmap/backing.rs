@@ -88,13 +88,13 @@ pub(crate) trait Backed: Send + Sync + Sized + 'static {
 ///
 /// `id` is that of `T`. It comes first whatever `T` is.
 #[repr(C)]
-pub(super) struct Typed<T> {
+pub(crate) struct Typed<T> {
     id: TypeId,
     data: T,
 }
 
 impl<T: Backed> Typed<T> {
-    pub(super) fn new(data: T) -> Self {
+    pub(crate) fn new(data: T) -> Self {
         // INVARIANT: That is the type.
         Self {
             id: TypeId::of::<T>(),
@@ -102,11 +102,11 @@ impl<T: Backed> Typed<T> {
         }
     }
 
-    pub(super) fn data(&self) -> &T {
+    pub(crate) fn data(&self) -> &T {
         &self.data
     }
 
-    pub(super) fn into_data(self) -> T {
+    pub(crate) fn into_data(self) -> T {
         self.data
     }
 
@@ -115,7 +115,7 @@ impl<T: Backed> Typed<T> {
     /// # Safety
     ///
     /// The pointer is the private data of a dma-buf that was made by `DmaBuf::export`, for whatever type.
-    pub(super) unsafe fn is(data: *const c_void) -> bool {
+    pub(crate) unsafe fn is(data: *const c_void) -> bool {
         // SAFETY: By the safety requirements there is a struct of this sort, by whose invariants the type's number is first.
         unsafe { *data.cast::<TypeId>() == TypeId::of::<T>() }
     }
@@ -126,7 +126,7 @@ impl<T: Backed> Typed<T> {
 /// # Safety
 ///
 /// The VMA was set up by `NewVma` for `T`, and outlives `'a`.
-pub(super) unsafe fn data_of<'a, T: Backed>(vma: *const bindings::vm_area_struct) -> &'a T {
+pub(crate) unsafe fn data_of<'a, T: Backed>(vma: *const bindings::vm_area_struct) -> &'a T {
     // SAFETY: By the safety requirements the VMA's private data is what `NewVma::new` put there, which is the data of a
     // dma-buf that the VMA's file keeps.
     unsafe { &*(*vma).vm_private_data.cast::<T>() }

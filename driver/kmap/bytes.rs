@@ -42,7 +42,7 @@ impl Bytes<'_> {
     /// # Safety
     ///
     /// The invariants of the type.
-    pub(super) unsafe fn new(address: *mut u8, length: usize) -> Self {
+    pub(crate) unsafe fn new(address: *mut u8, length: usize) -> Self {
         // INVARIANT: By the safety requirements.
         Self {
             address,
@@ -57,7 +57,7 @@ impl Bytes<'_> {
     /// # Safety
     ///
     /// The invariants of the type.
-    pub(super) unsafe fn by_words(address: *mut u8, length: usize, width: u32) -> Self {
+    pub(crate) unsafe fn by_words(address: *mut u8, length: usize, width: u32) -> Self {
         // INVARIANT: By the safety requirements.
         Self {
             address,
@@ -179,7 +179,7 @@ impl Bytes<'_> {
     /// # Safety
     ///
     /// There is room for [`Self::len`] bytes at `to`, which is not this memory.
-    pub(super) unsafe fn copy_to_kernel(&self, to: *mut u8) {
+    pub(crate) unsafe fn copy_to_kernel(&self, to: *mut u8) {
         if self.width != 0 {
             // SAFETY: All of these bytes, for which by the safety requirements there is room.
             return unsafe { self.read_words(0, self.length, to) };
@@ -198,7 +198,7 @@ impl Bytes<'_> {
     /// # Safety
     ///
     /// There are [`Self::len`] bytes at `from`, which is not this memory.
-    pub(super) unsafe fn copy_from_kernel(&self, from: *const u8) -> Result {
+    pub(crate) unsafe fn copy_from_kernel(&self, from: *const u8) -> Result {
         if self.width != 0 {
             // SAFETY: All of these bytes, which by the safety requirements are there.
             return unsafe { self.write_words(0, self.length, from) };

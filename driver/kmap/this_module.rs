@@ -8,6 +8,6 @@
 use kernel::bindings;
 
 /// The kernel's `THIS_MODULE`.
-pub(super) const fn this_module() -> *mut bindings::module {
+pub(crate) const fn this_module() -> *mut bindings::module {
     &raw mut bindings::__this_module
 }

@@ -48,7 +48,7 @@ impl Parked {
     ///
     /// The page begins a folio, on no list and not in the page cache, and a reference on it is handed over. No mapping,
     /// and nothing else that a new reference could be taken from without having one, leads to it.
-    pub(super) unsafe fn add(&mut self, page: *mut bindings::page) {
+    pub(crate) unsafe fn add(&mut self, page: *mut bindings::page) {
         // SAFETY: By the safety requirements the folio and its `lru` are ours.
         // INVARIANT: It returns the pages of a folio that it has put on the list.
         self.pages += unsafe { mapbuf_park(self.list.get(), page) };

@@ -213,7 +213,7 @@ impl Run {
     }
 
     /// Hands the first page over, with the reference on its folio.
-    pub(super) fn into_page(self) -> *mut bindings::page {
+    pub(crate) fn into_page(self) -> *mut bindings::page {
         core::mem::ManuallyDrop::new(self).first.as_ptr()
     }
 
