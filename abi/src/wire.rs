@@ -977,7 +977,6 @@ pub struct Irq {
 /// Flags of [`Config`].
 pub mod config {
     /// Write the value; without it, read it.
-    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const WRITE: u32 = 1 << 0;
 }
 

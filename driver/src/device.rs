@@ -2,6 +2,8 @@
 
 //! Devices that are bound to the driver, each with a node of its own: what they are, who may use them, and how they go.
 
+mod config;
+
 use crate::{
     abi::{
         reason::{
@@ -197,8 +199,10 @@ impl DeviceFile {
             to.state |= device_state::USABLE;
         }
         self.device.lender.while_bound(|pci| {
-            // Of the files that are open this is one.
-            to.state |= device_state::PRESENT | device_state::BUS_MASTER;
+            to.state |= device_state::PRESENT;
+            if pci.is_master() {
+                to.state |= device_state::BUS_MASTER;
+            }
             to.dma_mask = pci.dma_mask();
         });
     }

@@ -188,12 +188,12 @@ impl OpenFile for MapbufFile {
             Operation::Unname => self.unname(argument),
             Operation::Device => self.device_info(argument),
             Operation::DmaMask => self.dma_mask(access, argument),
+            Operation::Config => self.config(access, argument),
             // Not served yet.
             Operation::Attach
             | Operation::Detach
             | Operation::Sync
             | Operation::Irq
-            | Operation::Config
             | Operation::Bar => self
                 .device(operation)
                 .and(Err(Reason::UnknownIoctl.with(&[u64::from(command)]))),
@@ -376,6 +376,22 @@ impl MapbufFile {
             core::mem::offset_of!(wire::DmaMask, reserved),
         )?;
         device.set_dma_mask(mask.bits)
+    }
+
+    fn config(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        let device = self.device(Operation::Config)?;
+        let (place, mut config) =
+            read_with_flags::<wire::Config>(argument, wire::config::WRITE)?;
+        request::reserved(
+            &[u64::from(config.reserved)],
+            core::mem::offset_of!(wire::Config, reserved),
+        )?;
+        if config.flags & wire::config::WRITE != 0 {
+            access.writable(Operation::Config)?;
+            return device.config_write(&config);
+        }
+        device.config_read(&mut config)?;
+        place.write(&config)
     }
 
     fn alloc(&self, access: Access, argument: usize) -> Result<(), Refusal> {

@@ -49,6 +49,7 @@ mod abi {
 mod policy {
     use super::abi;
 
+    pub(crate) mod config;
     pub(crate) mod limit;
     pub(crate) mod place;
     pub(crate) mod plan;

@@ -6,6 +6,7 @@
 //! refusal. The files of this folder are compiled into the kernel module by path, and
 //! tested here on the host.
 //!
+//! * [`config`]: which bits of a device's configuration space may be written;
 //! * [`plan`]: the one table that decides which kernel function serves which request;
 //! * [`place`]: the two encodings of `mmap` offsets, ranges, seeking;
 //! * [`region`]: declarations of reserved physical ranges, and what a probe of one tells;
@@ -19,6 +20,7 @@
 // In the module, `abi` lies beside these files under the same name.
 use mapbuf_abi as abi;
 
+pub mod config;
 pub mod limit;
 pub mod place;
 pub mod plan;

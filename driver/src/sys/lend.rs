@@ -112,6 +112,8 @@ impl Lender {
     pub(super) fn revoke(&self) {
         let mut state = self.state.lock();
         state.gone = true;
+        // Before its memory is anybody else's.
+        self.pci.set_master(false);
         // INVARIANT: What is taken from the list has no memory any more when this returns.
         let all = core::mem::take(&mut state.lent);
         drop(state);

@@ -145,7 +145,6 @@ impl<B: Binds> PciDriver<B> {
             B::unbind(binds, bound);
             lender.revoke();
             mapbuf_pci_set_data(device, core::ptr::null_mut());
-            bindings::pci_clear_master(device);
             bindings::pci_disable_device(device);
         }
     }

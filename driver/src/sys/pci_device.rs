@@ -105,6 +105,48 @@ impl PciDevice {
         to_result(unsafe { bindings::dma_set_coherent_mask(self.device(), mask) })
     }
 
+    /// Reads a field of its configuration space, of 1, 2 or 4 bytes at a multiple of that within the space. It is bound to us.
+    pub(crate) fn config_read(&self, offset: u32, width: u32) -> Result<u32> {
+        let at = i32::try_from(offset)?;
+        let (mut byte, mut word, mut all) = (0, 0, 0);
+        // SAFETY: By the type's invariants. Any offset may be asked for (`pci_user_read_config_byte` and the others of
+        // `drivers/pci/access.c`).
+        let (done, value) = unsafe {
+            let pci = self.as_ptr();
+            match width {
+                1 => {
+                    let done = bindings::pci_user_read_config_byte(pci, at, &mut byte);
+                    (done, u32::from(byte))
+                }
+                2 => {
+                    let done = bindings::pci_user_read_config_word(pci, at, &mut word);
+                    (done, u32::from(word))
+                }
+                _ => {
+                    let done = bindings::pci_user_read_config_dword(pci, at, &mut all);
+                    (done, all)
+                }
+            }
+        };
+        to_result(done)?;
+        Ok(value)
+    }
+
+    /// Writes such a field. `policy::config` says what may be written.
+    pub(crate) fn config_write(&self, offset: u32, width: u32, value: u32) -> Result {
+        let at = i32::try_from(offset)?;
+        // SAFETY: By the type's invariants. Any offset may be asked for; what the device does with the value is for whoever
+        // may use it to say, as with VFIO.
+        to_result(unsafe {
+            let pci = self.as_ptr();
+            match width {
+                1 => bindings::pci_user_write_config_byte(pci, at, value as u8),
+                2 => bindings::pci_user_write_config_word(pci, at, value as u16),
+                _ => bindings::pci_user_write_config_dword(pci, at, value),
+            }
+        })
+    }
+
     /// Lets it send DMA, or keeps it from that. It is bound to us.
     pub(crate) fn set_master(&self, master: bool) {
         // SAFETY: By the type's invariants.
@@ -114,6 +156,12 @@ impl PciDevice {
                 false => bindings::pci_clear_master(self.as_ptr()),
             }
         }
+    }
+
+    /// Whether it may send DMA now. It is bound to us.
+    pub(crate) fn is_master(&self) -> bool {
+        let command = self.config_read(bindings::PCI_COMMAND, 2);
+        command.is_ok_and(|command| command & bindings::PCI_COMMAND_MASTER != 0)
     }
 
     /// The address of a device of the same IOMMU group that another driver has, if there is one.

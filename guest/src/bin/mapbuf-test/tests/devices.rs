@@ -55,7 +55,7 @@ const EDU: (u32, u32) = (0x1234, 0x11e8);
 const BUS: &str = "/sys/bus/pci";
 const DRIVER: &str = "/sys/bus/pci/drivers/mapbuf";
 
-fn attribute(device: &str, name: &str) -> Outcome<String> {
+pub fn attribute(device: &str, name: &str) -> Outcome<String> {
     let path = format!("{BUS}/devices/{device}/{name}");
     Ok(fs::read_to_string(path)?.trim().to_owned())
 }
@@ -85,25 +85,25 @@ fn edu() -> Outcome<String> {
 }
 
 /// A device that is bound to the driver by `driver_override`, and given back when dropped.
-struct Bound(String);
+pub struct Bound(pub String);
 
 impl Bound {
-    fn edu() -> Outcome<Self> {
+    pub fn edu() -> Outcome<Self> {
         let address = edu()?;
         fs::write(format!("{BUS}/devices/{address}/driver_override"), "mapbuf")?;
         fs::write(format!("{BUS}/drivers_probe"), &address)?;
         Ok(Self(address))
     }
 
-    fn node(&self) -> String {
+    pub fn node(&self) -> String {
         format!("{PCI_NODE_PREFIX}{}", self.0)
     }
 
-    fn open(&self) -> Outcome<Session> {
+    pub fn open(&self) -> Outcome<Session> {
         Ok(Session::open_path(self.node(), true)?)
     }
 
-    fn unbind(&self) -> std::io::Result<()> {
+    pub fn unbind(&self) -> std::io::Result<()> {
         fs::write(format!("{DRIVER}/unbind"), &self.0)
     }
 }
@@ -116,7 +116,7 @@ impl Drop for Bound {
     }
 }
 
-fn device(session: &Session) -> Outcome<Device> {
+pub fn device(session: &Session) -> Outcome<Device> {
     Ok(session.ioctl(ioctl::DEVICE, request!(Device))?)
 }
 

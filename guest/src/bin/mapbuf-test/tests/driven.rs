@@ -26,7 +26,7 @@ struct Given(Function);
 /// A device whose registers, interrupts and memory the driver gives to programs.
 fn driven(ids: [&str; 2]) -> Outcome<Given> {
     let given = Given::new(ids)?;
-    match Device::open_pci(&given.0.address)?.config_read::<u16>(0) {
+    match Device::open_pci(&given.0.address)?.bar(0) {
         Err(error) if error.reason() == Some(Reason::UnknownIoctl) => {
             skip!("the driver gives no registers and interrupts yet")
         }

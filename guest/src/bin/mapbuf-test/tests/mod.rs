@@ -144,6 +144,7 @@ mod races;
 mod rare;
 pub mod reasons;
 mod regions;
+mod registers;
 mod security;
 mod selftests;
 mod sharing;
@@ -198,6 +199,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         peers::TESTS,
         programs::TESTS,
         regions::TESTS,
+        registers::TESTS,
         selftests::TESTS,
         plugging::TESTS,
         driven::TESTS,
