@@ -8,7 +8,6 @@
 
 use super::{
     bytes::Bytes,
-    caller,
     frames::{
         Frames,
         PageRef, //
@@ -20,6 +19,7 @@ use super::{
         Pinnable, //
     },
     parked::Parked, //
+    task,
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -29,25 +29,25 @@ use kernel::{
 };
 
 /// The order of a PMD entry; 0 if the kernel has no such entries for us.
-pub(crate) fn pmd_order() -> u32 {
+pub fn pmd_order() -> u32 {
     // SAFETY: Returns a constant.
-    unsafe { mapbuf_pmd_order() }
+    unsafe { kmap_helper_pmd_order() }
 }
 
 /// Bytes that can be allocated without swapping, as the kernel estimates them.
-pub(crate) fn available() -> u64 {
+pub fn available() -> u64 {
     // SAFETY: Reads counters.
-    unsafe { mapbuf_available_bytes() }
+    unsafe { kmap_helper_available_bytes() }
 }
 
 /// Whether the machine was booted with a CMA area.
-pub(crate) fn cma_exists() -> bool {
+pub fn cma_exists() -> bool {
     // SAFETY: Looks at a static.
-    unsafe { mapbuf_cma_exists() }
+    unsafe { kmap_helper_cma_exists() }
 }
 
 /// The largest order of the page allocator (`MAX_PAGE_ORDER`).
-pub(crate) const MAX_ORDER: u32 = bindings::MAX_PAGE_ORDER;
+pub const MAX_ORDER: u32 = bindings::MAX_PAGE_ORDER;
 
 /// A NUMA node to allocate on.
 ///
@@ -55,19 +55,21 @@ pub(crate) const MAX_ORDER: u32 = bindings::MAX_PAGE_ORDER;
 ///
 /// A node that is named has memory.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) struct NumaNode(Option<i32>);
+pub struct NumaNode(Option<i32>);
 
 impl NumaNode {
-    pub(crate) const ANY: Self = Self(None);
+    /// Any node: the one that the caller's memory policy says.
+    pub const ANY: Self = Self(None);
 
     /// The node with this number, if it has memory.
-    pub(crate) fn new(node: i32) -> Option<Self> {
+    pub fn new(node: i32) -> Option<Self> {
         // SAFETY: The function takes any number.
         // INVARIANT: It was just asked.
-        unsafe { mapbuf_node_has_memory(node) }.then_some(Self(Some(node)))
+        unsafe { kmap_helper_node_has_memory(node) }.then_some(Self(Some(node)))
     }
 
-    pub(crate) fn is_any(self) -> bool {
+    /// Whether it is any node.
+    pub fn is_any(self) -> bool {
         self.0.is_none()
     }
 
@@ -116,7 +118,7 @@ enum Origin {
 ///
 /// `count` pages from `first` are contiguous, and one reference on each (`Single`) or on the folio that they are
 /// (`Folio`) belongs to this value. They are mapped in the linear map.
-pub(crate) struct Run {
+pub struct Run {
     first: NonNull<bindings::page>,
     count: usize,
     origin: Origin,
@@ -131,7 +133,7 @@ impl Run {
     /// A folio of `1 << order` zeroed pages.
     ///
     /// Above order 0 the allocator makes little effort, unless `hard`.
-    pub(crate) fn folio(order: u32, node: NumaNode, hard: bool) -> Option<Self> {
+    pub fn folio(order: u32, node: NumaNode, hard: bool) -> Option<Self> {
         if order > MAX_ORDER {
             return None;
         }
@@ -141,7 +143,7 @@ impl Run {
             _ => gfp::ACCOUNTED & !gfp::RETRY_MAYFAIL | gfp::NORETRY | gfp::COMP,
         };
         // SAFETY: The order is at most `MAX_PAGE_ORDER`, and by its invariants a node that is named has memory.
-        let page = unsafe { mapbuf_alloc_pages_node(node.id(), gfp | node.gfp(), order) };
+        let page = unsafe { kmap_helper_alloc_pages_node(node.id(), gfp | node.gfp(), order) };
         // INVARIANT: There are 2^order contiguous pages; with `__GFP_COMP`, or as a single page, they are one folio,
         // whose reference is ours.
         Some(Self {
@@ -152,14 +154,14 @@ impl Run {
     }
 
     /// `count` zeroed pages, each with a reference count of its own; at most `1 << MAX_ORDER`.
-    pub(crate) fn split(count: usize, node: NumaNode) -> Option<Self> {
+    pub fn split(count: usize, node: NumaNode) -> Option<Self> {
         let order = count.checked_next_power_of_two()?.trailing_zeros();
         if order > MAX_ORDER {
             return None;
         }
         // SAFETY: The order is at most `MAX_PAGE_ORDER`, and by its invariants a node that is named has memory.
         let page =
-            unsafe { mapbuf_alloc_pages_node(node.id(), gfp::ACCOUNTED | node.gfp(), order) };
+            unsafe { kmap_helper_alloc_pages_node(node.id(), gfp::ACCOUNTED | node.gfp(), order) };
         let first = NonNull::new(page)?;
         // SAFETY: The page is the first of a block of this order, which is not compound and has one reference, ours.
         unsafe { bindings::split_page(first.as_ptr(), order) };
@@ -173,17 +175,17 @@ impl Run {
             // INVARIANT: The last page, whose reference goes, is not of the run any more.
             run.count -= 1;
             // SAFETY: It was the last page of the run by the type's invariants, and nobody has seen it.
-            unsafe { mapbuf_put_page(mapbuf_page_at(first.as_ptr(), run.count)) };
+            unsafe { kmap_helper_put_page(kmap_helper_page_at(first.as_ptr(), run.count)) };
         }
         Some(run)
     }
 
     /// Any number of zeroed pages, each with a reference count of its own, made by moving other memory away.
     /// The memory cgroup is not charged: the kernel has no way to (`__alloc_contig_verify_gfp_mask`).
-    pub(crate) fn contig(count: usize, node: NumaNode) -> Option<Self> {
+    pub fn contig(count: usize, node: NumaNode) -> Option<Self> {
         let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
         // SAFETY: Any count may be asked for; by its invariants a node that is named has memory.
-        let first = unsafe { mapbuf_alloc_contig(count, gfp, node.id()) };
+        let first = unsafe { kmap_helper_alloc_contig(count, gfp, node.id()) };
         // INVARIANT: The kernel gave `count` contiguous pages with a reference each, ours.
         let run = Self {
             first: NonNull::new(first)?,
@@ -195,14 +197,14 @@ impl Run {
 
     /// The same, as one folio where that is possible: its pages share one count, so mapping and unmapping
     /// them is cheap. `1 << order` pages, more than `1 << MAX_ORDER`.
-    pub(crate) fn contig_folio(order: u32, node: NumaNode) -> Option<Self> {
+    pub fn contig_folio(order: u32, node: NumaNode) -> Option<Self> {
         // SAFETY: It returns a constant.
-        if order > unsafe { mapbuf_max_folio_order() } {
+        if order > unsafe { kmap_helper_max_folio_order() } {
             return Self::contig(1usize.checked_shl(order)?, node);
         }
         let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
         // SAFETY: The kernel can make a folio of this order; by its invariants a node that is named has memory.
-        let first = unsafe { mapbuf_alloc_contig_folio(order, gfp, node.id()) };
+        let first = unsafe { kmap_helper_alloc_contig_folio(order, gfp, node.id()) };
         // INVARIANT: The kernel gave one folio of so many pages, with one reference, ours.
         let run = Self {
             first: NonNull::new(first)?,
@@ -224,55 +226,55 @@ impl Run {
     }
 
     /// The kernel's address of it all.
-    pub(crate) fn start(&self) -> NonNull<u8> {
+    pub fn start(&self) -> NonNull<u8> {
         // SAFETY: By the type's invariants it is a page of ours; none of ours is highmem (64-bit only), so it has an
         // address, which is not null.
-        unsafe { NonNull::new_unchecked(mapbuf_page_address(self.first.as_ptr()).cast()) }
+        unsafe { NonNull::new_unchecked(kmap_helper_page_address(self.first.as_ptr()).cast()) }
     }
 
     /// How many pages.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.count
     }
 
     /// Whether it is one folio of more than one page.
-    pub(crate) fn compound(&self) -> bool {
+    pub fn compound(&self) -> bool {
         self.origin == Origin::Folio && self.count > 1
     }
 
     /// The frames from the page with this index on, at most `most`.
-    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    pub fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
         let count = self.count.checked_sub(index).filter(|count| *count > 0)?;
         let count = count.min(most);
         // SAFETY: By the type's invariants these frames follow each other, and are ours as long as we live.
         Some(unsafe {
             Frames::new(
-                mapbuf_page_to_pfn(self.first.as_ptr()) as u64 + index as u64,
+                kmap_helper_page_to_pfn(self.first.as_ptr()) as u64 + index as u64,
                 count,
             )
         })
     }
 
     /// The page with this index.
-    pub(crate) fn page(&self, index: usize) -> Option<PageRef<'_>> {
+    pub fn page(&self, index: usize) -> Option<PageRef<'_>> {
         if index >= self.count {
             return None;
         }
         // SAFETY: By the type's invariants it is one of the run's pages, which has our reference as long as we live.
-        unsafe { PageRef::new(mapbuf_page_at(self.first.as_ptr(), index)) }
+        unsafe { PageRef::new(kmap_helper_page_at(self.first.as_ptr(), index)) }
     }
 
     /// Sets the folio's index, its page in the buffer: the fault path compares that with the size of
     /// the file (`finish_fault` of `mm/memory.c`).
-    pub(crate) fn set_index(&mut self, index: usize) {
+    pub fn set_index(&mut self, index: usize) {
         if self.origin == Origin::Folio {
             // SAFETY: The folio is ours and in no page cache, so its index is free for us to use.
-            unsafe { mapbuf_set_folio_index(self.first.as_ptr(), index) };
+            unsafe { kmap_helper_set_folio_index(self.first.as_ptr(), index) };
         }
     }
 
     /// Bytes of the page with this index, from `offset` in it, at most `length`.
-    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    pub fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
         if index >= self.count {
             return None;
         }
@@ -306,7 +308,7 @@ unsafe impl Pinnable for Run {
         for index in 0..folios {
             // SAFETY: By the type's invariants the page begins a folio on which a reference is ours. It is handed over:
             // the value is not dropped.
-            unsafe { parked.add(mapbuf_page_at(this.first.as_ptr(), index)) };
+            unsafe { parked.add(kmap_helper_page_at(this.first.as_ptr(), index)) };
         }
     }
 }
@@ -319,9 +321,9 @@ impl Drop for Run {
         };
         for index in 0..folios {
             // SAFETY: By the type's invariants a reference on the folio that this page begins is ours.
-            unsafe { mapbuf_put_page(mapbuf_page_at(self.first.as_ptr(), index)) };
+            unsafe { kmap_helper_put_page(kmap_helper_page_at(self.first.as_ptr(), index)) };
             // A buffer may have many folios.
-            caller::cond_resched();
+            task::cond_resched();
         }
     }
 }
@@ -337,14 +339,20 @@ struct Piece {
 /// # Invariants
 ///
 /// The pieces lie without gaps from page 0 to page `len`.
-pub(crate) struct Runs {
+pub struct Runs {
     pieces: LongVec<Piece>,
     len: usize,
 }
 
+impl Default for Runs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Runs {
     /// None.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         // INVARIANT: Nothing lies between 0 and 0.
         Self {
             pieces: LongVec::new(),
@@ -353,7 +361,7 @@ impl Runs {
     }
 
     /// Adds a run at the end.
-    pub(crate) fn push(&mut self, mut run: Run) -> Result {
+    pub fn push(&mut self, mut run: Run) -> Result {
         let start = self.len;
         let pages = run.len();
         run.set_index(start);
@@ -365,7 +373,7 @@ impl Runs {
     }
 
     /// How many pages.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.len
     }
 
@@ -386,13 +394,13 @@ impl Runs {
     }
 
     /// The page with this index.
-    pub(crate) fn page(&self, index: usize) -> Option<PageRef<'_>> {
+    pub fn page(&self, index: usize) -> Option<PageRef<'_>> {
         let (run, at) = self.locate(index)?;
         run.page(at)
     }
 
     /// The frames from the page with this index on, at most `most`, also those of the next pieces if they follow.
-    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    pub fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
         let number = self.find(index)?;
         let (run, at) = self.locate(index)?;
         let first = run.frames(at, most)?;
@@ -409,14 +417,14 @@ impl Runs {
     }
 
     /// Where each run begins, and how many pages it has.
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+    pub fn pieces(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.pieces
             .iter()
             .map(|piece| (piece.start, piece.run.len()))
     }
 
     /// Bytes of the page with this index, from `offset` in it, at most `length`.
-    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    pub fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
         let (run, at) = self.locate(index)?;
         run.bytes(at, offset, length)
     }
@@ -444,7 +452,7 @@ unsafe impl Pinnable for Runs {
 /// # Invariants
 ///
 /// `count` pages from `first` came from `cma_alloc`, and are ours.
-pub(crate) struct CmaBlock {
+pub struct CmaBlock {
     first: NonNull<bindings::page>,
     count: usize,
 }
@@ -456,9 +464,9 @@ unsafe impl Sync for CmaBlock {}
 
 impl CmaBlock {
     /// `count` zeroed pages; `None` where there is no such area, or when the caller was killed meanwhile.
-    pub(crate) fn new(count: usize) -> Option<Self> {
+    pub fn new(count: usize) -> Option<Self> {
         // SAFETY: Any count may be asked for; the alignment is a power of two of pages.
-        let first = unsafe { mapbuf_cma_alloc(count, 0) };
+        let first = unsafe { kmap_helper_cma_alloc(count, 0) };
         // INVARIANT: The allocation is ours.
         let block = Self {
             first: NonNull::new(first)?,
@@ -469,32 +477,32 @@ impl CmaBlock {
     }
 
     /// The kernel's address of it all.
-    pub(crate) fn start(&self) -> NonNull<u8> {
+    pub fn start(&self) -> NonNull<u8> {
         // SAFETY: By the type's invariants it is a page of ours; none of ours is highmem (64-bit only), so it has an
         // address, which is not null.
-        unsafe { NonNull::new_unchecked(mapbuf_page_address(self.first.as_ptr()).cast()) }
+        unsafe { NonNull::new_unchecked(kmap_helper_page_address(self.first.as_ptr()).cast()) }
     }
 
     /// How many pages.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.count
     }
 
     /// The frames from the page with this index on, at most `most`.
-    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    pub fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
         let count = self.count.checked_sub(index).filter(|count| *count > 0)?;
         let count = count.min(most);
         // SAFETY: By the type's invariants these frames follow each other, and are ours as long as we live.
         Some(unsafe {
             Frames::new(
-                mapbuf_page_to_pfn(self.first.as_ptr()) as u64 + index as u64,
+                kmap_helper_page_to_pfn(self.first.as_ptr()) as u64 + index as u64,
                 count,
             )
         })
     }
 
     /// Bytes of the page with this index, from `offset` in it, at most `length`.
-    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    pub fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
         if index >= self.count {
             return None;
         }
@@ -517,14 +525,14 @@ unsafe impl Owner for CmaBlock {
 
     fn page(&self, index: usize) -> Option<*mut bindings::page> {
         // SAFETY: The index lies within the block.
-        (index < self.count).then(|| unsafe { mapbuf_page_at(self.first.as_ptr(), index) })
+        (index < self.count).then(|| unsafe { kmap_helper_page_at(self.first.as_ptr(), index) })
     }
 }
 
 impl Drop for CmaBlock {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants the allocation is ours, from the area that still is the default one.
-        unsafe { mapbuf_cma_release(self.first.as_ptr(), self.count) };
+        unsafe { kmap_helper_cma_release(self.first.as_ptr(), self.count) };
     }
 }
 
@@ -542,8 +550,8 @@ unsafe fn clear(start: NonNull<u8>, count: usize) -> bool {
                 .add(index * PAGE_SIZE)
                 .write_bytes(0, PAGE_SIZE)
         };
-        caller::cond_resched();
-        if caller::fatal_signal_pending() {
+        task::cond_resched();
+        if task::fatal_signal_pending() {
             return false;
         }
     }

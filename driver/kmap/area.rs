@@ -2,8 +2,8 @@
 
 //! A virtual area of the kernel's.
 
+use super::cache::Cache;
 use super::helpers::*;
-use crate::abi::wire::Cache;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -15,7 +15,7 @@ use kernel::{
 /// # Invariants
 ///
 /// `start` is what `vmap` gave, with `VM_MAP | VM_USERMAP`, and nothing has unmapped it.
-pub(crate) struct Area {
+pub struct Area {
     start: NonNull<u8>,
 }
 
@@ -33,7 +33,7 @@ impl Area {
     pub(crate) unsafe fn new(pages: &[*mut bindings::page], cache: Cache) -> Result<Self> {
         let count = u32::try_from(pages.len())?;
         // SAFETY: By the safety requirements these are so many pages; without `VM_MAP_PUT_PAGES` the list is only read.
-        let start = unsafe { mapbuf_vmap(pages.as_ptr().cast_mut(), count, cache.number()) };
+        let start = unsafe { kmap_helper_vmap(pages.as_ptr().cast_mut(), count, cache.number()) };
         // INVARIANT: `vmap` gave it.
         Ok(Self {
             start: NonNull::new(start.cast()).ok_or(ENOMEM)?,
@@ -41,7 +41,7 @@ impl Area {
     }
 
     /// Where it begins.
-    pub(crate) fn start(&self) -> NonNull<u8> {
+    pub fn start(&self) -> NonNull<u8> {
         self.start
     }
 }
@@ -49,6 +49,6 @@ impl Area {
 impl Drop for Area {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants.
-        unsafe { mapbuf_vunmap(self.start.as_ptr().cast()) };
+        unsafe { kmap_helper_vunmap(self.start.as_ptr().cast()) };
     }
 }

@@ -28,7 +28,7 @@ use kernel::{
 
 /// The interface of every kind of memory. Indices count pages from the buffer's start; beyond the end the result is
 /// `None`.
-pub(crate) trait Backing {
+pub trait Backing {
     /// How many pages there are.
     fn len(&self) -> usize;
 
@@ -59,7 +59,7 @@ pub(crate) trait Backing {
 }
 
 /// Is told when memory is mapped.
-pub(crate) trait Watch {
+pub trait Watch {
     /// A mapping is about to be made. May wait; an error refuses it.
     fn enter(&self) -> Result;
     /// Another mapping of memory that is mapped already.
@@ -69,7 +69,7 @@ pub(crate) trait Watch {
 }
 
 /// The data of a dma-buf: it has the memory that mappings of the dma-buf show, until it is dropped.
-pub(crate) trait Backed: Send + Sync + Sized + 'static {
+pub trait Backed: Send + Sync + Sized + 'static {
     /// The memory.
     fn backing(&self) -> &dyn Backing;
 

@@ -3,12 +3,12 @@
 //! Bytes of a buffer, which user space and devices may change at any time.
 
 use super::helpers::{
-    mapbuf_iter_address,
-    mapbuf_memcpy,
-    mapbuf_read_word,
-    mapbuf_write_word, //
+    kmap_helper_iter_address,
+    kmap_helper_memcpy,
+    kmap_helper_read_word,
+    kmap_helper_write_word, //
 };
-use crate::policy::words::{
+use super::words::{
     chunks,
     words, //
 };
@@ -31,7 +31,7 @@ const CHUNK: usize = 64;
 ///
 /// `length` bytes at `address` are mapped in the kernel and lie within one page, as long as `'a`. If `width` is not 0, it
 /// is 8, 16, 32 or 64, and all of that page may be accessed, in aligned words of so many bits and no other way.
-pub(crate) struct Bytes<'a> {
+pub struct Bytes<'a> {
     address: *mut u8,
     length: usize,
     width: u32,
@@ -90,7 +90,7 @@ impl Bytes<'_> {
             // lies in the word, and the caller has room for it.
             unsafe {
                 let word = start.wrapping_add(piece.at).wrapping_sub(piece.into);
-                let value = mapbuf_read_word(word.cast(), self.width).to_ne_bytes();
+                let value = kmap_helper_read_word(word.cast(), self.width).to_ne_bytes();
                 to.add(piece.at)
                     .copy_from_nonoverlapping(value.as_ptr().add(piece.into), piece.length);
             }
@@ -118,7 +118,7 @@ impl Bytes<'_> {
                 value
                     .as_mut_ptr()
                     .copy_from_nonoverlapping(from.add(at), word);
-                mapbuf_write_word(start.add(at).cast(), u64::from_ne_bytes(value), self.width);
+                kmap_helper_write_word(start.add(at).cast(), u64::from_ne_bytes(value), self.width);
             }
         }
         Ok(())
@@ -186,7 +186,7 @@ impl Bytes<'_> {
         }
         // SAFETY: The source is there by the type's invariants, the destination by the safety requirements. It is C's
         // `memcpy`, so others may change the source meanwhile.
-        unsafe { mapbuf_memcpy(to.cast(), self.address.cast(), self.length) };
+        unsafe { kmap_helper_memcpy(to.cast(), self.address.cast(), self.length) };
     }
 
     /// Copies the kernel's own memory in, all of it.
@@ -204,7 +204,7 @@ impl Bytes<'_> {
             return unsafe { self.write_words(0, self.length, from) };
         }
         // SAFETY: The destination is there by the type's invariants, the source by the safety requirements.
-        unsafe { mapbuf_memcpy(self.address.cast(), from.cast(), self.length) };
+        unsafe { kmap_helper_memcpy(self.address.cast(), from.cast(), self.length) };
         Ok(())
     }
 }
@@ -212,11 +212,11 @@ impl Bytes<'_> {
 /// The address that the next byte goes to, if it is a user's.
 pub(crate) fn destination(iter: &mut IovIterDest<'_>) -> u64 {
     // SAFETY: The iterator is valid, by the invariants of its type.
-    unsafe { mapbuf_iter_address(iter.as_raw()) as u64 }
+    unsafe { kmap_helper_iter_address(iter.as_raw()) as u64 }
 }
 
 /// The address that the next byte comes from, if it is a user's.
 pub(crate) fn source(iter: &mut IovIterSource<'_>) -> u64 {
     // SAFETY: The iterator is valid, by the invariants of its type.
-    unsafe { mapbuf_iter_address(iter.as_raw()) as u64 }
+    unsafe { kmap_helper_iter_address(iter.as_raw()) as u64 }
 }

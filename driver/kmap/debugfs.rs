@@ -18,14 +18,15 @@ use kernel::{
 };
 
 /// A number that can be shown.
-pub(crate) struct Number(Atomic<i32>);
+pub struct Number(Atomic<i32>);
 
 impl Number {
     pub(crate) const fn new() -> Self {
         Self(Atomic::new(0))
     }
 
-    pub(crate) fn add(&self, count: i32) {
+    /// Adds to it.
+    pub fn add(&self, count: i32) {
         self.0.add(count, Relaxed);
     }
 }
@@ -36,7 +37,7 @@ impl Number {
 /// # Invariants
 ///
 /// Holds what `debugfs_create_dir` answered with: a directory, or an error, which all of debugfs takes as well.
-pub(crate) struct Directory(#[cfg(CONFIG_DEBUG_FS)] *mut bindings::dentry);
+pub struct Directory(#[cfg(CONFIG_DEBUG_FS)] *mut bindings::dentry);
 
 // SAFETY: A directory belongs to no thread.
 unsafe impl Send for Directory {}
@@ -46,7 +47,7 @@ unsafe impl Sync for Directory {}
 #[cfg(CONFIG_DEBUG_FS)]
 impl Directory {
     /// Makes it at the top level.
-    pub(crate) fn new(name: &CStr) -> Self {
+    pub fn new(name: &CStr) -> Self {
         // SAFETY: The name is a C string, which is copied.
         let entry =
             unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), core::ptr::null_mut()) };
@@ -55,7 +56,7 @@ impl Directory {
     }
 
     /// Shows a number in a file that root may read.
-    pub(crate) fn show(&self, name: &CStr, number: &'static Number) {
+    pub fn show(&self, name: &CStr, number: &'static Number) {
         let value = number.0.as_ptr().cast::<bindings::atomic_t>();
         // SAFETY: By the type's invariants; the name is a C string, which is copied. An `Atomic<i32>` is an `atomic_t`.
         // It is static, and dropping the directory waits until nobody reads the file any more.
@@ -75,9 +76,9 @@ impl Drop for Directory {
 
 #[cfg(not(CONFIG_DEBUG_FS))]
 impl Directory {
-    pub(crate) fn new(_name: &CStr) -> Self {
+    pub fn new(_name: &CStr) -> Self {
         Self()
     }
 
-    pub(crate) fn show(&self, _name: &CStr, _number: &'static Number) {}
+    pub fn show(&self, _name: &CStr, _number: &'static Number) {}
 }

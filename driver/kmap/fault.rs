@@ -29,13 +29,13 @@ const TABLE: usize = PAGE_SIZE * (PAGE_SIZE / size_of::<bindings::pte_t>());
 const BATCH: usize = 32;
 
 /// Data whose mappings are filled by faults.
-pub(crate) trait Faults: Backed {
+pub trait Faults: Backed {
     /// Answers a fault in a mapping of the data.
     fn fault(fault: Fault<'_, Self>) -> Outcome;
 }
 
 /// A page fault in a mapping of a buffer.
-pub(crate) enum Fault<'a, T> {
+pub enum Fault<'a, T> {
     /// The page is given to the core, which maps it, by a huge entry where its folio has the size of one.
     Page(PageFault<'a, T>),
     /// The page is mapped by us, where pages were inserted and one was taken out.
@@ -52,16 +52,16 @@ pub(crate) enum Fault<'a, T> {
 
 /// The result of a fault.
 #[derive(Clone, Copy)]
-pub(crate) struct Outcome(bindings::vm_fault_t);
+pub struct Outcome(bindings::vm_fault_t);
 
 impl Outcome {
     /// Nothing is mapped there.
-    pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+    pub const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
     /// No huge entry fits: the core asks again for a small one.
-    pub(crate) const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
+    pub const FALLBACK: Self = Self(bindings::vm_fault_reason_VM_FAULT_FALLBACK);
 
     /// Whether the address has no entry now.
-    pub(crate) fn failed(self) -> bool {
+    pub fn failed(self) -> bool {
         self.0 != bindings::vm_fault_reason_VM_FAULT_NOPAGE
     }
 }
@@ -72,7 +72,7 @@ impl Outcome {
 ///
 /// `fault` is what the core has called us with. Its VMA is locked against changes, and shows the memory of `data`, from
 /// the page on that its page offset tells.
-pub(crate) struct Place<'a, T> {
+pub struct Place<'a, T> {
     fault: &'a mut bindings::vm_fault,
     data: &'a T,
 }
@@ -92,12 +92,12 @@ impl<'a, T: Faults> Place<'a, T> {
     }
 
     /// The data whose memory the VMA shows.
-    pub(crate) fn data(&self) -> &'a T {
+    pub fn data(&self) -> &'a T {
         self.data
     }
 
     /// The page of the buffer that is wanted.
-    pub(crate) fn page_offset(&self) -> u64 {
+    pub fn page_offset(&self) -> u64 {
         self.fault.__bindgen_anon_1.pgoff as u64
     }
 
@@ -115,12 +115,12 @@ impl<'a, T: Faults> Place<'a, T> {
     }
 
     /// Whether the core must make a private copy, which it does for small pages only.
-    pub(crate) fn copies(&self) -> bool {
+    pub fn copies(&self) -> bool {
         self.write() && self.vma().flags() & flags::SHARED == 0
     }
 
     /// The range of the buffer's pages that the VMA maps through the page table of the address.
-    pub(crate) fn table(&self) -> Range<u64> {
+    pub fn table(&self) -> Range<u64> {
         let start = self.address() & !(TABLE - 1);
         let last = start.saturating_add(TABLE).min(self.vma().end());
         let before = self.address().saturating_sub(start.max(self.vma().start())) / PAGE_SIZE;
@@ -149,7 +149,7 @@ impl<'a, T: Faults> Place<'a, T> {
         };
         // SAFETY: By the invariants of `PageRef` there is a reference on it, so another can be taken; the core takes this
         // one over.
-        unsafe { mapbuf_get_page(page.as_ptr()) };
+        unsafe { kmap_helper_get_page(page.as_ptr()) };
         self.fault.page = page.as_ptr();
         Outcome(0)
     }
@@ -159,7 +159,7 @@ macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         $(
             $(#[$doc])*
-            pub(crate) struct $name<'a, T>(Place<'a, T>);
+            pub struct $name<'a, T>(Place<'a, T>);
 
             impl<'a, T> core::ops::Deref for $name<'a, T> {
                 type Target = Place<'a, T>;
@@ -191,7 +191,7 @@ faults! {
 }
 
 /// A fault in a VMA without special flags, by a huge entry.
-pub(crate) struct HugePageFault<'a, T> {
+pub struct HugePageFault<'a, T> {
     place: Place<'a, T>,
     order: u32,
 }
@@ -201,26 +201,26 @@ pub(crate) struct HugePageFault<'a, T> {
 /// # Invariants
 ///
 /// The VMA has `VM_PFNMAP`, and is not copy-on-write.
-pub(crate) struct HugeFrameFault<'a, T> {
+pub struct HugeFrameFault<'a, T> {
     place: Place<'a, T>,
     order: u32,
 }
 
 impl<T: Faults> PageFault<'_, T> {
     /// Gives a page, which the core maps.
-    pub(crate) fn give(self, index: usize) -> Outcome {
+    pub fn give(self, index: usize) -> Outcome {
         self.0.give(index)
     }
 }
 
 impl<T: Faults> MixedFault<'_, T> {
     /// Gives a page, which the core maps or copies.
-    pub(crate) fn give(self, index: usize) -> Outcome {
+    pub fn give(self, index: usize) -> Outcome {
         self.0.give(index)
     }
 
     /// Maps a page by a small entry. No private copy is made: see [`Place::copies`].
-    pub(crate) fn insert(&mut self, index: usize) -> Outcome {
+    pub fn insert(&mut self, index: usize) -> Outcome {
         let write = self.0.write();
         let Some(page) = self.0.data.backing().page(index) else {
             return Outcome::SIGBUS;
@@ -233,7 +233,7 @@ impl<T: Faults> MixedFault<'_, T> {
     }
 
     /// Maps pages by small entries, up to the first that has an entry already.
-    pub(crate) fn insert_others(&self, pages: Range<usize>) {
+    pub fn insert_others(&self, pages: Range<usize>) {
         let place = &self.0.fault.__bindgen_anon_1;
         let backing = self.0.data.backing();
         let mut at = pages.start;
@@ -265,7 +265,7 @@ impl<T: Faults> MixedFault<'_, T> {
 
 impl<T: Faults> FrameFault<'_, T> {
     /// Maps a page frame by a small entry.
-    pub(crate) fn insert(self, index: usize) -> Outcome {
+    pub fn insert(self, index: usize) -> Outcome {
         let place = &self.0.fault.__bindgen_anon_1;
         let Some(frames) = self.0.data.backing().frames(index, 1) else {
             return Outcome::SIGBUS;
@@ -280,7 +280,7 @@ impl<T: Faults> FrameFault<'_, T> {
 
 impl<T: Faults> HugePageFault<'_, T> {
     /// Maps the folio by a huge entry, if it has the size of one and is aligned with it.
-    pub(crate) fn insert(self) -> Outcome {
+    pub fn insert(self) -> Outcome {
         // A private copy is made of a small page; `vmf_insert_folio_pmd` would let the process write to the buffer.
         if self.order != super::alloc::pmd_order() || self.place.copies() {
             return Outcome::FALLBACK;
@@ -295,7 +295,7 @@ impl<T: Faults> HugePageFault<'_, T> {
                 // SAFETY: The folio has the size of the entry, which lies in the VMA; the VMA has neither `VM_MIXEDMAP` nor
                 // `VM_PFNMAP`, by the constructor of the fault. The function takes a reference of its own.
                 Outcome(unsafe {
-                    let folio = mapbuf_page_folio(page.as_ptr());
+                    let folio = kmap_helper_page_folio(page.as_ptr());
                     bindings::vmf_insert_folio_pmd(self.place.fault, folio, write)
                 })
             }
@@ -306,7 +306,7 @@ impl<T: Faults> HugePageFault<'_, T> {
 
 impl<T: Faults> HugeFrameFault<'_, T> {
     /// Maps page frames by a huge entry, if they are contiguous and aligned with it.
-    pub(crate) fn insert(self) -> Outcome {
+    pub fn insert(self) -> Outcome {
         if self.order != super::alloc::pmd_order() {
             return Outcome::FALLBACK;
         }

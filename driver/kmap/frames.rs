@@ -3,8 +3,8 @@
 //! Pages and page frames of buffers, and how the kernel itself has them mapped. Only their owners make these values,
 //! which live no longer than a borrow of the owner.
 
+use super::cache::Cache;
 use super::helpers::*;
-use crate::abi::wire::Cache;
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -18,7 +18,7 @@ use kernel::bindings;
 /// Points to a `struct page` of a folio, with memory behind it, on which somebody holds a reference for `'a`.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(crate) struct PageRef<'a>(NonNull<bindings::page>, PhantomData<&'a ()>);
+pub struct PageRef<'a>(NonNull<bindings::page>, PhantomData<&'a ()>);
 
 impl PageRef<'_> {
     /// # Safety
@@ -34,15 +34,15 @@ impl PageRef<'_> {
     }
 
     /// Its page frame number.
-    pub(crate) fn pfn(self) -> u64 {
+    pub fn pfn(self) -> u64 {
         // SAFETY: By the type's invariants it is a page.
-        unsafe { mapbuf_page_to_pfn(self.as_ptr()) as u64 }
+        unsafe { kmap_helper_page_to_pfn(self.as_ptr()) as u64 }
     }
 
     /// Whether it is the first page of a folio of `count` pages.
-    pub(crate) fn begins_folio(self, count: usize) -> bool {
+    pub fn begins_folio(self, count: usize) -> bool {
         // SAFETY: By the type's invariants it is a page of a folio that stays one.
-        unsafe { mapbuf_begins_folio(self.as_ptr(), count) }
+        unsafe { kmap_helper_begins_folio(self.as_ptr(), count) }
     }
 }
 
@@ -52,7 +52,7 @@ impl PageRef<'_> {
 ///
 /// `count` frames from `first` on belong to somebody who keeps them for `'a`, or for as long as a [`super::lease::Hold`] of the memory.
 #[derive(Clone, Copy)]
-pub(crate) struct Frames<'a> {
+pub struct Frames<'a> {
     first: u64,
     count: usize,
     _owner: PhantomData<&'a ()>,
@@ -72,12 +72,12 @@ impl Frames<'_> {
     }
 
     /// Number of the first frame.
-    pub(crate) fn first(&self) -> u64 {
+    pub fn first(&self) -> u64 {
         self.first
     }
 
     /// How many there are.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count
     }
 }
@@ -89,7 +89,7 @@ impl Frames<'_> {
 ///
 /// `view` is an address in the kernel's own view of the memory, or null where there is none of it.
 #[derive(Clone, Copy)]
-pub(crate) struct Attributes {
+pub struct Attributes {
     cache: Cache,
     view: *const u8,
 }
@@ -104,7 +104,7 @@ impl Attributes {
     }
 
     /// The cache mode.
-    pub(crate) fn cache(self) -> Cache {
+    pub fn cache(self) -> Cache {
         self.cache
     }
 

@@ -4,7 +4,7 @@
 //!
 //! The kernel crate's `DelayedWork` cannot be cancelled in 7.2, so it could run after the module is unloaded.
 
-use super::helpers::mapbuf_init_delayed_work;
+use super::helpers::kmap_helper_init_delayed_work;
 use core::ops::Deref;
 use kernel::{
     bindings,
@@ -17,7 +17,7 @@ use kernel::{
 const PERIOD_MS: u32 = 200;
 
 /// Something to do in the background.
-pub(crate) trait Background: Send + Sync + 'static {
+pub trait Background: Send + Sync + 'static {
     /// Does the work. Returns whether to repeat it.
     fn run(&self) -> bool;
 }
@@ -28,7 +28,7 @@ pub(crate) trait Background: Send + Sync + 'static {
 ///
 /// `work` is initialized with [`Self::work`] and lies in this struct, which stays where it is.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Later<T: Background> {
+pub struct Later<T: Background> {
     #[pin]
     work: Opaque<bindings::delayed_work>,
     #[pin]
@@ -41,19 +41,20 @@ unsafe impl<T: Background> Send for Later<T> {}
 unsafe impl<T: Background> Sync for Later<T> {}
 
 impl<T: Background> Later<T> {
-    pub(crate) fn new(inner: impl PinInit<T>) -> impl PinInit<Self> {
+    /// Initializes it; nothing is queued yet.
+    pub fn new(inner: impl PinInit<T>) -> impl PinInit<Self> {
         pin_init!(Self {
             // INVARIANT: The initializer is given the place where the struct stays.
             work <- Opaque::ffi_init(|work| {
                 // SAFETY: `work` is memory for such a struct.
-                unsafe { mapbuf_init_delayed_work(work, Some(Self::work)) }
+                unsafe { kmap_helper_init_delayed_work(work, Some(Self::work)) }
             }),
             inner <- inner,
         })
     }
 
     /// Queues the work, if it is not queued already.
-    pub(crate) fn start(&self) {
+    pub fn start(&self) {
         // SAFETY: By the type's invariants the work is initialized.
         unsafe {
             bindings::queue_delayed_work_on(
@@ -67,7 +68,7 @@ impl<T: Background> Later<T> {
     }
 
     /// Cancels it, and waits until it has ended.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         // SAFETY: By the type's invariants the work is initialized.
         unsafe { bindings::disable_delayed_work_sync(self.work.get()) };
     }

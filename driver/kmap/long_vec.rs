@@ -16,7 +16,7 @@ use kernel::{
 };
 
 /// A vector of any length: up to a page from `kmalloc`, beyond that from `vmalloc`.
-pub(crate) enum LongVec<T> {
+pub enum LongVec<T> {
     /// At most a page.
     Short(KVec<T>),
     /// Any length.
@@ -31,7 +31,8 @@ impl<T> LongVec<T> {
         Self::Short(KVec::new())
     }
 
-    pub(crate) fn with_capacity(count: usize, flags: Flags) -> Result<Self, AllocError> {
+    /// Has room for `count` values.
+    pub fn with_capacity(count: usize, flags: Flags) -> Result<Self, AllocError> {
         Ok(match count <= Self::SHORT {
             true => Self::Short(KVec::with_capacity(count, flags)?),
             false => Self::Long(VVec::with_capacity(count, flags)?),
@@ -39,7 +40,7 @@ impl<T> LongVec<T> {
     }
 
     /// Adds an entry if there is room for it; whether there was.
-    pub(crate) fn push_within_capacity(&mut self, entry: T) -> bool {
+    pub fn push_within_capacity(&mut self, entry: T) -> bool {
         match self {
             Self::Short(entries) => entries.push_within_capacity(entry).is_ok(),
             Self::Long(entries) => entries.push_within_capacity(entry).is_ok(),
@@ -47,7 +48,7 @@ impl<T> LongVec<T> {
     }
 
     /// Adds an entry, with more room if need be.
-    pub(crate) fn push(&mut self, entry: T, flags: Flags) -> Result<(), AllocError> {
+    pub fn push(&mut self, entry: T, flags: Flags) -> Result<(), AllocError> {
         if let Self::Short(entries) = self {
             if entries.len() < Self::SHORT {
                 return entries.push(entry, flags);
@@ -65,7 +66,7 @@ impl<T> LongVec<T> {
     }
 
     /// Takes the last entry away.
-    pub(crate) fn pop(&mut self) -> Option<T> {
+    pub fn pop(&mut self) -> Option<T> {
         match self {
             Self::Short(entries) => entries.pop(),
             Self::Long(entries) => entries.pop(),
@@ -73,7 +74,7 @@ impl<T> LongVec<T> {
     }
 
     /// Takes all entries away. Their room stays.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         match self {
             Self::Short(entries) => entries.clear(),
             Self::Long(entries) => entries.clear(),
@@ -81,7 +82,7 @@ impl<T> LongVec<T> {
     }
 
     /// Where the first entry is.
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
+    pub fn as_mut_ptr(&mut self) -> *mut T {
         match self {
             Self::Short(entries) => entries.as_mut_ptr(),
             Self::Long(entries) => entries.as_mut_ptr(),

@@ -4,27 +4,30 @@
 //! faults in them. Each file wraps one part of the kernel in types that are safe to use; what cannot be wrapped is an
 //! `unsafe fn` with its contract.
 
-use super::{
-    caller,
-    dma,
-    helpers,
-    lease, //
-};
+#![allow(clippy::len_without_is_empty, reason = "memory has a page at least")]
 
-pub(crate) mod alloc;
-pub(crate) mod area;
-pub(crate) mod backing;
-pub(crate) mod bytes;
-pub(crate) mod debugfs;
-pub(crate) mod fault;
-pub(crate) mod frames;
-pub(crate) mod later;
-pub(crate) mod long_vec;
-pub(crate) mod numa;
-pub(crate) mod owner;
-pub(crate) mod parked;
-pub(crate) mod physical;
-pub(crate) mod ptrace;
-pub(crate) mod recached;
-pub(crate) mod this_module;
-pub(crate) mod vma;
+pub mod alloc;
+pub mod area;
+pub mod backing;
+pub mod bytes;
+pub mod cache;
+pub mod debugfs;
+#[path = "../src/sys/dma.rs"]
+pub mod dma;
+pub mod fault;
+pub mod frames;
+pub(crate) mod helpers;
+pub mod later;
+#[path = "../src/sys/lease.rs"]
+pub mod lease;
+pub mod long_vec;
+pub mod numa;
+pub mod owner;
+pub mod parked;
+pub mod physical;
+pub mod ptrace;
+pub mod recached;
+pub mod task;
+pub mod this_module;
+pub mod vma;
+pub mod words;

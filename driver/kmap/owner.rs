@@ -13,7 +13,7 @@ use kernel::bindings;
 /// # Safety
 ///
 /// The pages are always the same, the owner's alone, and the linear map has all of them.
-pub(crate) unsafe trait Owner {
+pub unsafe trait Owner {
     /// How many there are.
     fn len(&self) -> usize;
     /// The page with this index.
@@ -36,7 +36,7 @@ unsafe impl<M: Pinnable> Owner for M {
 /// # Safety
 ///
 /// [`Self::page`] always gives the same pages, and all that the value owns.
-pub(crate) unsafe trait Pinnable: Send + Sync {
+pub unsafe trait Pinnable: Send + Sync {
     /// How many there are.
     fn len(&self) -> usize;
 

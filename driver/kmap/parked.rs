@@ -7,8 +7,8 @@
 //! list, so nothing need be allocated.
 
 use super::{
-    caller,
     helpers::*, //
+    task,
 };
 use kernel::{
     bindings,
@@ -22,7 +22,7 @@ use kernel::{
 ///
 /// `list` is the head of a list, by `folio->lru`, of folios with `pages` pages together. No list of the kernel's has
 /// them, and a reference on each is ours.
-pub(crate) struct Parked {
+pub struct Parked {
     list: KBox<Opaque<bindings::list_head>>,
     pages: usize,
 }
@@ -34,10 +34,10 @@ unsafe impl Sync for Parked {}
 
 impl Parked {
     /// None yet.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let list = KBox::new(Opaque::zeroed(), GFP_KERNEL_ACCOUNT)?;
         // SAFETY: The head is ours, and stays where it is: in a box.
-        unsafe { mapbuf_init_list(list.get()) };
+        unsafe { kmap_helper_init_list(list.get()) };
         // INVARIANT: The list is empty.
         Ok(Self { list, pages: 0 })
     }
@@ -51,26 +51,26 @@ impl Parked {
     pub(crate) unsafe fn add(&mut self, page: *mut bindings::page) {
         // SAFETY: By the safety requirements the folio and its `lru` are ours.
         // INVARIANT: It returns the pages of a folio that it has put on the list.
-        self.pages += unsafe { mapbuf_park(self.list.get(), page) };
-        caller::cond_resched();
+        self.pages += unsafe { kmap_helper_park(self.list.get(), page) };
+        task::cond_resched();
     }
 
     /// How many pages are kept.
-    pub(crate) fn pages(&self) -> usize {
+    pub fn pages(&self) -> usize {
         self.pages
     }
 
     /// Frees the folios that nobody else refers to any more.
-    pub(crate) fn sweep(&mut self) {
+    pub fn sweep(&mut self) {
         // SAFETY: By the type's invariants; no new reference comes to a folio that has ours only.
         // INVARIANT: It returns the pages that are left.
-        self.pages = unsafe { mapbuf_sweep_parked(self.list.get()) };
+        self.pages = unsafe { kmap_helper_sweep_parked(self.list.get()) };
     }
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants the references are ours.
-        unsafe { mapbuf_drop_parked(self.list.get()) };
+        unsafe { kmap_helper_drop_parked(self.list.get()) };
     }
 }

@@ -2,6 +2,7 @@
 
 //! Physical ranges that somebody reserved for us, and the kernel's own view of them.
 
+use super::cache::Cache;
 use super::{
     bytes::Bytes,
     frames::{
@@ -10,7 +11,6 @@ use super::{
     },
     helpers::*, //
 };
-use crate::abi::wire::Cache;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -25,7 +25,7 @@ use kernel::{
 };
 
 /// Why a range cannot be claimed.
-pub(crate) enum ClaimError {
+pub enum ClaimError {
     /// A part of it is System RAM.
     IsRam,
     /// Another driver has claimed a part of it.
@@ -33,13 +33,13 @@ pub(crate) enum ClaimError {
 }
 
 /// A claim on a physical range, as `/proc/iomem` shows it.
-pub(crate) struct Claim(Region);
+pub struct Claim(Region);
 
 impl Claim {
     /// Claims a range of whole pages.
-    pub(crate) fn new(start: u64, bytes: u64, name: CString) -> Result<Self, ClaimError> {
+    pub fn new(start: u64, bytes: u64, name: CString) -> Result<Self, ClaimError> {
         // SAFETY: Any range can be asked about.
-        if unsafe { mapbuf_range_is_ram(start, bytes) } {
+        if unsafe { kmap_helper_range_is_ram(start, bytes) } {
             return Err(ClaimError::IsRam);
         }
         // SAFETY: `Resource` is transparent over `struct resource`, and the root of the tree is always there.
@@ -58,7 +58,7 @@ impl Claim {
     }
 
     /// How many pages.
-    pub(crate) fn pages(&self) -> usize {
+    pub fn pages(&self) -> usize {
         usize::try_from(self.bytes() / PAGE_SIZE as u64).unwrap_or(0)
     }
 }
@@ -69,7 +69,7 @@ impl Claim {
 ///
 /// All pages of `claim` are mapped from `address` on with `cache`. The range holds no memory that Rust
 /// code has references into.
-pub(crate) struct View {
+pub struct View {
     address: NonNull<u8>,
     cache: Cache,
     width: u32,
@@ -83,9 +83,9 @@ unsafe impl Sync for View {}
 
 impl View {
     /// Maps a range; uncached memory is read and written in words of `width` bits.
-    pub(crate) fn new(claim: Claim, cache: Cache, width: u32) -> Option<Self> {
+    pub fn new(claim: Claim, cache: Cache, width: u32) -> Option<Self> {
         // SAFETY: The range is ours, and not System RAM.
-        let view = unsafe { mapbuf_map_view(claim.start(), claim.bytes(), cache.number()) };
+        let view = unsafe { kmap_helper_map_view(claim.start(), claim.bytes(), cache.number()) };
         // INVARIANT: The kernel has mapped all of it.
         Some(Self {
             address: NonNull::new(view.cast())?,
@@ -96,12 +96,12 @@ impl View {
     }
 
     /// The claim.
-    pub(crate) fn claim(&self) -> &Claim {
+    pub fn claim(&self) -> &Claim {
         &self.claim
     }
 
     /// The frames from a page on, at most `most`.
-    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    pub fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
         let count = self.claim.pages().checked_sub(index);
         let count = count.filter(|count| *count > 0)?.min(most);
         let first = self.claim.start() / PAGE_SIZE as u64 + index as u64;
@@ -110,13 +110,13 @@ impl View {
     }
 
     /// How the kernel has it mapped.
-    pub(crate) fn attributes(&self) -> Attributes {
+    pub fn attributes(&self) -> Attributes {
         // SAFETY: By the type's invariants the address is of the range, which is mapped with this mode.
         unsafe { Attributes::new(self.cache, self.address.as_ptr()) }
     }
 
     /// The width of an access in bits, where the range is accessed by words.
-    pub(crate) fn word(&self) -> Option<u32> {
+    pub fn word(&self) -> Option<u32> {
         match self.cache {
             Cache::Cached => None,
             Cache::WriteCombined | Cache::Uncached => Some(self.width),
@@ -124,7 +124,7 @@ impl View {
     }
 
     /// Bytes of a page, from `offset` in it, at most `length`.
-    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    pub fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
         if index >= self.claim.pages() {
             return None;
         }
@@ -149,36 +149,36 @@ impl View {
     }
 
     /// Reads `count` words from the start of a page.
-    pub(crate) fn sample(&self, index: usize, count: usize, mut each: impl FnMut(u64, u32)) {
+    pub fn sample(&self, index: usize, count: usize, mut each: impl FnMut(u64, u32)) {
         let step = (self.width / 8).max(1) as usize;
         let Some(first) = self.word_at(index) else {
             return;
         };
         for at in (0..PAGE_SIZE).step_by(step).take(count) {
             // SAFETY: The word lies in the page, aligned to its size.
-            let word = unsafe { mapbuf_read_word(first.add(at).cast(), self.width) };
+            let word = unsafe { kmap_helper_read_word(first.add(at).cast(), self.width) };
             each(word, self.width);
         }
     }
 
     /// Whether two patterns written to the start of a page can be read back from the memory, not from a cache.
     /// The old contents are restored.
-    pub(crate) fn keeps(&self, index: usize) -> bool {
+    pub fn keeps(&self, index: usize) -> bool {
         let Some(word) = self.word_at(index) else {
             return false;
         };
         let mask = u64::MAX >> (64 - self.width);
         // SAFETY: The word lies in the page, aligned to its size; the range is memory, by declaration.
         unsafe {
-            let before = mapbuf_read_word(word.cast(), self.width);
+            let before = kmap_helper_read_word(word.cast(), self.width);
             let mut kept = true;
             for pattern in [0x5555_aaaa_3333_cccc & mask, !0x5555_aaaa_3333_cccc & mask] {
-                mapbuf_write_word(word.cast(), pattern, self.width);
-                mapbuf_flush(word.cast(), 8);
-                kept &= mapbuf_read_word(word.cast(), self.width) == pattern;
+                kmap_helper_write_word(word.cast(), pattern, self.width);
+                kmap_helper_flush(word.cast(), 8);
+                kept &= kmap_helper_read_word(word.cast(), self.width) == pattern;
             }
-            mapbuf_write_word(word.cast(), before, self.width);
-            mapbuf_flush(word.cast(), 8);
+            kmap_helper_write_word(word.cast(), before, self.width);
+            kmap_helper_flush(word.cast(), 8);
             kept
         }
     }
@@ -187,6 +187,6 @@ impl View {
 impl Drop for View {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants; nothing uses the view any more.
-        unsafe { mapbuf_unmap_view(self.address.as_ptr().cast(), self.cache.number()) };
+        unsafe { kmap_helper_unmap_view(self.address.as_ptr().cast(), self.cache.number()) };
     }
 }

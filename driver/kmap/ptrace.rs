@@ -182,13 +182,13 @@ unsafe fn reach_copy(
         // SAFETY: Until `follow_pfnmap_end` the entry stays, and with it the page of the process, an ordinary one, which
         // the kernel has mapped. By the invariants of `Wanted` there are so many bytes.
         unsafe {
-            let page = mapbuf_page_address(mapbuf_pfn_to_page(entry.pfn)).cast::<u8>();
+            let page = kmap_helper_page_address(kmap_helper_pfn_to_page(entry.pfn)).cast::<u8>();
             let there = page.add(address % PAGE_SIZE);
             let (to, from) = match wanted.write {
                 true => (there, wanted.bytes),
                 false => (wanted.bytes, there),
             };
-            mapbuf_memcpy(to.cast(), from.cast(), wanted.length);
+            kmap_helper_memcpy(to.cast(), from.cast(), wanted.length);
         }
         Ok(Copied::Done)
     };

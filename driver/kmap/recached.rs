@@ -5,20 +5,20 @@
 //! `_set_pages_array` (`arch/x86/mm/pat/set_memory.c`) does not undo a change that fails in the middle, so it is undone
 //! here, a batch at a time. Pages that cannot be restored are leaked.
 
+use super::cache::Cache;
 use super::{
-    caller,
     frames::Attributes,
     helpers::{
-        mapbuf_page_address,
-        mapbuf_set_cache, //
+        kmap_helper_page_address,
+        kmap_helper_set_cache, //
     },
     owner::{
         Owner,
         Pinnable, //
     },
     parked::Parked, //
+    task,
 };
-use crate::abi::wire::Cache;
 use core::{
     mem::ManuallyDrop,
     ops::Deref, //
@@ -38,14 +38,14 @@ const BATCH: usize = 512;
 
 /// For tests: fails a change of a batch when it is half done.
 #[cfg(CONFIG_KUNIT)]
-pub(crate) mod failing {
+pub mod failing {
     use super::*;
 
     /// Batches until one fails; 0 where none does.
     static AFTER: Atomic<i32> = Atomic::new(0);
 
     /// Makes the batch with this number fail, counted from 1, and none after it.
-    pub(crate) fn batch(number: i32) {
+    pub fn batch(number: i32) {
         AFTER.store(number, Relaxed);
     }
 
@@ -55,9 +55,9 @@ pub(crate) mod failing {
     }
 
     /// Whether the linear map has memory cached.
-    pub(crate) fn is_cached(address: core::ptr::NonNull<u8>) -> bool {
+    pub fn is_cached(address: core::ptr::NonNull<u8>) -> bool {
         // SAFETY: Looks at the kernel's page tables, for whatever address.
-        unsafe { super::super::helpers::mapbuf_is_cached(address.as_ptr().cast()) }
+        unsafe { super::super::helpers::kmap_helper_is_cached(address.as_ptr().cast()) }
     }
 }
 
@@ -67,7 +67,7 @@ pub(crate) mod failing {
 ///
 /// The linear map has the first `changed` pages of `memory` with `cache`, the others with the usual mode. The capacity of
 /// `batch` is enough to change them back.
-pub(crate) struct Recached<M: Owner> {
+pub struct Recached<M: Owner> {
     memory: ManuallyDrop<M>,
     cache: Cache,
     changed: usize,
@@ -84,7 +84,8 @@ static LOST: Atomic<i64> = Atomic::new(0);
 
 impl<M: Owner> Recached<M> {
     /// Changes the kernel's view of this memory, which nobody else has mapped.
-    pub(crate) fn new(memory: M, cache: Cache) -> Result<Self> {
+    pub fn new(memory: M, cache: impl Into<Cache>) -> Result<Self> {
+        let cache = cache.into();
         let room = match cache {
             Cache::Cached => 0,
             Cache::WriteCombined | Cache::Uncached => BATCH.min(memory.len()),
@@ -107,7 +108,7 @@ impl<M: Owner> Recached<M> {
             this.changed += this.batch.len();
             // The memory is changed back, and given back, when `this` is dropped.
             set?;
-            caller::resched_unless_killed()?;
+            task::resched_unless_killed()?;
         }
         Ok(this)
     }
@@ -130,7 +131,9 @@ impl<M: Owner> Recached<M> {
         };
         // SAFETY: By the safety requirements of `Owner` these are pages of the linear map and its owner's alone; the
         // array has `count` of them.
-        to_result(unsafe { mapbuf_set_cache(self.batch.as_mut_ptr(), count, cache.number()) })?;
+        to_result(unsafe {
+            kmap_helper_set_cache(self.batch.as_mut_ptr(), count, cache.number())
+        })?;
         #[cfg(CONFIG_KUNIT)]
         fails?;
         Ok(())
@@ -149,7 +152,7 @@ impl<M: Owner> Recached<M> {
                 return false;
             }
             first += self.batch.len();
-            caller::cond_resched();
+            task::cond_resched();
         }
         // INVARIANT: All of them have the usual mode.
         self.changed = 0;
@@ -157,7 +160,7 @@ impl<M: Owner> Recached<M> {
     }
 
     /// How the kernel has it mapped.
-    pub(crate) fn attributes(&self) -> Attributes {
+    pub fn attributes(&self) -> Attributes {
         let first = self.memory.page(0).unwrap_or(core::ptr::null_mut());
         // SAFETY: It is one of the memory's pages, or null, for which the address is not used. By the safety requirements
         // of `Owner` the linear map has all of them, and by the type's invariants with this mode: all were changed when
@@ -165,7 +168,7 @@ impl<M: Owner> Recached<M> {
         unsafe {
             let view = match first.is_null() {
                 true => core::ptr::null(),
-                false => mapbuf_page_address(first).cast::<u8>().cast_const(),
+                false => kmap_helper_page_address(first).cast::<u8>().cast_const(),
             };
             Attributes::new(self.cache, view)
         }
@@ -193,7 +196,7 @@ impl<M: Owner> Recached<M> {
 
 impl<M: Pinnable> Recached<M> {
     /// Frees the pages that nobody else refers to. The others stay until then.
-    pub(crate) fn park(self, parked: &mut Parked) {
+    pub fn park(self, parked: &mut Parked) {
         if let Some(memory) = self.into_inner() {
             memory.park(parked);
         }

@@ -2,8 +2,8 @@
 
 //! Virtual memory areas that `mmap` sets up.
 //!
-//! A [`NodeVma`] is a VMA that one of our nodes was asked to map. With a buffer it becomes a [`NewVma`], which shows memory
-//! of that buffer and no other. It is consumed by the call that fills it: with frames at once, with pages at once, or by
+//! A [`FileVma`] is a VMA that a file was asked to map. With memory to show it becomes a [`NewVma`], which shows that memory
+//! and no other. It is consumed by the call that fills it: with frames at once, with pages at once, or by
 //! page faults. That call also sets the operations and the flags, so they cannot disagree.
 
 use super::{
@@ -19,11 +19,7 @@ use super::{
     long_vec::LongVec,
     ptrace, //
 };
-use crate::policy::plan::Sharing;
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
-};
+use core::marker::PhantomData;
 use kernel::{
     bindings,
     error::to_result,
@@ -35,53 +31,36 @@ use kernel::{
     prelude::*, //
 };
 
-/// A VMA for which `mmap` of one of our nodes was called: not yet visible to anybody else, and without a buffer.
-///
-/// # Invariants
-///
-/// `shown` is a dma-buf that the VMA's file holds until its release, and whose address space the file has.
-pub(crate) struct NodeVma<'a> {
-    vma: &'a VmaNew,
-    shown: Option<NonNull<bindings::dma_buf>>,
-}
+/// A VMA that `mmap` of a file was called for: not yet visible to anybody else, and without memory to show.
+pub struct FileVma<'a>(&'a VmaNew);
 
-impl<'a> NodeVma<'a> {
+impl<'a> FileVma<'a> {
     /// # Safety
     ///
     /// The pointer is the VMA that the running `mmap` operation was given, and that operation uses it in no other way.
-    /// The invariants of the type hold for `shown`.
-    pub(crate) unsafe fn from_raw(
-        vma: *mut bindings::vm_area_struct,
-        shown: Option<NonNull<bindings::dma_buf>>,
-    ) -> Self {
+    pub(crate) unsafe fn from_raw(vma: *mut bindings::vm_area_struct) -> Self {
         // SAFETY: By the safety requirements it is undergoing initial setup.
-        let vma = unsafe { VmaNew::from_raw(vma) };
-        // INVARIANT: By the safety requirements.
-        Self { vma, shown }
+        Self(unsafe { VmaNew::from_raw(vma) })
     }
 
+    /// The VMA itself.
     pub(crate) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
-        self.vma.as_ptr()
-    }
-
-    /// Whether its file is one of this dma-buf alone.
-    pub(crate) fn is_of(&self, buffer: NonNull<bindings::dma_buf>) -> bool {
-        self.shown == Some(buffer)
+        self.0.as_ptr()
     }
 
     /// Its page offset in the file.
-    pub(crate) fn page_offset(&self) -> u64 {
-        page_offset(self.vma)
+    pub fn page_offset(&self) -> u64 {
+        page_offset(self.0)
     }
 
     /// How many pages it covers.
-    pub(crate) fn pages(&self) -> usize {
-        pages(self.vma)
+    pub fn pages(&self) -> usize {
+        pages(self.0)
     }
 
     /// What the caller wants it to be like.
-    pub(crate) fn wish(&self) -> Wish {
-        Wish::of(self.vma)
+    pub fn wish(&self) -> Wish {
+        Wish::of(self.0)
     }
 }
 
@@ -96,13 +75,18 @@ fn pages(vma: &VmaNew) -> usize {
 
 /// What the caller of `mmap` wants a mapping to be like.
 #[derive(Clone, Copy)]
-pub(crate) struct Wish {
+pub struct Wish {
     /// How many pages.
-    pub(crate) pages: u64,
-    /// Shared or private.
-    pub(crate) sharing: Sharing,
+    pub pages: u64,
+    /// `VM_SHARED`. `MAP_SHARED` of a file that was opened for reading comes without it, and without `VM_MAYWRITE`
+    /// (`do_mmap` of `mm/mmap.c`).
+    pub shared: bool,
+    /// Writable now.
+    pub write: bool,
+    /// Writable, or `mprotect` can make it so.
+    pub may_write: bool,
     /// Executable.
-    pub(crate) exec: bool,
+    pub exec: bool,
 }
 
 impl Wish {
@@ -110,7 +94,9 @@ impl Wish {
         let has = |flag| vma.flags() & flag != 0;
         Self {
             pages: pages(vma) as u64,
-            sharing: Sharing::new(has(flags::SHARED), has(flags::WRITE), has(flags::MAYWRITE)),
+            shared: has(flags::SHARED),
+            write: has(flags::WRITE),
+            may_write: has(flags::MAYWRITE),
             exec: vma.executable(),
         }
     }
@@ -122,14 +108,14 @@ impl Wish {
 ///
 /// The VMA's file keeps the dma-buf that has `data` as its data, and its page offset counts in that. Nothing is mapped yet, and
 /// none of `VM_IO`, `VM_PFNMAP` and `VM_MIXEDMAP` is set.
-pub(crate) struct NewVma<'a, T: Faults> {
+pub struct NewVma<'a, T: Faults> {
     vma: &'a VmaNew,
     data: &'a T,
 }
 
 /// How the faults of a VMA are answered.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// With the page; the core maps it, by a huge entry where its folio has the size of one.
     Page,
     /// With the page and those around it, mapped by us. No page may be one of a folio that gets a huge entry.
@@ -162,28 +148,28 @@ impl<'a, T: Faults> NewVma<'a, T> {
     }
 
     /// The data whose memory it will show.
-    pub(crate) fn data(&self) -> &'a T {
+    pub fn data(&self) -> &'a T {
         self.data
     }
 
     /// Its page offset in the buffer.
-    pub(crate) fn page_offset(&self) -> u64 {
+    pub fn page_offset(&self) -> u64 {
         page_offset(self.vma)
     }
 
     /// How many pages it covers.
-    pub(crate) fn pages(&self) -> usize {
+    pub fn pages(&self) -> usize {
         pages(self.vma)
     }
 
     /// What the caller wants it to be like.
-    pub(crate) fn wish(&self) -> Wish {
+    pub fn wish(&self) -> Wish {
         Wish::of(self.vma)
     }
 
     /// Sets what every mapping of a buffer has: it cannot grow and never becomes executable; with `seal`, it never
     /// becomes writable either.
-    pub(crate) fn restrict(&self, seal: bool) -> Result {
+    pub fn restrict(&self, seal: bool) -> Result {
         self.vma.set_dontexpand();
         self.vma.try_clear_mayexec()?;
         if seal {
@@ -193,7 +179,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
     }
 
     /// Has `fill` map all page frames now.
-    pub(crate) fn map_frames(self, fill: impl FnOnce(&FramesVma<'a, T>) -> Result) -> Result {
+    pub fn map_frames(self, fill: impl FnOnce(&FramesVma<'a, T>) -> Result) -> Result {
         self.set_up(
             |counted| match counted {
                 true => Operations::<T, true>::NEVER,
@@ -207,7 +193,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
     }
 
     /// Has `fill` insert all pages now. Pages that `madvise(MADV_DONTNEED)` removes come back by faults.
-    pub(crate) fn insert_pages(self, fill: impl FnOnce(&PagesVma<'a, T>) -> Result) -> Result {
+    pub fn insert_pages(self, fill: impl FnOnce(&PagesVma<'a, T>) -> Result) -> Result {
         self.set_up(
             |counted| match counted {
                 true => Operations::<T, true>::MIXED,
@@ -220,7 +206,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
     }
 
     /// Maps nothing now: [`Faults::fault`] does.
-    pub(crate) fn answer_faults(self, by: Answer) -> Result {
+    pub fn answer_faults(self, by: Answer) -> Result {
         let set = match by {
             // As `remap_pfn_range` does. A core dump finds no page, and would hold zeros.
             Answer::Frame | Answer::HugeFrame => flags::PFNMAP | flags::IO | flags::DONTDUMP,
@@ -257,8 +243,8 @@ impl<'a, T: Faults> NewVma<'a, T> {
         unsafe {
             let vma = self.vma.as_ptr();
             (*vma).vm_ops = operations(watch.is_some());
-            mapbuf_vma_flags(vma, set, 0);
-            mapbuf_vma_protection(vma, attributes.cache().number(), attributes.view().cast());
+            kmap_helper_vma_flags(vma, set, 0);
+            kmap_helper_vma_protection(vma, attributes.cache().number(), attributes.view().cast());
         }
         fill(self)?;
         if let Some(watch) = watch {
@@ -305,11 +291,11 @@ impl Drop for Watching<'_> {
 /// # Invariants
 ///
 /// Its operations suit a VMA of page frames.
-pub(crate) struct FramesVma<'a, T: Faults>(NewVma<'a, T>);
+pub struct FramesVma<'a, T: Faults>(NewVma<'a, T>);
 
 impl<'a, T: Faults> FramesVma<'a, T> {
     /// How many pages it covers.
-    pub(crate) fn pages(&self) -> usize {
+    pub fn pages(&self) -> usize {
         self.0.pages()
     }
 
@@ -328,7 +314,7 @@ impl<'a, T: Faults> FramesVma<'a, T> {
     /// # Errors
     ///
     /// `EINVAL` where that is not one run.
-    pub(crate) fn remap(&self, at: usize, pages: usize) -> Result {
+    pub fn remap(&self, at: usize, pages: usize) -> Result {
         // Before the call, which replaces the offset of a copy-on-write mapping with the frame number.
         let pfn = self.run(at, pages)?;
         let address = self.0.address(at, pages)?;
@@ -341,19 +327,19 @@ impl<'a, T: Faults> FramesVma<'a, T> {
     }
 
     /// `io_remap_pfn_range` over the whole VMA.
-    pub(crate) fn io_remap(&self) -> Result {
+    pub fn io_remap(&self) -> Result {
         let pages = self.pages();
         let pfn = self.run(0, pages)?;
         let address = self.0.address(0, pages)?;
         self.plain()?;
         // SAFETY: As for `remap_pfn_range`: the range lies in the VMA, and the frames are there as long as it.
         to_result(unsafe {
-            mapbuf_io_remap_pfn_range(self.0.vma.as_ptr(), address, pfn, pages * PAGE_SIZE)
+            kmap_helper_io_remap_pfn_range(self.0.vma.as_ptr(), address, pfn, pages * PAGE_SIZE)
         })
     }
 
     /// `vm_iomap_memory`, which takes the start and the length of the buffer, and adds the VMA's page offset.
-    pub(crate) fn iomap(&self) -> Result {
+    pub fn iomap(&self) -> Result {
         let memory = self.0.data.backing();
         let frames = memory.frames(0, memory.len()).ok_or(EINVAL)?;
         if frames.count() < memory.len() {
@@ -371,14 +357,14 @@ impl<'a, T: Faults> FramesVma<'a, T> {
     fn plain(&self) -> Result {
         let view = self.0.data.backing().attributes().view();
         // SAFETY: By the invariants of `Attributes` it is an address of the kernel's, or null.
-        match unsafe { mapbuf_is_encrypted(view.cast()) } {
+        match unsafe { kmap_helper_is_encrypted(view.cast()) } {
             true => Err(EINVAL),
             false => Ok(()),
         }
     }
 
     /// `dma_mmap_coherent`, starting at the VMA's page offset.
-    pub(crate) fn dma(&self) -> Result {
+    pub fn dma(&self) -> Result {
         let block = self.0.data.backing().coherent().ok_or(EINVAL)?;
         let (device, address, dma, size) = block.raw();
         // SAFETY: By the invariants of `CoherentBlock` that is what `dma_alloc_attrs` gave for this device. It is there as
@@ -394,19 +380,19 @@ impl<'a, T: Faults> FramesVma<'a, T> {
 /// # Invariants
 ///
 /// It has `VM_MIXEDMAP`, and operations that suit that.
-pub(crate) struct PagesVma<'a, T: Faults>(NewVma<'a, T>);
+pub struct PagesVma<'a, T: Faults>(NewVma<'a, T>);
 
 /// Pages that one call of `vm_insert_pages` is given.
 const BATCH: usize = 512;
 
 impl<'a, T: Faults> PagesVma<'a, T> {
     /// How many pages it covers.
-    pub(crate) fn pages(&self) -> usize {
+    pub fn pages(&self) -> usize {
         self.0.pages()
     }
 
     /// One call of `vm_insert_pages` for the VMA's pages, starting at `at`. Returns how many it inserted.
-    pub(crate) fn insert(&self, at: usize, batch: &mut Batch) -> Result<usize> {
+    pub fn insert(&self, at: usize, batch: &mut Batch) -> Result<usize> {
         let count = BATCH.min(self.pages().checked_sub(at).ok_or(EINVAL)?);
         batch.fill(self.0.data.backing(), self.0.index(at)?, count)?;
         let address = self.0.address(at, count)?;
@@ -424,7 +410,7 @@ impl<'a, T: Faults> PagesVma<'a, T> {
     ///
     /// The function takes all pages of an object and skips as many as the VMA's page offset says. With an offset of 0,
     /// the array need not hold more than the VMA shows.
-    pub(crate) fn map_pages(&self) -> Result {
+    pub fn map_pages(&self) -> Result {
         let mut all = Batch::new(self.pages())?;
         all.fill(self.0.data.backing(), self.0.index(0)?, self.pages())?;
         let vma = self.0.vma.as_ptr();
@@ -439,24 +425,24 @@ impl<'a, T: Faults> PagesVma<'a, T> {
     }
 
     /// `remap_vmalloc_range`, starting at the VMA's page offset.
-    pub(crate) fn remap_vmalloc(&self) -> Result {
+    pub fn remap_vmalloc(&self) -> Result {
         let area = self.0.data.backing().area().ok_or(EINVAL)?;
         let page = self.0.index(0)?;
         // SAFETY: By the invariants of `Area` it has `VM_USERMAP`; the function checks the VMA against its size, and takes
         // references of its own to the pages.
         to_result(unsafe {
             let start = area.start().as_ptr().cast();
-            mapbuf_remap_vmalloc_range(self.0.vma.as_ptr(), start, page)
+            kmap_helper_remap_vmalloc_range(self.0.vma.as_ptr(), start, page)
         })
     }
 }
 
 /// An array of pages to pass to a function.
-pub(crate) struct Batch(LongVec<*mut bindings::page>);
+pub struct Batch(LongVec<*mut bindings::page>);
 
 impl Batch {
     /// For [`PagesVma::insert`].
-    pub(crate) fn for_insert() -> Result<Self> {
+    pub fn for_insert() -> Result<Self> {
         Self::new(BATCH)
     }
 
@@ -471,7 +457,7 @@ impl Batch {
             let page = memory.page(first.checked_add(index).ok_or(EINVAL)?);
             let page = page.ok_or(EINVAL)?.as_ptr();
             self.0.push(page, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
-            super::caller::resched_unless_killed()?;
+            super::task::resched_unless_killed()?;
         }
         Ok(())
     }

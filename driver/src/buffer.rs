@@ -66,13 +66,13 @@ use crate::{
             Faults,
             Outcome, //
         },
+        lease::Hold,
         seam::{
             pause,
             Seam, //
         },
         Backed,
         Backing,
-        lease::Hold,
         Importable,
         NewVma,
         NodeVma,
@@ -221,15 +221,15 @@ impl Buffer {
 
     /// How a mapping would be made, or why it is refused.
     pub(crate) fn plan(&self, wish: Wish, page: u64, method: Method) -> Result<Plan, Refusal> {
+        let sharing = Sharing::new(wish.shared, wish.write, wish.may_write);
         let request = Request {
             method,
             page,
             pages: wish.pages,
-            sharing: wish.sharing,
+            sharing,
             exec: wish.exec,
             // Nothing else asks for it.
-            admin: wish.sharing == Sharing::PrivateWritable
-                && caller::may_see(Capability::SysAdmin),
+            admin: sharing == Sharing::PrivateWritable && caller::may_see(Capability::SysAdmin),
         };
         decide(&self.memory, &request)
     }
@@ -375,7 +375,8 @@ impl Importable for Buffer {
         }
         // The frames of a reserved range have no `struct page`.
         let refusal = Reason::NoPagesForDevices.with(&[kind]);
-        self.of_dma_bufs().note(Operation::ForeignAttach, Err(refusal))
+        self.of_dma_bufs()
+            .note(Operation::ForeignAttach, Err(refusal))
     }
 }
 

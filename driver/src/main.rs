@@ -35,6 +35,10 @@ mod runs;
 mod session;
 mod sys;
 
+/// What any driver that maps memory could use.
+#[path = "../kmap/mod.rs"]
+pub mod kmap;
+
 /// The interface, shared with user space.
 #[expect(unreachable_pub, reason = "public in the crate that it is elsewhere")]
 #[path = "../../abi/src"]
@@ -56,7 +60,6 @@ mod policy {
     pub(crate) mod region;
     pub(crate) mod request;
     pub(crate) mod right;
-    pub(crate) mod words;
 }
 
 use kernel::{
@@ -102,7 +105,7 @@ impl Driver {
         let regions = region::Regions::declared()?;
         let numbers = sys::chardev::Numbers::reserve()?;
         let class = sys::node::Class::register()?;
-        let device = Arc::new(sys::dma::SystemDevice::register()?, GFP_KERNEL)?;
+        let device = Arc::new(sys::dma::SystemDevice::register(c"mapbuf")?, GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
                 names <- kernel::new_mutex!(named::Names::new(), "mapbuf_names"),

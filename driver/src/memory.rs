@@ -109,7 +109,7 @@ impl Memory {
 
     /// Its cache mode.
     pub(crate) fn cache(&self) -> Cache {
-        self.backing().attributes().cache()
+        self.backing().attributes().cache().into()
     }
 
     /// Whether its pages are charged and pinnable.

@@ -27,4 +27,6 @@ pub mod plan;
 pub mod region;
 pub mod request;
 pub mod right;
+// Of the layer that the driver is built on, which has no tests of its own on the host.
+#[path = "../../driver/kmap/words.rs"]
 pub mod words;

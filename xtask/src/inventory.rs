@@ -285,17 +285,18 @@ mod tests {
             let text = fs::read_to_string(&file).unwrap();
             assert_eq!(sets(&text), 0, "{}", file.display());
         }
-        let helpers = fs::read_to_string(driver.join("src/sys/helpers.c")).unwrap();
-        let (_, place) = helpers.split_once("void mapbuf_vma_protection(").unwrap();
+        let helpers = fs::read_to_string(driver.join("kmap/helpers.c")).unwrap();
+        let (_, place) = helpers
+            .split_once("void kmap_helper_vma_protection(")
+            .unwrap();
         let (place, _) = place.split_once("\n}\n").unwrap();
         assert_eq!((sets(&helpers), sets(place)), (1, 1));
-        assert!(
-            place.contains("if (!mapbuf_is_encrypted(view))\n\t\tprot = pgprot_decrypted(prot);")
-        );
+        assert!(place
+            .contains("if (!kmap_helper_is_encrypted(view))\n\t\tprot = pgprot_decrypted(prot);"));
         let vma = fs::read_to_string(driver.join("kmap/vma.rs")).unwrap();
         let (_, set_up) = vma.split_once("fn set_up(").unwrap();
         let (before, _) = set_up.split_once("fill(self)?").unwrap();
-        assert!(before.contains("mapbuf_vma_protection("));
+        assert!(before.contains("kmap_helper_vma_protection("));
     }
 
     // A copy without the barrier of `access_ok` can be led past its check by speculation; the kernel's own ones have it.
@@ -303,7 +304,7 @@ mod tests {
     fn no_copy_from_user_space_is_made_by_hand() {
         let driver = workspace().unwrap().join("driver");
         let mut sources = rust_files(&driver).unwrap();
-        sources.push(driver.join("src/sys/helpers.c"));
+        sources.extend(ROOMS.map(|room| driver.join("..").join(room).join("helpers.c")));
         for file in sources {
             let text = fs::read_to_string(&file).unwrap();
             let code = text

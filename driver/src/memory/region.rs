@@ -93,7 +93,7 @@ impl Region {
             ClaimError::Taken => Reason::RegionTaken.with(&[bytes]),
         })?;
         let gate = KBox::pin_init(Gate::new(), GFP_KERNEL).map_err(|_| unmappable)?;
-        let view = View::new(claim, declared.cache, declared.width).ok_or(unmappable)?;
+        let view = View::new(claim, declared.cache.into(), declared.width).ok_or(unmappable)?;
         let region = Self {
             view,
             declared: *declared,

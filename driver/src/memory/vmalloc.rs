@@ -30,7 +30,7 @@ pub(crate) struct Vmalloc {
 
 impl Vmalloc {
     pub(super) fn new(spec: &Spec) -> Result<Self, Refusal> {
-        match Vmap::new(spec.pages, spec.node, spec.cache) {
+        match Vmap::new(spec.pages, spec.node, spec.cache.into()) {
             Ok(pages) => Ok(Self { pages }),
             Err(VmapError::NoMemory) => Err(spec.out_of_memory(None, 0, 0)),
             Err(VmapError::Killed(done)) => Err(spec.out_of_memory(None, done, 0)),

@@ -2,6 +2,12 @@
 
 //! The calling thread, and the module's parameters.
 
+pub(crate) use super::task::{
+    cond_resched,
+    fatal_signal_pending,
+    resched_unless_killed, //
+};
+
 use super::helpers::*;
 use kernel::{
     bindings,
@@ -106,27 +112,6 @@ pub(crate) fn map_gid(gid: u32) -> Option<u32> {
 pub(crate) fn in_group(gid: u32) -> bool {
     // SAFETY: Looks at the current credentials.
     unsafe { mapbuf_in_group(gid) }
-}
-
-/// Whether the caller has a fatal signal pending.
-pub(crate) fn fatal_signal_pending() -> bool {
-    // SAFETY: Looks at the current task's signals.
-    unsafe { mapbuf_fatal_signal_pending() }
-}
-
-/// Reschedules if need be, in a long loop.
-pub(crate) fn cond_resched() {
-    // SAFETY: All of this driver runs in process context with no spinlock held: it has none.
-    unsafe { mapbuf_cond_resched() }
-}
-
-/// The same, and `EINTR` if the caller is being killed and need not finish the loop.
-pub(crate) fn resched_unless_killed() -> Result {
-    cond_resched();
-    if fatal_signal_pending() {
-        return Err(EINTR);
-    }
-    Ok(())
 }
 
 /// Module parameters. They can change at any time.

@@ -12,12 +12,12 @@ use super::{
         Exporter, //
     },
     helpers::mapbuf_inode_device,
+    node_vma::NodeVma,
     seam::{
         pause,
         Seam, //
     },
-    this_module::this_module,
-    vma::NodeVma, //
+    this_module::this_module, //
 };
 use crate::policy::right::Access;
 use core::marker::PhantomData;

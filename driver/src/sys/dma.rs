@@ -5,6 +5,7 @@
 //! The kernel crate's `dma::Coherent` wants a device that is bound to a driver; ours is a platform device
 //! that exists only so that the DMA API has a device to allocate for.
 
+use super::cache::Cache;
 use super::{
     bytes::Bytes,
     frames::{
@@ -13,7 +14,6 @@ use super::{
     },
     helpers::*, //
 };
-use crate::abi::wire::Cache;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -28,7 +28,7 @@ use kernel::{
 /// # Invariants
 ///
 /// Points to a registered platform device that is ours to unregister.
-pub(crate) struct SystemDevice(NonNull<bindings::platform_device>);
+pub struct SystemDevice(NonNull<bindings::platform_device>);
 
 // SAFETY: A device belongs to no thread.
 unsafe impl Send for SystemDevice {}
@@ -36,9 +36,10 @@ unsafe impl Send for SystemDevice {}
 unsafe impl Sync for SystemDevice {}
 
 impl SystemDevice {
-    pub(crate) fn register() -> Result<Self> {
+    /// Registers it under a name.
+    pub fn register(name: &CStr) -> Result<Self> {
         let info = bindings::platform_device_info {
-            name: c"mapbuf".as_char_ptr(),
+            name: name.as_char_ptr(),
             id: bindings::PLATFORM_DEVID_NONE,
             dma_mask: u64::MAX,
             ..pin_init::zeroed()
@@ -68,7 +69,7 @@ impl Drop for SystemDevice {
 ///
 /// `size` bytes at `address` came from `dma_alloc_attrs` for `device`, which calls them `dma`, and can be given back for it
 /// until this is dropped.
-pub(crate) struct CoherentBlock {
+pub struct CoherentBlock {
     device: *mut bindings::device,
     /// Keeps the device, where that is ours.
     _system: Option<Arc<SystemDevice>>,
@@ -86,7 +87,7 @@ unsafe impl Sync for CoherentBlock {}
 
 impl CoherentBlock {
     /// `pages` pages, or `None`.
-    pub(crate) fn new(device: Arc<SystemDevice>, pages: usize) -> Option<Self> {
+    pub fn new(device: Arc<SystemDevice>, pages: usize) -> Option<Self> {
         let pointer = device.device();
         // SAFETY: The block keeps the device, which is ours.
         unsafe { Self::of(pointer, Some(device), pages) }
@@ -95,7 +96,7 @@ impl CoherentBlock {
     /// # Safety
     ///
     /// The device has DMA masks, and may be given memory back for as long as the block lives.
-    pub(super) unsafe fn of(
+    pub(crate) unsafe fn of(
         device: *mut bindings::device,
         system: Option<Arc<SystemDevice>>,
         pages: usize,
@@ -122,22 +123,22 @@ impl CoherentBlock {
     }
 
     /// Whether its pages are physically contiguous.
-    pub(crate) fn one_run(&self) -> bool {
+    pub fn one_run(&self) -> bool {
         self.one_run
     }
 
     /// The kernel's address of it all.
-    pub(crate) fn address(&self) -> NonNull<u8> {
+    pub fn address(&self) -> NonNull<u8> {
         self.address
     }
 
     /// How many pages.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.size / PAGE_SIZE
     }
 
     /// The device's address of a page.
-    pub(crate) fn dma_address(&self, index: usize) -> u64 {
+    pub fn dma_address(&self, index: usize) -> u64 {
         self.dma.wrapping_add((index * PAGE_SIZE) as u64)
     }
 
@@ -150,13 +151,13 @@ impl CoherentBlock {
         // space; the helper tells them apart.
         let pfn = unsafe {
             let address = self.address.as_ptr().add(index * PAGE_SIZE);
-            mapbuf_virt_to_pfn(address.cast())
+            kmap_helper_virt_to_pfn(address.cast())
         };
         Some(pfn as u64)
     }
 
     /// The frames from a page to the end of its physically contiguous run, at most `most`; behind an IOMMU there may be several runs.
-    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    pub fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
         let first = self.pfn(index)?;
         let mut count = match self.one_run {
             true => most.min(self.len() - index),
@@ -170,13 +171,13 @@ impl CoherentBlock {
     }
 
     /// How the kernel has it mapped. On x86 coherent memory is cached.
-    pub(crate) fn attributes(&self) -> Attributes {
+    pub fn attributes(&self) -> Attributes {
         // SAFETY: By the type's invariants the address is of the block.
         unsafe { Attributes::new(Cache::Cached, self.address.as_ptr()) }
     }
 
     /// Bytes of a page, from `offset` in it, at most `length`.
-    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    pub fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
         if index >= self.len() {
             return None;
         }
@@ -190,13 +191,8 @@ impl CoherentBlock {
         })
     }
 
-    pub(super) fn raw(&self) -> (*mut bindings::device, *mut u8, bindings::dma_addr_t, usize) {
-        (
-            self.device,
-            self.address.as_ptr(),
-            self.dma,
-            self.size,
-        )
+    pub(crate) fn raw(&self) -> (*mut bindings::device, *mut u8, bindings::dma_addr_t, usize) {
+        (self.device, self.address.as_ptr(), self.dma, self.size)
     }
 }
 

@@ -10,15 +10,13 @@ use super::{
     },
     backing::Typed,
     helpers::*,
+    node_vma::NodeVma,
     seam::{
         pause,
         Seam, //
     },
     this_module::this_module,
-    vma::{
-        NewVma,
-        NodeVma, //
-    },
+    vma::NewVma, //
 };
 use core::{
     marker::PhantomData,

@@ -10,6 +10,7 @@ use super::{
     area::Area,
     backing::Backing,
     bytes::Bytes,
+    cache::Cache,
     caller,
     counts::{
         Counted,
@@ -20,13 +21,12 @@ use super::{
         Frames,
         PageRef, //
     },
-    helpers::*,
     long_vec::LongVec,
     owner::Pinnable,
     parked::Parked,
     recached::Recached, //
 };
-use crate::abi::wire::Cache;
+use crate::kmap::helpers::kmap_helper_put_page;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -105,7 +105,7 @@ impl Drop for Singles {
     fn drop(&mut self) {
         while let Some(page) = self.0.pop() {
             // SAFETY: By the type's invariants the reference was ours.
-            unsafe { mapbuf_put_page(page) };
+            unsafe { kmap_helper_put_page(page) };
             caller::cond_resched();
         }
     }

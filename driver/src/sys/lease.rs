@@ -10,8 +10,7 @@
 //! the original in the tree of the file's VMAs (`dup_mmap` of `mm/mmap.c`), and the function walks in that order.
 
 use kernel::{
-    new_condvar,
-    new_mutex,
+    new_condvar, new_mutex,
     prelude::*,
     sync::{
         CondVar,
@@ -26,7 +25,7 @@ struct State {
 
 /// Who holds some memory now.
 #[pin_data]
-pub(crate) struct Lease {
+pub struct Lease {
     #[pin]
     state: Mutex<State>,
     #[pin]
@@ -34,7 +33,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             state <- new_mutex!(State { holds: 0, revoked: false }, "mapbuf_lease"),
             changed <- new_condvar!("mapbuf_lease_changed"),
@@ -42,7 +41,7 @@ impl Lease {
     }
 
     /// Keeps the memory until the answer is dropped; `None` where it was revoked.
-    pub(super) fn hold(&self) -> Option<Hold<'_>> {
+    pub(crate) fn hold(&self) -> Option<Hold<'_>> {
         let mut state = self.state.lock();
         if state.revoked {
             return None;
@@ -52,7 +51,7 @@ impl Lease {
     }
 
     /// Lets nobody hold the memory any more, and waits for those who do.
-    pub(super) fn revoke(&self) {
+    pub(crate) fn revoke(&self) {
         let mut state = self.state.lock();
         state.revoked = true;
         while state.holds > 0 {
@@ -62,11 +61,11 @@ impl Lease {
 }
 
 /// Memory that stays as long as this lives.
-pub(crate) struct Hold<'a>(Option<&'a Lease>);
+pub struct Hold<'a>(Option<&'a Lease>);
 
 impl Hold<'_> {
     /// Of memory that never goes before its owner.
-    pub(crate) const fn of_its_owner() -> Self {
+    pub const fn of_its_owner() -> Self {
         Self(None)
     }
 }

@@ -2,21 +2,18 @@
 
 //! The place for the kernel's C functions that only this driver needs. Each file wraps one part of the kernel in types
 //! that are safe to use; what cannot be wrapped is an `unsafe fn` with its contract. What any driver could use is in
-//! [`kmap`]; there is no other `unsafe`.
+//! [`crate::kmap`]; there is no other `unsafe`.
 
 mod attach;
 mod helpers;
-#[path = "../../kmap/mod.rs"]
-mod kmap;
+mod node_vma;
 
 pub(crate) mod caller;
 pub(crate) mod chardev;
 pub(crate) mod counts;
 pub(crate) mod credentials;
-pub(crate) mod dma;
 pub(crate) mod dmabuf;
 pub(crate) mod kernel_map;
-pub(crate) mod lease;
 pub(crate) mod lend;
 pub(crate) mod node;
 pub(crate) mod pci;
@@ -25,23 +22,27 @@ pub(crate) mod refused;
 pub(crate) mod seam;
 pub(crate) mod wire;
 
-pub(crate) use self::kmap::{
+pub(crate) use crate::kmap::{
     alloc,
     area,
     bytes,
     debugfs,
+    dma,
     fault,
     later,
+    lease,
     numa,
     physical, //
 };
-use self::kmap::{
+use crate::kmap::{
     backing,
+    cache,
     frames,
     long_vec,
     owner,
     parked,
     recached,
+    task,
     this_module,
     vma, //
 };
@@ -59,6 +60,7 @@ pub(crate) use self::{
         PageRef, //
     },
     long_vec::LongVec,
+    node_vma::NodeVma,
     parked::Parked,
     recached::Recached,
     vma::{
@@ -66,7 +68,6 @@ pub(crate) use self::{
         Batch,
         FramesVma,
         NewVma,
-        NodeVma,
         PagesVma,
         Wish, //
     }, //

@@ -2,6 +2,7 @@
 
 //! Copies the structs of the interface from and to user memory.
 
+use super::cache::Cache;
 use crate::{
     abi::{
         reason::{
@@ -128,4 +129,24 @@ pub(crate) fn write_bytes(address: usize, bytes: &[u8]) -> Result<(), Refusal> {
         .writer()
         .write_slice(bytes)
         .map_err(|_| Reason::BadAddress.with(&[address as u64, bytes.len() as u64]))
+}
+
+impl From<wire::Cache> for Cache {
+    fn from(cache: wire::Cache) -> Self {
+        match cache {
+            wire::Cache::Cached => Self::Cached,
+            wire::Cache::WriteCombined => Self::WriteCombined,
+            wire::Cache::Uncached => Self::Uncached,
+        }
+    }
+}
+
+impl From<Cache> for wire::Cache {
+    fn from(cache: Cache) -> Self {
+        match cache {
+            Cache::Cached => Self::Cached,
+            Cache::WriteCombined => Self::WriteCombined,
+            Cache::Uncached => Self::Uncached,
+        }
+    }
 }
