@@ -34,7 +34,7 @@ pub use iomem::Iomem;
 pub use log::Log;
 use report::Report;
 use std::{ffi::OsString, fs, io::Write, path::PathBuf, process::ExitCode, time::Duration};
-use tracee::Moment;
+use tracee::{Moment, State};
 
 /// The subcommand that becomes the program.
 pub const STUB: &str = "diagnosed-program";
@@ -220,16 +220,24 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
             Moment::Standing(thread) => {
                 recording.catch_up();
                 facts.process(thread);
-                false
+                State::Well
             }
             Moment::Passing(threads) => {
+                if recording.spins() {
+                    return State::Spinning;
+                }
                 log.catch_up();
-                log.troubles().iter().any(|trouble| {
+                let trouble = log.troubles().iter().any(|trouble| {
                     !trouble.only_warned
                         && trouble
                             .thread
                             .is_some_and(|thread| threads.contains(&thread))
-                })
+                });
+                if trouble {
+                    State::Trouble
+                } else {
+                    State::Well
+                }
             }
         },
     )?;
@@ -251,7 +259,9 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
         keep(path, &text)?;
     }
     let mut history = History::with_threads(&threads, process);
+    history.narrow.clone_from(&life.narrow);
     history.go_on(&trace::parse(&text));
+    facts.find_variables(&history.made_of_module_addresses());
     let mut iomem = Iomem::read();
     if args.read {
         look_behind(&history, &mut iomem);

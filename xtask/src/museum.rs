@@ -162,6 +162,13 @@ fn build(
             let name = module.file_name().context("a module without a name")?;
             fs::copy(&module, shown.join(name))?;
         }
+        // Modules of the kernel's own that its module needs, by name.
+        let needs = fs::read_to_string(folder.join("needs")).unwrap_or_default();
+        for name in needs.split_whitespace() {
+            for (number, module) in kernel.module_with_dependencies(name)?.iter().enumerate() {
+                unpack(module, &shown.join(format!("0{number}-{name}.ko")))?;
+            }
+        }
         *folder = shown;
     }
     step.done();
@@ -170,8 +177,12 @@ fn build(
 
 /// The program, static: the guest has no C library.
 fn compile(folder: &Path) -> Result<()> {
+    let flags = fs::read_to_string(folder.join("flags")).unwrap_or_default();
     let output = Command::new("cc")
-        .args(["-O2", "-static", "-pthread", "-o"])
+        .args(["-O2", "-static", "-pthread"])
+        // What this program needs beside: it may be one for 32 bits.
+        .args(flags.split_whitespace())
+        .arg("-o")
         .arg(folder.join("prog"))
         .arg(folder.join("prog.c"))
         .output()
@@ -183,6 +194,24 @@ fn compile(folder: &Path) -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+    Ok(())
+}
+
+/// A module of the kernel's, which may be compressed.
+fn unpack(module: &Path, into: &Path) -> Result<()> {
+    if module.extension().is_none_or(|extension| extension != "xz") {
+        fs::copy(module, into)?;
+        return Ok(());
+    }
+    let output = Command::new("xz")
+        .arg("-dc")
+        .arg(module)
+        .output()
+        .context("xz could not be started")?;
+    if !output.status.success() {
+        bail!("{} could not be unpacked", module.display());
+    }
+    fs::write(into, output.stdout)?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The whole machine: every `mmap`, `mremap` and `mprotect` that fails, as a log.
 
 use super::{
-    facts::Facts,
+    facts::{self, Facts},
     finding::{name_of, Seen},
     frames::Frames,
     history::{History, Refusal},
@@ -16,6 +16,7 @@ use nix::sys::signalfd::SignalFd;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use serde::Serialize;
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Write},
     time::{Duration, Instant},
@@ -55,6 +56,7 @@ pub fn watch(args: &DiagnoseArgs, tracer: &Tracer, signals: &SignalFd) -> Result
     let mut history = History::default();
     let mut log = Log::follow();
     let (life, iomem, frames) = (Life::default(), Iomem::read(), Frames::default());
+    let mut known = BTreeSet::new();
     let mut over = false;
     while !over {
         let mut polled = [PollFd::new(signals, PollFlags::IN)];
@@ -64,16 +66,22 @@ pub fn watch(args: &DiagnoseArgs, tracer: &Tracer, signals: &SignalFd) -> Result
                 .read_signal()
                 .is_ok_and(|signal| is_an_end(signal.as_ref()))
             || time.is_some_and(|time| begun.elapsed() >= time);
-        history.go_on(&trace::parse(&pipe.lines()));
+        let events = trace::parse(&pipe.lines());
+        for event in &events {
+            if known.insert(event.thread) && facts::is_narrow(event.thread) {
+                history.narrow.insert((event.thread, 0), true);
+            }
+        }
+        history.go_on(&events);
         log.catch_up();
         let refused = history.take_refusals();
         if refused.is_empty() {
             continue;
         }
-        let mut facts = Facts::default();
-        facts.read();
+        let mut machine = Facts::default();
+        machine.read();
         for refusal in &refused {
-            facts.process(process_of(refusal.thread));
+            machine.process(process_of(refusal.thread));
         }
         for mut refusal in refused {
             refusal.space = process_of(refusal.thread);
@@ -83,7 +91,7 @@ pub fn watch(args: &DiagnoseArgs, tracer: &Tracer, signals: &SignalFd) -> Result
                 iomem: &iomem,
                 frames: &frames,
                 log: &log,
-                facts: &facts,
+                facts: &machine,
                 missing: tracer.missing(),
             };
             let line = Line::of(&seen, &refusal);

@@ -175,7 +175,7 @@ impl Btf {
     }
 
     /// Puts offsets into a probe's definition: `+{file:f_path.dentry}` becomes `+80`, `{page}` a structure's size. Words
-    /// with a field that this kernel does not have are left out.
+    /// with a field that this kernel does not have are left out. `+{file:a-b}` leads from the field `b` to the field `a`.
     pub fn fill_in(types: Option<&Self>, template: &str) -> String {
         let words = template
             .split_whitespace()
@@ -190,7 +190,16 @@ impl Btf {
             let (field, after) = after.split_once('}')?;
             let (structure, path) = field.split_once(':')?;
             text.push_str(before);
-            text.push_str(&types?.offset(structure, path)?.to_string());
+            let offset = |path| i64::try_from(types?.offset(structure, path)?).ok();
+            // From a field to another one of the same structure.
+            let offset = match path.split_once('-') {
+                Some((to, from)) => offset(to)? - offset(from)?,
+                None => offset(path)?,
+            };
+            if offset < 0 && text.ends_with('+') {
+                text.pop();
+            }
+            text.push_str(&offset.to_string());
             rest = after;
         }
         text.push_str(rest);
@@ -253,5 +262,10 @@ mod tests {
             "one=+8(+4($arg1)):x64 three=$arg2"
         );
         assert_eq!(Btf::fill_in(None, template), "three=$arg2");
+        let between = "one=+{a:z-x}($arg1) two=+{a:x-z.w}($arg1)";
+        assert_eq!(
+            Btf::fill_in(btf.as_ref(), between),
+            "one=+4($arg1) two=-8($arg1)"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     catalogue::*,
     finding::{name_of, Finding, MadeOf, Seen, Sure},
-    frames::PAGE,
+    frames::{self, kpf, PAGE},
     history::{failed, vm},
     trace::Call,
 };
@@ -66,9 +66,18 @@ pub fn failed_call(
     let found = |cause: &Cause, what: String| {
         Finding::new(cause, file.to_owned(), driver.to_owned(), what).event(shown.clone())
     };
-    let offset = call.get("pgoff");
+    // dma_buf_mmap is told.
+    if let Some(finding) = not_insertable(seen, call, file, driver) {
+        return Some(Finding {
+            what: format!("{what}: {}", finding.what),
+            ..finding
+        });
+    }
+    let offset = call
+        .number("asked_pgoff")
+        .unwrap_or_else(|| call.get("pgoff"));
     let size = match call.function.as_str() {
-        "dma_mmap_attrs" | "vm_iomap_memory" => call.get("size").div_ceil(PAGE),
+        "dma_mmap_attrs" | "vm_iomap_memory" | "dma_buf_mmap" => call.get("size").div_ceil(PAGE),
         "vm_map_pages" => call.get("num"),
         _ => 0,
     };
@@ -95,8 +104,8 @@ pub fn failed_call(
     {
         return Some(found(&COPY_ON_WRITE, what));
     }
-    let beyond =
-        call.result() == ENXIO || (call.function == "vm_iomap_memory" && call.result() == EINVAL);
+    let says_invalid = matches!(call.function.as_str(), "vm_iomap_memory" | "dma_buf_mmap");
+    let beyond = call.result() == ENXIO || (says_invalid && call.result() == EINVAL);
     if beyond && offset > 0 && size > 0 && pages <= size {
         what += &format!(
             "; vm_pgoff is {offset}, the buffer has {size} pages, and {pages} are to be mapped"
@@ -115,6 +124,49 @@ pub fn failed_call(
         },
         what,
     ))
+}
+
+/// A page that `vm_insert_page` and its like do not take (`validate_page_before_insert` of `mm/memory.c`).
+pub fn not_insertable(seen: &Seen<'_>, call: &Call, file: &str, driver: &str) -> Option<Finding> {
+    let one = call.function == "vm_insert_page";
+    if call.result() != EINVAL || !(one || call.function == "vm_insert_pages") {
+        return None;
+    }
+    let (page, vmemmap) = (call.number("page")?, call.number("vmemmap")?);
+    let pfn = frames::frame_of(page, vmemmap, 64);
+    let found = |cause: &Cause, what: String| {
+        Finding::new(cause, file.to_owned(), driver.to_owned(), what).event(event_of(call))
+    };
+    let look = seen.frames.seen(pfn);
+    if let Some(look) = look.filter(|look| look.flags & kpf::SLAB != 0) {
+        let cache = look.cache.as_ref();
+        let cache = cache.map_or_else(String::new, |(name, _)| format!(" of the cache {name}"));
+        let what = format!("frame {pfn:#x} is slab memory{cache}, which cannot be inserted");
+        let shown = format!(
+            "/proc/kpageflags: frame {pfn:#x} has the flags {:#x} ({})",
+            look.flags,
+            frames::kind(look.flags)
+        );
+        return Some(found(&SLAB_MEMORY, what).proc(shown));
+    }
+    let compound = kpf::COMPOUND_HEAD | kpf::COMPOUND_TAIL;
+    let uncounted = one && call.number("count") == Some(0);
+    if uncounted && look.is_none_or(|look| look.flags & compound == 0) {
+        let what = format!(
+            "frame {pfn:#x} has a count of 0: it is free, or a page of a block without __GFP_COMP, of which the first page alone has a \
+             count"
+        );
+        return Some(found(&PAGE_NOT_INSERTABLE, what));
+    }
+    let anonymous = look.filter(|look| look.flags & kpf::ANON != 0)?;
+    let what = format!(
+        "frame {pfn:#x} is {}, which belongs to somebody else",
+        frames::kind(anonymous.flags)
+    );
+    Some(found(&PAGE_NOT_INSERTABLE, what).proc(format!(
+        "/proc/kpageflags: frame {pfn:#x} has the flags {:#x}",
+        anonymous.flags
+    )))
 }
 
 /// A call as a person would write it.

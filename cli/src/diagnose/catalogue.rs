@@ -100,6 +100,8 @@ causes! {
         ];
         seen [
             "EINVAL" "mmap" "mmap: Invalid argument; the driver's mmap checks size, offset or sharing",
+            "EINVAL" "mmap" "mmap of /dev/uio0: Invalid argument; the offset is an address, not the number of the region",
+            "EINVAL" "mmap" "mmap of /dev/dri/card0 by a 32-bit program: Invalid argument; the offset lost its upper half",
             "ENXIO" "mmap" "mmap: No such device or address, from the driver itself",
             "EPERM" "mmap" "mmap: Operation not permitted, from the driver itself",
             "EBUSY" "mmap" "mmap: Device or resource busy, from the driver itself",
@@ -160,11 +162,14 @@ causes! {
         tell "strace -e mmap PROGRAM shows the flags";
 
     UNALIGNED_ADDRESS "unaligned-address" Error
-        why "with MAP_FIXED the address must be a multiple of the page size, as it must be for mprotect and mremap always";
-        next ["the program: round the address down to its page"];
+        why "with MAP_FIXED the address must be a multiple of the page size, as it must be for munmap, mprotect, mremap, msync \
+             and madvise always";
+        next ["the program: round the address down to its page; munmap wants the pointer that mmap returned"];
         seen [
             "EINVAL" "mmap" "mmap with MAP_FIXED: Invalid argument",
             "EINVAL" "mprotect" "mprotect: Invalid argument; the address is not at a page's start",
+            "EINVAL" "munmap" "munmap: Invalid argument; the pointer has the register's offset in its page in it",
+            "EINVAL" "msync" "msync: Invalid argument; the address is that of what was written, not its page's",
         ];
         tell "address % 4096 is not 0";
 
@@ -187,6 +192,67 @@ causes! {
         ];
         tell "grep Huge /proc/meminfo";
 
+    HUGE_ALIGNMENT "huge-alignment" Error
+        why "memory of huge pages begins and ends with a huge page: offsets in a file on hugetlbfs, and the address and length \
+             of munmap, are multiples of its size; mmap rounds a length up by itself, munmap does not (hugetlbfs_file_mmap in \
+             fs/hugetlbfs/inode.c, hugetlb_vm_op_split in mm/hugetlb.c)";
+        next ["the program: round offset and length up to the huge page's size (Hugepagesize in /proc/meminfo, statfs of the file)"];
+        seen [
+            "EINVAL" "munmap" "munmap: Invalid argument, of memory that was mapped with MAP_HUGETLB and a length that is no multiple of 2 MiB",
+            "EINVAL" "mmap" "mmap: Invalid argument, of a file on hugetlbfs with an offset of 4096",
+        ];
+        tell "length % Hugepagesize is not 0";
+
+    HUGE_GROUP_LIMIT "huge-group-limit" Error
+        why "huge pages are free, but the program's cgroup may not have them: mmap only reserves, and where the limit is not one \
+             of reservations (rsvd), the first touch is a SIGBUS (alloc_hugetlb_folio in mm/hugetlb.c)";
+        next [
+            "raise the limit: hugetlb.SIZE.max of the cgroup (docker and Kubernetes: limits of hugepages-SIZE)",
+            "or set hugetlb.SIZE.rsvd.max too, so that mmap says ENOMEM",
+        ];
+        seen ["SIGBUS" "first touch" "Bus error in huge pages, in a container, although HugePages_Free is not 0"];
+        tell "hugetlb.2MB.events in the program's cgroup counts it (max)";
+
+    OUT_OF_MEMORY "out-of-memory" Error
+        why "the memory, or that of the program's memory cgroup, was used up, and the kernel killed the program (oom_kill_process in \
+             mm/oom_kill.c): memory is taken at the first touch, so mmap succeeded";
+        next [
+            "the program: touch less, or map in pieces; MAP_POPULATE does not make mmap fail for it",
+            "raise the limit: memory.max of the cgroup, docker run --memory, MemoryMax= of systemd",
+        ];
+        seen ["SIGKILL" "some pages in" "Killed (exit status 137) while memory is touched; dmesg: Memory cgroup out of memory, Out of memory"];
+        tell "dmesg | grep -i 'killed process'; memory.events of the cgroup counts it (oom_kill)";
+
+    NO_SYNC "no-sync" Error
+        why "MAP_SYNC is for files of persistent memory: a file system mounted with dax on such a device, or a device of its own \
+             (MAP_SHARED_VALIDATE in do_mmap of mm/mmap.c)";
+        next ["the program: map without MAP_SYNC and call msync, or mount with -o dax on a pmem device"];
+        seen ["EOPNOTSUPP" "mmap" "mmap with MAP_SYNC: Operation not supported"];
+        tell "without MAP_SYNC it works";
+
+    PORT_BAR "port-bar" Error
+        why "the BAR is of I/O ports, which are no memory: x86 reaches them by instructions of their own, and the kernel maps them \
+             for nobody (pci_mmap_resource_range; arch_can_pci_mmap_io is 0 on x86)";
+        next [
+            "read and write the resourceN file instead of mapping it (pread, pwrite of 1, 2 or 4 bytes)",
+            "most devices have the same registers in a memory BAR, too",
+        ];
+        seen [
+            "EINVAL" "mmap" "mmap of resource0 of a PCI device: Invalid argument, and lspci calls the region I/O ports",
+            "ENODEV" "mmap" "mmap of resource2 of a PCI device: No such device, and lspci calls the region I/O ports",
+        ];
+        tell "lspci -v says I/O ports at …; the third number of its line in …/resource has 0x100";
+
+    NO_ADVICE "no-advice" Error
+        why "madvise and msync take only what has a meaning for this memory: pages of a device's mapping by number cannot be given \
+             back or merged (madvise_vma_behavior in mm/madvise.c), and MS_SYNC and MS_ASYNC exclude one another";
+        next ["the program: leave it out for a device's memory; munmap gives it back"];
+        seen [
+            "EINVAL" "madvise" "madvise of a device's mapping: Invalid argument",
+            "EINVAL" "msync" "msync: Invalid argument",
+        ];
+        tell "VmFlags in /proc/PID/smaps has pf or io";
+
     OFFSET_IS_ID "offset-is-id" Error
         why "vm_pgoff is read as an offset inside the buffer, in pages (dma_common_mmap in kernel/dma/ops_helpers.c, \
              dma_direct_mmap in kernel/dma/direct.c, __vm_map_pages in mm/memory.c), and this one lies beyond the buffer's end";
@@ -197,6 +263,7 @@ causes! {
         ];
         seen [
             "ENXIO" "mmap" "mmap: No such device or address; the driver uses dma_mmap_coherent or vm_map_pages",
+            "EINVAL" "mmap" "mmap: Invalid argument of an imported dma-buf; the importer passes its own offset to dma_buf_mmap",
             "data" "mmap" "other data than expected: a small id was taken for a page of the buffer",
         ];
         tell "with offset 0 it works";
@@ -426,6 +493,8 @@ causes! {
         seen [
             "EAGAIN" "mmap" "mmap: Resource temporarily unavailable, with MAP_LOCKED or after mlockall",
             "EPERM" "mmap" "mmap with MAP_LOCKED: Operation not permitted",
+            "ENOMEM" "mlock" "mlock: Cannot allocate memory",
+            "EPERM" "mlock" "mlock: Operation not permitted",
         ];
         tell "ulimit -l; grep VmLck /proc/PID/status";
 
@@ -453,13 +522,19 @@ causes! {
 
     NO_ADDRESS_SPACE "no-address-space" Error
         why "the address space has no free range of that length";
-        next ["a 32-bit program has 3 or 4 GiB altogether; a length of many terabytes is a length that went wrong"];
-        seen ["ENOMEM" "mmap" "mmap of a huge length: Cannot allocate memory"];
+        next [
+            "a 32-bit program has 3 or 4 GiB altogether; a length of many terabytes is a length that went wrong",
+            "MAP_32BIT: leave it out, if the addresses need not be small",
+        ];
+        seen [
+            "ENOMEM" "mmap" "mmap of a huge length: Cannot allocate memory",
+            "ENOMEM" "mmap" "mmap with MAP_32BIT: Cannot allocate memory",
+        ];
         tell "strace -e mmap PROGRAM shows the length";
 
     OFFSET_WRAPS "offset-wraps" Error
         why "offset and length together pass the largest offset that the file may have (do_mmap, file_mmap_ok in mm/mmap.c)";
-        next ["look at how the offset is made: a 32-bit number with its sign extended, or an id shifted too far"];
+        next ["look at how the offset is made: a 32-bit number with its sign extended (int in place of off_t), or an id shifted too far"];
         seen ["EOVERFLOW" "mmap" "mmap: Value too large for defined data type"];
         tell "strace -e mmap PROGRAM shows the offset";
 
@@ -479,7 +554,10 @@ causes! {
     NO_EXEC "no-exec" Error
         why "executable memory was asked for of a file on a file system that is mounted noexec (do_mmap in mm/mmap.c)";
         next ["leave PROT_EXEC out, or mount without noexec"];
-        seen ["EPERM" "mmap" "mmap with PROT_EXEC: Operation not permitted"];
+        seen [
+            "EPERM" "mmap" "mmap with PROT_EXEC: Operation not permitted",
+            "EACCES" "mprotect" "mprotect(PROT_EXEC): Permission denied",
+        ];
         tell "findmnt -T FILE";
 
     SEALED "sealed" Error
@@ -508,6 +586,46 @@ causes! {
         ];
         seen ["data" "mmap" "wrong data at the start of the mapping: the driver's bytes are at some offset in it; memory from kmalloc"];
         tell "bit 7 (SLAB) of /proc/kpageflags for the frame";
+
+    PAGE_NOT_INSERTABLE "page-not-insertable" Error
+        why "vm_insert_page takes a page that is counted and nobody else's: not the slab allocator's, no anonymous memory, and \
+             none with a count of 0 (validate_page_before_insert in mm/memory.c)";
+        next [
+            "the driver: allocate with __GFP_COMP, or page by page (alloc_page), or split the block (split_page)",
+            "the driver: or map the block by number (remap_pfn_range), and memory from dma_alloc_coherent with dma_mmap_coherent",
+        ];
+        seen [
+            "EINVAL" "mmap" "mmap: Invalid argument from vm_insert_page, at the second page of a block from __get_free_pages or \
+                             dma_alloc_coherent",
+            "SIGBUS" "first touch" "Bus error from a fault handler that calls vm_insert_page; the block has no __GFP_COMP",
+        ];
+        tell "the first page can be inserted, the second cannot";
+
+    UNALIGNED_MEMORY "unaligned-memory" Warning
+        why "only whole pages can be mapped: vm_iomap_memory rounds the start down to its page \
+             (mm/memory.c), so the memory begins inside the mapping";
+        next [
+            "the program: add the start's offset in its page (the driver has to tell it; UIO has it in maps/mapN/offset)",
+            "the driver: offer whole pages, if nothing else lies in them that others must not see",
+        ];
+        seen ["data" "mmap" "wrong registers: what is read at the mapping's start is what lies before the device's first register"];
+        tell "the physical address % 4096 is not 0";
+
+    MAPPED_OVER "mapped-over" Warning
+        why "MAP_FIXED takes away without a word what is mapped at the address";
+        next ["the program: let the kernel choose the address, or say MAP_FIXED_NOREPLACE, which fails with EEXIST instead"];
+        seen ["data" "later" "the device's memory reads as zeros, or keeps what was written, after another mmap with MAP_FIXED"];
+        tell "strace -e mmap PROGRAM: a second mmap with MAP_FIXED and an address within the first one";
+
+    FRAME_OF_IMAGE "frame-of-module-data" Error
+        why "a module's own variables lie in memory like vmalloc's: virt_to_phys of one is arithmetic that does not hold there, and \
+             makes the address of something else";
+        next [
+            "the driver: allocate what is mapped (alloc_pages, vmalloc_user, dma_alloc_coherent)",
+            "the driver: or find each page with vmalloc_to_page, and map page by page",
+        ];
+        seen ["data" "mmap" "wrong data (zeros, ones) in the mapping of a static array of the module; virt_to_phys"];
+        tell "the array is declared static in the module";
 
     OTHERS_MEMORY "others-memory" Error
         why "the frames are not the driver's: they are free, or somebody else's";
@@ -628,6 +746,35 @@ causes! {
         ];
         seen ["EFAULT" "read, write" "Bad address with O_DIRECT, io_uring_register, ibv_reg_mr(3), process_vm_readv or vmsplice on the mapping"];
         tell "VmFlags in /proc/PID/smaps has pf";
+
+    SECRET_MEMORY "secret-memory" Error
+        why "memory of memfd_secret is taken out of the kernel's own view, so nothing can be done with it but by the program itself: \
+             O_DIRECT, io_uring's fixed buffers, RDMA and process_vm_readv get EFAULT (check_vma_flags in mm/gup.c)";
+        next ["the program: copy through an ordinary buffer"];
+        seen ["EFAULT" "read, write" "Bad address with O_DIRECT or process_vm_readv on memory of memfd_secret"];
+        tell "/proc/PID/maps says /secretmem";
+
+    ERRNO_FROM_FAULT "errno-from-fault" Error
+        why "a fault handler's result is made of bits (vm_fault_t), and an error number has nearly all of them: among them \
+             VM_FAULT_RETRY and VM_FAULT_COMPLETED, so the kernel tries again for ever and loses its locks, or VM_FAULT_HWPOISON, \
+             so the memory is said to have failed (handle_mm_fault and do_user_addr_fault)";
+        next [
+            "the driver: return vmf_error(err), or VM_FAULT_SIGBUS, VM_FAULT_OOM; NOPAGE where an entry was inserted",
+            "the machine should be started again: the program may not come to its end",
+        ];
+        seen [
+            "hang" "first touch" "the program spins at its first touch and cannot be killed; the handler returns -EINVAL or -ENOMEM",
+            "SIGBUS" "first touch" "Bus error, si_code BUS_MCEERR_AR, dmesg: MCE: Killing … due to hardware memory corruption fault; the \
+                                    memory is fine, and the handler returns an error number",
+        ];
+        tell "sparse (make C=1) warns of it: incorrect type in return expression, expected vm_fault_t";
+
+    NO_PAGE_GIVEN "no-page-given" Error
+        why "a fault handler that returns 0 has put a page into vmf->page; one that has inserted the page itself (vm_insert_page, \
+             vmf_insert_pfn) returns VM_FAULT_NOPAGE (__do_fault in mm/memory.c)";
+        next ["the driver: return VM_FAULT_NOPAGE after inserting, or set vmf->page (with get_page) and return 0"];
+        seen ["oops" "first touch" "BUG: kernel NULL pointer dereference in __do_fault; the fault handler returns 0"];
+        tell "the handler has a path that returns 0 without vmf->page";
 
     PAGE_OF_USER_ADDRESS "page-of-user-address" Error
         why "the handler gave a page that it had worked out from the program's address (vmf->address or vma->vm_start) instead of \

@@ -7,7 +7,7 @@ use super::{
     catalogue::*,
     finding::{name_of, Finding, MadeOf, Seen, Sure},
     frames::{self, kpf, PAGE},
-    history::{vm, Doing, Filled, Mapping, Refusal},
+    history::{vm, Doing, Filled, Kind, Mapping, Refusal},
     log::Trouble,
     physical::Sight,
     probes::nr,
@@ -43,7 +43,9 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
                     .history
                     .at(refusal.space, refusal.doing.argument(0))
                     .is_some()
-            || (last && !seen.ended_well())
+            || (refusal.doing.number == nr::MMAP && last && !seen.ended_well())
+            || (gave_up(seen)
+                && seen.history.last_failed.get(&refusal.thread) == Some(&refusal.doing))
         {
             findings.extend(refusals::find(seen, refusal));
         }
@@ -65,6 +67,9 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
         };
         findings.extend(refusals::find(seen, &refusal));
     }
+    for mapping in &seen.history.mappings {
+        findings.extend(freed(seen, mapping));
+    }
     for mapping in seen
         .history
         .mappings
@@ -72,14 +77,19 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
         .filter(|mapping| !mapping.inherited)
     {
         findings.extend(failed_in_mmap(seen, mapping));
-        findings.extend(impossible_frames(seen, mapping));
-        findings.extend(kind_of_frames(seen, mapping));
-        findings.extend(freed(mapping));
+        let of_module = module_data(seen, mapping);
+        if of_module.is_none() {
+            findings.extend(impossible_frames(seen, mapping));
+            findings.extend(kind_of_frames(seen, mapping));
+            findings.extend(unknown_frames(seen, mapping));
+        }
+        findings.extend(of_module);
         findings.extend(freed_by_unmapping(seen, mapping));
         findings.extend(uncached(seen, mapping));
-        findings.extend(unknown_frames(seen, mapping));
         findings.extend(same_frame(mapping));
         findings.extend(private_copy(mapping));
+        findings.extend(unaligned_memory(mapping));
+        findings.extend(mapped_over(seen, mapping));
     }
     findings.extend(offset_ignored(seen));
     for insert in &seen.history.inserts {
@@ -88,11 +98,16 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
     for pin in &seen.history.pins {
         findings.extend(without_pages(seen, pin));
     }
+    findings.extend(errno_from_fault(seen));
+    findings.extend(killed_for_memory(seen));
     for trouble in seen.log.troubles() {
         of_trouble(seen, &trouble, &mut findings);
     }
     for fault in &seen.life.faults {
         of_fault(seen, fault, &mut findings);
+    }
+    for copy in &seen.history.copies {
+        failed_copy(seen, copy, &mut findings);
     }
     let mut known = Vec::new();
     findings.retain(|finding: &Finding| {
@@ -107,6 +122,14 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
     });
     findings.sort_by_key(|finding| (finding.severity, finding.sure));
     findings
+}
+
+/// Whether the program ended by itself, and said that something went wrong.
+fn gave_up(seen: &Seen<'_>) -> bool {
+    const ABORTED: i32 = 6;
+    let life = seen.life;
+    let by_itself = life.killed_by.is_none_or(|signal| signal == ABORTED);
+    by_itself && !seen.ended_well() && !life.attached && !life.stuck
 }
 
 impl Cause {
@@ -212,8 +235,195 @@ fn kind_of_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     None
 }
 
-fn freed(mapping: &Mapping) -> Option<Finding> {
+/// What `virt_to_phys` makes of a variable of the driver's own.
+fn module_data(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
+    let driver = mapping.driver();
+    mapping
+        .filled
+        .iter()
+        .filter(|part| part.by_number)
+        .find_map(|part| {
+            let pfn = part.pfn?;
+            let address = seen.history.module_address(pfn)?;
+            let (at, name, module) = seen.facts.variables.iter().find(|(at, _, module)| {
+                at & !(PAGE - 1) == address & !(PAGE - 1) && driver.ends_with(&format!("[{module}]"))
+            })?;
+            let what = format!(
+                "frame {pfn:#x} was mapped inside {driver}; it is what virt_to_phys makes of {address:#x}, where the variable {name} of \
+                 the module {module} is"
+            );
+            let finding = FRAME_OF_IMAGE.found(mapping, what).sure(Sure::Follows);
+            let finding = finding.proc(format!("/proc/kallsyms: {at:x} {name} [{module}]"));
+            Some(match mapping.calls.first() {
+                Some(call) => finding.event(event_of(call)),
+                None => finding,
+            })
+        })
+}
+
+/// Memory of a device that does not begin with a page.
+fn unaligned_memory(mapping: &Mapping) -> Option<Finding> {
+    let call = mapping.calls.iter().find(|call| {
+        let inside = call.get("physical") % PAGE != 0;
+        call.function == "vm_iomap_memory" && call.result() == 0 && inside
+    })?;
+    let physical = call.get("physical");
+    let what = format!(
+        "vm_iomap_memory was given {physical:#x} inside {}, which is {} bytes inside a page: what the driver means begins at that \
+         offset in the mapping, and not at its start",
+        mapping.driver(),
+        physical % PAGE
+    );
+    Some(UNALIGNED_MEMORY.found(mapping, what).event(format!(
+        "vm_iomap_memory(physical={physical:#x}, size={:#x}) = 0",
+        call.get("size")
+    )))
+}
+
+/// A device's memory in whose place the program has put something else. Some mean it.
+fn mapped_over(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
+    let gone = mapping
+        .gone
+        .iter()
+        .find(|gone| gone.by.number == nr::MMAP && gone.by.argument(2) != 0)?;
+    if seen.ended_well() || mapping.gone.len() > 1 {
+        return None;
+    }
+    let what = format!(
+        "{} put other memory in the place of {} of {} pages of the mapping of {}: MAP_FIXED takes away what is there",
+        gone.by.text(),
+        gone.length / PAGE,
+        mapping.pages(),
+        mapping.file
+    );
+    let finding = MAPPED_OVER
+        .found(mapping, what)
+        .sure(Sure::Likely)
+        .event(gone.by.text());
+    Some(Finding {
+        function: String::new(),
+        ..finding
+    })
+}
+
+/// A fault handler that says `-EINVAL` and the like.
+fn errno_from_fault(seen: &Seen<'_>) -> Option<Finding> {
+    let is_negative = |call: &&Call| call.get("ret") & 0x8000_0000 != 0;
+    let call = seen.history.handlers.iter().find(is_negative)?;
+    let space = seen.history.space_of(call.thread);
+    let mapping = seen
+        .history
+        .at(space, call.number("addr").unwrap_or(0))
+        .or_else(|| {
+            let mut with_handler = seen.history.mappings.iter().rev();
+            with_handler.find(|mapping| mapping.space == space && mapping.handler().is_some())
+        })?;
+    let recorded = call.text("fault").filter(|_| call.get("ops") != 0);
+    let function = recorded
+        .map(symbol)
+        .or_else(|| mapping.handler().map(str::to_owned))?;
+    let bits = u32::try_from(call.get("ret") & 0xffff_ffff).unwrap_or(0);
+    let error = i64::from(i32::from_ne_bytes(bits.to_ne_bytes()));
+    let times = seen.history.handlers.iter().filter(is_negative).count();
+    let what = format!(
+        "{function} returned {bits:#x}, which is {}, {times} times: a fault handler says VM_FAULT_SIGBUS, VM_FAULT_OOM or \
+         VM_FAULT_NOPAGE",
+        name_of(error)
+    );
+    let mut finding = ERRNO_FROM_FAULT
+        .found(mapping, what)
+        .event(format!("__do_fault returned {bits:#x} for {function}"));
+    finding.function = function;
+    Some(finding)
+}
+
+/// The kernel killed the program for want of memory.
+fn killed_for_memory(seen: &Seen<'_>) -> Option<Finding> {
+    const SIGKILL: i32 = 9;
+    let is_it = |text: &&str| {
+        let told = text.starts_with("Memory cgroup out of memory: Killed process ")
+            || text.starts_with("Out of memory: Killed process ");
+        let thread = text
+            .split_once("Killed process ")
+            .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        told && thread.is_some_and(|thread: i32| seen.life.threads.contains(&thread))
+    };
+    let texts = seen.log.lines.iter().map(|line| line.text.as_str());
+    let line = texts.into_iter().find(is_it)?;
+    let whose = if line.starts_with("Memory cgroup") {
+        "the memory that its cgroup may have was used up"
+    } else {
+        "the machine's memory was used up"
+    };
+    let end = if seen.life.killed_by == Some(SIGKILL) {
+        "the program was killed by SIGKILL"
+    } else {
+        "a process of the program was killed by SIGKILL"
+    };
+    let what = format!("{end}, by the kernel: {whose}");
+    let finding = Finding::new(&OUT_OF_MEMORY, "memory".to_owned(), String::new(), what);
+    Some(finding.log(line))
+}
+
+/// A copy between the kernel and the program that failed in a device's mapping: no signal, but `EFAULT`.
+fn failed_copy(seen: &Seen<'_>, copy: &Call, findings: &mut Vec<Finding>) {
+    const WRITE: u64 = 2;
+    let address = copy.get("addr");
+    let space = seen.history.space_of(copy.thread);
+    let Some(mapping) = seen.history.at(space, address) else {
+        return;
+    };
+    if !mapping.was_there(address, copy.time) {
+        return;
+    }
+    let shown = format!(
+        "a copy {} {address:#x} failed in the kernel: the system call says EFAULT, or does less than it was asked for",
+        if copy.get("error") & WRITE == 0 { "from" } else { "to" }
+    );
+    let known = findings
+        .iter_mut()
+        .find(|finding| mapping.file == finding.file && explains_signals(finding));
+    if let Some(known) = known {
+        *known = known.clone().event(shown);
+        return;
+    }
+    let fault = Fault::of_copy(copy.thread, address, copy.time);
+    let not_allowed = copy.get("error") & WRITE != 0 && mapping.flags & vm::WRITE == 0;
+    let finding = if not_allowed {
+        let what = format!("{}, which may not be written to", at(&fault, mapping));
+        Some(WRITE_PROTECTED.found(mapping, what))
+    } else {
+        of_a_device(seen, &fault, mapping)
+    };
+    findings.extend(finding.map(|finding| finding.event(shown)));
+}
+
+fn freed(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     let (pfn, doing) = mapping.freed.first()?;
+    let by_close = doing
+        .as_ref()
+        .filter(|doing| [nr::MUNMAP, nr::EXIT, nr::EXIT_GROUP].contains(&doing.number));
+    if let Some(doing) = by_close {
+        let whose = if mapping.inherited {
+            "a child's"
+        } else {
+            "another"
+        };
+        let what = format!(
+            "frame {pfn:#x} was freed by {}, and {whose} mapping of {} at {:#x} (mapped by remap_pfn_range inside {}) still leads to \
+             it: vm_ops->close frees it, which is called for each mapping, also for the copy that fork makes and the parts that \
+             munmap leaves",
+            doing.text(),
+            mapping.file,
+            mapping.address,
+            mapping.driver()
+        );
+        return Some(OUTLIVED.found(mapping, what).event(format!(
+            "mm_page_free of frame {pfn:#x} in {}",
+            doing.text()
+        )));
+    }
+    let _ = seen;
     let during = match doing {
         Some(doing @ Doing { number, .. }) if [nr::IOCTL, nr::CLOSE].contains(number) => {
             format!(" during {}", doing.text())
@@ -524,6 +734,10 @@ fn offset_ignored(seen: &Seen<'_>) -> Option<Finding> {
 
 fn bad_insert(seen: &Seen<'_>, insert: &Call) -> Option<Finding> {
     let result = insert.result_bits();
+    let by_page = !insert.function.starts_with("vmf_");
+    if by_page {
+        return page_not_inserted(seen, insert);
+    }
     if !insert.unfinished && result & VM_FAULT_ERROR == 0 {
         return None;
     }
@@ -587,8 +801,65 @@ fn bad_insert(seen: &Seen<'_>, insert: &Call) -> Option<Finding> {
     Some(finding)
 }
 
+/// `vm_insert_page` and its like, which fail in a fault handler.
+fn page_not_inserted(seen: &Seen<'_>, insert: &Call) -> Option<Finding> {
+    const EBUSY: i64 = -16;
+    let space = seen.history.space_of(insert.thread);
+    let mapping = seen.history.at(space, insert.get("start"))?;
+    let inside = insert
+        .module_function()
+        .or_else(|| mapping.handler().map(str::to_owned))
+        .unwrap_or_else(|| mapping.driver());
+    // Whether the handler made an error of it.
+    let told = seen.history.handlers.iter().any(|call| {
+        call.thread == insert.thread
+            && call.time >= insert.time
+            && call.get("ret") & VM_FAULT_ERROR != 0
+    });
+    if !told && !seen.missing.contains(&"handler") {
+        return None;
+    }
+    if let Some(finding) = super::calls::not_insertable(seen, insert, &mapping.file, &inside) {
+        return Some(finding);
+    }
+    let mut what = format!(
+        "{} returned {} at {:#x} inside {inside}",
+        insert.function,
+        name_of(insert.result()),
+        insert.get("addr")
+    );
+    let is_start = insert.get("addr") == insert.get("start");
+    if insert.result() == EBUSY {
+        what += ", where there is an entry already";
+        if is_start {
+            what += ": the mapping's first page, whatever page the fault was at (vmf->address)";
+        } else {
+            what += ": another thread's fault was quicker, which is no error (VM_FAULT_NOPAGE is the answer; \
+                     vmf_insert_page_mkwrite and vmf_insert_mixed say so by themselves)";
+        }
+    }
+    let mut finding = INSERT_FAILED.found(mapping, what).event(event_of(insert));
+    finding.function = inside;
+    Some(finding)
+}
+
+/// What a mapping function may be asked to do with memory of a kind of its own, and the like.
 fn without_pages(seen: &Seen<'_>, pin: &Call) -> Option<Finding> {
     let address = pin.get("addr");
+    let space = seen.history.space_of(pin.thread);
+    let secret = seen
+        .history
+        .marked_at(space, address)
+        .filter(|marked| marked.kind == Kind::Secret);
+    if let Some(marked) = secret {
+        let what = format!(
+            "{} returned -EFAULT for {address:#x}, which is secret memory ({})",
+            pin.function,
+            marked.by.text()
+        );
+        let finding = Finding::new(&SECRET_MEMORY, "secretmem".to_owned(), String::new(), what);
+        return Some(finding.event(format!("{}({address:#x}) = -EFAULT", pin.function)));
+    }
     let mapping = seen
         .history
         .at(seen.history.space_of(pin.thread), address)?;
@@ -740,6 +1011,19 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
             );
             Finding::new(&PAGE_OF_VMALLOC, file, who, what).sure(Sure::Follows)
         }
+        (None, true)
+            if trouble.address.is_some_and(|address| address < PAGE)
+                && open.is_none()
+                && mapping.is_some_and(|mapping| mapping.handler().is_some()) =>
+        {
+            let what = format!(
+                "the kernel died in {} of reading a page at {:#x}, which is NULL: {who} returned success (0 or VM_FAULT_LOCKED) and \
+                 left vmf->page empty",
+                place_of(trouble),
+                trouble.address.unwrap_or(0)
+            );
+            Finding::new(&NO_PAGE_GIVEN, file, who, what).sure(Sure::Follows)
+        }
         (None, true) if mapping.is_some() => {
             let what = format!(
                 "the kernel died in {} of a page that {who} gave it",
@@ -795,7 +1079,7 @@ fn function_of(trouble: &Trouble, mapping: Option<&Mapping>) -> String {
 
 /// Whether a cause is one that makes accesses to its mapping fail.
 fn explains_signals(finding: &Finding) -> bool {
-    const DO: [&str; 12] = [
+    const DO: [&str; 16] = [
         "copy-on-write",
         "ignored-error",
         "offset-is-id",
@@ -808,6 +1092,10 @@ fn explains_signals(finding: &Finding) -> bool {
         "frame-impossible",
         "page-of-user-address",
         "page-of-vmalloc",
+        "errno-from-fault",
+        "no-page-given",
+        "page-not-insertable",
+        "slab-memory",
     ];
     DO.contains(&finding.cause)
 }
@@ -1013,7 +1301,20 @@ fn sigbus(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
                 .proc("/proc/PID/smaps: VmFlags has um, uw or ui"),
         );
     }
-    if has("ht") && fault.huge_pages_free == Some(0) {
+    if let Some((group, limit)) = fault.huge_group.as_ref().filter(|_| has("ht")) {
+        let what = format!(
+            "SIGBUS at {:#x}, in hugetlb memory: {} huge pages are free, and the limit of the cgroup {group} is {limit} bytes",
+            fault.address,
+            fault.huge_pages_free.unwrap_or(0)
+        );
+        return Some(
+            plain(&HUGE_GROUP_LIMIT, what)
+                .sure(Sure::Follows)
+                .proc(format!("{group}: the hugetlb limit was met (events: max)")),
+        );
+    }
+    let huge = has("ht");
+    if huge && fault.huge_pages_free == Some(0) {
         let what = format!(
             "SIGBUS at {:#x}, in hugetlb memory, of which no page is free",
             fault.address
@@ -1028,6 +1329,8 @@ fn sigbus(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
         Some(mapping) if mapping.was_there(fault.address, fault.time) => {
             of_a_device(seen, fault, mapping)
         }
+        // What hugetlbfs has left says nothing.
+        _ if huge => None,
         _ => of_a_file(fault),
     }
 }

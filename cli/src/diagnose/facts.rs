@@ -44,6 +44,10 @@ pub struct Facts {
     pub min_address: Option<u64>,
     /// `HugePages_Free`.
     pub huge_pages_free: Option<u64>,
+    /// `Hugepagesize`, in bytes.
+    pub huge_page_bytes: Option<u64>,
+    /// Variables of modules: where each begins, its name and the module's.
+    pub variables: Vec<(u64, String, String)>,
     /// By their numbers.
     pub processes: BTreeMap<i32, Process>,
 }
@@ -61,8 +65,26 @@ impl Facts {
         self.min_address = number("/proc/sys/vm/mmap_min_addr");
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         self.huge_pages_free = value(&memory, "HugePages_Free:");
+        self.huge_page_bytes = value(&memory, "Hugepagesize:").map(|kib| kib << 10);
         let limit = value(&memory, "CommitLimit:").zip(value(&memory, "Committed_AS:"));
         self.commit = limit.map(|(limit, used)| (limit << 10, used << 10));
+    }
+
+    /// Finds the variables of modules that begin in the pages of these addresses.
+    pub fn find_variables(&mut self, addresses: &[u64]) {
+        if addresses.is_empty() {
+            return;
+        }
+        let text = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+        self.variables = text
+            .lines()
+            .filter_map(variable)
+            .filter(|(at, _, _)| {
+                addresses
+                    .iter()
+                    .any(|address| address & !0xfff == at & !0xfff)
+            })
+            .collect();
     }
 
     /// Reads a process that stands still before its end. Nothing here waits for its memory map.
@@ -122,6 +144,25 @@ impl Facts {
     }
 }
 
+/// `ffffffffc0232000 b memory\t[static_buffer]`
+fn variable(line: &str) -> Option<(u64, String, String)> {
+    let (symbol, module) = line.split_once("\t[")?;
+    let mut words = symbol.split(' ');
+    let address = u64::from_str_radix(words.next()?, 16).ok()?;
+    let is_data = ["b", "B", "d", "D", "r", "R"].contains(&words.next()?);
+    let name = words.next()?.to_owned();
+    (is_data && address != 0).then(|| (address, name, module.trim_end_matches(']').to_owned()))
+}
+
+/// Whether a process runs a program for 32 bits, by the class in its ELF header (`include/uapi/linux/elf.h`).
+pub fn is_narrow(process: i32) -> bool {
+    const CLASS_32: u8 = 1;
+    let mut head = [0; 5];
+    let read = fs::File::open(format!("/proc/{process}/exe"))
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
+    read.is_ok() && head == [0x7f, b'E', b'L', b'F', CLASS_32]
+}
+
 /// The first number of a line that begins so.
 fn value(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -148,8 +189,10 @@ pub struct Bar {
     pub device: String,
     /// The driver that is bound to the device.
     pub driver: Option<String>,
-    /// Its first and last physical address.
+    /// Its first and last physical address, or port.
     pub range: Option<(u64, u64)>,
+    /// It is of I/O ports.
+    pub is_ports: bool,
 }
 
 impl Bar {
@@ -168,7 +211,8 @@ impl Bar {
         Some(Self {
             device: folder.file_name()?.to_str()?.to_owned(),
             driver: driver.and_then(|path| Some(path.file_name()?.to_str()?.to_owned())),
-            range: resources.and_then(|text| range_of(&text, number)),
+            range: resources.as_ref().and_then(|text| range_of(text, number)),
+            is_ports: resources.is_some_and(|text| is_of_ports(&text, number)),
         })
     }
 }
@@ -181,9 +225,42 @@ fn range_of(text: &str, number: usize) -> Option<(u64, u64)> {
     (range.1 > 0).then_some(range)
 }
 
+/// Whether the line's flags have `IORESOURCE_IO` (`include/linux/ioport.h`).
+fn is_of_ports(text: &str, number: usize) -> bool {
+    const IO: u64 = 0x100;
+    let flags = text
+        .lines()
+        .nth(number)
+        .and_then(|line| line.split_whitespace().nth(2));
+    let flags = flags.and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    flags.is_some_and(|flags| flags & IO != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_of_modules_are_read() {
+        let of_module = "ffffffffc0232000 b memory\t[static_buffer]";
+        let expected = (
+            0xffff_ffff_c023_2000,
+            "memory".into(),
+            "static_buffer".into(),
+        );
+        assert_eq!(variable(of_module), Some(expected));
+        assert_eq!(
+            variable("ffffffffc0230000 t my_mmap\t[static_buffer]"),
+            None
+        );
+        assert_eq!(variable("ffffffff82000000 D jiffies"), None);
+    }
+
+    #[test]
+    fn ports_are_told_from_memory() {
+        let text = "0x000000000000c000 0x000000000000c03f 0x0000000000040101\n0xfe000000 0xfe0fffff 0x40200\n";
+        assert!(is_of_ports(text, 0) && !is_of_ports(text, 1) && !is_of_ports(text, 2));
+    }
 
     #[test]
     fn numbers_are_found() {

@@ -2,7 +2,7 @@
 
 use super::{
     frames::{self, PAGE},
-    probes::{nr, HANDED, MAPPED, PROBES},
+    probes::{nr, COPY_FAILED, FOLLOWED, HANDED, MAPPED, OF_32_BITS, PROBES, TOLD_WHEN_FAILED},
     trace::{symbol, Call, Event, What},
 };
 use serde::Serialize;
@@ -17,6 +17,7 @@ const DOFORK: u64 = 11;
 
 /// Flags of a VMA, `include/linux/mm.h`.
 pub mod vm {
+    pub const WRITE: u64 = 0x2;
     pub const SHARED: u64 = 0x8;
     pub const MAYWRITE: u64 = 0x20;
     pub const MAYSHARE: u64 = 0x80;
@@ -35,6 +36,8 @@ pub mod vm {
 /// File systems by their magic number, `include/uapi/linux/magic.h`.
 pub mod magic {
     pub const SYSFS: u64 = 0x6265_6572;
+    pub const HUGETLBFS: u64 = 0x9584_58f6;
+    pub const SECRETMEM: u64 = 0x5345_434d;
 }
 
 /// One mapping of a device, and all that happened to it.
@@ -172,8 +175,12 @@ impl Doing {
             nr::MREMAP => format!("mremap({a:#x}, {b}, {c}, {:#x})", self.argument(3)),
             nr::MPROTECT => format!("mprotect({a:#x}, {b}, {c:#x})"),
             nr::MADVISE => format!("madvise({a:#x}, {b}, {c})"),
+            nr::MSYNC => format!("msync({a:#x}, {b}, {c:#x})"),
+            nr::MLOCK | nr::MLOCK2 => format!("mlock({a:#x}, {b})"),
+            nr::MLOCKALL => format!("mlockall({a:#x})"),
             nr::IOCTL => format!("ioctl({}, {b:#x})", signed(a)),
             nr::CLOSE => format!("close({})", signed(a)),
+            nr::EXIT | nr::EXIT_GROUP => "the end of a process".to_owned(),
             number => format!("system call {number}"),
         }
     }
@@ -266,6 +273,30 @@ pub struct Refusal {
     pub ioctl: Option<(Doing, i64)>,
 }
 
+/// Memory of a kind of its own, which is no device's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// In which address space.
+    pub space: i32,
+    /// Its first address.
+    pub address: u64,
+    /// How long it is.
+    pub length: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// The call that made it.
+    pub by: Doing,
+}
+
+/// What memory may be beside ordinary memory and a device's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Of huge pages (`MAP_HUGETLB`, hugetlbfs).
+    Huge,
+    /// Of `memfd_secret`.
+    Secret,
+}
+
 /// All that is known.
 #[derive(Debug, Default)]
 pub struct History {
@@ -279,6 +310,12 @@ pub struct History {
     pub inserts: Vec<Call>,
     /// Requests for the pages behind addresses that came to EFAULT.
     pub pins: Vec<Call>,
+    /// Copies between the kernel and the program that failed.
+    pub copies: Vec<Call>,
+    /// Memory of a kind of its own.
+    pub marked: Vec<Marked>,
+    /// Programs that were executed, by address space and time (microseconds): whether each is one for 32 bits.
+    pub narrow: BTreeMap<(i32, u64), bool>,
     /// Calls that began and did not come to their end.
     pub unfinished: Vec<Call>,
     /// DMA memory that was allocated under observation.
@@ -289,6 +326,8 @@ pub struct History {
     pub mmaps: BTreeMap<i32, u64>,
     /// The last call of `mmap` by each thread: whether it went well.
     pub last_mmap: BTreeMap<i32, bool>,
+    /// The last call by each thread that failed and is told of, unless memory was mapped since then.
+    pub last_failed: BTreeMap<i32, Doing>,
     /// Runs of frames that were allocated under observation: the first, how many, and when.
     allocated: Vec<(u64, u64, u64)>,
     /// The address space of each thread.
@@ -311,6 +350,8 @@ pub struct Bases {
     pub linear: u64,
     /// `vmalloc_base`.
     pub vmalloc: u64,
+    /// `phys_base`: how far the kernel's image lies from where it was linked to.
+    pub image: Option<u64>,
 }
 
 /// What a thread is in the middle of.
@@ -363,6 +404,28 @@ impl History {
         std::mem::take(&mut self.refusals)
     }
 
+    /// Addresses in the kernel's image whose place in memory, as `virt_to_phys` has it, was mapped: of an address in the
+    /// range of modules that arithmetic does not hold.
+    pub fn made_of_module_addresses(&self) -> Vec<u64> {
+        let parts = self.mappings.iter().flat_map(|mapping| &mapping.filled);
+        parts
+            .filter(|part| part.by_number)
+            .filter_map(|part| self.module_address(part.pfn?))
+            .collect()
+    }
+
+    /// The address in the range of modules that `virt_to_phys` makes this frame of (`__phys_addr` of
+    /// `arch/x86/mm/physaddr.c`).
+    pub fn module_address(&self, pfn: u64) -> Option<u64> {
+        const IMAGE: u64 = 0xffff_ffff_8000_0000;
+        // MODULES_VADDR without and with a moved image, and MODULES_END (arch/x86/include/asm/pgtable_64_types.h).
+        const MODULES: std::ops::Range<u64> = 0xffff_ffff_a000_0000..0xffff_ffff_ff00_0000;
+        let address = (pfn << 12)
+            .checked_sub(self.bases.image?)?
+            .checked_add(IMAGE)?;
+        MODULES.contains(&address).then_some(address)
+    }
+
     /// The address space of a thread.
     pub fn space_of(&self, thread: i32) -> i32 {
         self.spaces.get(&thread).copied().unwrap_or(thread)
@@ -395,6 +458,9 @@ impl History {
                 number: nr,
                 arguments,
             } => {
+                let Some(doing) = self.doing(number, event.time, *nr, arguments) else {
+                    return;
+                };
                 // It lives on: what it freed was not freed in its end.
                 for (pfn, pages, _) in std::mem::take(&mut thread.freed) {
                     self.freed(number, pfn, pages, None);
@@ -402,13 +468,20 @@ impl History {
                 thread.calls.clear();
                 thread.region = None;
                 thread.reached = None;
-                thread.doing = Some(Doing {
-                    number: *nr,
-                    arguments: arguments.clone(),
-                });
+                thread.doing = Some(doing);
             }
             What::Exit { number: nr, result } => {
-                let Some(doing) = thread.doing.take().filter(|doing| doing.number == *nr) else {
+                // A program that executes another one comes back as that one.
+                let executed = *nr == nr::EXECVE
+                    && thread
+                        .doing
+                        .as_ref()
+                        .is_some_and(|doing| doing.number == nr::EXECVE);
+                let native = self.native(number, event.time, *nr);
+                let Some(nr) = native.or(executed.then_some(nr::EXECVE)) else {
+                    return;
+                };
+                let Some(doing) = thread.doing.take().filter(|doing| doing.number == nr) else {
                     return;
                 };
                 self.returned(number, thread, doing, *result, event.time);
@@ -422,6 +495,46 @@ impl History {
             } => self.born(number, *child, *flags),
             What::Call(call) => self.called(number, thread, call),
         }
+    }
+
+    /// Whether a thread is a 32-bit program's at that time.
+    fn is_narrow(&self, thread: i32, time: u64) -> bool {
+        let space = self.space_of(thread);
+        let mut until_then = self.narrow.range((space, 0)..=(space, time));
+        until_then.next_back().is_some_and(|(_, narrow)| *narrow)
+    }
+
+    /// Whether a 32-bit program was ever in an address space.
+    pub fn was_narrow(&self, space: i32) -> bool {
+        let mut all = self.narrow.range((space, 0)..=(space, u64::MAX));
+        all.any(|(_, narrow)| *narrow)
+    }
+
+    /// The number that a system call of a thread has among those that are followed. What is recorded are numbers, and a
+    /// 32-bit program's mean other calls.
+    fn native(&self, thread: i32, time: u64, number: u64) -> Option<u64> {
+        let narrow = OF_32_BITS.iter().find(|(of_32, _)| *of_32 == number);
+        if self.is_narrow(thread, time) {
+            return narrow.map(|(_, native)| *native);
+        }
+        let followed = FOLLOWED.contains(&number);
+        followed.then_some(number)
+    }
+
+    /// A system call that begins, if it is one that is followed.
+    fn doing(&self, thread: i32, time: u64, number: u64, arguments: &[u64]) -> Option<Doing> {
+        let number = self.native(thread, time, number)?;
+        let mut arguments = arguments.to_vec();
+        if self.is_narrow(thread, time) {
+            for argument in &mut arguments {
+                *argument &= 0xffff_ffff;
+            }
+            // mmap2 counts in pages.
+            if let Some(offset) = arguments.get_mut(5).filter(|_| number == nr::MMAP) {
+                *offset *= PAGE;
+            }
+        }
+        Some(Doing { number, arguments })
     }
 
     fn born(&mut self, parent: i32, child: i32, flags: u64) {
@@ -490,10 +603,17 @@ impl History {
             *self.mmaps.entry(space).or_default() += 1;
             self.last_mmap.insert(number, result >= 0);
         }
+        if result < 0 && TOLD_WHEN_FAILED.contains(&doing.number) {
+            self.last_failed.insert(number, doing.clone());
+        } else if result >= 0 && [nr::MMAP, nr::MLOCK, nr::MPROTECT].contains(&doing.number) {
+            self.last_failed.remove(&number);
+        }
         match doing.number {
             nr::MMAP if result < 0 => self.refused(number, thread, doing, result),
             nr::MMAP => self.mapped(number, thread, doing, result, time),
-            nr::MPROTECT | nr::MREMAP if result < 0 => self.refused(number, thread, doing, result),
+            failed if result < 0 && TOLD_WHEN_FAILED.contains(&failed) => {
+                self.refused(number, thread, doing, result);
+            }
             nr::MUNMAP if result == 0 => {
                 self.unmapped(
                     space,
@@ -556,6 +676,9 @@ impl History {
         if let Some(linear) = call.number("linear") {
             self.bases.linear = linear;
         }
+        if let Some(image) = call.number("image") {
+            self.bases.image = Some(image);
+        }
         if let Some(vmalloc) = call.number("vmalloc") {
             self.bases.vmalloc = vmalloc;
         }
@@ -603,6 +726,7 @@ impl History {
                 }
             }
             "dma_alloc_attrs" => self.dma.push(call.clone()),
+            COPY_FAILED => self.copies.push(call.clone()),
             name if name.starts_with("vmf_insert") => {
                 if call.result() & 0x73 == 0 && !call.unfinished {
                     let part = Filled {
@@ -635,8 +759,15 @@ impl History {
                         call.fields.insert("granted".into(), granted);
                     }
                 }
+                let in_ioctl = thread
+                    .doing
+                    .as_ref()
+                    .is_some_and(|doing| doing.number == nr::IOCTL);
                 if in_mmap {
                     thread.calls.push(call);
+                } else if call.result() < 0 && !call.unfinished && !in_ioctl {
+                    // In a page fault: its handler decides what becomes of it.
+                    self.inserts.push(call);
                 } else if let Some(mapping) = self.at_mut(space, call.get("start")) {
                     for part in filled(std::slice::from_ref(&call)) {
                         add(&mut mapping.filled, part);
@@ -683,6 +814,8 @@ impl History {
 
     fn mapped(&mut self, number: i32, thread: &mut Thread, doing: Doing, result: i64, time: u64) {
         let calls = std::mem::take(&mut thread.calls);
+        self.replaced(number, &doing, result, time);
+        self.mark(number, &doing, result);
         let Some(region) = thread.region.take() else {
             return;
         };
@@ -702,7 +835,7 @@ impl History {
             space: self.space_of(number),
             time,
             file: region.text("name").unwrap_or("a file").to_owned(),
-            mmap: function("mmap").or_else(|| function("prepare")),
+            mmap: region.mmap(),
             address,
             length,
             arguments: doing.arguments,
@@ -718,6 +851,54 @@ impl History {
             ..Mapping::default()
         };
         self.mappings.push(mapping);
+    }
+
+    /// What `MAP_FIXED` put itself in the place of.
+    fn replaced(&mut self, number: i32, doing: &Doing, result: i64, time: u64) {
+        const FIXED: u64 = 0x10;
+        if doing.argument(3) & FIXED == 0 {
+            return;
+        }
+        if let Ok(address) = u64::try_from(result) {
+            let range = (address, doing.argument(1));
+            self.unmapped(self.space_of(number), range, number, doing, time);
+        }
+    }
+
+    /// Remembers memory of a kind of its own.
+    fn mark(&mut self, number: i32, doing: &Doing, result: i64) {
+        const HUGETLB: u64 = 0x4_0000;
+        const ANONYMOUS: u64 = 0x20;
+        let Ok(address) = u64::try_from(result) else {
+            return;
+        };
+        let space = self.space_of(number);
+        let flags = doing.argument(3);
+        let file = self.files.get(&(space, doing.argument(4) & 0xffff_ffff));
+        let magic = file
+            .filter(|_| flags & ANONYMOUS == 0)
+            .map(|file| file.get("magic"));
+        let kind = match magic {
+            None if flags & HUGETLB != 0 => Kind::Huge,
+            Some(magic::HUGETLBFS) => Kind::Huge,
+            Some(magic::SECRETMEM) => Kind::Secret,
+            _ => return,
+        };
+        self.marked.push(Marked {
+            space,
+            address,
+            length: doing.argument(1).div_ceil(PAGE) * PAGE,
+            kind,
+            by: doing.clone(),
+        });
+    }
+
+    /// Memory of a kind of its own that an address is in.
+    pub fn marked_at(&self, space: i32, address: u64) -> Option<&Marked> {
+        let mut all = self.marked.iter().rev();
+        all.find(|one| {
+            one.space == space && one.address <= address && address - one.address < one.length
+        })
     }
 
     fn unmapped(
@@ -798,9 +979,13 @@ impl History {
             {
                 let range = (doing.number == nr::MUNMAP)
                     .then(|| (doing.argument(0), doing.argument(1).div_ceil(PAGE) * PAGE));
+                if doing.number == nr::MUNMAP {
+                    self.freed_elsewhere(space, range, (pfn, pages), doing);
+                }
                 self.released(space, (pfn, pages), time, range);
             }
             Some(doing) if matches!(doing.number, nr::EXIT | nr::EXIT_GROUP) => {
+                self.freed_elsewhere(space, None, (pfn, pages), doing);
                 self.released(space, (pfn, pages), time, None);
             }
             Some(doing) => self.freed(number, pfn, pages, Some(&doing.clone())),
@@ -825,6 +1010,48 @@ impl History {
             });
             if hit {
                 mapping.freed.push((pfn, doing.cloned()));
+            }
+        }
+    }
+
+    /// Frames that went back with one mapping while another one, of a child or of the rest that was split off, leads to them.
+    fn freed_elsewhere(
+        &mut self,
+        space: i32,
+        range: Option<(u64, u64)>,
+        (pfn, pages): (u64, u64),
+        doing: &Doing,
+    ) {
+        for mapping in self.mappings.iter_mut().filter(|mapping| mapping.live) {
+            let own = mapping.space == space;
+            // All of the space goes, or this part of it.
+            if own && range.is_none() {
+                continue;
+            }
+            let hit = mapping
+                .filled
+                .iter()
+                .filter(|part| part.by_number)
+                .any(|part| {
+                    let Some(first) = part.pfn else {
+                        return false;
+                    };
+                    let count = part.length.div_ceil(PAGE);
+                    let (from, to) = (
+                        first.max(pfn),
+                        (first + count).min(pfn.saturating_add(pages)),
+                    );
+                    let stays = |frame: u64| {
+                        let address = part.address + (frame - first) * PAGE;
+                        let goes = range.is_some_and(|(start, length)| {
+                            own && start <= address && address - start < length
+                        });
+                        mapping.gone_at(address).is_none() && !goes
+                    };
+                    (from..to).any(stays)
+                });
+            if hit {
+                mapping.freed.push((pfn, Some(doing.clone())));
             }
         }
     }
@@ -926,6 +1153,7 @@ fn filled(calls: &[Call]) -> Vec<Filled> {
             ),
             // Those that call the others: what they did is known already.
             "vm_iomap_memory" | "dma_mmap_attrs" if !filled.is_empty() => continue,
+            "dma_buf_mmap" => continue,
             _ => part(start, whole, None, false),
         };
         add(&mut filled, new);
@@ -938,4 +1166,28 @@ pub fn failed(calls: &[Call]) -> impl Iterator<Item = &Call> {
     calls
         .iter()
         .filter(|call| !call.unfinished && call.result() < 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::trace;
+
+    #[test]
+    fn numbers_of_32_bit_programs_mean_other_calls() {
+        let text = " p-7 [000] 1.000001: sys_enter: NR 192 (0, 1000, 1, 1, ffffffff, 100000)\n\
+            p-7 [000] 1.000002: sys_exit: NR 192 = -22\n\
+            p-7 [000] 1.000003: sys_enter: NR 9 (0, 1000, 1, 1, 3, 0)\n\
+            p-7 [000] 1.000004: sys_exit: NR 9 = -2\n";
+        let events = trace::parse(text);
+        let mut narrow = History::default();
+        narrow.narrow.insert((7, 1_000_000), true);
+        narrow.go_on(&events);
+        let calls: Vec<_> = narrow.refusals.iter().map(|one| one.doing.text()).collect();
+        assert_eq!(calls, ["mmap(0x0, 4096, 0x1, 0x1, -1, 0x100000000)"]);
+        // For others the first is no mapping call, and the second is.
+        let wide = History::of(&events);
+        let calls: Vec<_> = wide.refusals.iter().map(|one| one.result).collect();
+        assert_eq!(calls, [-2]);
+    }
 }

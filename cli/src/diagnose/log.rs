@@ -265,6 +265,9 @@ fn take(trouble: &mut Trouble, text: &str) {
         let digits = rest.split([' ', ':']).next().unwrap_or(rest);
         trouble.address = u64::from_str_radix(digits.trim_start_matches("0x"), 16).ok();
     }
+    if let Some((_, digits)) = text.split_once("NULL pointer dereference, address: ") {
+        trouble.address = u64::from_str_radix(digits.trim(), 16).ok();
+    }
     if let Some((_, rest)) = text.split_once("non-canonical address 0x") {
         let digits = rest.split([' ', ':']).next().unwrap_or(rest);
         trouble.address = u64::from_str_radix(digits, 16).ok();

@@ -70,7 +70,7 @@ macro_rules! vma {
 /// Where the kernel keeps the structures of pages, the linear map and vmalloc's range (`arch/x86/include/asm/page_64_types.h`).
 macro_rules! bases {
     () => {
-        " vmemmap=@vmemmap_base:x64 linear=@page_offset_base:x64 vmalloc=@vmalloc_base:x64"
+        " vmemmap=@vmemmap_base:x64 linear=@page_offset_base:x64 vmalloc=@vmalloc_base:x64 image=@phys_base:x64"
     };
 }
 
@@ -99,6 +99,10 @@ macro_rules! file {
             " prepare=+{file_operations:mmap_prepare}(+{file:f_op}(",
             $file,
             ")):symbol",
+            // What lies behind proc_reg_mmap, where it is a file of /proc.
+            " proc=+{proc_ops:proc_mmap}(+{proc_dir_entry:proc_ops}(+{proc_inode:pde-vfs_inode}(+{file:f_inode}(",
+            $file,
+            ")))):symbol",
             " name=+0(+{dentry:d_name.name}(+{file:f_path.dentry}(",
             $file,
             "))):string"
@@ -139,7 +143,16 @@ pub const MAPPED: &str = "mapped";
 pub const OPENED: &str = "opened";
 /// Events that are recorded for one program, and not for a whole machine: page faults and pages are too many there, and
 /// only failing calls are wanted.
-pub const OF_ONE_PROGRAM: &[&str] = &[MAPPED, HANDED, "handler", "copied", "dma_alloc_attrs"];
+pub const OF_ONE_PROGRAM: &[&str] = &[
+    MAPPED,
+    HANDED,
+    COPY_FAILED,
+    "handler",
+    "copied",
+    "dma_alloc_attrs",
+];
+/// The event of a copy between the kernel and the program that failed.
+pub const COPY_FAILED: &str = "copy_failed";
 /// The event of a frame that a fault handler gave.
 pub const HANDED: &str = "handed";
 
@@ -200,7 +213,7 @@ pub const PROBES: &[Probe] = &[
         "vm_insert_page",
         Form::Pair,
         concat!(
-            "addr=$arg2:x64 size=\\4096 page=$arg3:x64",
+            "addr=$arg2:x64 size=\\4096 page=$arg3:x64 count=+{page:_refcount.counter}($arg3):s32",
             bases!(),
             vma!("$arg1")
         ),
@@ -210,7 +223,7 @@ pub const PROBES: &[Probe] = &[
         "vm_insert_pages",
         Form::Pair,
         concat!(
-            "addr=$arg2:x64 num=+0($arg4):u64 page=+0($arg3):x64",
+            "addr=$arg2:x64 num=+0($arg4):u64 page=+0($arg3):x64 count=+{page:_refcount.counter}(+0($arg3)):s32",
             bases!(),
             vma!("$arg1")
         ),
@@ -244,6 +257,15 @@ pub const PROBES: &[Probe] = &[
     call("vmf_insert_mixed", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
     call("vmf_insert_mixed_prot", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
     call("vmf_insert_mixed_mkwrite", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
+    // Its VMA is the second argument, too; the offset is in pages.
+    call("dma_buf_mmap", Form::Whole, concat!("asked_pgoff=$arg3:x64 size=+{dma_buf:size}($arg1):x64", vma!("$arg2")), "s32"),
+    // A copy between the kernel and the program that failed at an address: the system call says EFAULT, or does less than
+    // it was asked for (`kernelmode_fixup_or_oops` of arch/x86/mm/fault.c; 14 is a page fault).
+    Probe {
+        event: COPY_FAILED,
+        enter_if: "trap == 14 && addr < 0x800000000000",
+        ..call("fixup_exception", Form::Entry, "trap=$arg2:u32 error=$arg3:x64 addr=$arg4:x64", "")
+    },
     // What a fault handler said, when it was an error.
     Probe {
         event: "handler",
@@ -312,10 +334,14 @@ pub mod nr {
     pub const MUNMAP: u64 = 11;
     pub const IOCTL: u64 = 16;
     pub const MREMAP: u64 = 25;
+    pub const MSYNC: u64 = 26;
     pub const MADVISE: u64 = 28;
     pub const EXECVE: u64 = 59;
     pub const EXIT: u64 = 60;
+    pub const MLOCK: u64 = 149;
+    pub const MLOCKALL: u64 = 151;
     pub const EXIT_GROUP: u64 = 231;
+    pub const MLOCK2: u64 = 325;
 }
 #[cfg(not(target_arch = "x86_64"))]
 pub mod nr {
@@ -326,25 +352,63 @@ pub mod nr {
     pub const MUNMAP: u64 = 215;
     pub const IOCTL: u64 = 29;
     pub const MREMAP: u64 = 216;
+    pub const MSYNC: u64 = 227;
     pub const MADVISE: u64 = 233;
     pub const EXECVE: u64 = 221;
     pub const EXIT: u64 = 93;
+    pub const MLOCK: u64 = 228;
+    pub const MLOCKALL: u64 = 230;
     pub const EXIT_GROUP: u64 = 94;
+    pub const MLOCK2: u64 = 284;
 }
 
 /// Those that make or change mappings.
 pub const MAPPING_CALLS: &[u64] = &[nr::MMAP, nr::MPROTECT, nr::MREMAP];
 
+/// Those of which it is told when they fail, beside `mmap`.
+pub const TOLD_WHEN_FAILED: &[u64] = &[
+    nr::MPROTECT,
+    nr::MREMAP,
+    nr::MUNMAP,
+    nr::MSYNC,
+    nr::MADVISE,
+    nr::MLOCK,
+    nr::MLOCK2,
+    nr::MLOCKALL,
+];
+
+/// The numbers that the same calls have for 32-bit programs on x86-64 (`arch/x86/entry/syscalls/syscall_32.tbl`), and the
+/// call that each is. Its `exit` is left out: that number is `write` for all others, and the thread's end is seen anyway.
+pub const OF_32_BITS: &[(u64, u64)] = &[
+    (6, nr::CLOSE),
+    (11, nr::EXECVE),
+    (54, nr::IOCTL),
+    (91, nr::MUNMAP),
+    (125, nr::MPROTECT),
+    (144, nr::MSYNC),
+    (150, nr::MLOCK),
+    (152, nr::MLOCKALL),
+    (163, nr::MREMAP),
+    (192, nr::MMAP),
+    (219, nr::MADVISE),
+    (252, nr::EXIT_GROUP),
+    (376, nr::MLOCK2),
+];
+
 /// All of them.
-pub const FOLLOWED: [u64; 10] = [
+pub const FOLLOWED: [u64; 14] = [
     nr::CLOSE,
     nr::MMAP,
     nr::MPROTECT,
     nr::MUNMAP,
     nr::IOCTL,
     nr::MREMAP,
+    nr::MSYNC,
     nr::MADVISE,
     nr::EXECVE,
     nr::EXIT,
+    nr::MLOCK,
+    nr::MLOCKALL,
     nr::EXIT_GROUP,
+    nr::MLOCK2,
 ];

@@ -6,9 +6,9 @@ use super::{
     facts::Bar,
     finding::{name_of, Finding, Seen, Sure},
     frames::PAGE,
-    history::{failed, magic, vm, Doing, Refusal},
+    history::{failed, magic, vm, Doing, Kind, Refusal},
     probes::nr,
-    trace::{symbol, Call},
+    trace::Call,
 };
 use mapbuf::errno_name;
 
@@ -22,6 +22,7 @@ const EEXIST: i64 = -17;
 const ENODEV: i64 = -19;
 const EINVAL: i64 = -22;
 const EOVERFLOW: i64 = -75;
+const EOPNOTSUPP: i64 = -95;
 
 /// Flags of mmap (`include/uapi/asm-generic/mman-common.h`).
 mod map {
@@ -29,8 +30,11 @@ mod map {
     pub const PRIVATE: u64 = 2;
     pub const FIXED: u64 = 0x10;
     pub const ANONYMOUS: u64 = 0x20;
+    /// Below 2 GiB (x86).
+    pub const LOW: u64 = 0x40;
     pub const LOCKED: u64 = 0x2000;
     pub const HUGETLB: u64 = 0x4_0000;
+    pub const SYNC: u64 = 0x8_0000;
     pub const FIXED_NOREPLACE: u64 = 0x10_0000;
 }
 const PROT_WRITE: u64 = 2;
@@ -78,7 +82,8 @@ impl Mmap {
 pub fn file_of(seen: &Seen<'_>, refusal: &Refusal) -> String {
     let mmap = Mmap::of(&refusal.doing);
     if refusal.doing.number != nr::MMAP {
-        return "memory".to_owned();
+        let mapping = seen.history.at(refusal.space, refusal.doing.argument(0));
+        return mapping.map_or_else(|| "memory".to_owned(), |mapping| mapping.file.clone());
     }
     if mmap.is_anonymous() {
         return "anonymous memory".to_owned();
@@ -125,13 +130,7 @@ pub fn driver_of(refusal: &Refusal) -> String {
     let called = refusal.calls.iter().rev().find_map(Call::module_function);
     let asked = refusal.reached.iter().chain(&refusal.opened);
     called
-        .or_else(|| {
-            asked
-                .flat_map(|call| [call.text("mmap"), call.text("prepare")])
-                .flatten()
-                .find(|text| text.contains('+'))
-                .map(symbol)
-        })
+        .or_else(|| asked.into_iter().find_map(Call::mmap))
         .unwrap_or_else(|| "the file's mmap".to_owned())
 }
 
@@ -141,6 +140,10 @@ pub fn find(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
         nr::MMAP => of_mmap(seen, refusal),
         nr::MPROTECT => of_mprotect(seen, refusal),
         nr::MREMAP => of_mremap(seen, refusal),
+        nr::MUNMAP => of_munmap(seen, refusal),
+        nr::MSYNC => of_msync(seen, refusal),
+        nr::MADVISE => of_madvise(seen, refusal),
+        nr::MLOCK | nr::MLOCK2 | nr::MLOCKALL => of_mlock(seen, refusal),
         _ => None,
     }?;
     let call = format!("{} = {}", refusal.doing.text(), name_of(refusal.result));
@@ -151,6 +154,11 @@ fn found(seen: &Seen<'_>, refusal: &Refusal, cause: &Cause, why: String, sure: S
     let call = match refusal.doing.number {
         nr::MPROTECT => "mprotect",
         nr::MREMAP => "mremap",
+        nr::MUNMAP => "munmap",
+        nr::MSYNC => "msync",
+        nr::MADVISE => "madvise",
+        nr::MLOCK | nr::MLOCK2 => "mlock",
+        nr::MLOCKALL => "mlockall",
         _ => "mmap",
     };
     let mut what = format!(
@@ -238,6 +246,19 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
             ..finding
         });
     }
+    if asked("hugetlbfs_file_mmap") && result == EINVAL {
+        let size = seen.facts.huge_page_bytes.unwrap_or(2 << 20);
+        if mmap.offset % size != 0 {
+            let why = format!(
+                "the offset {} is no multiple of the size of a huge page, {size} bytes",
+                mmap.offset
+            );
+            return Some(Finding {
+                function: String::new(),
+                ..say(&HUGE_ALIGNMENT, why, Sure::Follows)?
+            });
+        }
+    }
     // From 7.2 on `mmap_mem_prepare` of `drivers/char/mem.c`.
     if asked("mmap_mem") {
         let what = seen
@@ -277,6 +298,10 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
     } else {
         Sure::Follows
     };
+    let why = match rule_of(&driver_of(refusal)) {
+        Some(rule) => format!("{why}. Its rule: {rule}"),
+        None => why,
+    } + &truncated(seen, refusal);
     let finding = say(&DRIVER_REFUSED, why, sure)?;
     Some(finding.event(format!(
         "mmap_region returned {} for {}",
@@ -285,13 +310,99 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
     )))
 }
 
+/// What well-known drivers of the kernel want of length and offset: the name of their `mmap`, and the rule.
+const RULES: &[(&str, &str)] = &[
+    (
+        "uio_mmap",
+        "the offset is the number of the region (mapN) times the page size, not an address (uio_find_mem_index in \
+         drivers/uio/uio.c), and the length at most what /sys/class/uio/uioN/maps/mapN/size has",
+    ),
+    (
+        "vfio_device_fops_mmap",
+        "offset, size and whether a region can be mapped at all come from VFIO_DEVICE_GET_REGION_INFO \
+         (vfio_pci_core_mmap in drivers/vfio/pci/vfio_pci_core.c)",
+    ),
+    (
+        "v4l2_mmap",
+        "the offset is the one that VIDIOC_QUERYBUF gave for the buffer, and the length its length (vb2_mmap in \
+         drivers/media/common/videobuf2/videobuf2-core.c)",
+    ),
+    (
+        "drm_gem_mmap",
+        "the offset is the one that an ioctl gave for the object (DRM_IOCTL_MODE_MAP_DUMB or the driver's own), and the \
+         object must be this descriptor's (drivers/gpu/drm/drm_gem.c)",
+    ),
+    (
+        "fb_mmap",
+        "offset and length must lie within smem_len, which FBIOGET_FSCREENINFO gives (include/uapi/linux/fb.h)",
+    ),
+    (
+        "perf_mmap",
+        "the offset is 0, the mapping is shared, and the length 1 + 2^n pages, of which vm.perf_event_mlock_kb allows so many \
+         (kernel/events/core.c)",
+    ),
+    (
+        "sock_mmap",
+        "of sockets only packet and XDP sockets can be mapped, whole, once their rings are set up (packet_mmap in \
+         net/packet/af_packet.c)",
+    ),
+    (
+        "snd_pcm_mmap",
+        "the offset says what is mapped (SNDRV_PCM_MMAP_OFFSET_DATA and its like), and the length must be the buffer's (sound/core/pcm_native.c)",
+    ),
+    (
+        "io_uring_mmap",
+        "offsets are IORING_OFF_SQ_RING and its like, and lengths come from io_uring_setup's parameters (io_uring/memmap.c)",
+    ),
+    (
+        "dma_buf_mmap_internal",
+        "offset and length must lie within the buffer's size, which lseek(fd, 0, SEEK_END) gives (drivers/dma-buf/dma-buf.c)",
+    ),
+    (
+        "fuse_file_mmap",
+        "a file that is opened with direct I/O (cache=none) cannot be mapped shared (fs/fuse/file.c)",
+    ),
+];
+
+fn rule_of(function: &str) -> Option<&'static str> {
+    let known = RULES
+        .iter()
+        .find(|(name, _)| *name == function.split(' ').next().unwrap_or(""));
+    known.map(|(_, rule)| *rule)
+}
+
+/// What may have happened to a 32-bit program's offset.
+fn truncated(seen: &Seen<'_>, refusal: &Refusal) -> String {
+    if seen.history.was_narrow(refusal.space) {
+        return format!(
+            ". It is a 32-bit program: where its off_t has 32 bits, an offset of 4 GiB and more that the driver gave has lost its \
+             upper half (build it with -D_FILE_OFFSET_BITS=64, or call mmap64); what arrived is {:#x}",
+            refusal.doing.argument(5)
+        );
+    }
+    String::new()
+}
+
 fn of_bar(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap, path: &str) -> Option<Finding> {
     let bar = Bar::of(path);
     let (first, last) = bar.as_ref().and_then(|bar| bar.range)?;
     let bar = bar?;
     let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
-    if refusal.result != EINVAL {
+    if refusal.result != EINVAL && !(bar.is_ports && refusal.result == ENODEV) {
         return None;
+    }
+    if bar.is_ports {
+        let why = format!(
+            "the BAR is {} I/O ports from {first:#x} on, not memory: ports cannot be mapped on x86",
+            (last - first).saturating_add(1)
+        );
+        let finding = say(&PORT_BAR, why, Sure::Seen)?;
+        return Some(Finding {
+            function: String::new(),
+            ..finding.proc(format!(
+                "{path}: the flags in resource have IORESOURCE_IO (0x100)"
+            ))
+        });
     }
     let size = (last - first).saturating_add(1);
     if mmap.offset.saturating_add(mmap.length) > size.div_ceil(PAGE) * PAGE {
@@ -359,10 +470,20 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
         ),
         ENOMEM if mmap.has(map::HUGETLB) => Some(of_huge_pages(seen, refusal, mmap)),
         ENOMEM => of_limits(seen, refusal, mmap),
-        EOVERFLOW => say(
-            &OFFSET_WRAPS,
-            format!("{} bytes from offset {:#x} on", mmap.length, mmap.offset),
-            Sure::Seen,
+        EOVERFLOW => {
+            let mut why = format!("{} bytes from offset {:#x} on", mmap.length, mmap.offset);
+            if mmap.offset >= SIGN_EXTENDED {
+                why += &format!(
+                    ", which is the 32-bit number {:#x} with its sign extended",
+                    mmap.offset & 0xffff_ffff
+                );
+            }
+            say(&OFFSET_WRAPS, why, Sure::Seen)
+        }
+        EOPNOTSUPP if mmap.has(map::SYNC) => say(
+            &NO_SYNC,
+            "MAP_SYNC was said for a file whose file system or device has no DAX".into(),
+            Sure::Follows,
         ),
         EEXIST => say(
             &FIXED_EXISTS,
@@ -430,6 +551,9 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
     }
 }
 
+/// The first 64-bit number that is a negative 32-bit one.
+const SIGN_EXTENDED: u64 = 0xffff_ffff_8000_0000;
+
 fn of_lock(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
     let process = seen.facts.processes.get(&refusal.space)?;
     let limit = process.locked?;
@@ -455,6 +579,13 @@ fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding>
             format!("{} bytes were asked for", mmap.length),
             Sure::Seen,
         ));
+    }
+    if mmap.has(map::LOW) && refusal.doing.number == nr::MMAP {
+        let why = format!(
+            "{} bytes with MAP_32BIT, for which there is 1 GiB altogether (0x40000000-0x7fffffff)",
+            mmap.length
+        );
+        return Some(say(&NO_ADDRESS_SPACE, why, Sure::Follows));
     }
     let process = seen.facts.processes.get(&refusal.space)?;
     if let Some(limit) = process.address_space {
@@ -526,12 +657,124 @@ fn of_mprotect(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
             );
             say(&NEVER_WRITABLE, why, sure).map(named)
         }
+        EACCES if doing.argument(2) & PROT_EXEC != 0 => say(
+            &NO_EXEC,
+            "executable memory was asked for, and VM_MAYEXEC is cleared: the file's file system is mounted noexec, or its \
+             driver cleared it"
+                .into(),
+            Sure::Likely,
+        )
+        .map(named),
         ENOMEM => say(
             &NOT_MAPPED,
             "part of the range is not mapped".into(),
             Sure::Likely,
         )
         .map(named),
+        _ => None,
+    }
+}
+
+/// `EINVAL` is all that `munmap` says of its arguments.
+fn of_munmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
+    let (address, length) = (refusal.doing.argument(0), refusal.doing.argument(1));
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    if refusal.result != EINVAL {
+        return None;
+    }
+    let size = seen.facts.huge_page_bytes.unwrap_or(2 << 20);
+    let huge = seen
+        .history
+        .marked_at(refusal.space, address)
+        .filter(|marked| marked.kind == Kind::Huge && (address | length) % size != 0);
+    if address % PAGE != 0 {
+        let why = format!("the address {address:#x} is no multiple of the page size");
+        return say(&UNALIGNED_ADDRESS, why, Sure::Seen);
+    }
+    if length == 0 {
+        return say(&ZERO_LENGTH, "the length is 0".into(), Sure::Seen);
+    }
+    let marked = huge?;
+    let why = format!(
+        "the memory is of huge pages ({}), and address and length must be multiples of {size}",
+        marked.by.text()
+    );
+    say(&HUGE_ALIGNMENT, why, Sure::Follows)
+}
+
+fn of_msync(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
+    let (address, flags) = (refusal.doing.argument(0), refusal.doing.argument(2));
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    match refusal.result {
+        EINVAL if address % PAGE != 0 => {
+            let why = format!("the address {address:#x} is no multiple of the page size");
+            say(&UNALIGNED_ADDRESS, why, Sure::Seen)
+        }
+        EINVAL if flags & 5 == 5 => {
+            let why = format!("the flags {flags:#x} have both MS_SYNC and MS_ASYNC");
+            say(&NO_ADVICE, why, Sure::Seen)
+        }
+        ENOMEM => say(
+            &NOT_MAPPED,
+            "part of the range is not mapped".into(),
+            Sure::Follows,
+        ),
+        _ => None,
+    }
+}
+
+fn of_madvise(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
+    let (address, advice) = (refusal.doing.argument(0), refusal.doing.argument(2));
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    match refusal.result {
+        EINVAL if address % PAGE != 0 => {
+            let why = format!("the address {address:#x} is no multiple of the page size");
+            say(&UNALIGNED_ADDRESS, why, Sure::Seen)
+        }
+        EINVAL => {
+            let mapping = seen.history.at(refusal.space, address)?;
+            let special = mapping.flags & (vm::PFNMAP | vm::IO | vm::MIXEDMAP | vm::DONTEXPAND);
+            let why = format!(
+                "advice {advice} is not taken for a device's mapping; its flags are {:#x} (VM_PFNMAP 0x400, VM_IO 0x4000, \
+                 VM_DONTEXPAND 0x40000, VM_MIXEDMAP 0x10000000)",
+                mapping.flags
+            );
+            (special != 0)
+                .then(|| say(&NO_ADVICE, why, Sure::Follows))
+                .flatten()
+        }
+        ENOMEM => say(
+            &NOT_MAPPED,
+            "part of the range is not mapped".into(),
+            Sure::Likely,
+        ),
+        _ => None,
+    }
+}
+
+/// Memory is locked against `RLIMIT_MEMLOCK`, whatever it is.
+fn of_mlock(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
+    let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
+    let process = seen.facts.processes.get(&refusal.space)?;
+    let wanted = match refusal.doing.number {
+        nr::MLOCKALL => process.size,
+        _ => process.locked_now.saturating_add(refusal.doing.argument(1)),
+    };
+    match (refusal.result, process.locked) {
+        (EPERM, Some(0)) => {
+            let finding = say(&LOCK_LIMIT, "the limit is 0".into(), Sure::Follows)?;
+            Some(finding.proc("/proc/PID/limits: Max locked memory 0"))
+        }
+        (ENOMEM | EAGAIN, Some(limit)) if wanted > limit => {
+            let why = format!("{wanted} bytes would be locked then, and the limit is {limit}");
+            let finding = say(&LOCK_LIMIT, why, Sure::Follows)?;
+            Some(finding.proc(format!("/proc/PID/limits: Max locked memory {limit}")))
+        }
+        (ENOMEM, _) => say(
+            &NOT_MAPPED,
+            "part of the range is not mapped".into(),
+            Sure::Likely,
+        ),
         _ => None,
     }
 }

@@ -38,6 +38,8 @@ pub struct Report {
     killed_by: Option<i32>,
     /// The kernel stopped a thread of it (BUG), and it hangs in its end.
     stuck: bool,
+    /// It met one page fault again and again, and was killed.
+    spun: bool,
     /// It was not waited for.
     abandoned: bool,
     /// It was running before, and goes on.
@@ -125,6 +127,7 @@ impl Report {
             exit_status: life.status,
             killed_by: life.killed_by,
             stuck: life.stuck,
+            spun: life.spun,
             abandoned: life.abandoned,
             detached: life.detached,
             verdict,
@@ -320,6 +323,15 @@ impl fmt::Display for Report {
         let program = self.program.first().map_or("", String::as_str);
         write!(f, "{bold}mapbuf diagnose:{bold:#} {program} ")?;
         match self.killed_by {
+            _ if self.spun => write!(
+                f,
+                "met the same page fault again and again, was killed{}",
+                if self.stuck {
+                    ", and cannot end before a reboot"
+                } else {
+                    ""
+                }
+            )?,
             _ if self.stuck => write!(
                 f,
                 "was stopped by the kernel (BUG: see dmesg) and cannot end before a reboot"

@@ -104,6 +104,20 @@ impl Call {
         (!text.is_empty() && text != "(fault)").then_some(text)
     }
 
+    /// The `mmap` of a file, as a symbol: of a file in `/proc` the driver's own one.
+    pub fn mmap(&self) -> Option<String> {
+        let symbolic = |name| {
+            self.text(name)
+                .filter(|text| text.contains('+'))
+                .map(symbol)
+        };
+        let own = symbolic("mmap").or_else(|| symbolic("prepare"))?;
+        match symbolic("proc").filter(|_| own == "proc_reg_mmap") {
+            Some(behind) => Some(behind),
+            None => Some(own),
+        }
+    }
+
     /// The function that called, if it is a module's.
     pub fn module_function(&self) -> Option<String> {
         self.caller.contains('[').then(|| symbol(&self.caller))

@@ -1,7 +1,7 @@
 //! The program, from its first instruction to its end: it is traced so that the memory map can be seen at the moment
 //! of a signal.
 
-use super::{frames, library::Traps, Problem};
+use super::{facts, frames, library::Traps, Problem};
 use nix::{
     sys::{
         ptrace::{self, Options},
@@ -13,7 +13,7 @@ use nix::{
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use serde::Serialize;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs,
     os::unix::process::CommandExt,
@@ -86,9 +86,31 @@ pub struct Fault {
     /// Free pages of the machine's hugetlb memory.
     #[serde(skip)]
     pub huge_pages_free: Option<u64>,
+    /// The cgroup whose limit of huge pages was met, and the limit.
+    #[serde(skip)]
+    pub huge_group: Option<(String, String)>,
     /// The mapping below, where there is none at the address.
     #[serde(skip)]
     pub below: Option<Vma>,
+}
+
+impl Fault {
+    /// A copy between the kernel and the program that failed: the same as a fault, but no signal comes of it.
+    pub fn of_copy(thread: i32, address: u64, time: u64) -> Self {
+        Self {
+            pid: thread,
+            signal: "EFAULT",
+            code: 0,
+            address,
+            vma: None,
+            backing: None,
+            blind: false,
+            time,
+            huge_pages_free: None,
+            huge_group: None,
+            below: None,
+        }
+    }
 }
 
 /// A mapping's file, and the file system that it is on.
@@ -117,6 +139,10 @@ pub struct Life {
     pub faults: Vec<Fault>,
     /// The kernel stopped a thread of it in the middle (BUG), and it cannot come to its end.
     pub stuck: bool,
+    /// It went round and round in a page fault, and was killed.
+    pub spun: bool,
+    /// Programs that were executed, by process and time (microseconds): whether each is one for 32 bits.
+    pub narrow: BTreeMap<(i32, u64), bool>,
     /// It was not waited for: somebody asked twice to end it.
     pub abandoned: bool,
     /// It was running before it was watched.
@@ -133,9 +159,19 @@ pub struct Life {
 pub enum Moment<'a> {
     /// A thread stands still before its end, and has all that it had.
     Standing(i32),
-    /// Some time has passed; the threads that there were. Whether the kernel's log tells of trouble with one of them is
-    /// the answer.
+    /// Some time has passed; the threads that there were. What is wrong with them is the answer.
     Passing(&'a BTreeSet<i32>),
+}
+
+/// What is wrong with the program.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// Nothing.
+    Well,
+    /// The kernel's log tells of trouble with one of its threads.
+    Trouble,
+    /// A fault handler has it fault again and again for ever.
+    Spinning,
 }
 
 /// The program, stopped before it is executed.
@@ -267,7 +303,7 @@ impl Tracee {
     pub fn run(
         self,
         time: Option<Duration>,
-        told: impl FnMut(Moment<'_>) -> bool,
+        told: impl FnMut(Moment<'_>) -> State,
     ) -> Result<Life, Problem> {
         let mut traps = Traps::default();
         let life = self.watch(time, &mut traps, told)?;
@@ -281,7 +317,7 @@ impl Tracee {
         &self,
         time: Option<Duration>,
         traps: &mut Traps,
-        mut told: impl FnMut(Moment<'_>) -> bool,
+        mut told: impl FnMut(Moment<'_>) -> State,
     ) -> Result<Life, Problem> {
         let begun = Instant::now();
         let mut life = Life {
@@ -290,6 +326,10 @@ impl Tracee {
             ..Life::default()
         };
         life.threads.insert(self.pid.as_raw());
+        if life.attached {
+            let narrow = facts::is_narrow(self.pid.as_raw());
+            life.narrow.insert((self.pid.as_raw(), 0), narrow);
+        }
         let mut hanging = 0;
         let mut asked = 0;
         if self.child.is_some() {
@@ -305,7 +345,13 @@ impl Tracee {
                 return Ok(life);
             }
             if !self.signal_within(TICK) {
-                let trouble = told(Moment::Passing(&life.threads));
+                let state = told(Moment::Passing(&life.threads));
+                if state == State::Spinning && !life.spun {
+                    life.spun = true;
+                    // Whatever it waits for does not come.
+                    let _ = signal::kill(self.pid, Signal::SIGKILL);
+                }
+                let trouble = state != State::Well;
                 hanging = if trouble && hangs(&life.threads) {
                     hanging + 1
                 } else {
@@ -399,7 +445,7 @@ impl Tracee {
         &self,
         life: &mut Life,
         traps: &mut Traps,
-        told: &mut impl FnMut(Moment<'_>) -> bool,
+        told: &mut impl FnMut(Moment<'_>) -> State,
     ) -> bool {
         while let Some((pid, status)) = raw::wait_any() {
             life.threads.insert(pid);
@@ -421,6 +467,8 @@ impl Tracee {
                     signal
                 }
                 EVENT_EXEC => {
+                    life.narrow
+                        .insert((pid, frames::now()), facts::is_narrow(pid));
                     traps.executed(pid);
                     0
                 }
@@ -532,6 +580,9 @@ fn look(pid: i32, signal: i32, life: &mut Life) {
     };
     let blind = seen.is_err();
     let (vma, below, backing) = seen.unwrap_or_default();
+    let is_huge = vma
+        .as_ref()
+        .is_some_and(|vma| vma.flags.iter().any(|flag| flag == "ht"));
     life.faults.push(Fault {
         pid,
         signal: name,
@@ -541,6 +592,7 @@ fn look(pid: i32, signal: i32, life: &mut Life) {
         backing,
         blind,
         time: frames::now(),
+        huge_group: is_huge.then(|| huge_group(pid)).flatten(),
         huge_pages_free: huge_pages_free(),
         below,
     });
@@ -568,6 +620,60 @@ fn backing(pid: i32, vma: &Vma) -> Option<Backing> {
         }),
         offset: vma.offset,
     })
+}
+
+/// The cgroup of a process that has met its limit of huge pages, if one of its own or above has, and the limit.
+fn huge_group(pid: i32) -> Option<(String, String)> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).ok()?;
+    // `0::/a/b` of version 2, `4:hugetlb:/a/b` of version 1.
+    let path = groups.lines().find_map(|line| {
+        line.strip_prefix("0::")
+            .or_else(|| line.split_once(":hugetlb:").map(|(_, path)| path))
+    })?;
+    let is_mounted = |words: &[&str]| {
+        words.get(2) == Some(&"cgroup2")
+            || words.get(2) == Some(&"cgroup")
+                && words
+                    .get(3)
+                    .is_some_and(|options| options.contains("hugetlb"))
+    };
+    let root = mounts.lines().find_map(|line| {
+        let words: Vec<_> = line.split(' ').collect();
+        is_mounted(&words).then(|| words.get(1).copied()).flatten()
+    })?;
+    let folder = std::path::PathBuf::from(format!("{root}{path}"));
+    folder
+        .ancestors()
+        .take_while(|folder| folder.starts_with(root))
+        .find_map(|folder| limit_met(folder).map(|limit| (folder.display().to_string(), limit)))
+}
+
+/// The limit of huge pages of a cgroup's folder, if it was met.
+fn limit_met(folder: &std::path::Path) -> Option<String> {
+    let names = fs::read_dir(folder).ok()?.flatten();
+    let names = names.filter_map(|entry| entry.file_name().to_str().map(str::to_owned));
+    names
+        .filter(|name| name.starts_with("hugetlb."))
+        .find_map(|name| {
+            let read = |name: String| fs::read_to_string(folder.join(name)).ok();
+            let number = |text: String| text.trim().parse::<u64>().ok();
+            if let Some(size) = name
+                .strip_suffix(".events")
+                .filter(|size| !size.ends_with("rsvd"))
+            {
+                let met = read(name.clone())?;
+                let met = met.lines().find_map(|line| line.strip_prefix("max "))?;
+                let limit = read(format!("{size}.max"))?;
+                return (met.trim() != "0").then(|| limit.trim().to_owned());
+            }
+            let size = name
+                .strip_suffix(".failcnt")
+                .filter(|size| !size.contains("rsvd"))?;
+            let met = read(name.clone()).and_then(number)?;
+            let limit = read(format!("{size}.limit_in_bytes"))?;
+            (met > 0).then(|| limit.trim().to_owned())
+        })
 }
 
 fn huge_pages_free() -> Option<u64> {

@@ -7,8 +7,8 @@ use super::{
     btf::Btf,
     frames::Frames,
     probes::{
-        Form, Probe, DEVICE, FOLLOWED, HANDED, MAPPED, MAPPING_CALLS, OF_ONE_PROGRAM, OPENED,
-        PROBES,
+        Form, Probe, DEVICE, FOLLOWED, HANDED, MAPPED, MAPPING_CALLS, OF_32_BITS, OF_ONE_PROGRAM,
+        OPENED, PROBES,
     },
     trace::{END, ENTER},
     Problem,
@@ -141,7 +141,7 @@ impl Tracer {
     /// Records what these threads do, and those that they start.
     pub fn watch(&self, threads: &BTreeSet<i32>) -> Result<Recording, Problem> {
         self.begin(Some(threads))?;
-        Recording::start(&self.instance)
+        Recording::start(&self.instance, &self.group)
             .map_err(|error| refused("to be read (trace_pipe)".into(), &error))
     }
 
@@ -182,8 +182,13 @@ impl Tracer {
             Some(_) => FOLLOWED.as_slice(),
             None => MAPPING_CALLS,
         };
+        let of_32_bits = OF_32_BITS
+            .iter()
+            .filter(|(_, native)| followed.contains(native))
+            .map(|(number, _)| number);
         let numbers: Vec<_> = followed
             .iter()
+            .chain(of_32_bits)
             .map(|number| format!("id == {number}"))
             .collect();
         let numbers = numbers.join(" || ");
@@ -318,11 +323,16 @@ fn open_pipe(instance: &Path) -> io::Result<File> {
 pub struct Recording {
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
+    spins: Arc<AtomicBool>,
     thread: JoinHandle<(Vec<u8>, Frames)>,
 }
 
 impl Recording {
-    fn start(instance: &Path) -> io::Result<Self> {
+    fn start(instance: &Path, group: &str) -> io::Result<Self> {
+        let spins = Arc::new(AtomicBool::new(false));
+        let round_and_round = Arc::clone(&spins);
+        let handler = instance.join(format!("events/{group}/handler/enable"));
+        let mut negative = 0;
         let mut pipe = open_pipe(instance)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -342,22 +352,36 @@ impl Recording {
                     .rposition(|&byte| byte == b'\n')
                     .map_or(0, |at| at + 1);
                 if let Some(new) = text.get(seen..whole).filter(|new| !new.is_empty()) {
-                    frames.look(&String::from_utf8_lossy(new));
+                    let new = String::from_utf8_lossy(new);
+                    negative += new.lines().filter(|line| is_negative_fault(line)).count();
+                    if negative > SPINNING && !round_and_round.swap(true, Ordering::AcqRel) {
+                        // It goes on like this, and tells nothing new.
+                        let _ = fs::write(&handler, "0");
+                    }
+                    frames.look(&new);
                     seen = whole;
                 }
-                round.fetch_add(1, Ordering::AcqRel);
-                if empty && !last {
-                    thread::sleep(Duration::from_millis(5));
-                } else if last {
+                if empty {
+                    round.fetch_add(1, Ordering::AcqRel);
+                }
+                if last && empty {
                     return (text, frames);
+                } else if empty {
+                    thread::sleep(Duration::from_millis(5));
                 }
             }
         });
         Ok(Self {
             stop,
             rounds,
+            spins,
             thread,
         })
+    }
+
+    /// Whether a fault handler has the program fault again and again.
+    pub fn spins(&self) -> bool {
+        self.spins.load(Ordering::Acquire)
     }
 
     /// Waits until all that has happened so far was read, and the frames in it were looked at.
@@ -380,9 +404,23 @@ impl Recording {
     }
 }
 
-/// Reads all that there is; says that it did.
+/// So many faults of one run whose handler returned an error number are no accident: the kernel tries again for ever.
+const SPINNING: usize = 200;
+
+/// Whether a line tells of a fault handler that returned a negative number.
+fn is_negative_fault(line: &str) -> bool {
+    line.contains(": handler: (") && line.contains(" ret=0xfffff")
+}
+
+/// Reads what there is, and says whether that was all: a program that makes events as fast as they are read is not waited
+/// for.
 fn drain(pipe: &mut File, chunk: &mut [u8], text: &mut Vec<u8>) -> bool {
+    const AT_ONCE: usize = 4 << 20;
+    let begun = text.len();
     loop {
+        if text.len() - begun > AT_ONCE {
+            return false;
+        }
         match pipe.read(chunk) {
             Ok(0) => return true,
             Ok(length) => text.extend_from_slice(chunk.get(..length).unwrap_or_default()),

@@ -82,6 +82,7 @@ fn of(events: &[&str]) -> Vec<&'static str> {
 
 fn dies(signal: &'static str, code: i32, address: u64) -> Life {
     let fault = Fault {
+        huge_group: None,
         pid: 7,
         signal,
         code,
@@ -453,4 +454,97 @@ fn unrelated_signals_blame_no_mapping() {
         };
         assert!(run.causes().is_empty(), "{code} {address:#x}");
     }
+}
+
+#[test]
+fn a_close_that_frees_for_each_mapping_is_seen() {
+    let (one, done) = (remap(0x200, 0, 0x25, 0, 0xfb), mapped(0xfb, "0x0"));
+    // The child's end closes its copy.
+    let text = [
+        format!(" p-7 [000] 1.000001: {SHARED}"),
+        format!(" p-7 [000] 1.000002: {one}"),
+        format!(" p-7 [000] 1.000003: {done}"),
+        format!(" p-7 [000] 1.000004: {DONE}"),
+        " p-7 [000] 1.000005: task_newtask: pid=8 comm=p clone_flags=1200011 oom_score_adj=0"
+            .into(),
+        " p-8 [000] 1.000006: sys_enter: NR 231 (0, 0, 0, 0, 0, 0)".into(),
+        " p-8 [000] 1.000007: mm_page_free: page=00001 pfn=0x200 order=0".into(),
+    ]
+    .join("\n");
+    let history = History::of(&trace::parse(&text));
+    let freed: Vec<_> = history
+        .mappings
+        .iter()
+        .filter(|mapping| !mapping.freed.is_empty())
+        .map(|mapping| mapping.space)
+        .collect();
+    assert_eq!(freed, [7], "the parent's, and not the child's own");
+    // The rest of a mapping whose other part goes.
+    let two = remap(0x201, 1, 0x25, 0, 0xfb);
+    let munmap = "sys_enter: NR 11 (8000, 1000, 0, 0, 0, 0)";
+    let free = |pfn: &str| format!("mm_page_free: page=00001 pfn={pfn} order=0");
+    let (rest, own) = (free("0x200"), free("0x201"));
+    let events = [SHARED, &one, &two, &done, DONE, munmap, &rest];
+    assert_eq!(of(&events), ["outlived"]);
+    let events = [SHARED, &one, &two, &done, DONE, munmap, &own];
+    assert!(of(&events).is_empty());
+}
+
+#[test]
+fn an_error_number_from_a_fault_handler_is_no_failed_memory() {
+    let done = mapped(0xfb, "my_fault+0x0/0x9 [maps]");
+    let handler = "handler: (do_fault+0x4/0x9 <- __do_fault) ret=0xfffffff4 addr=0x7000 start=0x7000 end=0x9000 flags=0xfb pgoff=0x0 \
+                   prot=0x25 ops=0x1 fault=my_fault+0x0/0x9 [maps]";
+    let run = Run {
+        events: &[SHARED, &done, DONE, handler],
+        life: dies("SIGBUS", 4, 0x7000),
+        ..Run::default()
+    };
+    let findings = run.findings();
+    let causes: Vec<_> = findings.iter().map(|finding| finding.cause).collect();
+    assert_eq!(causes, ["errno-from-fault"]);
+    assert!(findings[0].what.contains("-ENOMEM"), "{findings:?}");
+}
+
+#[test]
+fn a_copy_that_fails_is_told_of_without_a_signal() {
+    let (one, done) = (remap(0x200, 0, 0x25, 0, 0xfb), mapped(0xfb, "0x0"));
+    let copy = |address: u64| {
+        format!("copy_failed: (fixup_exception+0x0/0x9) trap=14 error=0x2 addr={address:#x}")
+    };
+    let (beyond, elsewhere) = (copy(0x8010), copy(0xb000));
+    assert_eq!(of(&[SHARED, &one, &done, DONE, &beyond]), ["beyond-mapped"]);
+    // The program's own bad pointer.
+    assert!(of(&[SHARED, &one, &done, DONE, &elsewhere]).is_empty());
+}
+
+#[test]
+fn calls_that_a_program_does_without_are_not_blamed() {
+    let failed = [
+        "sys_enter: NR 28 (7000, 1000, e, 0, 0, 0)",
+        "sys_exit: NR 28 = -22",
+        "sys_enter: NR 11 (7010, 1000, 0, 0, 0, 0)",
+        "sys_exit: NR 11 = -22",
+    ];
+    let with = |status| Run {
+        events: &failed,
+        life: Life {
+            status,
+            ..Life::default()
+        },
+        ..Run::default()
+    };
+    assert!(with(0).causes().is_empty());
+    assert_eq!(with(1).causes(), ["unaligned-address"]);
+    // It went on, and died of something else.
+    let run = Run {
+        events: &failed,
+        life: Life {
+            status: 139,
+            killed_by: Some(11),
+            ..Life::default()
+        },
+        ..Run::default()
+    };
+    assert!(run.causes().is_empty());
 }

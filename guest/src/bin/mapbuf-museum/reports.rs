@@ -238,7 +238,10 @@ pub fn run(hall: &str, verbose: bool) -> ExitCode {
 
 fn load_modules(folder: &Path) {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    for file in files.map(|file| file.path()) {
+    let mut files: Vec<_> = files.map(|file| file.path()).collect();
+    // What others need comes first.
+    files.sort();
+    for file in files {
         if file.extension().is_some_and(|extension| extension == "ko") {
             let status = Command::new("insmod")
                 .arg(&file)

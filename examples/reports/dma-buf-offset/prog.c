@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Maps with the offset that an ioctl would have given. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+#define PAGE 4096
+
+int main(void)
+{
+	int fd = open("/dev/report-dma-buf-offset", O_RDWR);
+	volatile unsigned *p = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0x100000000);
+
+	if (p == MAP_FAILED)
+		return perror("mmap"), 1;
+	printf("first word %#x\n", p[0]);
+	return 0;
+}
