@@ -70,6 +70,10 @@ pub trait Watch {
 
 /// The data of a dma-buf: it has the memory that mappings of the dma-buf show, until it is dropped.
 pub trait Backed: Send + Sync + Sized + 'static {
+    /// Whether each VMA has a reference of its own to the data, which is in an `Arc` then. Otherwise the VMA's file keeps
+    /// the data until its release.
+    const COUNTED: bool = false;
+
     /// The memory.
     fn backing(&self) -> &dyn Backing;
 
@@ -79,7 +83,9 @@ pub trait Backed: Send + Sync + Sized + 'static {
     }
 
     /// Who is told of mappings, if anybody.
-    fn watch(&self) -> Option<&dyn Watch>;
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
+    }
 }
 
 /// The data of a dma-buf, with its type.
@@ -88,13 +94,14 @@ pub trait Backed: Send + Sync + Sized + 'static {
 ///
 /// `id` is that of `T`. It comes first whatever `T` is.
 #[repr(C)]
-pub(crate) struct Typed<T> {
+pub struct Typed<T> {
     id: TypeId,
     data: T,
 }
 
 impl<T: Backed> Typed<T> {
-    pub(crate) fn new(data: T) -> Self {
+    /// Notes its type.
+    pub fn new(data: T) -> Self {
         // INVARIANT: That is the type.
         Self {
             id: TypeId::of::<T>(),
@@ -102,11 +109,13 @@ impl<T: Backed> Typed<T> {
         }
     }
 
-    pub(crate) fn data(&self) -> &T {
+    /// The data.
+    pub fn data(&self) -> &T {
         &self.data
     }
 
-    pub(crate) fn into_data(self) -> T {
+    /// Takes the data out.
+    pub fn into_data(self) -> T {
         self.data
     }
 
@@ -115,7 +124,7 @@ impl<T: Backed> Typed<T> {
     /// # Safety
     ///
     /// The pointer is the private data of a dma-buf that was made by `DmaBuf::export`, for whatever type.
-    pub(crate) unsafe fn is(data: *const c_void) -> bool {
+    pub unsafe fn is(data: *const c_void) -> bool {
         // SAFETY: By the safety requirements there is a struct of this sort, by whose invariants the type's number is first.
         unsafe { *data.cast::<TypeId>() == TypeId::of::<T>() }
     }

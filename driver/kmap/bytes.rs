@@ -210,13 +210,13 @@ impl Bytes<'_> {
 }
 
 /// The address that the next byte goes to, if it is a user's.
-pub(crate) fn destination(iter: &mut IovIterDest<'_>) -> u64 {
+pub fn destination(iter: &mut IovIterDest<'_>) -> u64 {
     // SAFETY: The iterator is valid, by the invariants of its type.
     unsafe { kmap_helper_iter_address(iter.as_raw()) as u64 }
 }
 
 /// The address that the next byte comes from, if it is a user's.
-pub(crate) fn source(iter: &mut IovIterSource<'_>) -> u64 {
+pub fn source(iter: &mut IovIterSource<'_>) -> u64 {
     // SAFETY: The iterator is valid, by the invariants of its type.
     unsafe { kmap_helper_iter_address(iter.as_raw()) as u64 }
 }

@@ -20,8 +20,15 @@ use kernel::{
 /// A number that can be shown.
 pub struct Number(Atomic<i32>);
 
+impl Default for Number {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Number {
-    pub(crate) const fn new() -> Self {
+    /// Zero.
+    pub const fn new() -> Self {
         Self(Atomic::new(0))
     }
 

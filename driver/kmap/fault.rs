@@ -10,7 +10,8 @@ use super::{
         data_of,
         Backed, //
     },
-    helpers::*, //
+    helpers::*,
+    serve::serve, //
 };
 use core::ops::Range;
 use kernel::{
@@ -31,7 +32,11 @@ const BATCH: usize = 32;
 /// Data whose mappings are filled by faults.
 pub trait Faults: Backed {
     /// Answers a fault in a mapping of the data.
-    fn fault(fault: Fault<'_, Self>) -> Outcome;
+    ///
+    /// Without another answer, with what the memory has there.
+    fn fault(fault: Fault<'_, Self>) -> Outcome {
+        serve(fault)
+    }
 }
 
 /// A page fault in a mapping of a buffer.

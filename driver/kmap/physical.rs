@@ -4,10 +4,12 @@
 
 use super::cache::Cache;
 use super::{
+    backing::Backing,
     bytes::Bytes,
     frames::{
         Attributes,
-        Frames, //
+        Frames,
+        PageRef, //
     },
     helpers::*, //
 };
@@ -188,5 +190,31 @@ impl Drop for View {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants; nothing uses the view any more.
         unsafe { kmap_helper_unmap_view(self.address.as_ptr().cast(), self.cache.number()) };
+    }
+}
+
+impl Backing for View {
+    fn len(&self) -> usize {
+        self.claim.pages()
+    }
+
+    fn page(&self, _index: usize) -> Option<PageRef<'_>> {
+        None
+    }
+
+    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        Self::frames(self, index, most)
+    }
+
+    fn attributes(&self) -> Attributes {
+        Self::attributes(self)
+    }
+
+    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        Self::bytes(self, index, offset, length)
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        Some(self.address)
     }
 }

@@ -7,7 +7,17 @@
 
 use super::cache::Cache;
 use super::{
-    frames::Attributes,
+    alloc::{
+        Run,
+        Runs, //
+    },
+    backing::Backing,
+    bytes::Bytes,
+    frames::{
+        Attributes,
+        Frames,
+        PageRef, //
+    },
     helpers::{
         kmap_helper_page_address,
         kmap_helper_set_cache, //
@@ -16,12 +26,13 @@ use super::{
         Owner,
         Pinnable, //
     },
-    parked::Parked, //
-    task,
+    parked::Parked,
+    task, //
 };
 use core::{
     mem::ManuallyDrop,
-    ops::Deref, //
+    ops::Deref,
+    ptr::NonNull, //
 };
 use kernel::{
     bindings,
@@ -217,5 +228,57 @@ impl<M: Owner> Drop for Recached<M> {
             // SAFETY: It is not used again.
             unsafe { ManuallyDrop::drop(&mut self.memory) };
         }
+    }
+}
+
+impl Backing for Recached<Run> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn page(&self, index: usize) -> Option<PageRef<'_>> {
+        (**self).page(index)
+    }
+
+    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        (**self).frames(index, most)
+    }
+
+    fn attributes(&self) -> Attributes {
+        self.attributes()
+    }
+
+    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        (**self).bytes(index, offset, length)
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        Some((**self).start())
+    }
+}
+
+impl Backing for Recached<Runs> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn page(&self, index: usize) -> Option<PageRef<'_>> {
+        (**self).page(index)
+    }
+
+    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        (**self).frames(index, most)
+    }
+
+    fn attributes(&self) -> Attributes {
+        self.attributes()
+    }
+
+    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        (**self).bytes(index, offset, length)
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        None
     }
 }

@@ -19,7 +19,11 @@ use super::{
     long_vec::LongVec,
     ptrace, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ops::Deref, //
+};
 use kernel::{
     bindings,
     error::to_result,
@@ -28,7 +32,8 @@ use kernel::{
         VmaNew, //
     },
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// A VMA that `mmap` of a file was called for: not yet visible to anybody else, and without memory to show.
@@ -106,11 +111,39 @@ impl Wish {
 ///
 /// # Invariants
 ///
-/// The VMA's file keeps the dma-buf that has `data` as its data, and its page offset counts in that. Nothing is mapped yet, and
+/// Who keeps the data is as [`Backed::COUNTED`] says, and the VMA's page offset counts in its memory. Nothing is mapped yet, and
 /// none of `VM_IO`, `VM_PFNMAP` and `VM_MIXEDMAP` is set.
 pub struct NewVma<'a, T: Faults> {
     vma: &'a VmaNew,
-    data: &'a T,
+    data: Kept<'a, T>,
+}
+
+/// The data whose memory a VMA shows, and who keeps it.
+enum Kept<'a, T> {
+    /// The VMA's file, until its release.
+    ByFile(&'a T),
+    /// This reference, which the VMA takes over when it is set up.
+    Counted(Arc<T>),
+}
+
+impl<T> Clone for Kept<'_, T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::ByFile(data) => Self::ByFile(data),
+            Self::Counted(data) => Self::Counted(data.clone()),
+        }
+    }
+}
+
+impl<T> Deref for Kept<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Self::ByFile(data) => data,
+            Self::Counted(data) => data,
+        }
+    }
 }
 
 /// How the faults of a VMA are answered.
@@ -143,13 +176,35 @@ impl<'a, T: Faults> NewVma<'a, T> {
             (*vma.as_ptr()).vm_ops = Operations::<T, false>::NEVER;
             (*vma.as_ptr()).vm_private_data = core::ptr::from_ref(data).cast_mut().cast();
         }
+        const { assert!(!T::COUNTED, "its VMAs have references of their own") };
         // INVARIANT: By the safety requirements; the core has mapped nothing, and sets none of the flags.
-        Self { vma, data }
+        Self {
+            vma,
+            data: Kept::ByFile(data),
+        }
+    }
+
+    /// One that keeps the data itself, whatever becomes of the file. It shows the memory from `page` on, which replaces its
+    /// page offset: fork, split and move count from there.
+    pub fn of(vma: FileVma<'a>, data: Arc<T>, page: usize) -> Self {
+        const { assert!(T::COUNTED, "its VMAs have no references of their own") };
+        let vma = vma.0;
+        // SAFETY: We may set these fields of a VMA that we set up. The operations are empty, so the data is not looked for
+        // before `set_up` puts it there; with none at all it would pass for anonymous memory.
+        unsafe {
+            (*vma.as_ptr()).vm_ops = Operations::<T, false>::EMPTY;
+            (*vma.as_ptr()).vm_pgoff = page;
+        }
+        // INVARIANT: The reference is here; the core has mapped nothing, and sets none of the flags.
+        Self {
+            vma,
+            data: Kept::Counted(data),
+        }
     }
 
     /// The data whose memory it will show.
-    pub fn data(&self) -> &'a T {
-        self.data
+    pub fn data(&self) -> &T {
+        &self.data
     }
 
     /// Its page offset in the buffer.
@@ -176,6 +231,19 @@ impl<'a, T: Faults> NewVma<'a, T> {
             self.vma.try_clear_maywrite()?;
         }
         Ok(())
+    }
+
+    /// Refuses copy-on-write: a private mapping stays read-only.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` where it is private and writable.
+    pub fn never_copied(&self) -> Result {
+        let wish = self.wish();
+        if wish.shared || !wish.may_write {
+            return Ok(());
+        }
+        self.vma.try_clear_maywrite()
     }
 
     /// Has `fill` map all page frames now.
@@ -236,13 +304,18 @@ impl<'a, T: Faults> NewVma<'a, T> {
         set: bindings::vm_flags_t,
         fill: impl FnOnce(Self) -> Result,
     ) -> Result {
-        let data = self.data;
+        let (data, left) = (self.data.clone(), self.data.clone());
         let attributes = data.backing().attributes();
+        let end = self.page_offset().checked_add(self.pages() as u64);
+        if end.is_none_or(|end| end > data.backing().len() as u64) {
+            return Err(EINVAL);
+        }
         let watch = data.watch().map(Watching::new).transpose()?;
         // SAFETY: We may change a VMA that we set up. The operations are those for the flags: the caller sees to it.
         unsafe {
             let vma = self.vma.as_ptr();
             (*vma).vm_ops = operations(watch.is_some());
+            (*vma).vm_private_data = core::ptr::from_ref::<T>(&data).cast_mut().cast();
             kmap_helper_vma_flags(vma, set, 0);
             kmap_helper_vma_protection(vma, attributes.cache().number(), attributes.view().cast());
         }
@@ -251,6 +324,10 @@ impl<'a, T: Faults> NewVma<'a, T> {
             // From now on the core calls `close` when the mapping goes. (It would not if `mmap` had failed: `mmap_file` of
             // `mm/internal.h`.)
             core::mem::forget(watch);
+        }
+        if let Kept::Counted(left) = left {
+            // `close` gives this reference back.
+            core::mem::forget(left);
         }
         Ok(())
     }
@@ -463,11 +540,12 @@ impl Batch {
     }
 }
 
-/// The operations of VMAs for `T`. With a [`Watch`] (`WATCHED`) they have `open` and `close`. Otherwise they have neither:
-/// the VMA's file keeps the buffer, so forks, splits and merges need no counting of ours.
+/// The operations of VMAs for `T`. They have `open` and `close` with a [`Watch`] (`WATCHED`), and where each VMA keeps the data.
+/// Otherwise they have neither: the VMA's file keeps the data, so forks, splits and merges need no counting of ours.
 struct Operations<T, const WATCHED: bool>(PhantomData<T>);
 
 impl<T: Faults, const WATCHED: bool> Operations<T, WATCHED> {
+    const EMPTY: &'static bindings::vm_operations_struct = &pin_init::zeroed();
     const NEVER: &'static bindings::vm_operations_struct = &Self::none();
     const MIXED: &'static bindings::vm_operations_struct = &Self::small(Handlers::<T>::mixed);
     const AROUND: &'static bindings::vm_operations_struct = &Self::small(Handlers::<T>::around);
@@ -485,7 +563,7 @@ impl<T: Faults, const WATCHED: bool> Operations<T, WATCHED> {
     const fn none() -> bindings::vm_operations_struct {
         let mut operations: bindings::vm_operations_struct = pin_init::zeroed();
         operations.access = Some(ptrace::access::<T>);
-        if WATCHED {
+        if WATCHED || T::COUNTED {
             operations.open = Some(Self::open);
             operations.close = Some(Self::close);
         }
@@ -518,6 +596,14 @@ impl<T: Faults, const WATCHED: bool> Operations<T, WATCHED> {
     unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
         // SAFETY: By the safety requirements.
         let data = unsafe { super::backing::data_of::<T>(vma) };
+        if T::COUNTED {
+            // SAFETY: The data is in an `Arc`, and the VMA that this one was made from has a reference.
+            let kept = ManuallyDrop::new(unsafe { Arc::from_raw(data) });
+            core::mem::forget(Arc::clone(&kept));
+        }
+        if !WATCHED {
+            return;
+        }
         if let Some(watch) = data.watch() {
             watch.again();
         }
@@ -529,6 +615,11 @@ impl<T: Faults, const WATCHED: bool> Operations<T, WATCHED> {
     unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
         // SAFETY: By the safety requirements.
         let data = unsafe { super::backing::data_of::<T>(vma) };
+        // SAFETY: The data is in an `Arc`, of which the VMA has a reference, and no use for it any more.
+        let _kept = T::COUNTED.then(|| unsafe { Arc::from_raw(data) });
+        if !WATCHED {
+            return;
+        }
         if let Some(watch) = data.watch() {
             watch.leave();
         }

@@ -357,7 +357,7 @@ impl Backed for Buffer {
 impl Faults for Buffer {
     fn fault(fault: Fault<'_, Self>) -> Outcome {
         pause(Seam::Faulted);
-        mapping::fault::answer(fault)
+        crate::kmap::serve::serve(fault)
     }
 }
 

@@ -5,7 +5,6 @@
 //! No rule is checked here a second time. When a kernel function fails in the middle, the error is returned
 //! to the core, which unmaps what was mapped (`__mmap_new_file_vma` of `mm/vma.c`).
 
-pub(crate) mod fault;
 mod insert;
 mod remap;
 

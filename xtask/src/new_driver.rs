@@ -168,6 +168,11 @@ pub fn examples() -> Result<PathBuf> {
     Ok(crate::workspace()?.join("examples/drivers/c"))
 }
 
+/// The folder of the examples in Rust, modules named `rust_` and the way's file.
+pub fn examples_in_rust() -> Result<PathBuf> {
+    Ok(crate::workspace()?.join("examples/drivers/rust"))
+}
+
 /// Carries the command out.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let Language::C = arguments.lang;

@@ -39,12 +39,12 @@ use crate::kmap::{
     cache,
     frames,
     long_vec,
-    owner,
     parked,
     recached,
     task,
     this_module,
-    vma, //
+    vma,
+    vmap, //
 };
 
 pub(crate) use self::{

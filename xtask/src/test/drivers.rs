@@ -113,7 +113,8 @@ fn boot(
         ..Job::default()
     };
     let examples = kit.driver(Some(&new_driver::examples()?))?;
-    for file in examples.iter().chain(&new_drivers(kit)?) {
+    let in_rust = kit.driver(Some(&new_driver::examples_in_rust()?))?;
+    for file in examples.iter().chain(&in_rust).chain(&new_drivers(kit)?) {
         let name = file.file_name().context("a file without a name")?;
         guest.copy(file, &Path::new(HALL).join(name))?;
     }

@@ -42,18 +42,18 @@ pub const CHECKS: &[Check] = checks! {
     unload_waits_for_the_last_mapping: all;
     leaks_nothing: all;
     diagnose_finds_nothing: all;
-    made_by_new_driver: |subject| subject.name != "dma_buf_exporter-descriptor";
+    made_by_new_driver: |subject| subject.name != "dma_buf_exporter-descriptor" && !subject.in_rust();
     freed_while_mapped: has_ids;
     arguments_are_checked: has_ids;
     ids_end_with_their_file: has_ids;
     question_a: has_ids;
-    question_b: |subject| subject.name == "maps0";
-    one_entry_of_2_mib: |subject| subject.name == "fault_huge";
-    descriptor_outlives_its_node: |subject| subject.name == "dma_buf_exporter-descriptor";
-    synchronises: |subject| subject.name == "dma_buf_exporter-descriptor";
-    unbinding_revokes: |subject| subject.name == "fault_pfn";
-    unbinding_waits: |subject| subject.name == "vm_iomap_memory";
-    ranges_that_are_not_reserved: |subject| subject.name == "io_remap_pfn_range";
+    question_b: |subject| subject.way() == "maps0";
+    one_entry_of_2_mib: |subject| subject.way() == "fault_huge";
+    descriptor_outlives_its_node: |subject| subject.way() == "dma_buf_exporter-descriptor";
+    synchronises: |subject| subject.way() == "dma_buf_exporter-descriptor";
+    unbinding_revokes: |subject| subject.way() == "fault_pfn";
+    unbinding_waits: |subject| subject.way() == "vm_iomap_memory";
+    ranges_that_are_not_reserved: |subject| subject.way() == "io_remap_pfn_range";
 };
 
 fn all(_: &Subject) -> bool {
@@ -61,7 +61,7 @@ fn all(_: &Subject) -> bool {
 }
 
 fn has_ids(subject: &Subject) -> bool {
-    subject.name == "dma_mmap_coherent"
+    subject.way() == "dma_mmap_coherent"
 }
 
 /// An error that says what was seen.
@@ -504,7 +504,7 @@ fn arguments_are_checked(subject: &Subject) -> Result<()> {
     let map = Map::new(&buffer.mapped, offset, PAGE, RW, SHARED)?;
     expect("its last word", map.word(PAGE - 4), 0)?;
     let longer = Map::new(&buffer.mapped, offset, 2 * PAGE, RW, SHARED);
-    refused("two pages of it", longer, libc::ENXIO)?;
+    refused("two pages of it", longer, subject.outside)?;
     // No more than there are ids.
     let mut last = Ok(0);
     for _ in 0..17 {

@@ -93,6 +93,23 @@ const fn frames(name: &'static str) -> Subject {
     }
 }
 
+/// The same way, in Rust.
+const fn rust(name: &'static str, like: Subject) -> Subject {
+    Subject {
+        name,
+        module: name,
+        node: name,
+        // The layer compares with the memory by itself.
+        outside: libc::EINVAL,
+        dropped: match like.dropped {
+            // It has a fault handler for all pages.
+            Dropped::StaysAway => Dropped::ComesBack,
+            other => other,
+        },
+        ..like
+    }
+}
+
 pub const SUBJECTS: &[Subject] = &[
     frames("remap_pfn_range"),
     Subject {
@@ -149,6 +166,32 @@ pub const SUBJECTS: &[Subject] = &[
         node: "mmap_prepare-frames",
         ..frames("")
     },
+    rust("rust_remap_pfn_range", frames("")),
+    rust(
+        "rust_maps0",
+        Subject {
+            starts_with: 0xaabb_ccdd,
+            ..frames("")
+        },
+    ),
+    rust("rust_remap_vmalloc_range", pages("", Dropped::StaysAway)),
+    rust("rust_vm_insert_pages", pages("", Dropped::StaysAway)),
+    rust("rust_vm_map_pages", pages("", Dropped::StaysAway)),
+    rust(
+        "rust_dma_mmap_coherent",
+        Subject {
+            how: How::Allocate,
+            ..frames("")
+        },
+    ),
+    rust("rust_fault_page", pages("", Dropped::ComesBack)),
+    rust(
+        "rust_fault_huge",
+        Subject {
+            pages: 512,
+            ..pages("", Dropped::ComesBack)
+        },
+    ),
 ];
 
 /// What is mapped: the node itself, or a descriptor that it gave.
@@ -178,6 +221,16 @@ pub struct Buffer {
 }
 
 impl Subject {
+    /// The way that it shows, by the name of the driver in C.
+    pub fn way(&self) -> &'static str {
+        self.name.strip_prefix("rust_").unwrap_or(self.name)
+    }
+
+    /// Whether it is written in Rust.
+    pub fn in_rust(&self) -> bool {
+        self.name.starts_with("rust_")
+    }
+
     /// The node's path.
     pub fn path(&self) -> Result<String> {
         let Some(beginning) = self.node.strip_suffix('*') else {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Answering page faults. A fault outside the buffer is SIGBUS: the VMA cannot grow, so there is none; if there
+//! Answering page faults. A fault outside the memory is SIGBUS: the VMA cannot grow, so there is none; if there
 //! were one, it would not fault for ever.
 
-use crate::sys::fault::{
+use super::fault::{
     Fault,
     Faults,
     MixedFault,
@@ -11,13 +11,14 @@ use crate::sys::fault::{
     Place, //
 };
 
-pub(crate) fn answer<T: Faults>(fault: Fault<'_, T>) -> Outcome {
+/// Maps or gives what is wanted of the memory, by the sort of the mapping.
+pub fn serve<T: Faults>(fault: Fault<'_, T>) -> Outcome {
     match fault {
         Fault::Page(fault) => match index(&fault) {
             Some(index) => fault.give(index),
             None => Outcome::SIGBUS,
         },
-        // The core makes a copy: `vmf_insert_page_mkwrite` would let a private write reach the buffer.
+        // The core makes a copy: `vmf_insert_page_mkwrite` would let a private write reach the memory.
         Fault::Mixed(fault) | Fault::Around(fault) if fault.copies() => match index(&fault) {
             Some(index) => fault.give(index),
             None => Outcome::SIGBUS,
@@ -41,7 +42,7 @@ pub(crate) fn answer<T: Faults>(fault: Fault<'_, T>) -> Outcome {
     }
 }
 
-/// The index of the wanted page in the buffer.
+/// The index of the wanted page in the memory.
 fn index<T: Faults>(place: &Place<'_, T>) -> Option<usize> {
     usize::try_from(place.page_offset()).ok()
 }

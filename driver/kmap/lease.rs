@@ -33,15 +33,16 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(crate) fn new() -> impl PinInit<Self> {
+    /// Nobody holds it yet.
+    pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            state <- new_mutex!(State { holds: 0, revoked: false }, "mapbuf_lease"),
-            changed <- new_condvar!("mapbuf_lease_changed"),
+            state <- new_mutex!(State { holds: 0, revoked: false }, "lease"),
+            changed <- new_condvar!("lease_changed"),
         })
     }
 
     /// Keeps the memory until the answer is dropped; `None` where it was revoked.
-    pub(crate) fn hold(&self) -> Option<Hold<'_>> {
+    pub fn hold(&self) -> Option<Hold<'_>> {
         let mut state = self.state.lock();
         if state.revoked {
             return None;
@@ -51,7 +52,7 @@ impl Lease {
     }
 
     /// Lets nobody hold the memory any more, and waits for those who do.
-    pub(crate) fn revoke(&self) {
+    pub fn revoke(&self) {
         let mut state = self.state.lock();
         state.revoked = true;
         while state.holds > 0 {
