@@ -12,6 +12,7 @@ mod importers;
 pub mod museum;
 mod patience;
 mod plan;
+mod programs;
 mod progress;
 mod reports;
 mod slots;
@@ -95,6 +96,7 @@ pub fn is_profile(name: &str) -> bool {
         fuzz::PROFILE,
         guide::PROFILE,
         patience::PROFILE,
+        programs::PROFILE,
         reports::PROFILE,
     ]
     .contains(&name)
@@ -254,9 +256,10 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
     let guided = asked_for(guide::PROFILE);
     let watched = asked_for(patience::PROFILE);
     let reported = asked_for(reports::PROFILE);
+    let programmed = asked_for(programs::PROFILE);
     let canary = asked_for(canary::PROFILE);
-    if !stock && (witnessed || toured || watched || guided || reported) {
-        bail!("the witness, the museum, the reports, the guide and the kit's own guests know Debian's kernels only");
+    if !stock && (witnessed || toured || watched || guided || reported || programmed) {
+        bail!("the witness, the museum, the reports, the programs, the guide and the kit's own guests know Debian's kernels only");
     }
     let importers = variant.has_importers();
     if imported && !importers {
@@ -302,6 +305,9 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
         }
         if stock && (reported || all) {
             boots.extend(reports::plan(kit, names, logs));
+        }
+        if stock && (programmed || all) {
+            boots.extend(programs::plan(kit, names, driver, logs)?);
         }
         if stock && (watched || all) {
             boots.extend(patience::plan(kit, names));

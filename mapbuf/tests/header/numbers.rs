@@ -4,7 +4,7 @@ use cbindgen::{
     Builder, Config, DocumentationLength, DocumentationStyle, ItemType, Language, Style,
 };
 use mapbuf::abi;
-use std::{fmt::Write, fs, path::Path};
+use std::{fmt::Write, fs, path::Path, sync::OnceLock};
 
 const HEAD: &str = "\
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
@@ -27,13 +27,17 @@ const HEAD: &str = "\
 
 ";
 
-pub fn header() -> String {
-    let mut header = HEAD.to_owned();
-    header += &paths();
-    header += &from_cbindgen();
-    header += &ioctls();
-    header += "#endif /* MAPBUF_H */\n";
-    header
+/// The header's text, which is made once: it takes a file on the way.
+pub fn header() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let mut header = HEAD.to_owned();
+        header += &paths();
+        header += &from_cbindgen();
+        header += &ioctls();
+        header += "#endif /* MAPBUF_H */\n";
+        header
+    })
 }
 
 /// cbindgen leaves strings out.

@@ -33,8 +33,8 @@ fn of_place(chapter: &str, command: &str, shown: &str) -> Vec<Program> {
     }
     // The rest is a command of the shell's, and must have ended well to be shown.
     match command.split_once(" -- ") {
-        // With a driver of the reader's own there is nothing for it in another guest.
-        Some((vm, _)) if vm.contains(" --driver ") => Vec::new(),
+        // With a driver of the reader's own, or a Debian userland, there is nothing for it in another guest.
+        Some((vm, _)) if vm.contains(" --driver ") || vm.contains(" --root ") => Vec::new(),
         Some((vm, inside)) if vm.starts_with("vm") => vec![program(inside.to_owned(), 0)],
         _ => Vec::new(),
     }
