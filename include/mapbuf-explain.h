@@ -379,6 +379,8 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "ImporterHolds";
 	case 736:
 		return "RevocableUnnamed";
+	case 737:
+		return "BarSharesPage";
 	default:
 		return NULL;
 	}
@@ -599,6 +601,8 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "the driver that wants to import this cannot let go of it, and the memory goes when its device does";
 	case 736:
 		return "memory of the kind {0:kind} of a device cannot have a name: it goes when the device does";
+	case 737:
+		return "what the base address register leads to, {0:bytes}, shares a page with something else";
 	default:
 		return NULL;
 	}
@@ -819,6 +823,8 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "import vmalloc, pages or contiguous memory there, and attach that to this device";
 	case 736:
 		return "pass its dma-buf on (EXPORT), or name memory of another kind";
+	case 737:
+		return "read and write it: pread and pwrite at the buffer's mmap_offset";
 	default:
 		return NULL;
 	}

@@ -659,6 +659,9 @@ enum mapbuf_reason {
   // (kind): memory of a device has no name: it goes when the device does.
   // Comes with EINVAL.
   MAPBUF_REASON_REVOCABLE_UNNAMED = 736,
+  // (bytes): what a base address register leads to shares its page with something else.
+  // Comes with EINVAL.
+  MAPBUF_REASON_BAR_SHARES_PAGE = 737,
 };
 
 // Why an ioctl was refused, as struct mapbuf_last_error tells it, without a second call. An ioctl that works leaves it as it was,

@@ -532,6 +532,10 @@ impl Reason {
                 "memory of the kind {0:kind} of a device cannot have a name: it goes when the device does",
                 "pass its dma-buf on (EXPORT), or name memory of another kind",
             ),
+            Self::BarSharesPage => text(
+                "what the base address register leads to, {0:bytes}, shares a page with something else",
+                "read and write it: pread and pwrite at the buffer's mmap_offset",
+            ),
             Self::WriteBeyondEnd => text(
                 "a write at byte {0}, and the buffer ends at byte {1}",
                 "write within the buffer: it does not grow",

@@ -329,6 +329,8 @@ reasons! {
     ImporterHolds = 733, EOPNOTSUPP;
     /// (kind): memory of a device has no name: it goes when the device does.
     RevocableUnnamed = 736, EINVAL;
+    /// (bytes): what a base address register leads to shares its page with something else.
+    BarSharesPage = 737, EINVAL;
 }
 
 /// A refusal: the reason and its operands.

@@ -55,7 +55,6 @@ pub const BARS: usize = 6;
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const NO_GROUP: u32 = u32::MAX;
 /// `Irq::fd`: none.
-#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const NO_DESCRIPTOR: i32 = -1;
 /// Number of operands that a refusal carries.
 pub const OPERANDS: usize = 4;
@@ -775,16 +774,14 @@ pub struct Unname {
 /// Bits of [`BarInfo::flags`].
 pub mod bar {
     /// Memory: it can be mapped.
-    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
+    #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
     pub const MEMORY: u32 = 1 << 0;
     /// Ports: they can be read and written.
-    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const PORTS: u32 = 1 << 1;
     /// Reading has no effect, so that writes may be gathered.
-    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const PREFETCHABLE: u32 = 1 << 2;
     /// The MSI-X table or its pending bits lie in it; no mapping of those pages is writable.
-    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
+    #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
     pub const MSIX: u32 = 1 << 3;
 }
 

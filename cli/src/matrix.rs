@@ -175,6 +175,7 @@ fn requests(part: Part) -> impl Iterator<Item = Request> {
                 pages: part.pages,
                 sharing,
                 exec: false,
+                write: sharing != Sharing::PrivateReadOnly,
                 admin,
             })
         })

@@ -348,17 +348,18 @@ void kmap_helper_unmap_view(void *view, u32 cache)
 		iounmap((__force void __iomem *)view);
 }
 
+/* Of memory, or of ports, by the number that pci_iomap() gave for them. Ports have no words of 64 bits. */
 u64 kmap_helper_read_word(const void *address, u32 width)
 {
 	const void __iomem *from = (__force const void __iomem *)address;
 
 	switch (width) {
 	case 8:
-		return readb(from);
+		return ioread8(from);
 	case 16:
-		return readw(from);
+		return ioread16(from);
 	case 32:
-		return readl(from);
+		return ioread32(from);
 	default:
 		return readq(from);
 	}
@@ -370,13 +371,13 @@ void kmap_helper_write_word(void *address, u64 word, u32 width)
 
 	switch (width) {
 	case 8:
-		writeb(word, to);
+		iowrite8(word, to);
 		break;
 	case 16:
-		writew(word, to);
+		iowrite16(word, to);
 		break;
 	case 32:
-		writel(word, to);
+		iowrite32(word, to);
 		break;
 	default:
 		writeq(word, to);

@@ -141,7 +141,7 @@ impl Buffer {
         Self::new(session, memory, charge)
     }
 
-    /// A buffer of a region, which costs no memory.
+    /// A buffer of a region or of a device's registers, which costs no memory.
     pub(crate) fn of_region(
         nobody: &Arc<Payers>,
         session: &Arc<Freed>,
@@ -170,8 +170,10 @@ impl Buffer {
         };
         let kind = buffer.memory.kind().name();
         let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)?;
-        if let Memory::Device(memory) = &buffer.memory {
-            memory.lent().shown_by(buffer.inode());
+        match &buffer.memory {
+            Memory::Device(memory) => memory.lent().revocable().shown_by(buffer.inode()),
+            Memory::Bar(memory) => memory.revocable().shown_by(buffer.inode()),
+            _ => {}
         }
         buffer.describe(fmt!("mapbuf {kind}")).map_err(no_memory)?;
         pause(Seam::Allocated);
@@ -228,6 +230,7 @@ impl Buffer {
             pages: wish.pages,
             sharing,
             exec: wish.exec,
+            write: wish.write,
             // Nothing else asks for it.
             admin: sharing == Sharing::PrivateWritable && caller::may_see(Capability::SysAdmin),
         };
@@ -345,6 +348,7 @@ impl Backed for Buffer {
     fn hold(&self) -> Option<Hold<'_>> {
         match &self.memory {
             Memory::Device(memory) => memory.hold(),
+            Memory::Bar(memory) => memory.hold(),
             _ => Some(Hold::of_its_owner()),
         }
     }

@@ -2,7 +2,9 @@
 
 //! Devices that are bound to the driver, each with a node of its own: what they are, who may use them, and how they go.
 
+mod bar;
 mod config;
+mod irq;
 
 use crate::{
     abi::{
@@ -82,6 +84,13 @@ impl Devices {
     }
 }
 
+/// Open files of a node.
+#[derive(Default)]
+struct Users {
+    now: u32,
+    ever: u64,
+}
+
 /// A device that is, or was, bound to the driver.
 #[pin_data]
 pub(crate) struct BoundDevice {
@@ -91,7 +100,7 @@ pub(crate) struct BoundDevice {
     minor: u32,
     /// Open files of its node. It may send DMA while there are some.
     #[pin]
-    users: Mutex<u32>,
+    users: Mutex<Users>,
     /// Goes when the device does.
     #[pin]
     node: Mutex<Option<Node<NoAttributes>>>,
@@ -145,6 +154,8 @@ impl BoundDevice {
 /// A device as one open file of its node uses it.
 pub(crate) struct DeviceFile {
     device: Arc<BoundDevice>,
+    /// Which of those that ever opened it this is.
+    number: u64,
     /// Whoever opened it has CAP_SYS_RAWIO. Asked only where it decides.
     rawio: bool,
 }
@@ -154,12 +165,18 @@ impl DeviceFile {
     pub(crate) fn open(device: Arc<BoundDevice>) -> Self {
         let rawio = !device.isolated() && caller::capable(Capability::SysRawio);
         let mut users = device.users.lock();
-        *users += 1;
-        if *users == 1 {
+        users.now += 1;
+        users.ever += 1;
+        let number = users.ever;
+        if users.now == 1 {
             device.lender.while_bound(|pci| pci.set_master(true));
         }
         drop(users);
-        Self { device, rawio }
+        Self {
+            device,
+            number,
+            rawio,
+        }
     }
 
     /// That this file may use the device.
@@ -233,9 +250,10 @@ impl DeviceFile {
 
 impl Drop for DeviceFile {
     fn drop(&mut self) {
+        self.end_interrupts();
         let mut users = self.device.users.lock();
-        *users = users.saturating_sub(1);
-        if *users == 0 {
+        users.now = users.now.saturating_sub(1);
+        if users.now == 0 {
             self.device.lender.while_bound(|pci| pci.set_master(false));
         }
     }
@@ -270,7 +288,7 @@ impl Binds for Driver {
                 lender,
                 told,
                 minor,
-                users <- kernel::new_mutex!(0, "mapbuf_device_users"),
+                users <- kernel::new_mutex!(Users::default(), "mapbuf_device_users"),
                 node <- kernel::new_mutex!(None, "mapbuf_node"),
                 _counted: Counted::new(Sort::Device),
             }),

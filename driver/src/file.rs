@@ -189,12 +189,10 @@ impl OpenFile for MapbufFile {
             Operation::Device => self.device_info(argument),
             Operation::DmaMask => self.dma_mask(access, argument),
             Operation::Config => self.config(access, argument),
+            Operation::Bar => self.bar(access, argument),
+            Operation::Irq => self.irq(access, argument),
             // Not served yet.
-            Operation::Attach
-            | Operation::Detach
-            | Operation::Sync
-            | Operation::Irq
-            | Operation::Bar => self
+            Operation::Attach | Operation::Detach | Operation::Sync => self
                 .device(operation)
                 .and(Err(Reason::UnknownIoctl.with(&[u64::from(command)]))),
             _ => Err(Reason::UnknownIoctl.with(&[u64::from(command)])),
@@ -228,7 +226,9 @@ impl OpenFile for MapbufFile {
     fn write(&self, from: &mut IovIterSource<'_>, position: u64) -> Result<usize> {
         let result = self.bytes_at(position).and_then(|(buffer, offset)| {
             let word = buffer.memory().word();
-            place::write(offset, from.len() as u64, buffer.bytes(), word)?;
+            let (length, end) = (from.len() as u64, buffer.memory().bytes());
+            place::write(offset, length, end, word)?;
+            buffer.memory().writable(offset, length)?;
             buffer.write(from, offset)
         });
         self.refusals.note(Operation::Write, result)
@@ -392,6 +392,38 @@ impl MapbufFile {
         }
         device.config_read(&mut config)?;
         place.write(&config)
+    }
+
+    fn bar(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        let device = self.device(Operation::Bar)?;
+        let session = self.session(Operation::Bar)?;
+        access.writable(Operation::Bar)?;
+        let (place, mut bar) = read::<wire::Bar>(argument)?;
+        request::reserved(
+            &[u64::from(bar.reserved)],
+            core::mem::offset_of!(wire::Bar, reserved),
+        )?;
+        let memory = device.bar(bar.index, bar.cache, bar.width)?;
+        let done = session.adopt(memory, bar.id)?;
+        bar.id = done.id;
+        bar.bytes = done.bytes;
+        bar.mmap_offset = done.mmap_offset;
+        bar.bar_flags = device.bar_flags(bar.index);
+        place.write(&bar).inspect_err(|_| {
+            let _ = session.free(done.id);
+        })
+    }
+
+    fn irq(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        let device = self.device(Operation::Irq)?;
+        access.writable(Operation::Irq)?;
+        let (place, mut irq) = read::<wire::Irq>(argument)?;
+        request::reserved(
+            &[u64::from(irq.reserved)],
+            core::mem::offset_of!(wire::Irq, reserved),
+        )?;
+        device.irq(&mut irq)?;
+        place.write(&irq)
     }
 
     fn alloc(&self, access: Access, argument: usize) -> Result<(), Refusal> {

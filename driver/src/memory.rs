@@ -2,6 +2,7 @@
 
 //! The memory of a buffer: one file for each kind, and the interface that all kinds share.
 
+mod bar;
 mod coherent;
 mod contiguous;
 pub(crate) mod gate;
@@ -13,6 +14,7 @@ mod spec;
 mod vmalloc;
 
 pub(crate) use self::{
+    bar::DeviceBar,
     coherent::Coherent,
     contiguous::Contiguous,
     lent::DeviceCoherent,
@@ -72,6 +74,7 @@ pub(crate) enum Memory {
     Coherent(Coherent),
     Device(DeviceCoherent),
     Region(Region),
+    Bar(DeviceBar),
 }
 
 impl Memory {
@@ -103,7 +106,7 @@ impl Memory {
             Self::Pages(_) => Kind::Pages,
             Self::Contiguous(_) => Kind::Contiguous,
             Self::Coherent(_) | Self::Device(_) => Kind::Coherent,
-            Self::Region(_) => Kind::Region,
+            Self::Region(_) | Self::Bar(_) => Kind::Region,
         }
     }
 
@@ -126,6 +129,7 @@ impl Memory {
         let device = match self {
             Self::Coherent(_) => traits::COHERENT | traits::ATTACHED,
             Self::Device(_) => traits::COHERENT | traits::ATTACHED | traits::REVOCABLE,
+            Self::Bar(_) => traits::REVOCABLE,
             _ => 0,
         };
         pinnable | device
@@ -135,7 +139,28 @@ impl Memory {
     pub(crate) fn word(&self) -> Option<u32> {
         match self {
             Self::Region(region) => region.word(),
+            Self::Bar(bar) => Some(bar.word()),
             _ => None,
+        }
+    }
+
+    /// Its size in bytes, where the last page holds nothing more.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Bar(bar) => bar.bytes(),
+            _ => (self.backing().len() as u64).saturating_mul(PAGE_SIZE as u64),
+        }
+    }
+
+    /// That user space may write to these bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::MsixTable`].
+    pub(crate) fn writable(&self, offset: u64, length: u64) -> Result<(), Refusal> {
+        match self {
+            Self::Bar(bar) => bar.writable(offset, length),
+            _ => Ok(()),
         }
     }
 
@@ -166,6 +191,7 @@ impl Memory {
             Self::Coherent(memory) => drop(memory),
             Self::Device(memory) => drop(memory),
             Self::Region(memory) => drop(memory),
+            Self::Bar(memory) => drop(memory),
         }
     }
 
@@ -178,6 +204,7 @@ impl Memory {
             Self::Coherent(memory) => memory.huge(start, end),
             Self::Device(memory) => memory.huge(start, end),
             Self::Region(memory) => huge_frames(memory.frames(0, 1), start, end),
+            Self::Bar(memory) => huge_frames(memory.frames(0, 1), start, end),
         }
     }
 
@@ -201,6 +228,7 @@ impl Memory {
             Self::Coherent(memory) => memory,
             Self::Device(memory) => memory,
             Self::Region(memory) => memory,
+            Self::Bar(memory) => memory,
         }
     }
 }
@@ -217,6 +245,7 @@ impl Layout for Memory {
             paged: self.paged(),
             ram: match self {
                 Self::Region(region) => region.class() == RegionType::Ram,
+                Self::Bar(_) => false,
                 _ => true,
             },
             unbacked: match self {
@@ -242,14 +271,32 @@ impl Layout for Memory {
     }
 
     fn revocable(&self) -> bool {
-        matches!(self, Self::Device(_))
+        matches!(self, Self::Device(_) | Self::Bar(_))
+    }
+
+    fn unmappable(&self) -> Option<Refusal> {
+        match self {
+            Self::Bar(bar) => bar.unmappable(),
+            _ => None,
+        }
+    }
+
+    fn sealed(&self, page: u64, end: u64) -> Option<(u64, u64)> {
+        match self {
+            Self::Bar(bar) => bar.sealed(page, end),
+            _ => None,
+        }
     }
 
     fn faults_singly(&self) -> bool {
         match self {
             Self::Vmalloc(_) => true,
             Self::Contiguous(memory) => memory.faults_singly(),
-            Self::Pages(_) | Self::Coherent(_) | Self::Device(_) | Self::Region(_) => false,
+            Self::Pages(_)
+            | Self::Coherent(_)
+            | Self::Device(_)
+            | Self::Region(_)
+            | Self::Bar(_) => false,
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     device::DeviceFile,
     memory::{
         Device,
+        Memory,
         Spec, //
     },
     places::{
@@ -189,6 +190,14 @@ impl Session {
         self.table.lock().room_for(wanted.id)?;
         let buffer = Buffer::allocate(&self.payers, &self.freed, &spec, &device)?;
         self.insert(buffer, wanted.id, false)
+    }
+
+    /// Gives an id to memory of the node's device that costs nothing.
+    pub(crate) fn adopt(&self, memory: Memory, id: u32) -> Result<Allocated, Refusal> {
+        let id = place::wanted_id(id)?;
+        self.table.lock().room_for(id)?;
+        let buffer = Buffer::of_region(&self.payers, &self.freed, memory)?;
+        self.insert(buffer, id, false)
     }
 
     /// Gives an id to a buffer that somebody else allocated.

@@ -62,6 +62,7 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
             Reason::RevocableByFault,
             Reason::ImporterHolds,
             Reason::RevocableUnnamed,
+            Reason::BarSharesPage,
         ],
         "takes a device that is bound to the driver",
     ),

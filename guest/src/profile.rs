@@ -46,8 +46,8 @@ const VIVID: (&str, &str) = (
      num_inputs=2,2 input_types=0xc,0xc num_outputs=1,1 output_types=1,1",
 );
 
-/// One with a DMA engine that reaches 28 bits, an empty disk, and memory that the host shares.
-const DEVICES: &[&str] = &["edu", "nvme", "ivshmem-plain"];
+/// One with a DMA engine that reaches 28 bits, an empty disk, memory that the host shares, and one with ports.
+const DEVICES: &[&str] = &["edu", "nvme", "ivshmem-plain", "pci-testdev"];
 
 /// Every profile, in the order in which they are run.
 pub const PROFILES: &[Profile] = &[

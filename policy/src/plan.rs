@@ -67,6 +67,8 @@ pub struct Request {
     pub sharing: Sharing,
     /// `PROT_EXEC`.
     pub exec: bool,
+    /// `PROT_WRITE`.
+    pub write: bool,
     /// The caller has CAP_SYS_ADMIN.
     pub admin: bool,
 }
@@ -120,6 +122,18 @@ pub trait Layout {
     /// out: an `mmap` that fills entries does so before its VMA is linked (`__mmap_region` of `mm/vma.c`).
     fn revocable(&self) -> bool {
         false
+    }
+
+    /// Why no page table may lead to it, if so.
+    fn unmappable(&self) -> Option<Refusal> {
+        None
+    }
+
+    /// The offset and the length in bytes of what is never written to through a mapping and lies in the pages from `page` to
+    /// `end`, if there is such a thing.
+    fn sealed(&self, page: u64, end: u64) -> Option<(u64, u64)> {
+        let _ = (page, end);
+        None
     }
 
     /// Whether the kernel's fault path would map one page at a time. Such memory has no folio of the size of a
@@ -287,10 +301,18 @@ pub fn decide(memory: &impl Layout, request: &Request) -> Result<Plan, Refusal> 
     if facts.unbacked {
         return Err(Reason::RegionUnbacked.with(&[facts.pages.saturating_mul(facts.page_size)]));
     }
+    if let Some(refusal) = memory.unmappable() {
+        return Err(refusal);
+    }
     let cow = matches!(request.sharing, Sharing::PrivateWritable);
     if cow && facts.cache != Cache::Cached {
         // wp_page_copy gives the copy, an ordinary page, the protection of the VMA.
         return Err(Reason::CowNeedsCached.with(&[u64::from(facts.cache.number())]));
+    }
+
+    let sealed = memory.sealed(request.page, end);
+    if let (Some((offset, length)), true) = (sealed, request.write) {
+        return Err(Reason::MsixTable.with(&[offset, length]));
     }
 
     let huge = match request.method {
@@ -305,7 +327,7 @@ pub fn decide(memory: &impl Layout, request: &Request) -> Result<Plan, Refusal> 
     };
     let plan = Plan {
         way,
-        seal: matches!(request.sharing, Sharing::PrivateReadOnly),
+        seal: sealed.is_some() || matches!(request.sharing, Sharing::PrivateReadOnly),
     };
     let (needs, cow_rule) = row(way);
     check(memory, &facts, request, needs, huge, plan.method())?;
@@ -461,6 +483,7 @@ mod tests {
             pages,
             sharing,
             exec: false,
+            write: !matches!(sharing, Sharing::PrivateReadOnly),
             admin: false,
         }
     }
@@ -658,6 +681,7 @@ mod tests {
                     pages: range.1,
                     sharing,
                     exec,
+                    write: sharing != Sharing::PrivateReadOnly,
                     admin,
                 };
                 (memory, request)

@@ -247,6 +247,7 @@ fn no_plan_reaches_beyond_the_end() {
                                 pages: part,
                                 sharing,
                                 exec: false,
+                                write: sharing != Sharing::PrivateReadOnly,
                                 admin: true,
                             };
                             let end = u128::from(page) + u128::from(part);

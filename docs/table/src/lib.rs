@@ -59,6 +59,7 @@ pub fn ask(question: &Question) -> Result<Plan, Refusal> {
         pages: question.pages,
         sharing: question.sharing,
         exec: false,
+        write: question.sharing != Sharing::PrivateReadOnly,
         admin: question.admin,
     };
     decide(&Memory::new(question), &request)

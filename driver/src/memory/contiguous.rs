@@ -49,7 +49,7 @@ pub(crate) enum Contiguous {
 impl Contiguous {
     pub(super) fn new(spec: &Spec) -> Result<Self, Refusal> {
         let pages = spec.pages;
-        let order = pages.ilog2();
+        let order = pages.checked_ilog2().unwrap_or(0);
         let run = if pages.is_power_of_two() && order <= alloc::MAX_ORDER {
             Run::folio(order, spec.node, true)
         } else if pages <= 1 << alloc::MAX_ORDER {

@@ -37,7 +37,7 @@ impl Pages {
         let mut order = alloc::pmd_order();
         while runs.len() < spec.pages {
             let done = runs.len();
-            order = order.min((spec.pages - done).ilog2());
+            order = order.min((spec.pages - done).checked_ilog2().unwrap_or(0));
             match Run::folio(order, spec.node, false) {
                 Some(run) => runs
                     .push(run)

@@ -5,6 +5,7 @@
 //! [`crate::kmap`]; there is no other `unsafe`.
 
 mod attach;
+mod bar;
 mod helpers;
 mod node_vma;
 
@@ -13,6 +14,7 @@ pub(crate) mod chardev;
 pub(crate) mod counts;
 pub(crate) mod credentials;
 pub(crate) mod dmabuf;
+pub(crate) mod irq;
 pub(crate) mod kernel_map;
 pub(crate) mod lend;
 pub(crate) mod node;
@@ -49,6 +51,10 @@ use crate::kmap::{
 
 pub(crate) use self::{
     attach::Importable,
+    bar::{
+        LentBar,
+        NoWindow, //
+    },
     backing::{
         Backed,
         Backing,

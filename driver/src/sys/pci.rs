@@ -117,6 +117,8 @@ impl<B: Binds> PciDriver<B> {
             let lender = unsafe { Lender::new(ours?) }?;
             // SAFETY: The device is being bound to us, so it is ours to enable.
             to_result(unsafe { bindings::pci_enable_device(device) })?;
+            // Nobody would answer its pin. `pci_enable_device` unmasks it for the next driver.
+            lender.mask_pin();
             let bind = || -> Result<KBox<Kept<B>>> {
                 let bound = B::bind(binds, lender.clone())?;
                 let lender = lender.clone();

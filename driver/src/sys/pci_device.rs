@@ -4,7 +4,10 @@
 
 use super::helpers::*;
 use crate::abi::wire;
-use core::ptr::NonNull;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     error::to_result,
@@ -87,6 +90,84 @@ impl PciDevice {
             // SAFETY: By the type's invariants; the index is below 6.
             unsafe { bar.bytes = mapbuf_pci_bar(device, index, &mut bar.flags) };
         }
+    }
+
+    /// The size of what a base address register leads to, and bits of [`wire::bar`]; zeros where there is none. It is bound
+    /// to us.
+    pub(super) fn bar(&self, index: usize) -> (u64, u32) {
+        let mut flags = 0;
+        let bytes = match c_uint::try_from(index) {
+            // SAFETY: By the type's invariants; there is such a register.
+            Ok(index) if (index as usize) < wire::BARS => unsafe {
+                mapbuf_pci_bar(self.as_ptr(), index, &mut flags)
+            },
+            _ => 0,
+        };
+        (bytes, flags)
+    }
+
+    /// Where that begins. It is bound to us.
+    pub(super) fn bar_start(&self, index: usize) -> u64 {
+        // SAFETY: By the type's invariants; a device that is bound keeps its resources.
+        let resources = unsafe { &(*self.as_ptr()).resource };
+        let resource = resources.get(index).filter(|_| index < wire::BARS);
+        resource.map_or(0, |resource| resource.start)
+    }
+
+    /// The bytes behind a base address register that hold the MSI-X table, and its pending bits; empty where they are
+    /// elsewhere. It is bound to us.
+    pub(super) fn msix_in(&self, index: usize) -> [Range<u64>; 2] {
+        // SAFETY: By the type's invariants; this field never changes.
+        let capability = u32::from(unsafe { (*self.as_ptr()).msix_cap });
+        let vectors = self
+            .config_read(capability + bindings::PCI_MSIX_FLAGS, 2)
+            .unwrap_or(0);
+        let vectors = u64::from(vectors & bindings::PCI_MSIX_FLAGS_QSIZE) + 1;
+        let part = |register, bytes| {
+            let place = self.config_read(capability + register, 4).unwrap_or(0);
+            let here = (place & bindings::PCI_MSIX_TABLE_BIR) as usize == index;
+            let start = u64::from(place & bindings::PCI_MSIX_TABLE_OFFSET);
+            match capability != 0 && here {
+                true => start..start + bytes,
+                false => 0..0,
+            }
+        };
+        [
+            part(bindings::PCI_MSIX_TABLE, 16 * vectors),
+            part(bindings::PCI_MSIX_PBA, 8 * vectors.div_ceil(64)),
+        ]
+    }
+
+    /// Whether its pin can be masked in the device.
+    pub(super) fn can_mask_pin(&self) -> bool {
+        // SAFETY: By the type's invariants; this field never changes once the device was found.
+        unsafe { (*self.as_ptr()).broken_intx_masking() == 0 }
+    }
+
+    /// Masks its pin. It is bound to us.
+    pub(super) fn mask_pin(&self) {
+        // SAFETY: By the type's invariants.
+        unsafe { bindings::pci_intx(self.as_ptr(), 0) };
+    }
+
+    /// Masks its pin if it interrupts by it; whether it does. May be called in an interrupt. It is bound to us.
+    pub(super) fn mask_pin_if_pending(&self) -> bool {
+        // SAFETY: By the type's invariants.
+        unsafe { bindings::pci_check_and_mask_intx(self.as_ptr()) }
+    }
+
+    /// Unmasks its pin, unless it would interrupt by it at once; whether it has. It is bound to us.
+    pub(super) fn unmask_pin_unless_pending(&self) -> bool {
+        // SAFETY: By the type's invariants.
+        unsafe { bindings::pci_check_and_unmask_intx(self.as_ptr()) }
+    }
+
+    /// The number that the kernel has for one of its interrupts: a message that was taken, or the pin. It is bound to us.
+    pub(super) fn irq_number(&self, index: u32) -> Result<c_uint> {
+        // SAFETY: By the type's invariants; any index may be asked for.
+        let number = unsafe { bindings::pci_irq_vector(self.as_ptr(), index) };
+        to_result(number)?;
+        Ok(number.unsigned_abs())
     }
 
     /// Bits of its DMA addresses.

@@ -1,7 +1,7 @@
 //! What the driver needs, from mapbuf.
 
 use crate::{Error, Function, Memory, Result};
-use mapbuf::{Buffer, Device, Direction, Interrupt, IrqKind, Kind, Mapping, Segment};
+use mapbuf::{Buffer, Device, Direction, Interrupt, IrqKind, Kind, MapOptions, Mapping, Segment};
 use rustix::event::{eventfd, EventfdFlags};
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -10,6 +10,8 @@ use std::sync::atomic::{fence, Ordering};
 /// PCI's command register, and the bit that lets the device do DMA.
 const COMMAND: u32 = 4;
 const BUS_MASTER: u16 = 4;
+/// The registers and the first queues' doorbells. The MSI-X table may follow, which no program may write to.
+const REGISTERS: usize = 0x2000;
 
 /// A function that is bound to mapbuf.
 pub struct Bound {
@@ -26,7 +28,7 @@ impl Bound {
         let command: u16 = device.config_read(COMMAND)?;
         device.config_write(COMMAND, command | BUS_MASTER)?;
         Ok(Self {
-            registers: device.bar(0)?.map()?,
+            registers: MapOptions::new().len(REGISTERS).map(&device.bar(0)?)?,
             coherent: device.pci()?.coherent,
             interrupts: RefCell::default(),
             device,

@@ -547,6 +547,9 @@ class Reason(enum.IntEnum):
     # (kind): memory of a device has no name: it goes when the device does.
     # Comes with EINVAL.
     REVOCABLE_UNNAMED = 736
+    # (bytes): what a base address register leads to shares its page with something else.
+    # Comes with EINVAL.
+    BAR_SHARES_PAGE = 737
 
 
 class Refused(ctypes.Structure):
@@ -1799,5 +1802,11 @@ REASONS = {
         22,
         "memory of the kind {0:kind} of a device cannot have a name: it goes when the device does",
         "pass its dma-buf on (EXPORT), or name memory of another kind",
+    ),
+    737: (
+        "BarSharesPage",
+        22,
+        "what the base address register leads to, {0:bytes}, shares a page with something else",
+        "read and write it: pread and pwrite at the buffer's mmap_offset",
     ),
 }

@@ -34,6 +34,7 @@ impl<'a> Buffer<'a> {
                 Sharing::PrivateWritable => plan::Sharing::PrivateWritable,
             },
             exec: false,
+            write: true,
             admin: true,
         }
     }

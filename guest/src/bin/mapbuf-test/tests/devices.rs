@@ -89,7 +89,18 @@ pub struct Bound(pub String);
 
 impl Bound {
     pub fn edu() -> Outcome<Self> {
-        let address = edu()?;
+        Self::of(EDU)
+    }
+
+    /// The last device with this vendor and device.
+    pub fn of(id: (u32, u32)) -> Outcome<Self> {
+        let address = addresses(id)?.pop();
+        let none = || Failure::new(format!("there is no {:04x}:{:04x}", id.0, id.1));
+        let address = address.ok_or_else(none)?;
+        let other = format!("{BUS}/devices/{address}/driver/unbind");
+        if Path::new(&other).exists() {
+            fs::write(other, &address)?;
+        }
         fs::write(format!("{BUS}/devices/{address}/driver_override"), "mapbuf")?;
         fs::write(format!("{BUS}/drivers_probe"), &address)?;
         Ok(Self(address))

@@ -23,14 +23,15 @@ tests! { "driven":
 /// A device that mapbuf has, until the test is over.
 struct Given(Function);
 
-/// A device whose registers, interrupts and memory the driver gives to programs.
-fn driven(ids: [&str; 2]) -> Outcome<Given> {
+/// A device whose memory has runs for it.
+fn reached(ids: [&str; 2]) -> Outcome<Given> {
     let given = Given::new(ids)?;
-    match Device::open_pci(&given.0.address)?.bar(0) {
-        Err(error) if error.reason() == Some(Reason::UnknownIoctl) => {
-            skip!("the driver gives no registers and interrupts yet")
+    let device = Device::open_pci(&given.0.address)?;
+    match device.alloc(Kind::Coherent, 4096)?.device_segments() {
+        Err(error) if error.reason() == Some(Reason::UnknownFlags) => {
+            skip!("the driver tells no runs for a device yet")
         }
-        read => read.map(|_| given).map_err(Failure::from),
+        runs => runs.map(|_| given).map_err(Failure::from),
     }
 }
 
@@ -67,7 +68,7 @@ impl From<mapbuf::Error> for Failure {
 }
 
 fn edu_computes_and_interrupts() -> Outcome {
-    let given = driven(EDU)?;
+    let given = Given::new(EDU)?;
     for kind in [IrqKind::Msi, IrqKind::Intx] {
         let edu = Edu::open(&given.0.address, kind)?;
         check_eq!(edu.identification()? & 0xffff, 0xed, "what it says it is");
@@ -80,7 +81,7 @@ fn edu_computes_and_interrupts() -> Outcome {
 }
 
 fn edu_copies_both_ways_below_its_mask() -> Outcome {
-    let given = driven(EDU)?;
+    let given = reached(EDU)?;
     let edu = Edu::open(&given.0.address, IrqKind::Msi)?;
     for kind in [Kind::Coherent, Kind::Pages, Kind::Vmalloc] {
         let buffer = edu.device().alloc(kind, 2 * OWN_BYTES as u64)?;
@@ -130,7 +131,7 @@ fn stray_dma_is_stopped_and_named() -> Outcome {
     if !std::fs::exists("/sys/class/iommu/dmar0")? {
         skip!("no IOMMU is there to stop it");
     }
-    let given = driven(EDU)?;
+    let given = Given::new(EDU)?;
     let edu = Edu::open(&given.0.address, IrqKind::Msi)?;
     edu.store(0xdea_d000, 64)?;
     let mut said = String::new();
@@ -152,7 +153,7 @@ fn stray_dma_is_stopped_and_named() -> Outcome {
 }
 
 fn nvme_moves_bytes_that_the_host_finds() -> Outcome {
-    let given = driven(NVME)?;
+    let given = reached(NVME)?;
     disks::moves_bytes_that_the_host_finds(Disk::start(Bound::open(&given.0.address)?)?)
 }
 

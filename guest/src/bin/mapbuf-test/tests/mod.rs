@@ -122,6 +122,7 @@ mod growth;
 mod handover;
 mod importers;
 mod info;
+mod interrupts;
 mod kunit;
 mod last_error;
 mod lifetime;
@@ -175,6 +176,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         bytes::TESTS,
         calls::TESTS,
         info::TESTS,
+        interrupts::TESTS,
         counts::TESTS,
         names::TESTS,
         export::TESTS,
