@@ -11,7 +11,8 @@ use super::{
         Frames,
         PageRef, //
     },
-    helpers::*, //
+    helpers::*,
+    task, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -161,6 +162,25 @@ impl View {
             let word = unsafe { kmap_helper_read_word(first.add(at).cast(), self.width) };
             each(word, self.width);
         }
+    }
+
+    /// Writes zeros to all of it. For memory: a device may do something when it is written.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` when the caller was killed meanwhile.
+    pub fn clear(&self) -> Result {
+        let zeros = [0u8; 64];
+        for page in 0..self.claim.pages() {
+            for at in (0..PAGE_SIZE).step_by(zeros.len()) {
+                let bytes = self.bytes(page, at, zeros.len()).ok_or(EINVAL)?;
+                // SAFETY: There are as many zeros, in memory of the kernel's own: the bytes end with the page, of whose
+                // size 64 is a divisor.
+                unsafe { bytes.copy_from_kernel(zeros.as_ptr())? };
+            }
+            task::resched_unless_killed()?;
+        }
+        Ok(())
     }
 
     /// Whether two patterns written to the start of a page can be read back from the memory, not from a cache.

@@ -6,7 +6,7 @@
 pub mod programs;
 mod table;
 
-use crate::new_driver::WAYS;
+use crate::new_driver::{Way, WAYS};
 use crate::workspace;
 use anyhow::{bail, Context, Result};
 use mapbuf_abi::Reason;
@@ -73,16 +73,32 @@ fn begin_with_their_drivers() -> Result<()> {
     for way in WAYS {
         let path = workspace()?.join("docs/src").join(way.chapter);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        begins_with(&text, way.file).with_context(|| format!("docs/src/{}", way.chapter))?;
+        begins_with(&text, way).with_context(|| format!("docs/src/{}", way.chapter))?;
     }
     Ok(())
 }
 
-/// Whether a chapter has a driver's file, before everything that must come after it.
-fn begins_with(chapter: &str, file: &str) -> Result<()> {
-    let line = format!("{{{{#include ../../examples/drivers/c/{file}.c}}}}");
-    let Some(place) = chapter.find(&line) else {
-        bail!("it does not show its driver; put there, in a block of C: {line}");
+/// Whether a chapter has the files of a way's driver, before everything that must come after them. Where there is none in
+/// Rust, it says so, and why.
+fn begins_with(chapter: &str, way: &Way) -> Result<()> {
+    let file = way.file;
+    shows_first(
+        chapter,
+        &format!("{{{{#include ../../examples/drivers/c/{file}.c}}}}"),
+    )?;
+    if way.in_rust {
+        return shows_first(
+            chapter,
+            &format!("{{{{#include ../../examples/drivers/rust/{file}.rs}}}}"),
+        );
+    }
+    shows_first(chapter, &format!("No driver in Rust for `{file}`: "))
+}
+
+/// Whether a chapter has a line before what is seen and what goes wrong.
+fn shows_first(chapter: &str, line: &str) -> Result<()> {
+    let Some(place) = chapter.find(line) else {
+        bail!("it does not show its driver; there is no line {line}");
     };
     for later in [
         "\n## Seen",
@@ -256,6 +272,7 @@ fn errno_name(number: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::new_driver::Language;
     use mapbuf_abi::Method;
 
     fn chapters() -> Vec<(String, String)> {
@@ -392,10 +409,21 @@ mod tests {
     #[test]
     fn chapters_begin_with_their_drivers() {
         begin_with_their_drivers().unwrap();
-        let line = "{{#include ../../examples/drivers/c/maps0.c}}";
-        assert!(begins_with(&format!("# A\n{line}\n## Seen\n"), "maps0").is_ok());
-        assert!(begins_with("# A\n## Seen\n", "maps0").is_err());
-        assert!(begins_with(&format!("# A\n## Seen\n{line}\n"), "maps0").is_err());
+        let way = |name: &str| WAYS.iter().find(|way| way.name == name).unwrap();
+        let both = way("remap-each");
+        let c = "{{#include ../../examples/drivers/c/maps0.c}}";
+        let rust = "{{#include ../../examples/drivers/rust/maps0.rs}}";
+        assert!(begins_with(&format!("# A\n{c}\n{rust}\n## Seen\n"), both).is_ok());
+        assert!(begins_with("# A\n## Seen\n", both).is_err());
+        assert!(begins_with(&format!("# A\n{c}\n## Seen\n"), both).is_err());
+        assert!(begins_with(&format!("# A\n{rust}\n## Seen\n"), both).is_err());
+        assert!(begins_with(&format!("# A\n{c}\n## Seen\n{rust}\n"), both).is_err());
+        // Where there is none, the chapter says why.
+        let one = way("prepare");
+        let c = "{{#include ../../examples/drivers/c/mmap_prepare.c}}";
+        assert!(begins_with(&format!("{c}\n## Seen\n"), one).is_err());
+        let why = "No driver in Rust for `mmap_prepare`: the kernel crate has no such callback.";
+        assert!(begins_with(&format!("{c}\n{why}\n## Seen\n"), one).is_ok());
     }
 
     #[test]
@@ -419,7 +447,7 @@ mod tests {
             .find(|(name, _)| name == "first-driver.md")
             .unwrap();
         let way = WAYS.iter().find(|way| way.name == "fault-page").unwrap();
-        let printed = crate::new_driver::next_steps(way, "hello");
+        let printed = crate::new_driver::next_steps(way, "hello", Language::C);
         assert!(
             page.contains(&format!("```text\n{printed}```")),
             "{printed}"

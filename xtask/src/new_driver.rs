@@ -22,10 +22,12 @@ pub struct Arguments {
 }
 
 /// The languages that there are examples in.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Language {
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum Language {
     /// C
     C,
+    /// Rust, on the layer that the examples are built on
+    Rust,
 }
 
 /// A way to map, and the example that shows it.
@@ -38,6 +40,8 @@ pub struct Way {
     pub chapter: &'static str,
     /// For whom it is, in a few words.
     pub purpose: &'static str,
+    /// Whether there is one in Rust too, a module named `rust_` and the file's name.
+    pub in_rust: bool,
     /// The program of examples/c that tries it.
     program: &'static str,
     /// What comes after the name in the node's, if that cannot be known beforehand; or a parameter of the module's.
@@ -55,6 +59,7 @@ const fn way(
         file,
         chapter,
         purpose,
+        in_rust: true,
         program: "try",
         needs: None,
     }
@@ -104,6 +109,7 @@ pub const WAYS: &[Way] = &[
         "vmalloc'd memory, at once",
     ),
     Way {
+        in_rust: false,
         needs: PCI,
         ..way(
             "iomap",
@@ -128,6 +134,7 @@ pub const WAYS: &[Way] = &[
         "pages when they are touched: the way to take when in doubt",
     ),
     Way {
+        in_rust: false,
         needs: PCI,
         ..way(
             "fault-pfn",
@@ -142,18 +149,24 @@ pub const WAYS: &[Way] = &[
         "fault-huge.md",
         "entries of 2 MiB",
     ),
-    way(
-        "dma-buf",
-        "dma_buf_exporter",
-        "sharing.md",
-        "a buffer that other drivers and processes can take",
-    ),
-    way(
-        "prepare",
-        "mmap_prepare",
-        "mmap_prepare.md",
-        "the callback that replaces mmap, since 7.2",
-    ),
+    Way {
+        in_rust: false,
+        ..way(
+            "dma-buf",
+            "dma_buf_exporter",
+            "sharing.md",
+            "a buffer that other drivers and processes can take",
+        )
+    },
+    Way {
+        in_rust: false,
+        ..way(
+            "prepare",
+            "mmap_prepare",
+            "mmap_prepare.md",
+            "the callback that replaces mmap, since 7.2",
+        )
+    },
 ];
 
 fn ways() -> clap::builder::PossibleValuesParser {
@@ -175,21 +188,25 @@ pub fn examples_in_rust() -> Result<PathBuf> {
 
 /// Carries the command out.
 pub fn main(arguments: &Arguments) -> Result<ExitCode> {
-    let Language::C = arguments.lang;
+    let lang = arguments.lang;
     let way = WAYS.iter().find(|way| way.name == arguments.way);
     let way = way.context("there is no such way")?;
     let name = &arguments.name;
-    make(way, name, Path::new(name))?;
-    print!("{}", next_steps(way, name));
+    make(way, name, lang, Path::new(name))?;
+    print!("{}", next_steps(way, name, lang));
     Ok(ExitCode::SUCCESS)
 }
 
 /// What there is now, and what to type.
-pub fn next_steps(way: &Way, name: &str) -> String {
+pub fn next_steps(way: &Way, name: &str, lang: Language) -> String {
+    let driver = driver_file(name, lang);
     let mut text = format!(
-        "{name}/{name}.c   the driver: {}\n{name}/try.c     a program that maps it\n{name}/Kbuild    what make is to build\n",
+        "{name}/{driver}   the driver: {}\n{name}/try.c     a program that maps it\n{name}/Kbuild    what make is to build\n",
         way.purpose
     );
+    if lang == Language::Rust {
+        text += &format!("{name}/kmap/     the layer that it is built on, to be kept beside it\n");
+    }
     text += &format!(
         "\nNext:\n  cargo xtask module --dir {name}\n  cc -static -o {name}/try {name}/try.c\n"
     );
@@ -202,7 +219,7 @@ pub fn next_steps(way: &Way, name: &str) -> String {
         }
         Some(needs) => {
             text += &format!(
-                "  The driver wants {needs}; the beginning of {name}.c and the guide say more.\n"
+                "  The driver wants {needs}; the beginning of {driver} and the guide say more.\n"
             )
         }
     }
@@ -218,9 +235,24 @@ fn node_word(way: &Way, name: &str) -> String {
     }
 }
 
+/// The driver's file. In Rust it is not named as the module, which is made of several.
+fn driver_file(name: &str, lang: Language) -> String {
+    match lang {
+        Language::C => format!("{name}.c"),
+        Language::Rust => "main.rs".to_owned(),
+    }
+}
+
 /// Makes the folder with a driver of that name.
-pub fn make(way: &Way, name: &str, folder: &Path) -> Result<()> {
+pub fn make(way: &Way, name: &str, lang: Language, folder: &Path) -> Result<()> {
     check(name)?;
+    if lang == Language::Rust && !way.in_rust {
+        bail!(
+            "there is no driver in Rust for {}: the guide's chapter {} says why; take --lang c",
+            way.name,
+            way.chapter
+        );
+    }
     if folder.exists() {
         bail!(
             "{} is there already; take another name, or remove it",
@@ -230,7 +262,22 @@ pub fn make(way: &Way, name: &str, folder: &Path) -> Result<()> {
     let examples = examples()?;
     let read =
         |path: PathBuf| fs::read_to_string(&path).with_context(|| path.display().to_string());
-    let source = read(examples.join(way.file).with_extension("c"))?;
+    let (source, kbuild) = match lang {
+        Language::C => {
+            let source = read(examples.join(way.file).with_extension("c"))?;
+            (
+                renamed(&source, way.file, name),
+                format!("obj-m += {name}.o\n"),
+            )
+        }
+        Language::Rust => {
+            let source = read(examples_in_rust()?.join(way.file).with_extension("rs"))?;
+            (
+                renamed_in_rust(&source, way.file, name),
+                format!("obj-m += {name}.o\n{name}-y := main.o kmap/helpers.o\n"),
+            )
+        }
+    };
     let program = crate::workspace()?
         .join("examples/c")
         .join(way.program)
@@ -241,7 +288,14 @@ pub fn make(way: &Way, name: &str, folder: &Path) -> Result<()> {
         let path = folder.join(file);
         fs::write(&path, text).with_context(|| path.display().to_string())
     };
-    write(&format!("{name}.c"), &renamed(&source, way.file, name))?;
+    write(&driver_file(name, lang), &source)?;
+    if lang == Language::Rust {
+        fs::create_dir(folder.join("kmap"))?;
+        for entry in fs::read_dir(crate::workspace()?.join("driver/kmap"))?.flatten() {
+            let file = Path::new("kmap").join(entry.file_name());
+            write(&file.to_string_lossy(), &read(entry.path())?)?;
+        }
+    }
     let header = examples.join(way.file).with_extension("h");
     if header.exists() {
         write(&format!("{name}.h"), &read(header)?)?;
@@ -252,7 +306,7 @@ pub fn make(way: &Way, name: &str, folder: &Path) -> Result<()> {
     write("try.c", &renamed(&program, way.file, name))?;
     write(
         "Kbuild",
-        &format!("# SPDX-License-Identifier: GPL-2.0\nobj-m += {name}.o\n"),
+        &format!("# SPDX-License-Identifier: GPL-2.0\n{kbuild}"),
     )
 }
 
@@ -283,6 +337,19 @@ fn renamed(source: &str, file: &str, name: &str) -> String {
     for way in WAYS.iter().filter(|way| way.file != file) {
         let other = format!("{}.c", way.file);
         text = text.replace(&other, &format!("examples/drivers/c/{other}"));
+    }
+    text
+}
+
+/// The same of one in Rust, with the layer in its own folder.
+fn renamed_in_rust(source: &str, file: &str, name: &str) -> String {
+    let mut text = source
+        .replace("../../../driver/kmap/", "kmap/")
+        .replace(&format!("../c/{file}.h"), &format!("{name}.h"))
+        .replace(&format!("rust_{file}"), name);
+    for way in WAYS {
+        let other = format!(" {}.rs", way.file);
+        text = text.replace(&other, &format!(" examples/drivers/rust/{}.rs", way.file));
     }
     text
 }
@@ -331,7 +398,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         for way in WAYS {
             let folder = scratch.path().join(way.file);
-            make(way, "hello", &folder).unwrap();
+            make(way, "hello", Language::C, &folder).unwrap();
             let driver = fs::read_to_string(folder.join("hello.c")).unwrap();
             assert!(
                 driver.contains("KBUILD_MODNAME")
@@ -350,7 +417,43 @@ mod tests {
                 way.name
             );
             // What is there is not written over.
-            assert!(make(way, "hello", &folder).is_err());
+            assert!(make(way, "hello", Language::C, &folder).is_err());
+        }
+    }
+
+    #[test]
+    fn one_in_rust_has_its_name_and_its_layer() {
+        let scratch = tempfile::tempdir().unwrap();
+        for way in WAYS {
+            let folder = scratch.path().join(way.file);
+            let made = make(way, "hello", Language::Rust, &folder);
+            assert_eq!(made.is_ok(), way.in_rust, "{}", way.name);
+            let example = examples_in_rust().unwrap().join(format!("{}.rs", way.file));
+            assert_eq!(example.exists(), way.in_rust, "{}", way.name);
+            if !way.in_rust {
+                continue;
+            }
+            let text = fs::read_to_string(example).unwrap();
+            assert!(text.starts_with("// SPDX-License-Identifier: GPL-2.0\n"));
+            assert!(text.contains("license: \"GPL\"") && !text.contains("unsafe"));
+            let driver = fs::read_to_string(folder.join("main.rs")).unwrap();
+            assert!(driver.contains("name: \"hello\"") && !driver.contains("rust_"));
+            assert!(driver.contains("#[path = \"kmap/mod.rs\"]") && !driver.contains("../"));
+            for file in ["kmap/mod.rs", "kmap/helpers.c", "try.c", "Kbuild"] {
+                assert!(folder.join(file).exists(), "{}: {file}", way.name);
+            }
+        }
+    }
+
+    // What a module takes is the folder alone.
+    #[test]
+    fn the_layer_knows_nothing_of_mapbuf() {
+        let folder = crate::workspace().unwrap().join("driver/kmap");
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            for word in ["mapbuf", "crate::", "super::super", "#[path"] {
+                assert!(!text.contains(word), "{:?}: {word}", entry.path());
+            }
         }
     }
 

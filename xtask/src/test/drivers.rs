@@ -4,7 +4,7 @@ use super::plan::Boot;
 use super::stock::Results;
 use crate::guest;
 use crate::kit::Kit;
-use crate::new_driver::{self, WAYS};
+use crate::new_driver::{self, Language, WAYS};
 use anyhow::{bail, Context, Result};
 use mapbuf_guest::Profile;
 use mapbuf_init::Job;
@@ -48,10 +48,13 @@ fn new_drivers(kit: &Kit) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     // One run of make for all, which goes into each folder.
     let mut kbuild = String::new();
-    for way in WAYS {
-        let name = format!("new_{}", way.file);
+    let in_c = WAYS.iter().map(|way| (way, Language::C, ""));
+    let in_rust = WAYS.iter().filter(|way| way.in_rust);
+    let in_rust = in_rust.map(|way| (way, Language::Rust, "rust_"));
+    for (way, lang, prefix) in in_c.chain(in_rust) {
+        let name = format!("new_{prefix}{}", way.file);
         let folder = folder.join(&name);
-        new_driver::make(way, &name, &folder)?;
+        new_driver::make(way, &name, lang, &folder)?;
         kbuild += &format!("obj-m += {name}/\n");
         let program = folder.join(format!("{name}.try"));
         let mut command = Command::new("cc");

@@ -6,12 +6,14 @@ use super::plan::{self, Boot};
 use super::Tally;
 use crate::docs;
 use crate::kit::Kit;
+use crate::new_driver::WAYS;
 use anyhow::{bail, ensure, Context, Result};
 use mapbuf_abi::{Cache, Kind, Method};
 use mapbuf_init::Job;
 use mapbuf_vm::{qemu, Verdict};
 use serde::Deserialize;
 use serde_json::{json, Value};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,7 +33,7 @@ const CELLS: usize = 60;
 
 type Test = fn(&mut Browser, &Path, &Kit, Option<&Path>) -> Result<()>;
 
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 7] = [
     ("guide::cells_are_those_of_mapbuf_matrix", cells),
     ("guide::keyboard_is_enough", keyboard),
     ("guide::narrow_screen_shows_all", narrow),
@@ -41,6 +43,7 @@ const TESTS: [(&str, Test); 6] = [
         without_javascript,
     ),
     ("guide::nothing_is_cut_off", nothing_is_cut_off),
+    ("guide::drivers_have_two_tabs", tabs),
 ];
 
 /// What is to be done, if there are such tests; one of them boots a guest.
@@ -148,7 +151,7 @@ fn cells(browser: &mut Browser, book: &Path, kit: &Kit, driver: Option<&Path>) -
     let cells = matrix(kit, driver)?;
     browser.open(&book.join("table.html"))?;
     let mut compared = 0;
-    let mut kinds = std::collections::BTreeSet::new();
+    let mut kinds = BTreeSet::new();
     for cell in cells.iter().filter(|cell| cell.region.is_none()) {
         let asked = question(cell).with_context(|| format!("{cell:?}"))?;
         let told = browser.evaluate(&format!("mapbufTable.ask({asked})"))?;
@@ -324,6 +327,45 @@ fn without_javascript(browser: &mut Browser, book: &Path, _: &Kit, _: Option<&Pa
     Ok(())
 }
 
+/// Each chapter with a driver in both languages shows one, and the other by the keyboard alone.
+fn tabs(browser: &mut Browser, book: &Path, _: &Kit, _: Option<&Path>) -> Result<()> {
+    const RIGHT: u32 = 39;
+    const SEEN: &str = "[...document.querySelectorAll('.tabs .tab')] \
+        .filter(it => it.offsetHeight > 0).map(it => it.querySelector('code').textContent)";
+    let both = WAYS.iter().filter(|way| way.in_rust);
+    for chapter in both.map(|way| way.chapter).collect::<BTreeSet<_>>() {
+        let drivers = WAYS
+            .iter()
+            .filter(|way| way.in_rust && way.chapter == chapter);
+        let drivers: Vec<_> = drivers.map(|way| way.file).collect();
+        let page = chapter.replace(".md", ".html");
+        browser.open(&book.join(&page))?;
+        let named = |folder: &str, extension: &str| {
+            let name = |file| format!("examples/drivers/{folder}/{file}.{extension}");
+            json!(drivers.iter().map(name).collect::<Vec<_>>())
+        };
+        browser.evaluate(&format!(
+            "document.getElementById('{}-c').click()",
+            drivers[0]
+        ))?;
+        let seen = browser.evaluate(SEEN)?;
+        ensure!(seen == named("c", "c"), "{page} shows {seen}");
+        browser.evaluate(&format!(
+            "document.getElementById('{}-c').focus()",
+            drivers[0]
+        ))?;
+        browser.press("ArrowRight", RIGHT)?;
+        let seen = browser.evaluate(SEEN)?;
+        ensure!(seen == named("rust", "rs"), "{page} shows {seen} behind it");
+        let place = browser.evaluate("location.pathname")?;
+        ensure!(
+            place.as_str().is_some_and(|place| place.ends_with(&page)),
+            "an arrow key led from {page} to {place}"
+        );
+    }
+    Ok(())
+}
+
 /// The pages of the book.
 fn pages(book: &Path) -> Result<Vec<PathBuf>> {
     let mut pages: Vec<_> = fs::read_dir(book)?
@@ -352,13 +394,18 @@ fn nothing_is_cut_off(browser: &mut Browser, book: &Path, _: &Kit, _: Option<&Pa
     for page in pages {
         browser.open(&page)?;
         let wide = browser.evaluate(CUT_OFF)?;
-        if wide != json!([]) {
+        // And what stands behind it.
+        browser.evaluate(
+            "document.querySelectorAll('.tabs > input:nth-of-type(2)').forEach(it => it.checked = true)",
+        )?;
+        let behind = browser.evaluate(CUT_OFF)?;
+        if wide != json!([]) || behind != json!([]) {
             let name = page
                 .file_name()
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            found.push(format!("{name}: {wide}"));
+            found.push(format!("{name}: {wide}, {behind}"));
         }
     }
     ensure!(found.is_empty(), "at {WIDE} pixels: {}", found.join("; "));

@@ -42,7 +42,7 @@ pub const CHECKS: &[Check] = checks! {
     unload_waits_for_the_last_mapping: all;
     leaks_nothing: all;
     diagnose_finds_nothing: all;
-    made_by_new_driver: |subject| subject.name != "dma_buf_exporter-descriptor" && !subject.in_rust();
+    made_by_new_driver: |subject| subject.name != "dma_buf_exporter-descriptor";
     freed_while_mapped: has_ids;
     arguments_are_checked: has_ids;
     ids_end_with_their_file: has_ids;

@@ -184,6 +184,13 @@ pub const SUBJECTS: &[Subject] = &[
             ..frames("")
         },
     ),
+    rust(
+        "rust_io_remap_pfn_range",
+        Subject {
+            parameters: RESERVED,
+            ..frames("")
+        },
+    ),
     rust("rust_fault_page", pages("", Dropped::ComesBack)),
     rust(
         "rust_fault_huge",
@@ -224,11 +231,6 @@ impl Subject {
     /// The way that it shows, by the name of the driver in C.
     pub fn way(&self) -> &'static str {
         self.name.strip_prefix("rust_").unwrap_or(self.name)
-    }
-
-    /// Whether it is written in Rust.
-    pub fn in_rust(&self) -> bool {
-        self.name.starts_with("rust_")
     }
 
     /// The node's path.
