@@ -164,6 +164,20 @@ static inline const char *mapbuf_irq_kind_name(uint32_t number)
 	}
 }
 
+static inline const char *mapbuf_direction_name(uint32_t number)
+{
+	switch (number) {
+	case 1:
+		return "to-device";
+	case 2:
+		return "from-device";
+	case 3:
+		return "both";
+	default:
+		return NULL;
+	}
+}
+
 static inline const char *mapbuf_reason_name(uint32_t number)
 {
 	switch (number) {
@@ -381,6 +395,14 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "RevocableUnnamed";
 	case 737:
 		return "BarSharesPage";
+	case 740:
+		return "OutOfReach";
+	case 741:
+		return "SyncDirection";
+	case 742:
+		return "PlacementInvalid";
+	case 743:
+		return "PlacementRefused";
 	default:
 		return NULL;
 	}
@@ -603,6 +625,14 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "memory of the kind {0:kind} of a device cannot have a name: it goes when the device does";
 	case 737:
 		return "what the base address register leads to, {0:bytes}, shares a page with something else";
+	case 740:
+		return "from byte {1} on the buffer lies in memory that the device does not reach with its {0} address bits";
+	case 741:
+		return "the sync is {0:direction}, and the buffer is attached {1:direction}";
+	case 742:
+		return "{1:hex} at byte {0} of the struct is no place for memory";
+	case 743:
+		return "no {0:bytes} were found with addresses below {1:hex}, {2} low bits of 0 at the start, and no run over a multiple of 2^{3} (0: no such wish)";
 	default:
 		return NULL;
 	}
@@ -825,6 +855,14 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "pass its dma-buf on (EXPORT), or name memory of another kind";
 	case 737:
 		return "read and write it: pread and pwrite at the buffer's mmap_offset";
+	case 740:
+		return "allocate it on the device's node after the mask was set, which gives memory that the device reaches, or use coherent memory";
+	case 741:
+		return "sync in the direction that ATTACH was given, or attach it for both (3)";
+	case 742:
+		return "use for `below` 0 or at least a page, for `align_bits` at most 40, for `boundary_bits` 0 or 12 to 63";
+	case 743:
+		return "ask for less at a time or for less of it; behind an IOMMU the device's addresses are chosen anew, so ask with FOR_DEVICE there";
 	default:
 		return NULL;
 	}
@@ -851,6 +889,8 @@ static inline size_t mapbuf_explain_operand(char *to, size_t size, size_t at, ui
 			name = mapbuf_operation_name((uint32_t)value);
 		else if (!strcmp(form, "irq"))
 			name = mapbuf_irq_kind_name((uint32_t)value);
+		else if (!strcmp(form, "direction"))
+			name = mapbuf_direction_name((uint32_t)value);
 	}
 	if (name) {
 		written = snprintf(end, room, "%s", name);

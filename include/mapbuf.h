@@ -59,6 +59,9 @@
 // `Alloc::numa_node`: any node.
 #define MAPBUF_ANY_NODE -1
 
+// `Alloc::numa_node`: that of the node's device, any where it has none.
+#define MAPBUF_NEAR_DEVICE -2
+
 // `Name::uid` and `Name::gid`: the caller's own.
 #define MAPBUF_CALLER UINT32_MAX
 
@@ -89,6 +92,10 @@
 // The node is one of a bound device: `DEVICE`, `DMA_MASK`, `ATTACH`, `DETACH`, `SYNC`, `IRQ`, `CONFIG` and `BAR`
 // work.
 #define MAPBUF_FEATURE_DEVICE 128
+
+// On the node of a device: a DMA buffer. It is attached at once, in both directions, and stays so until `DETACH` or
+// `FREE`; coherent memory always is. The placement is then that of the device's addresses.
+#define MAPBUF_ALLOC_FOR_DEVICE 1
 
 // It has pages: `O_DIRECT`, `io_uring` and RDMA can pin its mappings.
 #define MAPBUF_TRAITS_PINNABLE 1
@@ -662,6 +669,18 @@ enum mapbuf_reason {
   // (bytes): what a base address register leads to shares its page with something else.
   // Comes with EINVAL.
   MAPBUF_REASON_BAR_SHARES_PAGE = 737,
+  // (bits, offset): from byte `offset` of the buffer on its memory lies where the device's addresses do not reach.
+  // Comes with EINVAL.
+  MAPBUF_REASON_OUT_OF_REACH = 740,
+  // (direction, direction of the attachment): the buffer is attached for another direction.
+  // Comes with EINVAL.
+  MAPBUF_REASON_SYNC_DIRECTION = 741,
+  // (byte offset in the struct, value): no such limit of addresses.
+  // Comes with EINVAL.
+  MAPBUF_REASON_PLACEMENT_INVALID = 742,
+  // (bytes, below, alignment in bits, boundary in bits): no memory was found that lies so; 0 is no wish.
+  // Comes with ENOMEM.
+  MAPBUF_REASON_PLACEMENT_REFUSED = 743,
 };
 
 // Why an ioctl was refused, as struct mapbuf_last_error tells it, without a second call. An ioctl that works leaves it as it was,
@@ -709,10 +728,12 @@ struct mapbuf_query {
 };
 
 // `MAPBUF_IOCTL_ALLOC`: allocates a buffer of zeroed memory.
+//
+// On the node of a device that no IOMMU translates for, all memory but coherent lies where the device reaches.
 struct mapbuf_alloc {
   // In: size of this struct in bytes.
   uint32_t size;
-  // In: 0.
+  // In: bits of MAPBUF_ALLOC_*.
   uint32_t flags;
   // In: bytes wanted, at least 1. Out: the same, rounded up to whole pages.
   uint64_t bytes;
@@ -720,14 +741,21 @@ struct mapbuf_alloc {
   uint32_t kind;
   // In: an enum mapbuf_cache.
   uint32_t cache;
-  // In: NUMA node to take the memory from, or MAPBUF_ANY_NODE.
+  // In: NUMA node to take the memory from, MAPBUF_ANY_NODE, or MAPBUF_NEAR_DEVICE.
   int32_t numa_node;
   // In: the id wanted, below MAPBUF_MAX_IDS, or 0 for any. Out: the id, never 0.
   uint32_t id;
   // Out: `mmap` offset in bytes, for method `auto`; plus any whole pages maps a part.
   uint64_t mmap_offset;
+  // In: all of it lies below this address, or 0: anywhere. Physical addresses, or with MAPBUF_FOR_DEVICE and
+  // with coherent memory those of the node's device.
+  uint64_t below;
+  // In: so many low bits of its first byte's address are 0, at most 40.
+  uint32_t align_bits;
+  // In: no run of it crosses a multiple of 2 to this power, 12 to 63, or 0: it may.
+  uint32_t boundary_bits;
   // In: 0.
-  uint64_t reserved[3];
+  uint64_t reserved;
   // Out: why it was refused.
   struct mapbuf_refused refused;
 };

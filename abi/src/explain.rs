@@ -9,6 +9,7 @@ use crate::{
     },
     wire::{
         Cache,
+        Direction,
         IrqKind,
         Kind,
         Method,
@@ -22,7 +23,7 @@ use core::fmt;
 pub struct Text {
     /// What happened. `{0}` … `{3}` stand for the operands, `{0:bytes}` for a size, `{0:hex}`, `{0:octal}`,
     /// `{0:char}`, `{0:signed}`, `{0:pci}` for a device's address, and `{0:kind}`, `{0:cache}`, `{0:method}`,
-    /// `{0:operation}`, `{0:irq}` for names.
+    /// `{0:operation}`, `{0:irq}`, `{0:direction}` for names.
     pub sentence: &'static str,
     /// What to do next.
     pub remedy: &'static str,
@@ -438,6 +439,25 @@ impl Reason {
             .since(
                 "kernel/dma/mapping.c, __dma_map_sg_attrs: no room in the IOMMU's addresses, or in the bounce buffers (swiotlb)",
             ),
+            Self::OutOfReach => text(
+                "from byte {1} on the buffer lies in memory that the device does not reach with its {0} address bits",
+                "allocate it on the device's node after the mask was set, which gives memory that the device reaches, or use coherent memory",
+            )
+            .since(
+                "kernel/dma/direct.h, dma_direct_map_phys: warns (dev_WARN_ONCE) about such memory where there are no bounce buffers, and would copy the bytes where there are",
+            ),
+            Self::PlacementInvalid => text(
+                "{1:hex} at byte {0} of the struct is no place for memory",
+                "use for `below` 0 or at least a page, for `align_bits` at most 40, for `boundary_bits` 0 or 12 to 63",
+            ),
+            Self::PlacementRefused => text(
+                "no {0:bytes} were found with addresses below {1:hex}, {2} low bits of 0 at the start, and no run over a multiple of 2^{3} (0: no such wish)",
+                "ask for less at a time or for less of it; behind an IOMMU the device's addresses are chosen anew, so ask with FOR_DEVICE there",
+            ),
+            Self::SyncDirection => text(
+                "the sync is {0:direction}, and the buffer is attached {1:direction}",
+                "sync in the direction that ATTACH was given, or attach it for both (3)",
+            ),
             Self::SyncOutside => text(
                 "{1} bytes from byte {0} on are none, or pass the buffer's end at {2}",
                 "sync at least one byte, within the buffer",
@@ -574,6 +594,7 @@ fn operand(f: &mut fmt::Formatter<'_>, value: u64, form: &str) -> fmt::Result {
         "method" => number.and_then(Method::from_number).map(Method::name),
         "operation" => number.and_then(Operation::from_number).map(Operation::name),
         "irq" => number.and_then(IrqKind::from_number).map(IrqKind::name),
+        "direction" => number.and_then(Direction::from_number).map(Direction::name),
         _ => None,
     };
     match (form, name) {

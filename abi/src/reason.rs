@@ -331,6 +331,14 @@ reasons! {
     RevocableUnnamed = 736, EINVAL;
     /// (bytes): what a base address register leads to shares its page with something else.
     BarSharesPage = 737, EINVAL;
+    /// (bits, offset): from byte `offset` of the buffer on its memory lies where the device's addresses do not reach.
+    OutOfReach = 740, EINVAL;
+    /// (direction, direction of the attachment): the buffer is attached for another direction.
+    SyncDirection = 741, EINVAL;
+    /// (byte offset in the struct, value): no such limit of addresses.
+    PlacementInvalid = 742, EINVAL;
+    /// (bytes, below, alignment in bits, boundary in bits): no memory was found that lies so; 0 is no wish.
+    PlacementRefused = 743, ENOMEM;
 }
 
 /// A refusal: the reason and its operands.

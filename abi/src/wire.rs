@@ -62,6 +62,8 @@ pub const OPERANDS: usize = 4;
 pub const ADDRESS_HIDDEN: u64 = u64::MAX;
 /// `Alloc::numa_node`: any node.
 pub const ANY_NODE: i32 = -1;
+/// `Alloc::numa_node`: that of the node's device, any where it has none.
+pub const NEAR_DEVICE: i32 = -2;
 /// `Name::uid` and `Name::gid`: the caller's own.
 pub const CALLER: u32 = u32::MAX;
 /// The largest struct size that the driver reads (a page on every architecture).
@@ -410,13 +412,22 @@ pub struct Query {
     pub refused: Refused,
 }
 
+/// Flags of [`Alloc`].
+pub mod alloc {
+    /// On the node of a device: a DMA buffer. It is attached at once, in both directions, and stays so until `DETACH` or
+    /// `FREE`; coherent memory always is. The placement is then that of the device's addresses.
+    pub const FOR_DEVICE: u32 = 1 << 0;
+}
+
 /// `MAPBUF_IOCTL_ALLOC`: allocates a buffer of zeroed memory.
+///
+/// On the node of a device that no IOMMU translates for, all memory but coherent lies where the device reaches.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Alloc {
     /// In: size of this struct in bytes.
     pub size: u32,
-    /// In: 0.
+    /// In: bits of [`alloc`].
     pub flags: u32,
     /// In: bytes wanted, at least 1. Out: the same, rounded up to whole pages.
     pub bytes: u64,
@@ -424,14 +435,21 @@ pub struct Alloc {
     pub kind: u32,
     /// In: a [`Cache`].
     pub cache: u32,
-    /// In: NUMA node to take the memory from, or [`ANY_NODE`].
+    /// In: NUMA node to take the memory from, [`ANY_NODE`], or [`NEAR_DEVICE`].
     pub numa_node: i32,
     /// In: the id wanted, below [`MAX_IDS`], or 0 for any. Out: the id, never 0.
     pub id: u32,
     /// Out: `mmap` offset in bytes, for method `auto`; plus any whole pages maps a part.
     pub mmap_offset: u64,
+    /// In: all of it lies below this address, or 0: anywhere. Physical addresses, or with [`alloc::FOR_DEVICE`] and
+    /// with coherent memory those of the node's device.
+    pub below: u64,
+    /// In: so many low bits of its first byte's address are 0, at most 40.
+    pub align_bits: u32,
+    /// In: no run of it crosses a multiple of 2 to this power, 12 to 63, or 0: it may.
+    pub boundary_bits: u32,
     /// In: 0.
-    pub reserved: [u64; 3],
+    pub reserved: u64,
     /// Out: why it was refused.
     pub refused: Refused,
 }
@@ -550,7 +568,6 @@ pub struct Segment {
 pub mod segments {
     /// The rows are the runs that follow each other in the addresses of the node's device, of a buffer that has some.
     /// Behind an IOMMU these are fewer than the physical ones. `physical_address` is [`super::ADDRESS_HIDDEN`].
-    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const FOR_DEVICE: u32 = 1 << 0;
 }
 
@@ -916,10 +933,8 @@ pub struct Detach {
 /// Flags of [`Sync`]: exactly one of them.
 pub mod sync {
     /// The CPU is about to use the bytes; the device is done with them.
-    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const BEGIN: u32 = 1 << 0;
     /// The CPU is done with the bytes; the device may have them.
-    #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const END: u32 = 1 << 1;
 }
 
@@ -1114,7 +1129,8 @@ const _: () = {
     assert!(offset_of!(Alloc, bytes) == 8);
     assert!(offset_of!(Alloc, kind) == 16);
     assert!(offset_of!(Alloc, mmap_offset) == 32);
-    assert!(offset_of!(Alloc, reserved) == 40);
+    assert!(offset_of!(Alloc, below) == 40);
+    assert!(offset_of!(Alloc, reserved) == 56);
     assert!(size_of::<Free>() == 56);
     assert!(size_of::<Info>() == 176);
     assert!(offset_of!(Info, bytes) == 32);

@@ -9,6 +9,7 @@ mod charset;
 mod device;
 pub mod frames;
 mod guide;
+mod heap;
 mod kinds;
 mod ledger;
 mod note;

@@ -49,39 +49,87 @@ pub fn cma_exists() -> bool {
 /// The largest order of the page allocator (`MAX_PAGE_ORDER`).
 pub const MAX_ORDER: u32 = bindings::MAX_PAGE_ORDER;
 
-/// A NUMA node to allocate on.
+/// Which memory the page allocator may give, by physical address.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Zone {
+    /// Any.
+    Any,
+    /// Below 4 GiB.
+    Low,
+    /// Below what the oldest devices reach: 16 MiB on x86.
+    Lowest,
+}
+
+impl Zone {
+    /// The zones to try for memory whose last address is at most `last`, one after the other. A zone may lie partly above.
+    pub fn up_to(last: u64) -> &'static [Self] {
+        // SAFETY: Reads a number that never grows after boot but by hotplug.
+        if last >= unsafe { kmap_helper_last_ram() } {
+            &[Self::Any]
+        } else if last >= u64::from(u32::MAX) {
+            &[Self::Low]
+        } else {
+            &[Self::Low, Self::Lowest]
+        }
+    }
+
+    fn gfp(self) -> bindings::gfp_t {
+        match self {
+            Self::Any => 0,
+            Self::Low => gfp::DMA32,
+            Self::Lowest => gfp::DMA,
+        }
+    }
+}
+
+/// A NUMA node to allocate on, and a zone.
 ///
 /// # Invariants
 ///
 /// A node that is named has memory.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub struct NumaNode(Option<i32>);
+pub struct NumaNode {
+    node: Option<i32>,
+    zone: Zone,
+}
 
 impl NumaNode {
     /// Any node: the one that the caller's memory policy says.
-    pub const ANY: Self = Self(None);
+    pub const ANY: Self = Self {
+        node: None,
+        zone: Zone::Any,
+    };
 
     /// The node with this number, if it has memory.
     pub fn new(node: i32) -> Option<Self> {
         // SAFETY: The function takes any number.
         // INVARIANT: It was just asked.
-        unsafe { kmap_helper_node_has_memory(node) }.then_some(Self(Some(node)))
+        unsafe { kmap_helper_node_has_memory(node) }.then_some(Self {
+            node: Some(node),
+            ..Self::ANY
+        })
+    }
+
+    /// The same, in a zone.
+    pub fn within(self, zone: Zone) -> Self {
+        Self { zone, ..self }
     }
 
     /// Whether it is any node.
     pub fn is_any(self) -> bool {
-        self.0.is_none()
+        self.node.is_none()
     }
 
     fn id(self) -> i32 {
-        self.0.unwrap_or(bindings::NUMA_NO_NODE)
+        self.node.unwrap_or(bindings::NUMA_NO_NODE)
     }
 
     fn gfp(self) -> bindings::gfp_t {
-        match self.0 {
+        let node = match self.node {
             None => 0,
             Some(_) => gfp::THISNODE,
-        }
+        };
+        node | self.zone.gfp()
     }
 }
 
@@ -93,6 +141,8 @@ mod gfp {
     pub(super) const NORETRY: bindings::gfp_t = 1 << bindings::___GFP_NORETRY_BIT;
     pub(super) const COMP: bindings::gfp_t = 1 << bindings::___GFP_COMP_BIT;
     pub(super) const THISNODE: bindings::gfp_t = 1 << bindings::___GFP_THISNODE_BIT;
+    pub(super) const DMA: bindings::gfp_t = 1 << bindings::___GFP_DMA_BIT;
+    pub(super) const DMA32: bindings::gfp_t = 1 << bindings::___GFP_DMA32_BIT;
     /// For memory whose size a user chose: no warning when it fails, and no OOM killer.
     pub(super) const POLITE: bindings::gfp_t = bindings::__GFP_NOWARN | RETRY_MAYFAIL;
     /// Memory that a user asks for comes from the nodes of its cpuset and from no other

@@ -30,7 +30,8 @@ const CHUNK: usize = 64;
 /// # Invariants
 ///
 /// `length` bytes at `address` are mapped in the kernel and lie within one page, as long as `'a`. If `width` is not 0, it
-/// is 8, 16, 32 or 64, and all of that page may be accessed, in aligned words of so many bits and no other way.
+/// is 8, 16, 32 or 64, and all of that page may be accessed, in aligned words of so many bits and no other way. Memory
+/// that goes before its owner is mapped as long as somebody holds it: such bytes are asked for by who does.
 pub struct Bytes<'a> {
     address: *mut u8,
     length: usize,
@@ -172,6 +173,33 @@ impl Bytes<'_> {
             }
         }
         done
+    }
+
+    /// Copies them out, as many as there is room for. Returns how many.
+    pub(crate) fn copy_out(&self, to: &mut [u8]) -> usize {
+        let part = Bytes {
+            // INVARIANT: These are the first of the bytes.
+            length: self.length.min(to.len()),
+            ..*self
+        };
+        // SAFETY: There is room for so many. It is not this memory, to which there are no references.
+        unsafe { part.copy_to_kernel(to.as_mut_ptr()) };
+        part.length
+    }
+
+    /// Copies other bytes in, as many as there are.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was written: memory that is accessed by words takes whole words only.
+    pub(crate) fn copy_in(&self, from: &[u8]) -> Result {
+        let part = Bytes {
+            // INVARIANT: These are the first of the bytes.
+            length: self.length.min(from.len()),
+            ..*self
+        };
+        // SAFETY: There are so many, and not in this memory, to which there are no references.
+        unsafe { part.copy_from_kernel(from.as_ptr()) }
     }
 
     /// Copies them to the kernel's own memory.

@@ -202,7 +202,7 @@ impl Drop for CoherentBlock {
     fn drop(&mut self) {
         let (device, address, dma, size) = self.raw();
         // SAFETY: By the type's invariants.
-        unsafe { bindings::dma_free_attrs(device, size, address.cast(), dma, 0) };
+        unsafe { kmap_helper_free_coherent(device, size, address.cast(), dma) };
     }
 }
 

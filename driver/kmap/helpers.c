@@ -7,8 +7,10 @@
 #include <linux/cma.h>
 #include <linux/cpuset.h>
 #include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
+#include <linux/iommu.h>
 #include <linux/ioport.h>
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
@@ -464,4 +466,60 @@ void kmap_helper_cond_resched(void)
 bool kmap_helper_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);
+}
+
+/* The last physical address of memory that the page allocator may have. */
+u64 kmap_helper_last_ram(void)
+{
+	unsigned long end = 1;
+	int nid;
+
+	for_each_online_node(nid)
+		end = max(end, node_end_pfn(nid));
+	return PFN_PHYS((u64)end) - 1;
+}
+
+/*
+ * Where the domain flushes lazily, the IOMMU may know an address for a while after it was unmapped: __iommu_dma_unmap() of
+ * drivers/iommu/dma-iommu.c leaves that to a timer. What is given back afterwards must not be reached.
+ */
+static struct iommu_domain *kmap_late_domain(struct device *dev)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	return domain && domain->type == IOMMU_DOMAIN_DMA_FQ ? domain : NULL;
+}
+
+void kmap_helper_flush_iommu(struct device *dev)
+{
+	struct iommu_domain *domain = kmap_late_domain(dev);
+
+	if (domain)
+		iommu_flush_iotlb_all(domain);
+}
+
+/*
+ * iommu_dma_free() of drivers/iommu/dma-iommu.c gives the pages back before the IOMMU has forgotten them. They are of
+ * order 0, with a reference each (__iommu_dma_alloc_pages() of drivers/iommu/dma-iommu.c), so that another one keeps them
+ * until then.
+ */
+void kmap_helper_free_coherent(struct device *dev, size_t size, void *address, dma_addr_t dma)
+{
+	struct page *page, *next;
+	LIST_HEAD(pages);
+	size_t at;
+
+	if (kmap_late_domain(dev) && is_vmalloc_addr(address)) {
+		for (at = 0; at < size; at += PAGE_SIZE) {
+			page = vmalloc_to_page(address + at);
+			get_page(page);
+			list_add(&page->lru, &pages);
+		}
+	}
+	dma_free_attrs(dev, size, address, dma, 0);
+	kmap_helper_flush_iommu(dev);
+	list_for_each_entry_safe(page, next, &pages, lru) {
+		list_del(&page->lru);
+		put_page(page);
+	}
 }

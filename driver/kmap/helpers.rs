@@ -5,6 +5,8 @@
 use kernel::{
     bindings::{
         delayed_work,
+        device,
+        dma_addr_t,
         folio,
         gfp_t,
         iov_iter,
@@ -96,4 +98,11 @@ extern "C" {
     pub(crate) fn kmap_helper_fatal_signal_pending() -> bool;
     pub(crate) fn kmap_helper_node_allowed(nid: c_int) -> bool;
     pub(crate) fn kmap_helper_frame_allowed(pfn: c_ulong) -> bool;
+    pub(crate) fn kmap_helper_last_ram() -> u64;
+    pub(crate) fn kmap_helper_free_coherent(
+        dev: *mut device,
+        size: usize,
+        address: *mut c_void,
+        dma: dma_addr_t,
+    );
 }

@@ -43,6 +43,7 @@ use crate::{
         self,
         Refusals, //
     },
+    reach::Reach,
     runs::Runs,
     sys::{
         bytes::{
@@ -59,7 +60,8 @@ use crate::{
         },
         dmabuf::{
             DmaBuf,
-            Exporter, //
+            Exporter,
+            READ_WRITE, //
         },
         fault::{
             Fault,
@@ -131,6 +133,17 @@ impl Buffer {
         spec: &Spec,
         device: &Device,
     ) -> Result<BufferRef, Refusal> {
+        Self::allocate_with(payers, session, spec, device, READ_WRITE)
+    }
+
+    /// The same, with the flags of the dma-buf's file.
+    pub(crate) fn allocate_with(
+        payers: &Arc<Payers>,
+        session: &Arc<Freed>,
+        spec: &Spec,
+        device: &Device,
+        flags: u32,
+    ) -> Result<BufferRef, Refusal> {
         let charge = Charge::new(payers, spec.bytes());
         // Buffers whose pins have ended may still be charged.
         let charge = match charge {
@@ -138,7 +151,7 @@ impl Buffer {
             charge => charge,
         }?;
         let memory = Memory::new(spec, device)?;
-        Self::new(session, memory, charge)
+        Self::new(session, memory, charge, flags)
     }
 
     /// A buffer of a region or of a device's registers, which costs no memory.
@@ -148,10 +161,15 @@ impl Buffer {
         memory: Memory,
     ) -> Result<BufferRef, Refusal> {
         let charge = Charge::new(nobody, 0)?;
-        Self::new(session, memory, charge)
+        Self::new(session, memory, charge, READ_WRITE)
     }
 
-    fn new(session: &Arc<Freed>, memory: Memory, charge: Charge) -> Result<BufferRef, Refusal> {
+    fn new(
+        session: &Arc<Freed>,
+        memory: Memory,
+        charge: Charge,
+        flags: u32,
+    ) -> Result<BufferRef, Refusal> {
         let pages = memory.backing().len();
         let no_memory = |_| refusals::no_memory((pages * PAGE_SIZE) as u64, PAGE_SIZE as u64);
         let name = kernel::new_mutex!(None, "mapbuf_name");
@@ -169,7 +187,7 @@ impl Buffer {
             counted: Counted::new(Sort::Buffer),
         };
         let kind = buffer.memory.kind().name();
-        let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE).map_err(no_memory)?;
+        let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE, flags).map_err(no_memory)?;
         match &buffer.memory {
             Memory::Device(memory) => memory.lent().revocable().shown_by(buffer.inode()),
             Memory::Bar(memory) => memory.revocable().shown_by(buffer.inode()),
@@ -187,6 +205,11 @@ impl Buffer {
     /// Its memory.
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// Whether a device can be given addresses for it.
+    pub(crate) fn can_attach(&self) -> bool {
+        self.has_pages()
     }
 
     /// Its size in pages.
@@ -243,6 +266,7 @@ impl Buffer {
         first: u32,
         count: u32,
         show: Visible,
+        reach: &Reach,
         mut f: impl FnMut(Segment) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let memory = self.memory.backing();
@@ -252,9 +276,8 @@ impl Buffer {
             f(Segment {
                 offset: (at * PAGE_SIZE) as u64,
                 length: (run * PAGE_SIZE) as u64,
-                dma_address: self
-                    .memory
-                    .dma_address(at)
+                dma_address: reach
+                    .address(&self.memory, (at * PAGE_SIZE) as u64)
                     .filter(|_| show.dma)
                     .unwrap_or(ADDRESS_HIDDEN),
                 physical_address: physical.filter(|_| show.physical).unwrap_or(ADDRESS_HIDDEN),
@@ -262,10 +285,49 @@ impl Buffer {
         })
     }
 
+    /// Calls `f` with the row of each run of addresses for the node's device, starting at run `first`, at most `count` times.
+    /// Returns how many there are, or `None` if the device has no addresses for it.
+    pub(crate) fn device_rows(
+        &self,
+        first: u32,
+        count: u32,
+        show: Visible,
+        reach: &Reach,
+        mut f: impl FnMut(Segment) -> Result<(), Refusal>,
+    ) -> Result<Option<u32>, Refusal> {
+        reach.each(&self.memory, first, count, |run| {
+            let address = Some(run.address).filter(|_| show.dma);
+            f(Segment {
+                offset: run.offset,
+                length: run.length,
+                dma_address: address.unwrap_or(ADDRESS_HIDDEN),
+                physical_address: ADDRESS_HIDDEN,
+            })
+        })
+    }
+
     /// Copies bytes out, starting at `offset`. Returns how many.
     pub(crate) fn read(&self, to: &mut IovIterDest<'_>, offset: u64) -> Result<usize, Refusal> {
         let (length, user) = (to.len(), bytes::destination(to));
-        self.transfer(offset, length, user, |bytes| bytes.copy_to_iter(to))
+        if !self.memory.revocable() {
+            return self.transfer(offset, length, user, |at, most| {
+                let bytes = self.bytes_at(at, most)?;
+                Some(Ok((bytes.copy_to_iter(to), bytes.len())))
+            });
+        }
+        // A user copy may take for ever, and whoever takes the memory back waits for those who hold it.
+        let mut own = own_page()?;
+        self.transfer(offset, length, user, |at, most| {
+            let held = self.held(|| {
+                let bytes = self.bytes_at(at, most)?;
+                Some(bytes.copy_out(own.get_mut(..bytes.len())?))
+            });
+            let count = match held? {
+                Ok(count) => count,
+                Err(gone) => return Some(Err(gone)),
+            };
+            Some(Ok((to.copy_to_iter(own.get(..count)?), count)))
+        })
     }
 
     /// Copies bytes in, starting at `offset`. Returns how many.
@@ -275,34 +337,72 @@ impl Buffer {
         offset: u64,
     ) -> Result<usize, Refusal> {
         let (length, user) = (from.len(), bytes::source(from));
-        self.transfer(offset, length, user, |bytes| bytes.copy_from_iter(from))
+        if !self.memory.revocable() {
+            return self.transfer(offset, length, user, |at, most| {
+                let bytes = self.bytes_at(at, most)?;
+                Some(Ok((bytes.copy_from_iter(from), bytes.len())))
+            });
+        }
+        let word = self.memory.word().map_or(1, |bits| bits as usize / 8).max(1);
+        let mut own = own_page()?;
+        self.transfer(offset, length, user, |at, most| {
+            let wanted = most.min(PAGE_SIZE - at % PAGE_SIZE);
+            let copied = from.copy_from_iter(own.get_mut(..wanted)?);
+            // Whole words only.
+            let whole = copied - copied % word;
+            let held = self.held(|| {
+                let bytes = self.bytes_at(at, whole)?;
+                let done = bytes.copy_in(own.get(..bytes.len())?);
+                Some(done.map_or(0, |()| bytes.len()))
+            });
+            Some(held?.map(|done| (done, wanted)))
+        })
     }
 
-    /// The kernel's own view: passes bytes to `copy`, a page at a time, starting at `offset`. `copy` returns how many bytes
-    /// it copied; the sum is returned. `user` is for the refusal.
+    /// Bytes of a page from byte `at` of the buffer on, at most `most`.
+    fn bytes_at(&self, at: usize, most: usize) -> Option<Bytes<'_>> {
+        let memory = self.memory.backing();
+        memory.bytes(at / PAGE_SIZE, at % PAGE_SIZE, most)
+    }
+
+    /// Calls `f` while the memory is there; `None` if `f` answers so.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::DeviceGone`].
+    fn held<R>(&self, f: impl FnOnce() -> Option<R>) -> Option<Result<R, Refusal>> {
+        let Some(_hold) = self.hold() else {
+            return Some(Err(Reason::DeviceGone.into()));
+        };
+        f().map(Ok)
+    }
+
+    /// The kernel's own view: calls `copy` with the next byte and how many are left, starting at `offset`. It copies up to the
+    /// end of that page, and answers with how many bytes it has copied of how many; `None` ends this. The sum is
+    /// returned. `user` is for the refusal.
     fn transfer(
         &self,
         offset: u64,
         length: usize,
         user: u64,
-        mut copy: impl FnMut(&Bytes<'_>) -> usize,
+        mut copy: impl FnMut(usize, usize) -> Option<Result<(usize, usize), Refusal>>,
     ) -> Result<usize, Refusal> {
         let interrupted = |_| Reason::Interrupted.with(&[length as u64, 0]);
         let access = self.memory.gate().map(|gate| gate.access()).transpose();
         let _access = access.map_err(interrupted)?;
-        let memory = self.memory.backing();
         let mut done = 0;
         while done < length {
-            let _hold = self.hold().ok_or(Reason::DeviceGone)?;
             let Ok(at) = usize::try_from(offset.saturating_add(done as u64)) else {
                 break;
             };
-            let Some(bytes) = memory.bytes(at / PAGE_SIZE, at % PAGE_SIZE, length - done) else {
-                break;
+            let (copied, wanted) = match copy(at, length - done) {
+                None => break,
+                Some(Ok(copied)) => copied,
+                Some(Err(_)) if done > 0 => break,
+                Some(Err(refusal)) => return Err(refusal),
             };
-            let copied = copy(&bytes);
             done += copied;
-            if copied < bytes.len() {
+            if copied < wanted {
                 if done == 0 {
                     return Err(Reason::BadAddress.with(&[user, length as u64]));
                 }
@@ -315,6 +415,12 @@ impl Buffer {
         }
         Ok(done)
     }
+}
+
+/// A page through which bytes go.
+fn own_page() -> Result<KVec<u8>, Refusal> {
+    let page = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL | __GFP_NOWARN);
+    page.map_err(|_| refusals::no_memory(PAGE_SIZE as u64, 0))
 }
 
 /// Maps a part of a buffer, starting at page `page`, by a plan that was made for this part.
@@ -381,6 +487,13 @@ impl Importable for Buffer {
         let refusal = Reason::NoPagesForDevices.with(&[kind]);
         self.of_dma_bufs()
             .note(Operation::ForeignAttach, Err(refusal))
+    }
+
+    fn has_pages(&self) -> bool {
+        matches!(
+            self.memory.kind(),
+            Kind::Vmalloc | Kind::Pages | Kind::Contiguous
+        )
     }
 }
 

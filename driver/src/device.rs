@@ -15,10 +15,16 @@ use crate::{
         wire::{
             self,
             device_state,
+            Direction,
             Iommu, //
         },
     },
+    buffer::BufferRef,
     sys::{
+        attached::{
+            Attached,
+            NotMapped, //
+        },
         caller::{
             self,
             Capability, //
@@ -139,8 +145,56 @@ impl BoundDevice {
         self.lender.take_back(lent);
     }
 
+    /// The last physical address that memory for it may have.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::DeviceGone`].
+    pub(crate) fn reach(&self) -> Result<u64, Refusal> {
+        self.while_bound(|pci| Ok(pci.reach()))
+    }
+
+    /// Maps a buffer with pages for it, at addresses of the device's below `below` if that is not 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::DeviceGone`].
+    pub(crate) fn attach(
+        &self,
+        buffer: &BufferRef,
+        direction: Direction,
+        below: u64,
+    ) -> Result<Result<Arc<Attached>, NotMapped>, Refusal> {
+        // As many bits as have no address beyond it.
+        let most = below.checked_ilog2();
+        let attached = self.lender.attach(buffer, direction, most);
+        attached.ok_or_else(|| Reason::DeviceGone.into())
+    }
+
+    /// Takes the addresses of a buffer away, if the device did not when it went.
+    pub(crate) fn detach(&self, attached: &Arc<Attached>) {
+        self.lender.detach(attached);
+    }
+
+    /// Gives bytes of a buffer to the CPU or to the device; whether that has addresses for it.
+    pub(crate) fn sync(
+        &self,
+        attached: &Arc<Attached>,
+        range: (u64, u64),
+        direction: Direction,
+        for_cpu: bool,
+    ) -> bool {
+        self.lender.sync(attached, range, direction, for_cpu)
+    }
+
+    /// Bits of its DMA addresses.
+    pub(crate) fn dma_mask(&self) -> u32 {
+        let bound = self.lender.while_bound(PciDevice::dma_mask);
+        bound.unwrap_or(self.told.dma_mask)
+    }
+
     /// Whether an IOMMU keeps it from memory that is not its own.
-    fn isolated(&self) -> bool {
+    pub(crate) fn isolated(&self) -> bool {
         self.told.iommu == Iommu::Translated.number()
     }
 
@@ -205,6 +259,11 @@ impl DeviceFile {
     /// The device.
     pub(crate) fn bound(&self) -> &Arc<BoundDevice> {
         &self.device
+    }
+
+    /// Its NUMA node, -1 for none.
+    pub(crate) fn numa_node(&self) -> i32 {
+        self.device.told.numa_node
     }
 
     /// Fills in what the device is.

@@ -39,12 +39,16 @@ use crate::{
         place,
         plan::Layout,
         region::Asked,
-        request,
+        request::{
+            self,
+            Placement, //
+        },
         right::{
             self,
             Access, //
         }, //
     },
+    reach::Reach,
     refusals::{
         self,
         Refusals, //
@@ -191,10 +195,9 @@ impl OpenFile for MapbufFile {
             Operation::Config => self.config(access, argument),
             Operation::Bar => self.bar(access, argument),
             Operation::Irq => self.irq(access, argument),
-            // Not served yet.
-            Operation::Attach | Operation::Detach | Operation::Sync => self
-                .device(operation)
-                .and(Err(Reason::UnknownIoctl.with(&[u64::from(command)]))),
+            Operation::Attach => self.attach(access, argument),
+            Operation::Detach => self.detach(access, argument),
+            Operation::Sync => self.sync(access, argument),
             _ => Err(Reason::UnknownIoctl.with(&[u64::from(command)])),
         };
         if let (Err(refusal), Some(at)) = (&result, wire::refused_at(operation)) {
@@ -432,9 +435,14 @@ impl MapbufFile {
         if let Some(device) = session.device() {
             device.usable()?;
         }
-        let (place, mut alloc) = read::<wire::Alloc>(argument)?;
+        let (place, mut alloc) =
+            read_with_flags::<wire::Alloc>(argument, wire::alloc::FOR_DEVICE)?;
+        let for_device = alloc.flags & wire::alloc::FOR_DEVICE != 0;
+        if for_device {
+            self.device(Operation::Alloc)?;
+        }
         request::reserved(
-            &alloc.reserved,
+            &[alloc.reserved],
             core::mem::offset_of!(wire::Alloc, reserved),
         )?;
         let done = session.allocate(&Wanted {
@@ -443,6 +451,12 @@ impl MapbufFile {
             cache: alloc.cache,
             numa_node: alloc.numa_node,
             id: alloc.id,
+            placement: Placement {
+                below: alloc.below,
+                align_bits: alloc.align_bits,
+                boundary_bits: alloc.boundary_bits,
+            },
+            for_device,
         })?;
         pause(Seam::Untold);
         alloc.id = done.id;
@@ -492,7 +506,7 @@ impl MapbufFile {
             }
             info.mmap_offset = session.offset(info.id, Method::Auto)?;
         }
-        let buffer = self.buffer(info.id)?;
+        let (buffer, reach) = self.reach(info.id)?;
         info.kind = buffer.memory().kind().number();
         info.cache = buffer.memory().cache().number();
         info.segments = buffer.segments();
@@ -500,34 +514,97 @@ impl MapbufFile {
         info.bytes = buffer.bytes();
         info.name = buffer.name();
         let visible = self.visible(access);
-        info.dma_address = buffer
-            .memory()
-            .dma_address(0)
+        info.dma_address = reach
+            .address(buffer.memory(), 0)
             .filter(|_| visible.dma)
             .unwrap_or(wire::ADDRESS_HIDDEN);
-        info.traits = buffer.memory().traits();
+        info.traits = reach.traits(buffer.memory());
         place.write(&info)
     }
 
     fn segments(&self, access: Access, argument: usize) -> Result<(), Refusal> {
-        let (place, mut segments) = read::<wire::Segments>(argument)?;
-        let buffer = self.buffer(segments.id)?;
+        let (place, mut segments) =
+            read_with_flags::<wire::Segments>(argument, wire::segments::FOR_DEVICE)?;
+        let (buffer, reach) = self.reach(segments.id)?;
+        let visible = self.visible(access);
+        let (first, count) = (segments.first, segments.count);
         let mut written = 0;
         let rows = usize::try_from(segments.rows).unwrap_or(usize::MAX);
-        buffer.rows(
-            segments.first,
-            segments.count,
-            self.visible(access),
-            |row: Segment| {
-                let to = rows.saturating_add(written as usize * size_of::<Segment>());
-                user::write_bytes(to, row.as_bytes())?;
-                written += 1;
-                Ok(())
-            },
-        )?;
+        let row = |row: Segment| {
+            let to = rows.saturating_add(written as usize * size_of::<Segment>());
+            user::write_bytes(to, row.as_bytes())?;
+            written += 1;
+            Ok(())
+        };
+        segments.total = match segments.flags & wire::segments::FOR_DEVICE {
+            0 => {
+                buffer.rows(first, count, visible, &reach, row)?;
+                buffer.segments()
+            }
+            _ => {
+                let total = buffer.device_rows(first, count, visible, &reach, row)?;
+                total.ok_or(Reason::NotAttached.with(&[u64::from(segments.id)]))?
+            }
+        };
         segments.count = written;
-        segments.total = buffer.segments();
         place.write(&segments)
+    }
+
+    /// A buffer, and the addresses that the node's device has for it by ATTACH.
+    fn reach(&self, id: u32) -> Result<(BufferRef, Reach), Refusal> {
+        match &self.opened {
+            Opened::Session(session) => session.reach(id),
+            Opened::Named(_) => Ok((self.buffer(id)?, Reach::new(None, None))),
+        }
+    }
+
+    fn attach(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        let device = self.device(Operation::Attach)?;
+        let session = self.session(Operation::Attach)?;
+        access.writable(Operation::Attach)?;
+        let (place, mut attach) = read::<wire::Attach>(argument)?;
+        request::reserved(
+            &[u64::from(attach.reserved)],
+            core::mem::offset_of!(wire::Attach, reserved),
+        )?;
+        let direction = request::direction(attach.direction)?;
+        device.usable()?;
+        let made = session.attach(attach.id, device, direction)?;
+        attach.dma_address = made.address(0).unwrap_or(wire::ADDRESS_HIDDEN);
+        attach.segments = u32::try_from(made.runs().len()).unwrap_or(u32::MAX);
+        place.write(&attach).inspect_err(|_| {
+            let _ = session.detach(attach.id);
+        })
+    }
+
+    fn detach(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        self.device(Operation::Detach)?;
+        let session = self.session(Operation::Detach)?;
+        access.writable(Operation::Detach)?;
+        let (_, detach) = read::<wire::Detach>(argument)?;
+        request::reserved(
+            &[u64::from(detach.reserved)],
+            core::mem::offset_of!(wire::Detach, reserved),
+        )?;
+        session.detach(detach.id)
+    }
+
+    fn sync(&self, access: Access, argument: usize) -> Result<(), Refusal> {
+        let device = self.device(Operation::Sync)?;
+        access.writable(Operation::Sync)?;
+        let known = wire::sync::BEGIN | wire::sync::END;
+        let (_, sync) = read_with_flags::<wire::Sync>(argument, known)?;
+        let for_cpu = request::phase(sync.flags)?;
+        let direction = request::direction(sync.direction)?;
+        let (buffer, reach) = self.reach(sync.id)?;
+        place::sync(sync.offset, sync.length, buffer.bytes())?;
+        device.usable()?;
+        match reach.attached() {
+            Some(on_device) => on_device.sync((sync.offset, sync.length), direction, for_cpu),
+            // The CPU and the device see the same bytes at all times.
+            None if reach.address(buffer.memory(), 0).is_some() => Ok(()),
+            None => Err(Reason::NotAttached.with(&[u64::from(sync.id)])),
+        }
     }
 
     fn offset(&self, argument: usize) -> Result<(), Refusal> {

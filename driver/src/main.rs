@@ -23,13 +23,16 @@ mod accounts;
 mod buffer;
 mod device;
 mod file;
+mod heaps;
 mod kunit;
 mod mapping;
 mod memory;
 mod named;
 mod pinned;
 mod places;
+mod reach;
 mod refusals;
+
 mod region;
 mod runs;
 mod session;
@@ -74,7 +77,7 @@ module! {
     authors: ["the mapbuf authors"],
     description: "Kernel memory of every kind in user space",
     license: "GPL",
-    imports_ns: ["DMA_BUF"],
+    imports_ns: ["DMA_BUF", "DMA_BUF_HEAP"],
 }
 
 /// What all open files share.
@@ -158,6 +161,7 @@ impl kernel::Module for Mapbuf {
         // Last: files can be opened from here on, so nothing may fail any more.
         let files = sys::chardev::CharDevices::register(&driver.numbers, driver.clone())?;
         driver.regions.lock().register(&driver);
+        heaps::add(&driver);
         Ok(Self {
             _devices: devices,
             _files: files,

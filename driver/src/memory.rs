@@ -43,13 +43,20 @@ use crate::{
         },
     },
     device::BoundDevice,
-    policy::plan::{
-        Facts,
-        Huge,
-        Layout, //
+    policy::{
+        plan::{
+            Facts,
+            Huge,
+            Layout, //
+        },
+        request::Placement, //
     },
     sys::{
-        alloc,
+        alloc::{
+            self,
+            Zone, //
+        },
+        caller,
         dma::SystemDevice,
         Backing,
         Parked, //
@@ -85,6 +92,60 @@ impl Memory {
         if spec.bytes() > alloc::available() {
             return Err(Reason::OutOfMemory.with(&[spec.bytes()]));
         }
+        if spec.kind == Kind::Coherent {
+            let memory = Self::allocate(spec, device)?;
+            let node = match device {
+                Device::System(_) => None,
+                Device::Bound(device) => Some(device),
+            };
+            // The DMA API gives one run.
+            let address = memory.dma_address(0, node).unwrap_or_default();
+            return match spec.placement.keeps(true, address, spec.bytes()) {
+                true => Ok(memory),
+                false => Err(spec.placement.refused(spec.bytes())),
+            };
+        }
+        let mut refusal = spec.placement.refused(spec.bytes());
+        for zone in Zone::up_to(spec.last) {
+            let spec = Spec {
+                node: spec.node.within(*zone),
+                ..*spec
+            };
+            match Self::allocate(&spec, device) {
+                Ok(memory) if memory.lies_well(&spec)? => return Ok(memory),
+                Ok(_) => refusal = spec.placement.refused(spec.bytes()),
+                Err(other) => refusal = other,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Whether it lies where it must.
+    fn lies_well(&self, spec: &Spec) -> Result<bool, Refusal> {
+        if spec.last == u64::MAX && spec.placement == Placement::ANYWHERE {
+            return Ok(true);
+        }
+        let mut well = true;
+        let memory = self.backing();
+        let mut at = 0;
+        while well && at < memory.len() {
+            let Some(frames) = memory.frames(at, usize::MAX) else {
+                return Ok(false);
+            };
+            let address = frames.first().saturating_mul(PAGE_SIZE as u64);
+            let length = (frames.count() * PAGE_SIZE) as u64;
+            well = address.saturating_add(length - 1) <= spec.last
+                && (spec.for_device || spec.placement.keeps(at == 0, address, length));
+            at += frames.count();
+            caller::cond_resched();
+            if caller::fatal_signal_pending() {
+                return Err(Reason::Interrupted.with(&[spec.bytes(), spec.bytes()]));
+            }
+        }
+        Ok(well)
+    }
+
+    fn allocate(spec: &Spec, device: &Device) -> Result<Self, Refusal> {
         Ok(match spec.kind {
             Kind::Vmalloc => Self::Vmalloc(Vmalloc::new(spec)?),
             Kind::Pages => Self::Pages(Pages::new(spec)?),
@@ -120,19 +181,19 @@ impl Memory {
         self.backing().page(0).is_some()
     }
 
-    /// Bits of [`traits`].
-    pub(crate) fn traits(&self) -> u32 {
-        let pinnable = match self.paged() {
+    /// Bits of [`traits`], for a node of this device or of none.
+    pub(crate) fn traits(&self, node: Option<&Arc<BoundDevice>>) -> u32 {
+        let mut bits = match self.paged() {
             true => traits::PINNABLE,
             false => 0,
         };
-        let device = match self {
-            Self::Coherent(_) => traits::COHERENT | traits::ATTACHED,
-            Self::Device(_) => traits::COHERENT | traits::ATTACHED | traits::REVOCABLE,
-            Self::Bar(_) => traits::REVOCABLE,
-            _ => 0,
-        };
-        pinnable | device
+        if self.dma_address(0, node).is_some() {
+            bits |= traits::COHERENT | traits::ATTACHED;
+        }
+        if self.revocable() {
+            bits |= traits::REVOCABLE;
+        }
+        bits
     }
 
     /// Bits in each of the kernel's own accesses, where those must be by words.
@@ -164,11 +225,14 @@ impl Memory {
         }
     }
 
-    /// The device's address of the page, if the memory has one at all times.
-    pub(crate) fn dma_address(&self, index: usize) -> Option<u64> {
-        match self {
-            Self::Coherent(memory) => memory.dma_address(index),
-            Self::Device(memory) => memory.dma_address(index),
+    /// The address of the page for the device of a node (none: the platform device of ours), if the memory is that device's
+    /// at all times.
+    pub(crate) fn dma_address(&self, index: usize, node: Option<&Arc<BoundDevice>>) -> Option<u64> {
+        match (self, node) {
+            (Self::Coherent(memory), None) => memory.dma_address(index),
+            (Self::Device(memory), Some(device)) if memory.is_of(device) => {
+                memory.dma_address(index)
+            }
             _ => None,
         }
     }

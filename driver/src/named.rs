@@ -316,7 +316,7 @@ impl Attributes for BufferAttributes {
                 if !Visible::to_caller().dma {
                     return Err(EPERM);
                 }
-                let address = memory.dma_address(0).ok_or(ENXIO)?;
+                let address = memory.dma_address(0, None).ok_or(ENXIO)?;
                 CString::try_from_fmt(fmt!("{address:#x}"))?
             }
         })

@@ -14,8 +14,11 @@ use crate::{
             Refusal, //
         },
         wire::{
+            self,
+            Direction,
             Method,
-            MAX_IDS, //
+            MAX_IDS,
+            NEAR_DEVICE, //
         },
     },
     accounts::Payers,
@@ -37,11 +40,19 @@ use crate::{
     policy::{
         limit,
         place,
-        request, //
+        request::{
+            self,
+            Placement, //
+        },
+    },
+    reach::{
+        OnDevice,
+        Reach, //
     },
     refusals,
     sys::{
         alloc::NumaNode,
+        attached::DmaRun,
         caller::param,
         counts::{
             Counted,
@@ -54,6 +65,7 @@ use crate::{
         },
     },
 };
+use core::mem::offset_of;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
@@ -76,6 +88,8 @@ struct Entry {
     places: [Option<u64>; Method::ALL.len()],
     /// Another session allocated it.
     imported: bool,
+    /// The node's device has addresses for it.
+    on_device: Option<Arc<OnDevice>>,
     _counted: Counted,
 }
 
@@ -118,11 +132,17 @@ pub(crate) struct Wanted {
     pub(crate) cache: u32,
     pub(crate) numa_node: i32,
     pub(crate) id: u32,
+    pub(crate) placement: Placement,
+    /// With addresses for the node's device from the first.
+    pub(crate) for_device: bool,
 }
 
 impl Wanted {
-    fn check(&self) -> Result<Spec, Refusal> {
-        let node = NumaNode::new(self.numa_node);
+    fn check(&self, device: Option<&DeviceFile>) -> Result<Spec, Refusal> {
+        let node = match (self.numa_node, device) {
+            (NEAR_DEVICE, Some(device)) => NumaNode::new(device.numa_node()),
+            (number, _) => NumaNode::new(number),
+        };
         let asked = request::Node {
             number: self.numa_node,
             has_memory: node.is_some(),
@@ -134,11 +154,21 @@ impl Wanted {
         let pages = request::buffer_pages(self.bytes, PAGE_SIZE as u64)?;
         let pages = usize::try_from(pages)
             .map_err(|_| Reason::TooManyBytes.with(&[self.bytes, u64::MAX]))?;
+        let placement = self.placement.check(offset_of!(wire::Alloc, below))?;
+        let mut last = device.map_or(Ok(u64::MAX), |device| device.bound().reach())?;
+        // Where no IOMMU chooses them, the device's addresses are physical ones.
+        let chosen = self.for_device && device.is_some_and(|device| device.bound().isolated());
+        if placement.below != 0 && !chosen {
+            last = last.min(placement.below - 1);
+        }
         Ok(Spec {
             kind,
             cache,
             pages,
             node,
+            placement,
+            for_device: chosen,
+            last,
         })
     }
 }
@@ -181,7 +211,7 @@ impl Session {
 
     /// Allocates a buffer and gives it an id.
     pub(crate) fn allocate(&self, wanted: &Wanted) -> Result<Allocated, Refusal> {
-        let spec = wanted.check()?;
+        let spec = wanted.check(self.device.as_ref())?;
         let device = match &self.device {
             None => Device::System(self.payers.driver().device.clone()),
             Some(device) => Device::Bound(device.bound().clone()),
@@ -189,7 +219,24 @@ impl Session {
         // Before memory is allocated in vain; `insert` checks again.
         self.table.lock().room_for(wanted.id)?;
         let buffer = Buffer::allocate(&self.payers, &self.freed, &spec, &device)?;
-        self.insert(buffer, wanted.id, false)
+        let on_device = match &device {
+            // Coherent memory is the device's from the first.
+            Device::Bound(device) if wanted.for_device && buffer.can_attach() => {
+                let wish = &spec.placement;
+                let below = if spec.for_device { wish.below } else { 0 };
+                let made = OnDevice::new(&buffer, device, Direction::Both, below)?;
+                let runs = made.runs().iter().enumerate();
+                let keeps = |(number, run): (usize, &DmaRun)| {
+                    wish.keeps(number == 0, run.address, run.length)
+                };
+                if !{ runs }.all(keeps) {
+                    return Err(wish.refused(spec.bytes()));
+                }
+                Some(Arc::new(made, FLAGS).map_err(|_| refusals::no_memory(PAGE_SIZE as u64, 0))?)
+            }
+            _ => None,
+        };
+        self.insert(buffer, wanted.id, false, on_device)
     }
 
     /// Gives an id to memory of the node's device that costs nothing.
@@ -197,16 +244,22 @@ impl Session {
         let id = place::wanted_id(id)?;
         self.table.lock().room_for(id)?;
         let buffer = Buffer::of_region(&self.payers, &self.freed, memory)?;
-        self.insert(buffer, id, false)
+        self.insert(buffer, id, false, None)
     }
 
     /// Gives an id to a buffer that somebody else allocated.
     pub(crate) fn import(&self, buffer: BufferRef, id: u32) -> Result<Allocated, Refusal> {
         pause(Seam::Imported);
-        self.insert(buffer, place::wanted_id(id)?, true)
+        self.insert(buffer, place::wanted_id(id)?, true, None)
     }
 
-    fn insert(&self, buffer: BufferRef, wanted: u32, imported: bool) -> Result<Allocated, Refusal> {
+    fn insert(
+        &self,
+        buffer: BufferRef,
+        wanted: u32,
+        imported: bool,
+        on_device: Option<Arc<OnDevice>>,
+    ) -> Result<Allocated, Refusal> {
         let bytes = buffer.bytes();
         let entry = |_| refusals::no_memory(bytes, PAGE_SIZE as u64);
         let reserve = (
@@ -227,6 +280,7 @@ impl Session {
                 buffer,
                 places,
                 imported,
+                on_device,
                 _counted: Counted::new(Sort::Id),
             },
         ));
@@ -248,6 +302,9 @@ impl Session {
         if !entry.imported {
             entry.buffer.id_freed();
         }
+        if let Some(on_device) = &entry.on_device {
+            on_device.end();
+        }
         // Without the lock: this may be the last reference.
         drop(entry);
         Ok(())
@@ -263,6 +320,51 @@ impl Session {
             .map(|entry| entry.buffer.clone());
         pause(Seam::Found);
         found.ok_or(no_such_id(id))
+    }
+
+    /// The buffer with this id, and the addresses that the node's device has for it by ATTACH.
+    pub(crate) fn reach(&self, id: u32) -> Result<(BufferRef, Reach), Refusal> {
+        let node = self.device.as_ref().map(DeviceFile::bound);
+        let table = self.table.lock();
+        let entry = table.ids.get(&id).ok_or(no_such_id(id))?;
+        let reach = Reach::new(node, entry.on_device.clone());
+        Ok((entry.buffer.clone(), reach))
+    }
+
+    /// Gives the node's device addresses for a buffer.
+    pub(crate) fn attach(
+        &self,
+        id: u32,
+        device: &DeviceFile,
+        direction: Direction,
+    ) -> Result<Arc<OnDevice>, Refusal> {
+        let attached = || Reason::AlreadyAttached.with(&[u64::from(id)]);
+        let (buffer, before) = self.reach(id)?;
+        if before.attached().is_some() || before.address(buffer.memory(), 0).is_some() {
+            return Err(attached());
+        }
+        // Not under the lock, which the threads of the session share: this takes long.
+        let made = OnDevice::new(&buffer, device.bound(), direction, 0)?;
+        let made = Arc::new(made, FLAGS).map_err(|_| refusals::no_memory(PAGE_SIZE as u64, 0))?;
+        let mut table = self.table.lock();
+        let entry = table.ids.get_mut(&id).filter(|entry| entry.buffer.is(&buffer));
+        let entry = entry.ok_or(no_such_id(id))?;
+        if entry.on_device.is_some() {
+            return Err(attached());
+        }
+        entry.on_device = Some(made.clone());
+        Ok(made)
+    }
+
+    /// Takes the addresses away that [`Self::attach`] gave.
+    pub(crate) fn detach(&self, id: u32) -> Result<(), Refusal> {
+        let mut table = self.table.lock();
+        let entry = table.ids.get_mut(&id).ok_or(no_such_id(id))?;
+        let taken = entry.on_device.take();
+        drop(table);
+        let taken = taken.ok_or(Reason::NotAttached.with(&[u64::from(id)]))?;
+        taken.end();
+        Ok(())
     }
 
     /// The `mmap` offset of a buffer in bytes, for a method.

@@ -159,7 +159,7 @@ pub const PROFILES: &[Profile] = &[
         memory_mib: 512,
         processors: 2,
         modules: &[],
-        module_parameters: "regions=ram:0x8000000:1M:ram,\
+        module_parameters: "dma_heaps=1 regions=ram:0x8000000:1M:ram,\
             uc:0x8100000:1M:ram:uc,wc:0x8200000:1M:ram:wc,dev:0xa0000000:64K:mmio",
         qemu_args: &[],
         quiet_seconds: 300,

@@ -1,7 +1,7 @@
 //! How a buffer is asked for.
 
 use crate::{buffer::Buffer, device::Device, error::Result};
-use mapbuf_abi::{Alloc, Cache, Kind, ANY_NODE};
+use mapbuf_abi::{alloc, Alloc, Cache, Kind, ANY_NODE, NEAR_DEVICE};
 
 /// What memory a buffer shall have.
 ///
@@ -51,6 +51,38 @@ impl AllocOptions {
         self
     }
 
+    /// The NUMA node that the node's device is near to, where it has one.
+    pub fn near_device(mut self) -> Self {
+        self.request.numa_node = NEAR_DEVICE;
+        self
+    }
+
+    /// On the node of a device: a DMA buffer, with addresses for the device from the first, in both directions. With the
+    /// kinds that have pages, its mappings can be pinned too (`O_DIRECT`, `io_uring`).
+    pub fn for_device(mut self) -> Self {
+        self.request.flags |= alloc::FOR_DEVICE;
+        self
+    }
+
+    /// All of it lies below this address. This and the next two speak of physical addresses; with
+    /// [`for_device`](Self::for_device) and with coherent memory, of the device's.
+    pub fn below(mut self, address: u64) -> Self {
+        self.request.below = address;
+        self
+    }
+
+    /// So many low bits of its first address are 0, at most 40.
+    pub fn align_bits(mut self, bits: u32) -> Self {
+        self.request.align_bits = bits;
+        self
+    }
+
+    /// No run of it crosses a multiple of 2 to this power, 12 to 63.
+    pub fn boundary_bits(mut self, bits: u32) -> Self {
+        self.request.boundary_bits = bits;
+        self
+    }
+
     /// The id wanted; 0 lets the driver pick one.
     pub fn id(mut self, id: u32) -> Self {
         self.request.id = id;
@@ -64,6 +96,7 @@ impl AllocOptions {
     /// [`Error::Refused`](crate::Error::Refused) with a [`Reason`](crate::Reason) of the 200s: bad arguments, a limit
     /// (`OverLimit`, `OverUserLimit`, `TooManyBuffers`), or no such memory (`OutOfMemory`, `NoContiguousMemory`,
     /// `NoCoherentMemory`); nothing stays behind. `ReadOnlyOpen` if the device was opened for reading alone.
+    /// Where memory must lie, [`PlacementRefused`](crate::Reason::PlacementRefused).
     pub fn alloc(&self, device: &Device) -> Result<Buffer> {
         let mut request = self.request;
         device.file().call(&mut request)?;
@@ -72,6 +105,18 @@ impl AllocOptions {
 }
 
 impl Device {
+    /// On the node of a device: a DMA buffer of at least this many bytes. It has addresses for the device from the first,
+    /// and pages, so that `O_DIRECT`, `io_uring` and RDMA take its mappings too. Behind an IOMMU its addresses are one run.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AllocOptions::alloc`]; [`Reason::NeedsDevice`](crate::Reason::NeedsDevice) on the node `system`.
+    pub fn alloc_dma(&self, bytes: u64) -> Result<Buffer> {
+        AllocOptions::new(Kind::Pages, bytes)
+            .for_device()
+            .alloc(self)
+    }
+
     /// Allocates a buffer of at least this many bytes. [`AllocOptions`] has what else may be chosen.
     ///
     /// # Errors

@@ -127,6 +127,18 @@ pub fn seek(position: i64, size: Option<u64>, offset: i64, from: i32) -> Result<
         .ok_or(bad)
 }
 
+/// Checks the range of a sync in a buffer of `bytes` bytes.
+///
+/// # Errors
+///
+/// [`Reason::SyncOutside`].
+pub fn sync(offset: u64, length: u64, bytes: u64) -> Result<(), Refusal> {
+    match offset.checked_add(length) {
+        Some(end) if length > 0 && end <= bytes => Ok(()),
+        _ => Err(Reason::SyncOutside.with(&[offset, length, bytes])),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;

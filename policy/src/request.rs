@@ -9,16 +9,24 @@ use super::{
             Refusal, //
         },
         wire::{
+            sync,
             Cache,
+            Direction,
             Kind,
             Method,
             ANY_NODE,
             MAX_STRUCT_SIZE,
-            NAME_LEN, //
+            NAME_LEN,
+            NEAR_DEVICE, //
         },
     },
     place::MAX_BUFFER_PAGES,
 };
+
+/// The least [`Placement::below`]: a page.
+const LEAST_BELOW: u64 = 4096;
+/// The most [`Placement::align_bits`].
+const MOST_ALIGN_BITS: u32 = 40;
 
 /// How many bytes of a struct are copied, when the caller says it is `given` bytes long, its first version had
 /// `least` bytes and this driver's has `known`. The bytes between `known` and `given` must be zero.
@@ -84,7 +92,7 @@ pub fn memory(kind: u32, cache: u32, node: Node) -> Result<(Kind, Cache), Refusa
     let kind = Kind::from_number(kind).ok_or(no_kind)?;
     let cache = Cache::from_number(cache).ok_or(no_cache)?;
     available(kind, cache)?;
-    if node.number != ANY_NODE {
+    if node.number != ANY_NODE && node.number != NEAR_DEVICE {
         // As the caller wrote it, negative numbers too.
         let operands = [i64::from(node.number) as u64];
         if !node.has_memory {
@@ -125,6 +133,90 @@ pub fn available(kind: Kind, cache: Cache) -> Result<(), Refusal> {
 /// [`Reason::UnknownMethod`].
 pub fn method(number: u32) -> Result<Method, Refusal> {
     Method::from_number(number).ok_or(Reason::UnknownMethod.with(&[u64::from(number)]))
+}
+
+/// Where memory must lie.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Placement {
+    /// All addresses are below this one; 0: any.
+    pub below: u64,
+    /// Low bits of the first address that are 0.
+    pub align_bits: u32,
+    /// No run crosses a multiple of 2 to this power; 0: it may.
+    pub boundary_bits: u32,
+}
+
+impl Placement {
+    /// Anywhere.
+    pub const ANYWHERE: Self = Self {
+        below: 0,
+        align_bits: 0,
+        boundary_bits: 0,
+    };
+
+    /// Checks what a caller asks for; `offset` is where it lies in the struct.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::PlacementInvalid`].
+    pub fn check(self, offset: usize) -> Result<Self, Refusal> {
+        let invalid = |at: usize, value: u64| {
+            Err(Reason::PlacementInvalid.with(&[(offset + at) as u64, value]))
+        };
+        if self.below != 0 && self.below < LEAST_BELOW {
+            return invalid(0, self.below);
+        }
+        if self.align_bits > MOST_ALIGN_BITS {
+            return invalid(8, u64::from(self.align_bits));
+        }
+        if self.boundary_bits != 0 && !(12..=63).contains(&self.boundary_bits) {
+            return invalid(12, u64::from(self.boundary_bits));
+        }
+        Ok(self)
+    }
+
+    /// Whether a run lies as it must; `first`: it is the first one.
+    pub fn keeps(&self, first: bool, address: u64, length: u64) -> bool {
+        let Some(last) = length
+            .checked_sub(1)
+            .and_then(|more| address.checked_add(more))
+        else {
+            return false;
+        };
+        let below = self.below == 0 || last < self.below;
+        let aligned = !first || address.trailing_zeros() >= self.align_bits;
+        let bits = self.boundary_bits;
+        let within = bits == 0 || address >> bits == last >> bits;
+        below && aligned && within
+    }
+
+    /// The refusal where there is no such memory.
+    pub fn refused(&self, bytes: u64) -> Refusal {
+        let bits = [self.align_bits, self.boundary_bits].map(u64::from);
+        Reason::PlacementRefused.with(&[bytes, self.below, bits[0], bits[1]])
+    }
+}
+
+/// The direction with this number.
+///
+/// # Errors
+///
+/// [`Reason::UnknownDirection`].
+pub fn direction(number: u32) -> Result<Direction, Refusal> {
+    Direction::from_number(number).ok_or(Reason::UnknownDirection.with(&[u64::from(number)]))
+}
+
+/// Whether a sync with these flags gives bytes to the CPU, rather than to the device.
+///
+/// # Errors
+///
+/// [`Reason::SyncPhase`].
+pub fn phase(flags: u32) -> Result<bool, Refusal> {
+    match flags {
+        sync::BEGIN => Ok(true),
+        sync::END => Ok(false),
+        _ => Err(Reason::SyncPhase.with(&[u64::from(flags)])),
+    }
 }
 
 /// The pages of a buffer of `bytes` bytes.
@@ -187,6 +279,45 @@ mod tests {
         let mut field = [0; NAME_LEN];
         field[..text.len()].copy_from_slice(text);
         field
+    }
+
+    #[test]
+    fn placement() {
+        let placement = |below, align_bits, boundary_bits| Placement {
+            below,
+            align_bits,
+            boundary_bits,
+        };
+        for (given, at, value) in [
+            (placement(4095, 0, 0), 40, 4095),
+            (placement(0, 41, 0), 48, 41),
+            (placement(0, 0, 11), 52, 11),
+            (placement(0, 0, 64), 52, 64),
+        ] {
+            let refusal = given.check(40).unwrap_err();
+            assert_eq!(refusal.operands[..2], [at, value]);
+        }
+        let wish = placement(1 << 28, 16, 20).check(40).unwrap();
+        assert!(wish.keeps(true, 0x10000, 0xf_0000));
+        assert!(!wish.keeps(true, 0x11000, 0x1000));
+        assert!(wish.keeps(false, 0x11000, 0x1000));
+        assert!(!wish.keeps(true, 0xf_0000, 0x1_1000));
+        assert!(wish.keeps(true, 0xfff_0000, 0x1_0000));
+        assert!(!wish.keeps(true, 0xfff_0000, 0x1_0001));
+        assert!(!wish.keeps(true, 0, 0));
+        assert!(!Placement::ANYWHERE.keeps(true, u64::MAX, 2));
+        assert!(Placement::ANYWHERE.keeps(true, u64::MAX, 1));
+    }
+
+    #[test]
+    fn a_sync_has_one_phase() {
+        assert_eq!(phase(sync::BEGIN), Ok(true));
+        assert_eq!(phase(sync::END), Ok(false));
+        for flags in [0, sync::BEGIN | sync::END] {
+            assert_eq!(phase(flags).unwrap_err().reason, Reason::SyncPhase);
+        }
+        assert_eq!(direction(2), Ok(Direction::FromDevice));
+        assert_eq!(direction(4).unwrap_err().operands[0], 4);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub fn build(kernel: &Kernel, name: &str, sources: &[&str], out: &Path) -> Resul
         .arg(&folder)
         .arg("-isystem")
         .arg(tree.join("tools/include/uapi"))
+        // The copies there leave its types out, which programs for graphics cards need.
+        .args(["-include", "linux/posix_types.h"])
         .arg("-o")
         .arg(Path::new(OUT).join(name))
         .args(sources.iter().map(|source| folder.join(source)));

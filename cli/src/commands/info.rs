@@ -8,7 +8,7 @@ use crate::{
 };
 use clap::Args as Group;
 use mapbuf::{
-    abi::{explain::Bytes, ADDRESS_HIDDEN},
+    abi::{explain::Bytes, traits, ADDRESS_HIDDEN},
     sysfs, Access, Device, DriverInfo, Named, Segment,
 };
 use serde::Serialize;
@@ -30,7 +30,8 @@ pub struct InfoArgs {
 struct BufferReport {
     #[serde(flatten)]
     row: Row,
-    /// Absent where the node may not be opened.
+    /// O_DIRECT, io_uring and RDMA take its mappings. Absent, as the runs, where the node may not be opened.
+    pinnable: Option<bool>,
     segments: Option<Vec<Run>>,
 }
 
@@ -57,6 +58,10 @@ impl From<Segment> for Run {
 impl fmt::Display for BufferReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.row.describe(f)?;
+        if let Some(pinnable) = self.pinnable {
+            let pinnable = if pinnable { "yes" } else { "no" };
+            writeln!(f, "  pinnable: {pinnable}")?;
+        }
         let Some(segments) = &self.segments else {
             return writeln!(f, "  its runs are shown to those who may open the node");
         };
@@ -175,9 +180,15 @@ pub fn run(args: &InfoArgs) -> Result<(), Failure> {
         return output::answer(args.output, &DriverReport::from(device.query()?));
     };
     let row = Row::from(sysfs::entry(name)?);
-    let segments = match Named::open_with(name, Access::ReadOnly) {
-        Ok(named) => Some(named.segments()?.into_iter().map(Run::from).collect()),
-        Err(_) => None,
+    let (mut pinnable, mut segments) = (None, None);
+    if let Ok(named) = Named::open_with(name, Access::ReadOnly) {
+        pinnable = Some(named.info()?.traits & traits::PINNABLE != 0);
+        segments = Some(named.segments()?.into_iter().map(Run::from).collect());
+    }
+    let report = BufferReport {
+        row,
+        pinnable,
+        segments,
     };
-    output::answer(args.output, &BufferReport { row, segments })
+    output::answer(args.output, &report)
 }

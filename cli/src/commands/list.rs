@@ -79,7 +79,10 @@ impl Row {
             writeln!(f, "  mappings: {mappings}")?;
         }
         match &self.dma_address {
-            Some(address) => writeln!(f, "  DMA address: {address}"),
+            Some(address) => writeln!(
+                f,
+                "  DMA address: {address}, for a device of the driver's own; no other device may use it"
+            ),
             None => Ok(()),
         }
     }

@@ -20,6 +20,7 @@ use std::{fmt, path::PathBuf};
   max_buffers=N          buffers of one session
   max_names=N            named buffers
   expose_dma=1           show DMA addresses of /dev/mapbuf/system to everyone
+  dma_heaps=1            add /dev/dma_heap/mapbuf-*; they stay, and so does the module, until the machine is rebooted
   regions=NAME:START:SIZE:ram|mmio[:cached|wc|uc][:8|16|32|64][:probe][:trust],...
                          reserved physical ranges, each a named buffer; probe: write and restore a pattern
 

@@ -35,10 +35,9 @@ const BUS_MASTER: u16 = 4;
 /// Rows that one device shows.
 pub const SHOWS: &[&str] = &["D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8"];
 /// Rows that are shown by no scene yet.
-const LATER: [(&str, &str); 4] = [
+const LATER: [(&str, &str); 3] = [
     ("D9", "the demo does not pull a device out yet"),
     ("D10", "the demo does not drive a disk yet"),
-    ("D11", "the driver makes no dma-heap yet"),
     ("D12", "the demo imports no foreign dma-buf yet"),
 ];
 
@@ -81,6 +80,7 @@ pub fn scene(demo: &mut Demo) -> Outcome {
     for (id, why) in LATER {
         demo.not_yet(id, why);
     }
+    super::heap::scene(demo)?;
     let system = System::default();
     let none = match (system.has_driver(MAPBUF), find(&system)) {
         (false, _) => "the driver that is loaded takes no PCI devices yet",

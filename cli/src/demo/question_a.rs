@@ -99,7 +99,7 @@ pub fn arguments(demo: &mut Demo) -> Outcome {
         (
             Reason::ReservedNotZero,
             Alloc {
-                reserved: [0, 1, 0],
+                reserved: 1,
                 ..good
             },
         ),

@@ -16,8 +16,10 @@ use crate::{
     sys::{
         alloc,
         bytes::Bytes,
+        caller,
         lease::Hold,
         lend::Lent,
+        numa,
         Attributes,
         Backing,
         Frames,
@@ -41,12 +43,29 @@ impl DeviceCoherent {
         let none = || spec.out_of_memory(Some(Reason::NoCoherentMemory), 0, most);
         let lent = device.lend(spec.pages)?.ok_or_else(none)?;
         let device = device.clone();
-        Ok(Self { lent, device })
+        // From here on dropping it gives the memory back.
+        let this = Self { lent, device };
+        // The DMA API takes memory near the device, which may lie outside the caller's cpuset.
+        let mut at = 0;
+        while at < this.len() {
+            let frames = this.frames(at, usize::MAX).ok_or(Reason::DeviceGone)?;
+            if !numa::frames_allowed(frames) {
+                return Err(none());
+            }
+            at += frames.count();
+            caller::cond_resched();
+        }
+        Ok(this)
     }
 
     /// What it is that goes.
     pub(crate) fn lent(&self) -> &Arc<Lent> {
         &self.lent
+    }
+
+    /// Whether it is memory of this device.
+    pub(super) fn is_of(&self, device: &Arc<BoundDevice>) -> bool {
+        Arc::ptr_eq(&self.device, device)
     }
 
     /// Keeps it until the answer is dropped; `None` where the device is gone.

@@ -13,6 +13,7 @@ use crate::{
             Kind, //
         },
     },
+    policy::request::Placement,
     refusals,
     sys::{
         alloc::{
@@ -34,6 +35,12 @@ pub(crate) struct Spec {
     pub(crate) cache: Cache,
     pub(crate) pages: usize,
     pub(crate) node: NumaNode,
+    /// Where it must lie.
+    pub(crate) placement: Placement,
+    /// The placement is that of the addresses which an IOMMU chooses for it later.
+    pub(crate) for_device: bool,
+    /// The last physical address that it may have.
+    pub(crate) last: u64,
 }
 
 impl Spec {

@@ -8,14 +8,14 @@
 
 use super::{
     backing::Typed,
-    caller,
     counts::{
         Counted,
         Sort, //
     },
     fault::Faults,
     helpers::*,
-    kernel_map::KernelMap, //
+    kernel_map::KernelMap,
+    scatter::Scatter, //
 };
 use core::{
     cell::UnsafeCell,
@@ -24,9 +24,7 @@ use core::{
 use kernel::{
     bindings,
     error::to_result,
-    page::PAGE_SIZE,
-    prelude::*,
-    types::Opaque, //
+    prelude::*, //
 };
 
 /// What devices of other drivers can import.
@@ -37,6 +35,9 @@ pub(crate) trait Importable: Faults {
     ///
     /// Its frames have no `struct page`, which importers need.
     fn attach(&self) -> Result;
+
+    /// Whether all of its frames have a `struct page`, and are no device's memory already.
+    fn has_pages(&self) -> bool;
 }
 
 /// The data of a dma-buf, and the kernel's address of it while an importer wants one.
@@ -98,7 +99,7 @@ impl<T: Importable> Exported<T> {
 
 /// The private data of an attachment.
 pub(super) struct Attachment {
-    table: Opaque<bindings::sg_table>,
+    table: Scatter,
     /// The direction for which it is mapped.
     mapped: Option<(bindings::dma_data_direction, Counted)>,
     _counted: Counted,
@@ -112,59 +113,16 @@ impl Attachment {
     /// `device` is the one that attaches.
     unsafe fn new<T: Importable>(data: &T, device: *mut bindings::device) -> Result<KBox<Self>> {
         data.attach()?;
-        // SAFETY: By the safety requirements.
-        let most = unsafe { mapbuf_max_segment(device) } as usize;
-        let most = (most / PAGE_SIZE).clamp(1, (1 << 30) / PAGE_SIZE);
-
-        let mut pieces = 0u32;
-        runs(data, |_, pages| {
-            pieces = pieces.saturating_add(pages.div_ceil(most) as u32)
-        })?;
-        let this = KBox::new(
+        // SAFETY: By the safety requirements. `attach` has said that the frames have pages.
+        let table = unsafe { Scatter::of(data.backing(), device) }?;
+        Ok(KBox::new(
             Self {
-                table: Opaque::zeroed(),
+                table,
                 mapped: None,
                 _counted: Counted::new(Sort::Attachment),
             },
             GFP_KERNEL,
-        )?;
-        let flags = bindings::GFP_KERNEL | bindings::__GFP_NOWARN;
-        // SAFETY: The table is zeroed memory of ours; dropping `this` frees what it was given.
-        to_result(unsafe { bindings::sg_alloc_table(this.table.get(), pieces, flags) })?;
-        // SAFETY: The table has a list.
-        let mut entry = unsafe { (*this.table.get()).sgl };
-        runs(data, |pfn, pages| {
-            let mut done = 0;
-            while done < pages && !entry.is_null() {
-                let length = most.min(pages - done);
-                // SAFETY: The entry is one of the list's, which has one for each piece; the frames have pages.
-                entry = unsafe {
-                    mapbuf_sg_set(entry, pfn as usize + done, (length * PAGE_SIZE) as u32)
-                };
-                done += length;
-            }
-        })?;
-        Ok(this)
-    }
-}
-
-/// Calls `each` for every physically contiguous run, with its first frame number and its pages.
-fn runs<T: Importable>(data: &T, mut each: impl FnMut(u64, usize)) -> Result {
-    let memory = data.backing();
-    let mut at = 0;
-    while at < memory.len() {
-        let frames = memory.frames(at, usize::MAX).ok_or(EINVAL)?;
-        each(frames.first(), frames.count());
-        at += frames.count();
-        caller::resched_unless_killed()?;
-    }
-    Ok(())
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        // SAFETY: The table is ours; one that was given nothing has nothing to free.
-        unsafe { bindings::sg_free_table(self.table.get()) };
+        )?)
     }
 }
 
@@ -221,12 +179,12 @@ impl<T: Importable> Import<T> {
         // SAFETY: By the safety requirements.
         let (ours, device) = unsafe { (Self::of(attachment), (*attachment).dev) };
         // SAFETY: The table describes pages of the buffer, which the attachment keeps alive.
-        let mapped = unsafe { bindings::dma_map_sgtable(device, ours.table.get(), direction, 0) };
+        let mapped = unsafe { bindings::dma_map_sgtable(device, ours.table.as_ptr(), direction, 0) };
         let mapped = to_result(mapped);
         match mapped {
             Ok(()) => {
                 ours.mapped = Some((direction, Counted::new(Sort::DeviceMapping)));
-                ours.table.get()
+                ours.table.as_ptr()
             }
             Err(error) => error.to_ptr(),
         }
@@ -290,7 +248,7 @@ impl<T: Importable> Import<T> {
                 let ours = NonNull::new((*attachment).priv_.cast::<Attachment>());
                 if let Some(ours) = ours.map(|ours| &*ours.as_ptr()) {
                     if let Some((direction, _)) = &ours.mapped {
-                        mapbuf_sync_table(device, ours.table.get(), *direction, for_cpu);
+                        mapbuf_sync_table(device, ours.table.as_ptr(), *direction, for_cpu);
                     }
                 }
                 link = (*link).next;

@@ -138,6 +138,11 @@ pub(crate) mod param {
         unsafe { mapbuf_param_max_names() }
     }
 
+    pub(crate) fn dma_heaps() -> bool {
+        // SAFETY: Reads a parameter.
+        unsafe { mapbuf_param_dma_heaps() }
+    }
+
     pub(crate) fn expose_dma() -> bool {
         // SAFETY: Reads a static.
         unsafe { mapbuf_param_expose_dma() }

@@ -2,7 +2,7 @@
 
 //! The credentials with which a file was opened.
 
-use super::helpers::mapbuf_payers;
+use super::helpers::{mapbuf_current_cred, mapbuf_payers};
 use core::marker::PhantomData;
 use kernel::{
     bindings,
@@ -29,6 +29,13 @@ impl Opener<'_> {
         let credentials = unsafe { (*file).f_cred };
         // INVARIANT: An open file has a reference to its credentials.
         Self(credentials, PhantomData)
+    }
+
+    /// Calls `f` with those of the calling thread.
+    pub(crate) fn with_caller<R>(f: impl FnOnce(&Opener<'_>) -> R) -> R {
+        // SAFETY: Looks at the current task.
+        // INVARIANT: Only the thread itself changes its credentials, and it does not until this returns.
+        f(&Self(unsafe { mapbuf_current_cred() }, PhantomData))
     }
 
     /// Calls `f` with each user who is charged for what is allocated through this file: the user who opened it, and the

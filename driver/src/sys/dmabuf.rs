@@ -44,6 +44,9 @@ use kernel::{
 /// Longest name of a dma-buf (`DMA_BUF_NAME_LEN` of `uapi/linux/dma-buf.h`, which counts the zero).
 const NAME_LEN: usize = 31;
 
+/// The access mode of what is exported for anybody.
+pub(crate) const READ_WRITE: u32 = bindings::O_RDWR;
+
 /// `DMA_BUF_IOCTL_SYNC` of `uapi/linux/dma-buf.h`, whose `struct dma_buf_sync` is one `__u64`.
 pub(crate) const SYNC: u32 = _IOW::<u64>(b'b' as u32, 0);
 
@@ -103,7 +106,8 @@ impl<T: Exporter> DmaBuf<T> {
     };
 
     /// Makes a dma-buf of `size` bytes out of `data`. It holds the module as long as it lives.
-    pub(crate) fn export(data: T, size: usize) -> Result<Self> {
+    /// Its file is opened with `flags`: an access mode.
+    pub(crate) fn export(data: T, size: usize, flags: u32) -> Result<Self> {
         let data = Exported::new(data);
         let ops = match data.has_kernel_address() {
             true => &Self::OPERATIONS,
@@ -115,7 +119,7 @@ impl<T: Exporter> DmaBuf<T> {
             owner: this_module(),
             ops,
             size,
-            flags: bindings::O_RDWR as kernel::ffi::c_int,
+            flags: flags as kernel::ffi::c_int,
             resv: core::ptr::null_mut(),
             priv_: data.cast(),
         };
@@ -190,6 +194,16 @@ impl<T: Exporter> DmaBuf<T> {
 
     pub(super) fn as_ptr(&self) -> NonNull<bindings::dma_buf> {
         self.buffer
+    }
+
+    /// Hands the reference over.
+    pub(super) fn into_raw(self) -> NonNull<bindings::dma_buf> {
+        core::mem::ManuallyDrop::new(self).buffer
+    }
+
+    /// Whether both are references to one dma-buf.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.buffer == other.buffer
     }
 
     /// `DMA_BUF_IOCTL_SYNC` on the dma-buf's own descriptor, with the same argument.

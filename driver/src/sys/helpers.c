@@ -7,6 +7,8 @@
 #include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/dma-buf.h>
+#include <linux/dma-direct.h>
+#include <linux/dma-heap.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/fs.h>
@@ -45,6 +47,10 @@ MODULE_PARM_DESC(max_names, "Most named buffers (default 256)");
 static bool expose_dma;
 module_param(expose_dma, bool, 0644);
 MODULE_PARM_DESC(expose_dma, "Show DMA addresses of the system node to all its users (default no)");
+
+static bool dma_heaps;
+module_param(dma_heaps, bool, 0444);
+MODULE_PARM_DESC(dma_heaps, "Add /dev/dma_heap/mapbuf-*, which stay until the machine is rebooted, as the module does (default no)");
 
 /*
  * As module_param_string() has it, with the flag of module_param_hw_named(): who sets it chooses physical addresses, and
@@ -86,6 +92,11 @@ u32 mapbuf_param_max_names(void)
 bool mapbuf_param_expose_dma(void)
 {
 	return READ_ONCE(expose_dma);
+}
+
+bool mapbuf_param_dma_heaps(void)
+{
+	return dma_heaps;
 }
 
 /* Pages and folios. */
@@ -391,4 +402,120 @@ u64 mapbuf_pci_bar(struct pci_dev *dev, unsigned int index, u32 *flags)
 			*flags |= 8;
 	}
 	return pci_resource_len(dev, index);
+}
+
+/* Memory that a device of ours has addresses for. */
+
+void kmap_helper_flush_iommu(struct device *dev);
+
+/*
+ * The last physical address that the device reaches, where its addresses are the machine's. dma_direct_map_phys() of
+ * kernel/dma/direct.h warns about memory beyond it. U64_MAX where an IOMMU translates.
+ */
+u64 mapbuf_reach(struct device *dev)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	if (domain && domain->type != IOMMU_DOMAIN_IDENTITY)
+		return U64_MAX;
+	return dma_to_phys(dev, min_not_zero(dma_get_mask(dev), dev->bus_dma_limit));
+}
+
+/* As numbered by enum Direction. The bindings of 7.2 and 7.3 differ in what an enumeration is. */
+static enum dma_data_direction mapbuf_direction(u32 direction)
+{
+	switch (direction) {
+	case 1:
+		return DMA_TO_DEVICE;
+	case 2:
+		return DMA_FROM_DEVICE;
+	default:
+		return DMA_BIDIRECTIONAL;
+	}
+}
+
+int mapbuf_map_table(struct device *dev, struct sg_table *table, u32 direction)
+{
+	return dma_map_sgtable(dev, table, mapbuf_direction(direction), DMA_ATTR_NO_WARN);
+}
+
+/* Afterwards the pages may be given back: the IOMMU has forgotten them. */
+void mapbuf_unmap_table(struct device *dev, struct sg_table *table, u32 direction)
+{
+	dma_unmap_sgtable(dev, table, mapbuf_direction(direction), DMA_ATTR_NO_WARN);
+	kmap_helper_flush_iommu(dev);
+}
+
+/* An entry of a list as it was mapped: its address and length for the device. Returns the next one. */
+struct scatterlist *mapbuf_sg_mapped(struct scatterlist *sg, u64 *address, u64 *length)
+{
+	*address = sg_dma_address(sg);
+	*length = sg_dma_len(sg);
+	return sg_next(sg);
+}
+
+bool mapbuf_needs_sync(struct device *dev, u64 address)
+{
+	return !dev_is_dma_coherent(dev) || dma_need_sync(dev, address);
+}
+
+void mapbuf_sync_range(struct device *dev, u64 address, size_t size, u32 direction, bool for_cpu)
+{
+	if (for_cpu)
+		dma_sync_single_for_cpu(dev, address, size, mapbuf_direction(direction));
+	else
+		dma_sync_single_for_device(dev, address, size, mapbuf_direction(direction));
+}
+
+/* dma-heaps. */
+
+typedef struct dma_buf *mapbuf_allocate(void *serves, unsigned long bytes, u32 flags);
+
+#if IS_ENABLED(CONFIG_DMABUF_HEAPS)
+struct mapbuf_heap {
+	mapbuf_allocate *allocate;
+	void *serves;
+};
+
+static struct dma_buf *mapbuf_heap_allocate(struct dma_heap *heap, unsigned long len, u32 fd_flags,
+					    u64 heap_flags)
+{
+	struct mapbuf_heap *ours = dma_heap_get_drvdata(heap);
+
+	return ours->allocate(ours->serves, len, fd_flags);
+}
+
+static const struct dma_heap_ops mapbuf_heap_ops = {
+	.allocate = mapbuf_heap_allocate,
+};
+#endif
+
+/* What is added stays, so this keeps the module. */
+int mapbuf_add_heap(const char *name, mapbuf_allocate *allocate, void *serves)
+{
+#if IS_ENABLED(CONFIG_DMABUF_HEAPS)
+	struct dma_heap_export_info info = { .name = name, .ops = &mapbuf_heap_ops };
+	struct mapbuf_heap *ours = kmalloc(sizeof(*ours), GFP_KERNEL);
+	struct dma_heap *heap;
+
+	if (!ours)
+		return -ENOMEM;
+	ours->allocate = allocate;
+	ours->serves = serves;
+	info.priv = ours;
+	heap = dma_heap_add(&info);
+	if (IS_ERR(heap)) {
+		kfree(ours);
+		return PTR_ERR(heap);
+	}
+	__module_get(THIS_MODULE);
+	return 0;
+#else
+	return -EOPNOTSUPP;
+#endif
+}
+
+const struct cred *mapbuf_current_cred(void)
+{
+	return current_cred();
 }

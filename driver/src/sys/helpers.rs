@@ -84,5 +84,37 @@ extern "C" {
     pub(super) fn mapbuf_pci_vectors(dev: *mut pci_dev, kind: u32) -> u32;
     pub(super) fn mapbuf_pci_bar(dev: *mut pci_dev, index: c_uint, flags: *mut u32) -> u64;
 
+    pub(super) fn mapbuf_reach(dev: *mut device) -> u64;
+    pub(super) fn mapbuf_map_table(
+        dev: *mut device,
+        table: *mut sg_table,
+        direction: u32,
+    ) -> c_int;
+    pub(super) fn mapbuf_unmap_table(
+        dev: *mut device,
+        table: *mut sg_table,
+        direction: u32,
+    );
+    pub(super) fn mapbuf_sg_mapped(
+        entry: *mut scatterlist,
+        address: *mut u64,
+        length: *mut u64,
+    ) -> *mut scatterlist;
+    pub(super) fn mapbuf_needs_sync(dev: *mut device, address: u64) -> bool;
+    pub(super) fn mapbuf_sync_range(
+        dev: *mut device,
+        address: u64,
+        size: usize,
+        direction: u32,
+        for_cpu: bool,
+    );
+
+    pub(super) fn mapbuf_param_dma_heaps() -> bool;
+    pub(super) fn mapbuf_add_heap(
+        name: *const c_char,
+        allocate: unsafe extern "C" fn(*mut c_void, c_ulong, u32) -> *mut dma_buf,
+        serves: *mut c_void,
+    ) -> c_int;
+    pub(super) fn mapbuf_current_cred() -> *const cred;
     pub(super) fn mapbuf_payers(cred: *const cred, uids: *mut u32, most: u32) -> u32;
 }

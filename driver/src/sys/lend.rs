@@ -4,13 +4,21 @@
 //! out, and nobody can reach it any more.
 
 use super::{
+    attached::{
+        Attached,
+        NotMapped, //
+    },
     bar::{
         Bars,
         LentBar,
         NoWindow, //
     },
     dma::CoherentBlock,
-    dmabuf::Inode,
+    dmabuf::{
+        DmaBuf,
+        Exporter,
+        Inode, //
+    },
     irq::{
         Interrupts,
         Vectors, //
@@ -19,12 +27,20 @@ use super::{
         Hold,
         Lease, //
     },
-    pci_device::PciDevice, //
+    pci_device::PciDevice,
+    scatter::Scatter, //
+};
+use crate::abi::wire::{
+    Cache,
+    Direction, //
 };
 use core::mem::ManuallyDrop;
-use crate::abi::wire::Cache;
 use kernel::{
     prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
     sync::{
         Arc,
         Mutex,
@@ -38,6 +54,8 @@ struct State {
     lent: KVec<Arc<Lent>>,
     bars: Bars,
     vectors: Option<Vectors>,
+    /// By its place in memory.
+    attached: RBTree<usize, Arc<Attached>>,
 }
 
 /// A device that lends memory as long as it is bound to us.
@@ -45,7 +63,8 @@ struct State {
 /// # Invariants
 ///
 /// Until `gone` is set the device is bound to us, and its pin is masked unless a vector is set. What is on the list `lent`,
-/// and nothing else, has memory of it; what is in `bars` has its registers, and `vectors` its interrupts.
+/// and nothing else, has memory of it; what is on the list `attached`, and nothing else, is mapped for it; what is in `bars`
+/// has its registers, and `vectors` its interrupts.
 #[pin_data]
 pub(crate) struct Lender {
     pci: PciDevice,
@@ -63,8 +82,9 @@ impl Lender {
             lent: KVec::new(),
             bars: Bars::new(),
             vectors: None,
+            attached: RBTree::new(),
         };
-        // INVARIANT: By the safety requirements; nothing is lent.
+        // INVARIANT: By the safety requirements; nothing is lent or attached.
         let this = pin_init!(Self {
             pci,
             state <- kernel::new_mutex!(state, "mapbuf_lender"),
@@ -83,9 +103,85 @@ impl Lender {
         self.pci.mask_pin();
     }
 
-    /// How many blocks it has lent.
+    /// How many blocks it has lent, and how many buffers are attached to it.
     pub(crate) fn lent(&self) -> usize {
-        self.state.lock().lent.len()
+        let state = self.state.lock();
+        state.lent.len() + state.attached.iter().count()
+    }
+
+    /// Maps a buffer for it, where an IOMMU chooses the addresses at ones of at most `bits` bits; `None` where the device is
+    /// gone.
+    pub(crate) fn attach<T: Exporter>(
+        &self,
+        buffer: &DmaBuf<T>,
+        direction: Direction,
+        bits: Option<u32>,
+    ) -> Option<Result<Arc<Attached>, NotMapped>> {
+        let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+        let room = RBTreeNodeReservation::new(flags)
+            .and_then(|place| Ok((place, UniqueArc::new_uninit(flags)?)));
+        let Ok((place, room)) = room else {
+            return Some(Err(NotMapped::Failed(ENOMEM)));
+        };
+        if !buffer.has_pages() {
+            return Some(Err(NotMapped::Failed(EINVAL)));
+        }
+        let device = self.pci.device();
+        // Not under the lock, which an unbind takes: the caller's memory cgroup may be full.
+        // SAFETY: The reference on the device is ours. That the frames have pages was just asked.
+        let table = match unsafe { Scatter::of(buffer.backing(), device) } {
+            Ok(table) => table,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let mut state = self.state.lock();
+        if state.gone {
+            return None;
+        }
+        let map = || {
+            // SAFETY: By the type's invariants the device is bound to us; the answer goes on the list, from which it is given
+            // back before the device goes. The table was made of the buffer's memory.
+            unsafe { Attached::new(buffer, table, device, direction) }
+        };
+        let attached = match self.pci.with_bits(bits, map) {
+            Ok(Ok(attached)) => Arc::from(room.write(attached)),
+            Ok(Err(error)) => return Some(Err(error)),
+            Err(error) => return Some(Err(error.into())),
+        };
+        // INVARIANT: It is mapped.
+        let key = Arc::as_ptr(&attached).addr();
+        state
+            .attached
+            .insert(place.into_node(key, attached.clone()));
+        Some(Ok(attached))
+    }
+
+    /// Takes the addresses of a buffer away, if the device has not done so.
+    pub(crate) fn detach(&self, attached: &Arc<Attached>) {
+        let mut state = self.state.lock();
+        let key = Arc::as_ptr(attached).addr();
+        if let Some(attached) = state.attached.remove(&key) {
+            // SAFETY: It was on the list, so this was not done yet, and under the lock the device stays bound.
+            unsafe { attached.give_back() };
+        }
+    }
+
+    /// Gives bytes of a buffer to the CPU, or to the device: `length` from `offset` on, which lie in the buffer, in a
+    /// direction that is that of the mapping or a part of it. Whether the device has addresses for it.
+    pub(crate) fn sync(
+        &self,
+        attached: &Arc<Attached>,
+        (offset, length): (u64, u64),
+        direction: Direction,
+        for_cpu: bool,
+    ) -> bool {
+        let state = self.state.lock();
+        let key = Arc::as_ptr(attached).addr();
+        let there = state.attached.get(&key).is_some();
+        if there && attached.covers(offset, length, direction) {
+            // SAFETY: It is on the list, which does not change under the lock; the rest was just asked.
+            unsafe { attached.sync(offset, length, direction, for_cpu) };
+        }
+        there
     }
 
     /// `pages` pages of coherent memory; nothing where there are none, and where the device is gone.
@@ -165,6 +261,7 @@ impl Lender {
         self.pci.set_master(false);
         // INVARIANT: What is taken from the list has no memory any more when this returns.
         let all = core::mem::take(&mut state.lent);
+        let attached = core::mem::replace(&mut state.attached, RBTree::new());
         let bars = core::mem::replace(&mut state.bars, Bars::new());
         let vectors = state.vectors.take();
         drop(state);
@@ -172,6 +269,10 @@ impl Lender {
             vectors.wake_all();
         }
         bars.revoke();
+        for attached in attached.values() {
+            // SAFETY: It was on the list, so this was not done yet; the device is bound until this returns.
+            unsafe { attached.give_back() };
+        }
         for lent in all {
             lent.revocable.revoke();
             // SAFETY: It was on the list, so this was not done yet. Nobody holds the lease, nobody will, and no mapping has

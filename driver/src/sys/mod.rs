@@ -5,15 +5,18 @@
 //! [`crate::kmap`]; there is no other `unsafe`.
 
 mod attach;
+pub(crate) mod attached;
 mod bar;
 mod helpers;
 mod node_vma;
+mod scatter;
 
 pub(crate) mod caller;
 pub(crate) mod chardev;
 pub(crate) mod counts;
 pub(crate) mod credentials;
 pub(crate) mod dmabuf;
+pub(crate) mod heap;
 pub(crate) mod irq;
 pub(crate) mod kernel_map;
 pub(crate) mod lend;

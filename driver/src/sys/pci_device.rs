@@ -176,6 +176,26 @@ impl PciDevice {
         unsafe { mapbuf_dma_bits(self.device()) }
     }
 
+    /// The last physical address that it reaches, where its addresses are the machine's; else `u64::MAX`. It is bound to us.
+    pub(crate) fn reach(&self) -> u64 {
+        // SAFETY: By the type's invariants.
+        unsafe { mapbuf_reach(self.device()) }
+    }
+
+    /// Calls `f` with fewer bits in its DMA addresses, if it has more. It is bound to us, and nobody else maps memory for it
+    /// meanwhile.
+    pub(super) fn with_bits<R>(&self, bits: Option<u32>, f: impl FnOnce() -> R) -> Result<R> {
+        let before = self.dma_mask();
+        let Some(bits) = bits.filter(|bits| *bits < before) else {
+            return Ok(f());
+        };
+        self.set_dma_mask(bits)?;
+        let done = f();
+        // It had these.
+        let _ = self.set_dma_mask(before);
+        Ok(done)
+    }
+
     /// Sets how many bits its DMA addresses have; they are at least 1, and at most 64. It is bound to us, and has no DMA
     /// addresses.
     pub(crate) fn set_dma_mask(&self, bits: u32) -> Result {

@@ -1,7 +1,7 @@
 //! `include/mapbuf-explain.h`: the sentences of `abi/src/explain.rs`, and the C that puts the operands into them.
 
 use mapbuf::{
-    abi::{Cache, IrqKind, Kind, Method, Operation},
+    abi::{Cache, Direction, IrqKind, Kind, Method, Operation},
     Reason,
 };
 use std::fmt::Write;
@@ -51,6 +51,8 @@ static inline size_t mapbuf_explain_operand(char *to, size_t size, size_t at, ui
 			name = mapbuf_operation_name((uint32_t)value);
 		else if (!strcmp(form, "irq"))
 			name = mapbuf_irq_kind_name((uint32_t)value);
+		else if (!strcmp(form, "direction"))
+			name = mapbuf_direction_name((uint32_t)value);
 	}
 	if (name) {
 		written = snprintf(end, room, "%s", name);
@@ -166,6 +168,11 @@ pub fn header() -> String {
         &mut out,
         "irq_kind_name",
         IrqKind::ALL.iter().map(|v| (v.number(), v.name())),
+    );
+    lookup(
+        &mut out,
+        "direction_name",
+        Direction::ALL.iter().map(|v| (v.number(), v.name())),
     );
     lookup(
         &mut out,

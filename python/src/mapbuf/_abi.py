@@ -21,6 +21,7 @@ NO_DESCRIPTOR = -1
 OPERANDS = 4
 ADDRESS_HIDDEN = 0xFFFF_FFFF_FFFF_FFFF
 ANY_NODE = -1
+NEAR_DEVICE = -2
 CALLER = 0xFFFF_FFFF
 MAX_STRUCT_SIZE = 4096
 FEATURE_OFFSET = 1
@@ -31,6 +32,7 @@ FEATURE_IMPORT = 32
 FEATURE_EXPOSE_DMA = 16
 FEATURE_REFUSED = 64
 FEATURE_DEVICE = 128
+ALLOC_FOR_DEVICE = 1
 TRAITS_PINNABLE = 1
 TRAITS_COHERENT = 2
 TRAITS_ATTACHED = 4
@@ -550,6 +552,18 @@ class Reason(enum.IntEnum):
     # (bytes): what a base address register leads to shares its page with something else.
     # Comes with EINVAL.
     BAR_SHARES_PAGE = 737
+    # (bits, offset): from byte `offset` of the buffer on its memory lies where the device's addresses do not reach.
+    # Comes with EINVAL.
+    OUT_OF_REACH = 740
+    # (direction, direction of the attachment): the buffer is attached for another direction.
+    # Comes with EINVAL.
+    SYNC_DIRECTION = 741
+    # (byte offset in the struct, value): no such limit of addresses.
+    # Comes with EINVAL.
+    PLACEMENT_INVALID = 742
+    # (bytes, below, alignment in bits, boundary in bits): no memory was found that lies so; 0 is no wish.
+    # Comes with ENOMEM.
+    PLACEMENT_REFUSED = 743
 
 
 class Refused(ctypes.Structure):
@@ -600,7 +614,7 @@ class Alloc(ctypes.Structure):
     _fields_ = [
         # In: size of this struct in bytes.
         ("size", ctypes.c_uint32),
-        # In: 0.
+        # In: bits of MAPBUF_ALLOC_*.
         ("flags", ctypes.c_uint32),
         # In: bytes wanted, at least 1. Out: the same, rounded up to whole pages.
         ("bytes", ctypes.c_uint64),
@@ -608,14 +622,21 @@ class Alloc(ctypes.Structure):
         ("kind", ctypes.c_uint32),
         # In: an enum mapbuf_cache.
         ("cache", ctypes.c_uint32),
-        # In: NUMA node to take the memory from, or MAPBUF_ANY_NODE.
+        # In: NUMA node to take the memory from, MAPBUF_ANY_NODE, or MAPBUF_NEAR_DEVICE.
         ("numa_node", ctypes.c_int32),
         # In: the id wanted, below MAPBUF_MAX_IDS, or 0 for any. Out: the id, never 0.
         ("id", ctypes.c_uint32),
         # Out: `mmap` offset in bytes, for method `auto`; plus any whole pages maps a part.
         ("mmap_offset", ctypes.c_uint64),
+        # In: all of it lies below this address, or 0: anywhere. Physical addresses, or with MAPBUF_FOR_DEVICE and
+        # with coherent memory those of the node's device.
+        ("below", ctypes.c_uint64),
+        # In: so many low bits of its first byte's address are 0, at most 40.
+        ("align_bits", ctypes.c_uint32),
+        # In: no run of it crosses a multiple of 2 to this power, 12 to 63, or 0: it may.
+        ("boundary_bits", ctypes.c_uint32),
         # In: 0.
-        ("reserved", ctypes.c_uint64 * 3),
+        ("reserved", ctypes.c_uint64),
         # Out: why it was refused.
         ("refused", Refused),
     ]
@@ -1808,5 +1829,29 @@ REASONS = {
         22,
         "what the base address register leads to, {0:bytes}, shares a page with something else",
         "read and write it: pread and pwrite at the buffer's mmap_offset",
+    ),
+    740: (
+        "OutOfReach",
+        22,
+        "from byte {1} on the buffer lies in memory that the device does not reach with its {0} address bits",
+        "allocate it on the device's node after the mask was set, which gives memory that the device reaches, or use coherent memory",
+    ),
+    741: (
+        "SyncDirection",
+        22,
+        "the sync is {0:direction}, and the buffer is attached {1:direction}",
+        "sync in the direction that ATTACH was given, or attach it for both (3)",
+    ),
+    742: (
+        "PlacementInvalid",
+        22,
+        "{1:hex} at byte {0} of the struct is no place for memory",
+        "use for `below` 0 or at least a page, for `align_bits` at most 40, for `boundary_bits` 0 or 12 to 63",
+    ),
+    743: (
+        "PlacementRefused",
+        12,
+        "no {0:bytes} were found with addresses below {1:hex}, {2} low bits of 0 at the start, and no run over a multiple of 2^{3} (0: no such wish)",
+        "ask for less at a time or for less of it; behind an IOMMU the device's addresses are chosen anew, so ask with FOR_DEVICE there",
     ),
 }

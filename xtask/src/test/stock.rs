@@ -212,8 +212,14 @@ fn selftests(kit: &Kit) -> Result<Vec<(&'static str, PathBuf)>> {
     let out = crate::workspace()?.join("target/selftests");
     let sources = ["mm/pfnmap.c", "mm/vm_util.c"];
     let pfnmap = selftest::build(&kit.kernel, "pfnmap", &sources, &out)?;
+    let heaps = selftest::build(
+        &kit.kernel,
+        "dmabuf-heap",
+        &["dmabuf-heaps/dmabuf-heap.c"],
+        &out,
+    )?;
     step.done();
-    Ok(vec![("pfnmap", pfnmap)])
+    Ok(vec![("pfnmap", pfnmap), ("dmabuf-heap", heaps)])
 }
 
 /// What `mapbuf-test` has said.

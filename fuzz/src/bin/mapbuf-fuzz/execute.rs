@@ -325,7 +325,7 @@ impl Executor {
                     id: self.id(id),
                     ..Alloc::default()
                 };
-                let reserved = Some(offset_of!(Alloc, reserved) + 8);
+                let reserved = Some(offset_of!(Alloc, reserved));
                 self.call(file, ioctl::ALLOC, &mut alloc, damage, reserved)?;
                 self.set_var(to, alloc.id, alloc.mmap_offset);
                 let scattered = [Kind::Vmalloc.number(), Kind::Pages.number()].contains(&kind);

@@ -102,6 +102,7 @@ macro_rules! tests {
 }
 
 mod around;
+mod attached;
 mod bind;
 mod bytes;
 mod calls;
@@ -187,6 +188,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         limits::TESTS,
         denial::TESTS,
         devices::TESTS,
+        attached::TESTS,
         growth::TESTS,
         numa::TESTS,
         security::TESTS,

@@ -8,7 +8,7 @@ use super::questions::example;
 use crate::check::{Failure, Outcome};
 use crate::proc::vma_at;
 use crate::session::{alloc_request, named_path, Session};
-use crate::sys::{PAGE, RW, SHARED};
+use crate::sys::{Map, PAGE, RW, SHARED};
 use crate::{check, check_eq};
 use mapbuf_abi::{ioctl, Alloc, Cache, Kind};
 use std::os::fd::AsRawFd;
@@ -23,6 +23,8 @@ tests! { "selftests":
         pfnmap_on_region_of_write_combined_ram,
         pfnmap_on_region_of_a_device,
         pfnmap_leaves_out_memory_that_is_mapped_by_page,
+        dmabuf_heaps_passes_on_each_of_ours,
+        heap_gives_buffers_that_are_charged_and_mapped,
     ];
 }
 
@@ -165,6 +167,63 @@ fn pfnmap_leaves_out_memory_that_is_mapped_by_page() -> Outcome {
                 other => Err(Failure::new(format!("{kind:?}: taken for {other:?}"))),
             }
         })?;
+    }
+    Ok(())
+}
+
+/// The heaps that `dma_heaps=1` adds.
+const HEAPS: [&str; 2] = ["mapbuf-pages", "mapbuf-contiguous"];
+
+// The program goes through all heaps that there are, ours among them, and says which it is at.
+fn dmabuf_heaps_passes_on_each_of_ours() -> Outcome {
+    let output = example("dmabuf-heap")?.output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let tap = Tap::read(&said);
+    check_eq!(output.status.code(), Some(0), "status; {said}");
+    check!(tap.failed == 0 && tap.passed > 0, "{said}");
+    for heap in HEAPS {
+        check!(said.contains(heap), "{heap} was left out: {said}");
+    }
+    Ok(())
+}
+
+// `DMA_HEAP_IOCTL_ALLOC` of `uapi/linux/dma-heap.h`, as any program of its own does it.
+fn heap_gives_buffers_that_are_charged_and_mapped() -> Outcome {
+    use std::os::fd::FromRawFd;
+    #[repr(C)]
+    struct Request {
+        len: u64,
+        fd: u32,
+        fd_flags: u32,
+        heap_flags: u64,
+    }
+    let session = Session::open()?;
+    for heap in HEAPS {
+        let node = std::fs::File::open(format!("/dev/dma_heap/{heap}"))?;
+        let before = session.query()?.used_bytes;
+        let mut request = Request {
+            len: 3 * PAGE as u64,
+            fd: 0,
+            fd_flags: (libc::O_RDWR | libc::O_CLOEXEC) as u32,
+            heap_flags: 0,
+        };
+        // SAFETY: the struct has the 24 bytes that the number says.
+        let done = unsafe { libc::ioctl(node.as_raw_fd(), 0xc018_4800, &raw mut request) };
+        check_eq!(done, 0, "{heap}: {}", std::io::Error::last_os_error());
+        // SAFETY: the descriptor was just made for us.
+        let buffer = unsafe { std::fs::File::from_raw_fd(request.fd as i32) };
+        let charged = session.query()?.used_bytes - before;
+        check_eq!(charged, 3 * PAGE as u64, "{heap}: bytes charged");
+        let map = Map::new(&buffer, 3 * PAGE, RW, SHARED, 0)?;
+        check_eq!(map.u32(2 * PAGE), 0, "{heap}: zeroed");
+        map.set_u32(2 * PAGE, 7);
+        // It is a buffer like any other.
+        let imported = session.import(buffer.as_raw_fd(), 0)?;
+        let same = session.map(3 * PAGE, RW, SHARED, imported.mmap_offset)?;
+        check_eq!(same.u32(2 * PAGE), 7, "{heap}: the same bytes");
+        session.free(imported.id)?;
+        drop((map, same, buffer));
+        check_eq!(session.query()?.used_bytes, before, "{heap}: given back");
     }
     Ok(())
 }

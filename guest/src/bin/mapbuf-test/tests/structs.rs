@@ -81,7 +81,7 @@ const CASES: &[Case] = &[
         number: ioctl::ALLOC,
         valid: |_| Ok(bytes_of(&alloc_request(Kind::Vmalloc, 1))),
         after: nothing,
-        reserved: &[(40, 8), (48, 8), (56, 8)],
+        reserved: &[(56, 8)],
         output: &[(32, 8)],
     },
     Case {

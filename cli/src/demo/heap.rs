@@ -1,0 +1,61 @@
+//! A dma-heap of the driver's, used as by a program that knows dma-heaps and nothing of mapbuf.
+
+use super::scene::{Demo, Outcome};
+use mapbuf::Export;
+use rustix::{
+    fs::{open, Mode, OFlags},
+    io::Errno,
+    ioctl::{ioctl, opcode, Updater},
+};
+use std::os::fd::{FromRawFd, OwnedFd};
+
+const HEAP: &str = "/dev/dma_heap/mapbuf-pages";
+const BYTES: u64 = 64 << 10;
+/// `DMA_HEAP_IOCTL_ALLOC` of `uapi/linux/dma-heap.h`.
+const ALLOC: rustix::ioctl::Opcode = opcode::read_write::<Request>(b'H', 0);
+
+/// `struct dma_heap_allocation_data`.
+#[repr(C)]
+struct Request {
+    len: u64,
+    fd: u32,
+    fd_flags: u32,
+    heap_flags: u64,
+}
+
+/// Row D11.
+pub fn scene(demo: &mut Demo) -> Outcome {
+    let heap = match open(HEAP, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            demo.not_yet("D11", "the module was loaded without dma_heaps=1");
+            return Ok(());
+        }
+        heap => heap?,
+    };
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mut request = Request {
+        len: BYTES,
+        fd: 0,
+        fd_flags: flags.bits(),
+        heap_flags: 0,
+    };
+    // SAFETY: The opcode is that of the request, which the kernel reads and writes.
+    let update = unsafe { Updater::<ALLOC, Request>::new(&mut request) };
+    // SAFETY: As the header has it; the kernel looks at nothing else of ours.
+    unsafe { ioctl(&heap, update) }?;
+    let number = i32::try_from(request.fd)?;
+    // SAFETY: The kernel has just put this descriptor into our table, and nobody else knows of it.
+    let buffer = Export::from_fd(unsafe { OwnedFd::from_raw_fd(number) })?;
+    let memory = buffer.map();
+    let works = memory.and_then(|memory| {
+        let zero = memory.read::<u32>(4096)? == 0;
+        memory.write(4096, 0xaabb_ccdd_u32)?;
+        Ok(zero && memory.read::<u32>(4096)? == 0xaabb_ccdd)
+    });
+    let said = match &works {
+        Ok(_) => format!("a program that knows dma-heap alone has a buffer of {HEAP}"),
+        Err(error) => format!("a buffer of {HEAP}: {error}"),
+    };
+    demo.check(&["D11"], works.unwrap_or(false), &said);
+    Ok(())
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Addresses that a bound device has for buffers of a session: given by ATTACH, or with the memory.
+
+use crate::{
+    abi::{
+        reason::{
+            Reason,
+            Refusal, //
+        },
+        wire::{
+            traits,
+            Direction, //
+        },
+    },
+    buffer::BufferRef,
+    device::BoundDevice,
+    memory::Memory,
+    sys::{
+        attached::{
+            Attached,
+            DmaRun,
+            NotMapped, //
+        },
+        caller, //
+    },
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What a node's device, or the lack of one, has to do with a buffer.
+pub(crate) struct Reach {
+    node: Option<Arc<BoundDevice>>,
+    attached: Option<Arc<OnDevice>>,
+}
+
+impl Reach {
+    /// On a node of this device or of none, with the addresses that ATTACH gave.
+    pub(crate) fn new(node: Option<&Arc<BoundDevice>>, attached: Option<Arc<OnDevice>>) -> Self {
+        let node = node.cloned();
+        Self { node, attached }
+    }
+
+    /// The addresses that ATTACH gave.
+    pub(crate) fn attached(&self) -> Option<&OnDevice> {
+        self.attached.as_deref()
+    }
+
+    /// The address of a byte of the buffer, if the device has one.
+    pub(crate) fn address(&self, memory: &Memory, offset: u64) -> Option<u64> {
+        match &self.attached {
+            Some(attached) => attached.address(offset),
+            None => {
+                let page = usize::try_from(offset / PAGE_SIZE as u64).ok()?;
+                memory.dma_address(page, self.node.as_ref())
+            }
+        }
+    }
+
+    /// Bits of [`traits`].
+    pub(crate) fn traits(&self, memory: &Memory) -> u32 {
+        let attached = self.attached.as_ref().map_or(0, |attached| attached.traits());
+        memory.traits(self.node.as_ref()) | attached
+    }
+
+    /// Calls `f` with each run of addresses, starting at run `first`, at most `count` times. Returns how many there are, or
+    /// `None` if the device has no addresses for the buffer.
+    pub(crate) fn each(
+        &self,
+        memory: &Memory,
+        first: u32,
+        count: u32,
+        mut f: impl FnMut(DmaRun) -> Result<(), Refusal>,
+    ) -> Result<Option<u32>, Refusal> {
+        let whole;
+        let runs = match &self.attached {
+            Some(attached) => attached.runs(),
+            None => match self.address(memory, 0) {
+                // The DMA API gives one run.
+                Some(address) => {
+                    whole = [DmaRun {
+                        offset: 0,
+                        length: (memory.backing().len() * PAGE_SIZE) as u64,
+                        address,
+                    }];
+                    whole.as_slice()
+                }
+                None => &[],
+            },
+        };
+        if runs.is_empty() {
+            return Ok(None);
+        }
+        for run in runs.iter().skip(first as usize).take(count as usize) {
+            f(*run)?;
+            caller::cond_resched();
+        }
+        Ok(Some(u32::try_from(runs.len()).unwrap_or(u32::MAX)))
+    }
+}
+
+/// A buffer that is attached to a device, until this is dropped.
+pub(crate) struct OnDevice {
+    attached: Arc<Attached>,
+    device: Arc<BoundDevice>,
+}
+
+impl OnDevice {
+    /// Maps a buffer for a device, at addresses below `below` if that is not 0 and the device's can be chosen.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::CannotAttach`], [`Reason::OutOfReach`], [`Reason::DmaRefused`], [`Reason::DeviceGone`].
+    pub(crate) fn new(
+        buffer: &BufferRef,
+        device: &Arc<BoundDevice>,
+        direction: Direction,
+        below: u64,
+    ) -> Result<Self, Refusal> {
+        if !buffer.can_attach() {
+            let kind = buffer.memory().kind().number();
+            return Err(Reason::CannotAttach.with(&[u64::from(kind)]));
+        }
+        let attached = device.attach(buffer, direction, below)?.map_err(|error| match error {
+            NotMapped::OutOfReach(offset) => {
+                Reason::OutOfReach.with(&[u64::from(device.dma_mask()), offset])
+            }
+            NotMapped::Failed(error) if error == EINTR => {
+                Reason::Interrupted.with(&[buffer.bytes(), 0])
+            }
+            NotMapped::Failed(error) => {
+                let errno = error.to_errno().unsigned_abs();
+                Reason::DmaRefused.with(&[buffer.bytes(), u64::from(errno)])
+            }
+        })?;
+        Ok(Self {
+            attached,
+            device: device.clone(),
+        })
+    }
+
+    /// The device's addresses; none when it is gone.
+    pub(crate) fn runs(&self) -> &[DmaRun] {
+        match self.attached.alive() {
+            true => self.attached.runs(),
+            false => &[],
+        }
+    }
+
+    /// The address of a byte.
+    pub(crate) fn address(&self, offset: u64) -> Option<u64> {
+        let runs = self.runs();
+        let number = runs.partition_point(|run| run.offset <= offset);
+        let run = runs.get(number.checked_sub(1)?)?;
+        Some(run.address.wrapping_add(offset - run.offset))
+    }
+
+    /// Bits of [`traits`].
+    pub(crate) fn traits(&self) -> u32 {
+        match (self.attached.alive(), self.attached.needs_sync()) {
+            (false, _) => 0,
+            (true, true) => traits::ATTACHED,
+            (true, false) => traits::ATTACHED | traits::COHERENT,
+        }
+    }
+
+    /// Gives a range of the buffer to the CPU or to the device.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::SyncDirection`], [`Reason::DeviceGone`].
+    pub(crate) fn sync(
+        &self,
+        range: (u64, u64),
+        direction: Direction,
+        for_cpu: bool,
+    ) -> Result<(), Refusal> {
+        let mapped = self.attached.direction();
+        if mapped != Direction::Both && mapped != direction {
+            let operands = [direction, mapped].map(|direction| u64::from(direction.number()));
+            return Err(Reason::SyncDirection.with(&operands));
+        }
+        // Where both see the same bytes, nobody has to wait for others who sync.
+        let there = match self.attached.needs_sync() {
+            true => self.device.sync(&self.attached, range, direction, for_cpu),
+            false => self.attached.alive(),
+        };
+        match there {
+            true => Ok(()),
+            false => Err(Reason::DeviceGone.into()),
+        }
+    }
+
+    /// Takes the addresses away, also while somebody asks about them.
+    pub(crate) fn end(&self) {
+        self.device.detach(&self.attached);
+    }
+}
+
+impl Drop for OnDevice {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

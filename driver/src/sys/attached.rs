@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages of a buffer, mapped for a device that is bound to us: by `dma_map_sgtable`, once. The [`Lender`] of the device
+//! keeps a list of them, and unmaps what is on it when the device goes.
+//!
+//! [`Lender`]: super::lend::Lender
+
+use super::{
+    attach::Exported,
+    backing::Backing,
+    caller,
+    counts::{
+        Counted,
+        Sort, //
+    },
+    dmabuf::{
+        DmaBuf,
+        Exporter, //
+    },
+    helpers::*,
+    long_vec::LongVec,
+    scatter::{
+        self,
+        Scatter, //
+    },
+};
+use crate::abi::wire::Direction;
+use core::{
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    error::to_result,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+};
+
+/// Addresses of the device's that follow each other.
+#[derive(Clone, Copy)]
+pub(crate) struct DmaRun {
+    /// The byte of the buffer that it begins with.
+    pub(crate) offset: u64,
+    /// How many bytes.
+    pub(crate) length: u64,
+    /// The address of its first byte.
+    pub(crate) address: u64,
+}
+
+/// Why pages could not be mapped.
+pub(crate) enum NotMapped {
+    /// From this byte of the buffer on they lie where the device does not reach.
+    OutOfReach(u64),
+    /// The DMA API, or an allocation, has failed.
+    Failed(Error),
+}
+
+impl From<Error> for NotMapped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Finds the memory of a dma-buf.
+///
+/// # Safety
+///
+/// It is [`memory_of`] for a `T`, with what that asks for.
+type Memory = unsafe fn(&NonNull<bindings::dma_buf>) -> &dyn Backing;
+
+/// # Safety
+///
+/// The dma-buf was made by [`DmaBuf::export`] for `T`, and outlives the answer.
+unsafe fn memory_of<T: Exporter>(buffer: &NonNull<bindings::dma_buf>) -> &dyn Backing {
+    // SAFETY: By the safety requirements.
+    unsafe { Exported::<T>::of(buffer.as_ptr()) }.backing()
+}
+
+/// Pages that a device has addresses for.
+///
+/// # Invariants
+///
+/// The table describes the memory of a dma-buf on which a reference (`buffer`) is ours, and which `memory` finds. Until
+/// [`Self::give_back`] it is mapped for `device`, in `direction`; `runs` are the addresses, from the first byte to the last.
+pub(crate) struct Attached {
+    table: Scatter,
+    device: *mut bindings::device,
+    direction: Direction,
+    runs: LongVec<DmaRun>,
+    needs_sync: bool,
+    gone: Atomic<bool>,
+    memory: Memory,
+    buffer: NonNull<bindings::dma_buf>,
+    counted: ManuallyDrop<Counted>,
+}
+
+// SAFETY: Mappings and references belong to no thread; a buffer's memory is that of a `Backed`, which is `Sync`.
+unsafe impl Send for Attached {}
+// SAFETY: Through a shared reference nothing changes but `gone`, which is atomic.
+unsafe impl Sync for Attached {}
+
+impl Attached {
+    /// Maps all of a buffer, whose frames have pages.
+    ///
+    /// # Safety
+    ///
+    /// The device is bound to us, and [`Self::give_back`] is called before it is no more. The table is of the buffer's
+    /// memory.
+    pub(super) unsafe fn new<T: Exporter>(
+        buffer: &DmaBuf<T>,
+        table: Scatter,
+        device: *mut bindings::device,
+        direction: Direction,
+    ) -> Result<Self, NotMapped> {
+        let memory = buffer.backing();
+        // SAFETY: By the safety requirements.
+        let reach = unsafe { mapbuf_reach(device) };
+        let (mut at, mut beyond) = (0, None);
+        scatter::runs(memory, |first, pages| {
+            let end = first.saturating_add(pages as u64).saturating_mul(PAGE_SIZE as u64);
+            if end.saturating_sub(1) > reach {
+                beyond = beyond.or(Some((at * PAGE_SIZE) as u64));
+            }
+            at += pages;
+        })?;
+        if let Some(offset) = beyond {
+            return Err(NotMapped::OutOfReach(offset));
+        }
+        // SAFETY: The table describes pages that the reference below keeps, and is unmapped before it is freed.
+        to_result(unsafe { mapbuf_map_table(device, table.as_ptr(), direction.number()) })?;
+        // INVARIANT: It was just mapped, and the reference is taken.
+        let mut this = Self {
+            table,
+            device,
+            direction,
+            runs: LongVec::new(),
+            needs_sync: false,
+            gone: Atomic::new(false),
+            memory: memory_of::<T>,
+            buffer: DmaBuf::clone(buffer).into_raw(),
+            counted: ManuallyDrop::new(Counted::new(Sort::DeviceMapping)),
+        };
+        if let Err(error) = this.read_runs() {
+            // SAFETY: It was just mapped, and nobody else has it.
+            unsafe { this.give_back() };
+            return Err(error.into());
+        }
+        Ok(this)
+    }
+
+    /// Notes the addresses.
+    fn read_runs(&mut self) -> Result {
+        // SAFETY: By the type's invariants the table is mapped; so many entries of its list have addresses.
+        let (mut entry, count) = unsafe {
+            let table = self.table.as_ptr();
+            ((*table).sgl, (*table).nents)
+        };
+        // Under a lock that an unbind takes, so that a full memory cgroup must not matter.
+        let flags = GFP_KERNEL | __GFP_NOWARN;
+        let (mut offset, mut last) = (0, None::<DmaRun>);
+        for _ in 0..count {
+            let (mut address, mut length) = (0, 0);
+            // SAFETY: The entry is one of those.
+            unsafe {
+                entry = mapbuf_sg_mapped(entry, &mut address, &mut length);
+                self.needs_sync |= mapbuf_needs_sync(self.device, address);
+            }
+            match &mut last {
+                Some(run) if run.address.checked_add(run.length) == Some(address) => {
+                    run.length += length;
+                }
+                _ => {
+                    if let Some(run) = last {
+                        self.runs.push(run, flags)?;
+                    }
+                    last = Some(DmaRun {
+                        offset,
+                        length,
+                        address,
+                    });
+                }
+            }
+            offset += length;
+            caller::resched_unless_killed()?;
+        }
+        if let Some(run) = last {
+            self.runs.push(run, flags)?;
+        }
+        Ok(())
+    }
+
+    /// The addresses, in the order of the buffer's bytes. They lead there while [`Self::alive`].
+    pub(crate) fn runs(&self) -> &[DmaRun] {
+        &self.runs
+    }
+
+    /// For which direction.
+    pub(crate) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Whether the device has addresses still.
+    pub(crate) fn alive(&self) -> bool {
+        !self.gone.load(Relaxed)
+    }
+
+    /// Whether the CPU and the device see the same bytes only after a sync.
+    pub(crate) fn needs_sync(&self) -> bool {
+        self.needs_sync
+    }
+
+    /// Whether such a range lies in the buffer, and this direction in that of the mapping.
+    pub(super) fn covers(&self, offset: u64, length: u64, direction: Direction) -> bool {
+        let bytes = self.runs.last().map_or(0, |run| run.offset + run.length);
+        let inside = offset.checked_add(length).is_some_and(|end| end <= bytes);
+        inside && (self.direction == Direction::Both || self.direction == direction)
+    }
+
+    /// Gives `length` bytes from `offset` on to the CPU, or to the device.
+    ///
+    /// # Safety
+    ///
+    /// It is mapped, and stays so until this returns. The range lies in the buffer; `direction` is that of the mapping, or
+    /// a part of it.
+    pub(super) unsafe fn sync(
+        &self,
+        offset: u64,
+        length: u64,
+        direction: Direction,
+        for_cpu: bool,
+    ) {
+        // SAFETY: By the type's invariants the reference on the dma-buf is ours, and it is one for this function.
+        let memory = unsafe { (self.memory)(&self.buffer) };
+        let end = offset.saturating_add(length);
+        let mut at = offset;
+        while at < end {
+            let number = self.runs.partition_point(|run| run.offset <= at);
+            let run = number.checked_sub(1).and_then(|number| self.runs.get(number));
+            let page = at / PAGE_SIZE as u64;
+            let frames = usize::try_from(page).ok().and_then(|page| memory.frames(page, usize::MAX));
+            let (Some(run), Some(frames)) = (run, frames) else {
+                return;
+            };
+            // The DMA API takes one run of both: for what is behind an IOMMU it looks the first byte up
+            // (`iommu_dma_sync_single_for_cpu` of `drivers/iommu/dma-iommu.c`).
+            let behind = (page + frames.count() as u64) * PAGE_SIZE as u64;
+            let stop = end.min(behind).min(run.offset + run.length);
+            if stop <= at {
+                return;
+            }
+            let address = run.address.wrapping_add(at - run.offset);
+            // SAFETY: By the safety requirements and the type's invariants the bytes are mapped at that address.
+            unsafe {
+                mapbuf_sync_range(
+                    self.device,
+                    address,
+                    (stop - at) as usize,
+                    direction.number(),
+                    for_cpu,
+                )
+            };
+            at = stop;
+            caller::cond_resched();
+        }
+    }
+
+    /// Takes the addresses away.
+    ///
+    /// # Safety
+    ///
+    /// This is called once, and the device is bound to us.
+    pub(super) unsafe fn give_back(&self) {
+        self.gone.store(true, Relaxed);
+        // SAFETY: By the safety requirements this is the only time.
+        drop(unsafe { core::ptr::read(&*self.counted) });
+        // SAFETY: By the safety requirements and the type's invariants it is mapped so.
+        unsafe { mapbuf_unmap_table(self.device, self.table.as_ptr(), self.direction.number()) };
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants the reference is ours. Whoever has made this has taken the addresses away.
+        unsafe { bindings::dma_buf_put(self.buffer.as_ptr()) };
+    }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scatter lists of buffers, which the DMA API maps for devices.
+
+use super::{
+    backing::Backing,
+    caller,
+    helpers::*, //
+};
+use kernel::{
+    bindings,
+    error::to_result,
+    page::PAGE_SIZE,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// A scatter list of all pages of a buffer.
+///
+/// # Invariants
+///
+/// The table is ours, with entries for the whole buffer in its order.
+pub(super) struct Scatter(Opaque<bindings::sg_table>);
+
+// SAFETY: Memory belongs to no thread.
+unsafe impl Send for Scatter {}
+// SAFETY: There is nothing to change through a shared reference but by the DMA API, whose callers order themselves.
+unsafe impl Sync for Scatter {}
+
+impl Scatter {
+    /// In pieces that the device takes.
+    ///
+    /// # Safety
+    ///
+    /// The device exists, and all frames have a `struct page`.
+    pub(super) unsafe fn of(memory: &dyn Backing, device: *mut bindings::device) -> Result<Self> {
+        // SAFETY: By the safety requirements.
+        let most = unsafe { mapbuf_max_segment(device) } as usize;
+        let most = (most / PAGE_SIZE).clamp(1, (1 << 30) / PAGE_SIZE);
+
+        let mut pieces = 0u32;
+        runs(memory, |_, pages| {
+            pieces = pieces.saturating_add(pages.div_ceil(most) as u32)
+        })?;
+        let this = Self(Opaque::zeroed());
+        let flags = bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_NOWARN;
+        // SAFETY: The table is zeroed memory of ours; dropping `this` frees what it was given.
+        to_result(unsafe { bindings::sg_alloc_table(this.as_ptr(), pieces, flags) })?;
+        // SAFETY: The table has a list.
+        let mut entry = unsafe { (*this.as_ptr()).sgl };
+        runs(memory, |pfn, pages| {
+            let mut done = 0;
+            while done < pages && !entry.is_null() {
+                let length = most.min(pages - done);
+                // SAFETY: The entry is one of the list's, which has one for each piece; the frames have pages.
+                entry = unsafe {
+                    mapbuf_sg_set(entry, pfn as usize + done, (length * PAGE_SIZE) as u32)
+                };
+                done += length;
+            }
+        })?;
+        // INVARIANT: All runs are in it.
+        Ok(this)
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::sg_table {
+        self.0.get()
+    }
+}
+
+/// Calls `each` for every physically contiguous run, with its first frame number and its pages.
+pub(super) fn runs(memory: &dyn Backing, mut each: impl FnMut(u64, usize)) -> Result {
+    let mut at = 0;
+    while at < memory.len() {
+        let frames = memory.frames(at, usize::MAX).ok_or(EINVAL)?;
+        each(frames.first(), frames.count());
+        at += frames.count();
+        caller::resched_unless_killed()?;
+    }
+    Ok(())
+}
+
+impl Drop for Scatter {
+    fn drop(&mut self) {
+        // SAFETY: The table is ours; one that was given nothing has nothing to free.
+        unsafe { bindings::sg_free_table(self.as_ptr()) };
+    }
+}
