@@ -2,6 +2,7 @@
 //!
 //! The tests themselves are the binary `mapbuf-test`; one run of it is one boot of one [`Profile`].
 
+pub mod overhead;
 pub mod price;
 pub mod profile;
 pub mod vfio;

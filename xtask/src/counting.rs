@@ -38,6 +38,8 @@ pub struct Guest<'a> {
     pub modules: &'a [&'a str],
     /// Whether an IOMMU stands before the devices.
     pub iommu: bool,
+    /// Whether the guest has the `mapbuf` command.
+    pub command: bool,
     /// More arguments for QEMU.
     pub arguments: &'a [&'a str],
 }
@@ -53,6 +55,7 @@ impl Default for Guest<'_> {
             program: "mapbuf-price",
             modules: &[],
             iommu: false,
+            command: false,
             arguments: &[],
         }
     }
@@ -73,6 +76,9 @@ impl Guest<'_> {
         }
         kit.load(&mut guest, &mut job, &modules, self.parameters)?;
         guest.program(&program)?;
+        if self.command {
+            guest.program(&kit.command()?)?;
+        }
         let mut machine = kit.machine();
         machine.accel = Accel::Tcg;
         machine.memory = self.memory_mib;

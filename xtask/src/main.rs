@@ -19,6 +19,7 @@ mod mutants;
 mod named;
 mod new_driver;
 mod outputs;
+mod overhead;
 mod price;
 mod race;
 mod sanitize;
@@ -56,6 +57,7 @@ enum Command {
     Mutants(mutants::Arguments),
     NewDriver(new_driver::Arguments),
     Outputs(outputs::Arguments),
+    Overhead(overhead::Arguments),
     Price(price::Arguments),
     Race(race::Arguments),
     Sanitize(sanitize::Arguments),
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Command::Mutants(arguments) => mutants::main(&arguments),
         Command::NewDriver(arguments) => new_driver::main(&arguments),
         Command::Outputs(arguments) => outputs::main(&arguments),
+        Command::Overhead(arguments) => overhead::main(&arguments),
         Command::Price(arguments) => price::main(&arguments),
         Command::Race(arguments) => race::main(arguments),
         Command::Sanitize(arguments) => sanitize::main(&arguments),

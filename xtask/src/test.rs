@@ -304,7 +304,12 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
             boots.extend(guide::plan(kit, names, driver));
         }
         if stock && (reported || all) {
-            boots.extend(reports::plan(kit, names, logs));
+            let kernels = if arguments.all_kernels || reported {
+                reports::Kernels::All
+            } else {
+                reports::Kernels::Few
+            };
+            boots.extend(reports::plan(kit, names, logs, kernels));
         }
         if stock && (programmed || all) {
             boots.extend(programs::plan(kit, names, driver, logs)?);

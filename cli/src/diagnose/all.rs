@@ -57,6 +57,7 @@ pub fn watch(args: &DiagnoseArgs, tracer: &Tracer, signals: &SignalFd) -> Result
     let mut log = Log::follow();
     let (life, iomem, frames) = (Life::default(), Iomem::read(), Frames::default());
     let mut known = BTreeSet::new();
+    let mut rounds = trace::Rounds::default();
     let mut over = false;
     while !over {
         let mut polled = [PollFd::new(signals, PollFlags::IN)];
@@ -66,7 +67,7 @@ pub fn watch(args: &DiagnoseArgs, tracer: &Tracer, signals: &SignalFd) -> Result
                 .read_signal()
                 .is_ok_and(|signal| is_an_end(signal.as_ref()))
             || time.is_some_and(|time| begun.elapsed() >= time);
-        let events = trace::parse(&pipe.lines());
+        let events = rounds.take(&pipe.lines());
         for event in &events {
             if known.insert(event.thread) && facts::is_narrow(event.thread) {
                 history.narrow.insert((event.thread, 0), true);

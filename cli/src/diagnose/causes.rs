@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Bits of `pgprot_t` on x86 that choose the cache mode: `_PAGE_PWT`, `_PAGE_PCD`.
-const NOT_CACHED: u64 = 0x18;
+pub const NOT_CACHED: u64 = 0x18;
 const VM_FAULT_SIGBUS: u64 = 0x2;
 const VM_FAULT_NOPAGE: u64 = 0x100;
 /// `OOM | SIGBUS | HWPOISON | SIGSEGV | HWPOISON_LARGE`

@@ -714,7 +714,23 @@ impl History {
                     self.mapped(number, thread, doing, result, call.time);
                 }
             },
-            "mmap_region" => thread.reached = Some(call.clone()),
+            "mmap_region" => {
+                let mut reached = call.clone();
+                // Of two events the first may have been left out, as the file is an ordinary one.
+                let opened = thread.doing.as_ref().and_then(|doing| {
+                    let descriptor = doing.argument(4) & 0xffff_ffff;
+                    self.files.get(&(space, descriptor))
+                });
+                if let Some(opened) = opened.filter(|_| reached.number("file").is_none()) {
+                    for (name, value) in &opened.fields {
+                        reached
+                            .fields
+                            .entry(name.clone())
+                            .or_insert_with(|| value.clone());
+                    }
+                }
+                thread.reached = Some(reached);
+            }
             "opened" => {
                 self.files.insert((space, call.get("fd")), call.clone());
             }

@@ -2,11 +2,12 @@
 
 use super::{
     catalogue::Severity,
+    causes::NOT_CACHED,
     finding::{name_of, Finding, Seen, Sure},
     frames::PAGE,
     history::{vm, Mapping, Refusal},
     iomem::Iomem,
-    probes::nr,
+    probes::{nr, HANDED, MAPPED},
     refusals,
     tracee::{Fault, Life},
 };
@@ -108,9 +109,10 @@ impl Report {
             ));
         }
         unknown.dedup();
-        let blind = mappings
-            .iter()
-            .any(|mapping| not_looked_at(seen, mapping).is_some())
+        let blind = seen.missing.contains(&MAPPED)
+            || mappings
+                .iter()
+                .any(|mapping| not_looked_at(seen, mapping).is_some() || hidden(seen, mapping))
             || lost > 0;
         let verdict = if !findings.is_empty() {
             Verdict::Found
@@ -265,6 +267,22 @@ fn not_looked_at(seen: &Seen<'_>, mapping: &Mapping) -> Option<String> {
     ))
 }
 
+/// Whether something may be wrong with a mapping that the probes that could not be set would have shown.
+fn hidden(seen: &Seen<'_>, mapping: &Mapping) -> bool {
+    let lacking = |name: &str| seen.missing.contains(&name);
+    let of_handler = mapping.fault.is_some() && (lacking("handler") || lacking(HANDED));
+    let cache_modes = lacking("pfnmap_track")
+        && lacking("pfnmap_setup_cachemode")
+        && lacking("track_pfn_remap")
+        && mapping.calls.iter().any(|call| {
+            call.get("asked") & NOT_CACHED != 0 && seen.iomem.is_ram(call.get("pfn") * PAGE)
+        });
+    let dma = lacking("dma_alloc_attrs")
+        && seen.facts.iommu
+        && mapping.filled.iter().any(|part| part.by_number);
+    of_handler || cache_modes || dma
+}
+
 /// What was mapped that is no memory of the kernel's: whether it answers cannot be seen without a read.
 fn device_memory(mapping: &Mapping, iomem: &Iomem) -> Option<String> {
     let part = mapping.filled.iter().find(|part| {
@@ -384,8 +402,14 @@ impl fmt::Display for Report {
             writeln!(f)?;
             paragraph(f, "note", note)?;
         }
-        // On a kernel that hides something this would stand under every report: only where it may matter.
-        if !self.unknown.is_empty() && (self.verdict == Verdict::NotKnown || self.lost_events > 0) {
+        // Beside a finding it would only lead astray.
+        let mapped = !self.mappings.is_empty();
+        let matters = match self.verdict {
+            Verdict::Found => self.lost_events > 0,
+            Verdict::NotKnown => true,
+            Verdict::NothingWrong => mapped,
+        };
+        if !self.unknown.is_empty() && matters {
             writeln!(f)?;
             for unknown in &self.unknown {
                 paragraph(f, "not known", unknown)?;

@@ -141,6 +141,73 @@ pub const END: &str = "_end";
 /// `kernel/trace/trace_output.c`).
 const TRAMPOLINE: &str = "[unknown/kretprobe'd]";
 
+/// Events that are read in rounds. What has begun in one and ends in the next is held back until then.
+#[derive(Default)]
+pub struct Rounds {
+    held: Vec<Event>,
+    /// How many rounds a thread's events were held back.
+    waited: BTreeMap<i32, u32>,
+}
+
+impl Rounds {
+    /// A function that did not come to its end for so many rounds does not.
+    const PATIENCE: u32 = 20;
+
+    /// The events that are complete, with those of these lines.
+    pub fn take(&mut self, text: &str) -> Vec<Event> {
+        let mut events = std::mem::take(&mut self.held);
+        events.extend(text.lines().filter_map(line));
+        events.sort_by_key(|event| event.time);
+        let mut open = first_open(&events);
+        self.waited.retain(|thread, _| open.contains_key(thread));
+        open.retain(|thread, _| {
+            let waited = self.waited.entry(*thread).or_default();
+            *waited += 1;
+            *waited <= Self::PATIENCE
+        });
+        let mut whole = Vec::with_capacity(events.len());
+        for (at, event) in events.into_iter().enumerate() {
+            match open.get(&event.thread) {
+                Some(first) if at >= *first => self.held.push(event),
+                _ => whole.push(event),
+            }
+        }
+        let mut whole = paired(whole);
+        find_callers(&mut whole);
+        whole
+    }
+}
+
+/// For each thread the place of the first event whose other half has not come yet.
+fn first_open(events: &[Event]) -> BTreeMap<i32, usize> {
+    let mut begun: BTreeMap<(i32, &str), Vec<usize>> = BTreeMap::new();
+    let mut last: BTreeMap<i32, usize> = BTreeMap::new();
+    for (at, event) in events.iter().enumerate() {
+        let What::Call(call) = &event.what else {
+            continue;
+        };
+        if let Some(name) = call.function.strip_suffix(ENTER) {
+            begun.entry((event.thread, name)).or_default().push(at);
+        } else if let Some(name) = call.function.strip_suffix(END) {
+            begun.entry((event.thread, name)).or_default().pop();
+        }
+        // The next one tells who called.
+        if call.caller == TRAMPOLINE {
+            last.insert(event.thread, at);
+        } else {
+            last.remove(&event.thread);
+        }
+    }
+    let mut open = last;
+    for ((thread, _), places) in begun {
+        if let Some(&first) = places.first() {
+            let place = open.entry(thread).or_insert(first);
+            *place = first.min(*place);
+        }
+    }
+    open
+}
+
 /// All events, in the order of their time.
 pub fn parse(text: &str) -> Vec<Event> {
     let mut events: Vec<_> = text.lines().filter_map(line).collect();
@@ -337,6 +404,39 @@ mod tests {
                 flags: 0x120_0011
             }
         );
+    }
+
+    #[test]
+    fn a_call_that_is_split_between_rounds_is_one_call() {
+        let mut rounds = Rounds::default();
+        let enter =
+            " p-7 [000] 1.000001: vm_insert_page_enter: (vm_insert_page+0x0/0x9) addr=0x7000\n\
+            q-8 [000] 1.000002: sys_exit: NR 9 = -22\n";
+        let end = " p-7 [000] 1.000003: vm_insert_page_end: (my_mmap+0x4/0x9 [maps] <- vm_insert_page) ret=-22\n\
+            p-7 [000] 1.000004: sys_exit: NR 9 = -22\n";
+        let first = rounds.take(enter);
+        assert!(matches!(&first[..], [Event { thread: 8, .. }]), "{first:?}");
+        let second = rounds.take(end);
+        let [Event {
+            what: What::Call(call),
+            ..
+        }, Event {
+            what: What::Exit { .. },
+            ..
+        }] = &second[..]
+        else {
+            panic!("{second:?}")
+        };
+        assert_eq!(
+            (call.get("addr"), call.result(), call.unfinished),
+            (0x7000, -22, false)
+        );
+        // One that never ends is told of all the same.
+        rounds.take(
+            " p-7 [000] 2.000001: vm_insert_page_enter: (vm_insert_page+0x0/0x9) addr=0x8000\n",
+        );
+        let told = (0..Rounds::PATIENCE).flat_map(|_| rounds.take("")).count();
+        assert_eq!(told, 1);
     }
 
     #[test]

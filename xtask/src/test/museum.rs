@@ -144,6 +144,10 @@ pub struct Arguments {
     /// Print each diagnosis too.
     #[arg(long)]
     verbose: bool,
+    /// Print how often it is right, on the driver's kernel and on each of Debian's stable ones; what this build was not tried
+    /// on yet is tried.
+    #[arg(long, conflicts_with_all = ["kernel", "reports", "only", "verbose"])]
+    score: bool,
 }
 
 /// A kernel of the kit's, or one that is for the museum alone.
@@ -189,6 +193,9 @@ pub fn show(arguments: &Arguments) -> Result<ExitCode> {
         Which::Stable(series) => (Choice::default(), Some(*series)),
     };
     let kit = Kit::open(&ui, &choice)?;
+    if arguments.score {
+        return crate::museum::scores(&kit);
+    }
     if arguments.reports.is_some() || series.is_some() {
         let folder = match &arguments.reports {
             Some(folder) => folder.clone(),

@@ -6,6 +6,7 @@ use crate::kit::Kit;
 use crate::museum;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::Ending;
+use mapbuf_vm::museum_kernel::Series;
 use mapbuf_vm::{qemu, splat};
 use std::fs;
 use std::path::Path;
@@ -19,43 +20,78 @@ const MEMORY_MIB: u32 = 1024;
 const NOT_RIGHT: [&str; 5] = ["Partly ", "Silent ", "Wrong ", "Unknown ", "FAILED "];
 const RIGHT: &str = "Right ";
 
-/// What is to be booted, if the filter chooses it. It is one test: a score, which may lack a tenth, but has no finding that
-/// is wrong.
-pub fn plan<'a>(kit: &'a Kit, filter: &str, logs: &'a Path) -> Option<Boot<'a>> {
-    let chosen = plan::chosen([("reports::right_or_silent", ())], filter);
-    if chosen.is_empty() {
-        return None;
-    }
-    Some(Boot {
-        name: PROFILE.to_owned(),
-        purpose: "mistakes that people reported, unrelated bugs, and how often diagnose is right",
-        tests: chosen.len() as u64,
-        memory: MEMORY_MIB,
-        run: Box::new(move |line| {
-            Ok(plan::one_by_one(PROFILE, chosen, line, |()| {
-                score(kit, logs)
-            }))
-        }),
-    })
+/// The kernels that distributions ship, beside the driver's own: those of `--all-kernels`, and the one that is always tried,
+/// which is the oldest and so shows the most that is different.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kernels {
+    /// The driver's, and the oldest.
+    Few,
+    /// Every one.
+    All,
+}
+
+/// The kernels, each with the name of its test and of the way to boot it.
+const KERNELS: [(Option<Series>, &str, &str); 3] = [
+    (None, "reports::right_or_silent", PROFILE),
+    (
+        Some(Series::V6_1),
+        "reports::right_or_silent_on_6.1",
+        "reports-6.1",
+    ),
+    (
+        Some(Series::V6_12),
+        "reports::right_or_silent_on_6.12",
+        "reports-6.12",
+    ),
+];
+
+/// What is to be booted, if the filter chooses it: one test for each kernel. It is a score, which may lack a tenth, but has no
+/// finding that is wrong.
+pub fn plan<'a>(kit: &'a Kit, filter: &str, logs: &'a Path, kernels: Kernels) -> Vec<Boot<'a>> {
+    let tried = match kernels {
+        Kernels::Few => KERNELS.get(..2),
+        Kernels::All => KERNELS.get(..),
+    };
+    tried
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|(series, test, name)| {
+            let chosen = plan::chosen([(*test, ())], filter);
+            if chosen.is_empty() {
+                return None;
+            }
+            Some(Boot {
+                name: (*name).to_owned(),
+                purpose: "mistakes that people reported, unrelated bugs, and how often diagnose is right",
+                tests: chosen.len() as u64,
+                memory: MEMORY_MIB,
+                run: Box::new(move |line| {
+                    Ok(plan::one_by_one(name, chosen, line, |()| {
+                        score(kit, logs, *series, name)
+                    }))
+                }),
+            })
+        })
+        .collect()
 }
 
 /// Gives them all to `mapbuf diagnose`, in one guest.
-fn score(kit: &Kit, logs: &Path) -> Result<()> {
+fn score(kit: &Kit, logs: &Path, series: Option<Series>, name: &str) -> Result<()> {
     let folder = crate::workspace()?.join("examples/reports");
     let mut said = Vec::new();
-    let report = museum::boot_reports(kit, &[folder], "", None, false, &mut |_, bytes| {
+    let report = museum::boot_reports(kit, &[folder], "", series, false, &mut |_, bytes| {
         said.extend_from_slice(bytes);
     })?;
     let said = String::from_utf8_lossy(&said);
-    let log = logs.join(format!("{PROFILE}.log"));
+    let log = logs.join(format!("{name}.log"));
     fs::write(&log, whole(&said, &report))
         .with_context(|| format!("{} cannot be written", log.display()))?;
     if let Some(score) = said.lines().find(|line| line.starts_with("score on ")) {
-        println!("{PROFILE}: {score}");
+        println!("{name}: {score}");
     }
     let wrong = not_right(&said);
     for line in &wrong {
-        println!("{PROFILE}: {line}");
+        println!("{name}: {line}");
     }
     // Some of the reports end in an oops, so the kernel's log is no measure: the program has added up.
     match report.program {

@@ -548,3 +548,27 @@ fn calls_that_a_program_does_without_are_not_blamed() {
     };
     assert!(run.causes().is_empty());
 }
+
+#[test]
+fn a_file_is_known_where_the_beginning_of_mmap_region_was_left_out() {
+    let opened =
+        "opened: (fd_install+0x0/0x9) fd=3 file=0x1 mode=0x81a4 magic=0x958458f6 fmode=0x3 \
+                  mmap=hugetlbfs_file_mmap+0x0/0x9 prepare=0x0 name=\"file\"";
+    let events = [
+        opened,
+        "sys_enter: NR 9 (0, 200000, 3, 1, 3, 1000)",
+        "mmap_region: (do_mmap+0x1/0x2 <- mmap_region) ret=-22",
+        "sys_exit: NR 9 = -22",
+    ];
+    let run = |status| Run {
+        events: &events,
+        life: Life {
+            status,
+            ..Life::default()
+        },
+        ..Run::default()
+    };
+    assert_eq!(run(1).causes(), ["huge-alignment"]);
+    // It is no device's: a program that does without it is not blamed.
+    assert!(run(0).causes().is_empty());
+}

@@ -73,7 +73,12 @@ enum Score {
     Wrong,
     /// Nothing is known that could be compared.
     Unknown,
+    /// This kernel cannot show it: it lacks what goes wrong.
+    Impossible,
 }
+
+/// The exit status of a program that cannot show its report on this kernel, as Automake has it.
+const IMPOSSIBLE: i32 = 77;
 
 /// What is true of a report.
 struct Expected {
@@ -261,6 +266,9 @@ fn one(folder: &Path, expected: Option<&Expected>) -> (Score, String) {
     let mut command = vec![program.as_ref()];
     command.extend(words.split_whitespace());
     match diagnose_with(&[], &command) {
+        Ok((output, diagnosis)) if output.status.code() == Some(IMPOSSIBLE) => {
+            (Score::Impossible, diagnosis)
+        }
         Ok((_, diagnosis)) => (
             expected.map_or(Score::Unknown, |expected| expected.score(&diagnosis)),
             diagnosis,
