@@ -259,6 +259,17 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
             });
         }
     }
+    // Older kernels look at the seals in mmap_region and in shmem's mmap, newer ones before (memfd_check_seals_mmap).
+    let is_memfd = reached
+        .text("name")
+        .is_some_and(|name| name.starts_with("memfd:"));
+    if is_memfd && result == EPERM {
+        let finding = say(&SEALED, "the file is a memfd".into(), Sure::Likely)?;
+        return Some(Finding {
+            function: String::new(),
+            ..finding
+        });
+    }
     // From 7.2 on `mmap_mem_prepare` of `drivers/char/mem.c`.
     if asked("mmap_mem") {
         let what = seen

@@ -572,3 +572,23 @@ fn a_file_is_known_where_the_beginning_of_mmap_region_was_left_out() {
     // It is no device's: a program that does without it is not blamed.
     assert!(run(0).causes().is_empty());
 }
+
+#[test]
+fn a_sealed_memfd_is_told_of_wherever_the_kernel_looks() {
+    let events = [
+        "opened: (fd_install+0x0/0x9) fd=3 file=0x1 mode=0x81ff magic=0x1021994 fmode=0x3 mmap=shmem_mmap+0x0/0x9 prepare=0x0 \
+         name=\"memfd:frame\"",
+        "sys_enter: NR 9 (0, 1000, 3, 1, 3, 0)",
+        "mmap_region: (do_mmap+0x1/0x2 <- mmap_region) ret=-1",
+        "sys_exit: NR 9 = -1",
+    ];
+    let run = Run {
+        events: &events,
+        life: Life {
+            status: 1,
+            ..Life::default()
+        },
+        ..Run::default()
+    };
+    assert_eq!(run.causes(), ["sealed"]);
+}
