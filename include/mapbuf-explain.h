@@ -412,11 +412,11 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 {
 	switch (number) {
 	case 101:
-		return "the struct is {0} bytes long, and its first version already had {1}";
+		return "the struct is {0} bytes long; its first version already had {1}";
 	case 102:
-		return "the struct is {0} bytes long, this driver knows the first {1}, and the rest is not zero";
+		return "the struct is {0} bytes long; this driver knows the first {1} of them, and the rest is not zero";
 	case 103:
-		return "the struct says that it is {0} bytes long; no struct has more than {1}";
+		return "the struct claims to be {0} bytes long; no struct is longer than {1}";
 	case 104:
 		return "flags {0:hex} have bits that this driver does not know (it knows {1:hex})";
 	case 105:
@@ -426,203 +426,203 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 	case 107:
 		return "{1} bytes at address {0:hex} cannot be read or written";
 	case 108:
-		return "{0:operation} works on an allocator node, and this file is the node of a named buffer";
+		return "{0:operation} needs an allocator node, and this file is a named buffer's node";
 	case 109:
-		return "the id is {0}, and on the node of a named buffer it must be 0";
+		return "the id is {0}, but on a named buffer's node it must be 0";
 	case 110:
-		return "{0:operation} changes something, and this file was opened for reading only";
+		return "{0:operation} makes changes, and this file was opened read-only";
 	case 111:
-		return "{0:operation} gives something to read, and this file was not opened for reading";
+		return "{0:operation} gives read access, and this file was not opened for reading";
 	case 201:
-		return "a buffer of 0 bytes was asked for";
+		return "a buffer of 0 bytes was requested";
 	case 202:
-		return "{0} bytes were asked for; a buffer has at most {1}";
+		return "{0} bytes were requested; a buffer can have at most {1}";
 	case 203:
-		return "there is no kind of memory number {0}";
+		return "there is no memory kind {0}";
 	case 204:
-		return "this node does not give memory of the kind {0:kind}";
+		return "this node does not provide {0:kind} memory";
 	case 205:
-		return "there is no cache mode number {0}";
+		return "there is no cache mode {0}";
 	case 206:
-		return "{0:kind} memory cannot be {1:cache} here: DMA on this machine is cache-coherent, and the kernel's own view stays cached";
+		return "{0:kind} memory cannot be {1:cache} here: DMA on this machine is cache-coherent, and the kernel's own mapping stays cached";
 	case 207:
-		return "there is no memory on a NUMA node {0:signed}";
+		return "there is no memory on NUMA node {0:signed}";
 	case 208:
-		return "the id {0} is too large: ids lie below {1}";
+		return "id {0} is too large: ids are below {1}";
 	case 209:
-		return "a buffer of this session has the id {0} already";
+		return "this session already has a buffer with id {0}";
 	case 210:
-		return "no buffer of this session has the id {0}";
+		return "this session has no buffer with id {0}";
 	case 211:
-		return "this session has {0} buffers, which is as many as it may have";
+		return "this session has {0} buffers, the most that it can have";
 	case 212:
-		return "{0:bytes} more would pass the limit for all users together: {1:bytes} of {2:bytes} are taken";
+		return "{0:bytes} more would exceed the limit for all users together: {1:bytes} of {2:bytes} are in use";
 	case 213:
-		return "{0:bytes} more would pass the limit for user {3}: {1:bytes} of {2:bytes} are taken";
+		return "{0:bytes} more would exceed the limit for user {3}: {1:bytes} of {2:bytes} are in use";
 	case 214:
-		return "the kernel has no {0:bytes} of free memory to give";
+		return "the kernel does not have {0:bytes} of free memory";
 	case 215:
 		return "the kernel found no physically contiguous run of {0:bytes}";
 	case 216:
-		return "the kernel found no DMA-coherent run of {0:bytes} (without a CMA area it gives at most {1:bytes})";
+		return "the kernel found no DMA-coherent run of {0:bytes} (without a CMA area the limit is {1:bytes})";
 	case 217:
-		return "a fatal signal came when {1:bytes} of {0:bytes} were gathered";
+		return "a fatal signal arrived after {1:bytes} of {0:bytes} had been allocated";
 	case 218:
-		return "coherent memory comes from the device's own NUMA node, and node {0:signed} was asked for";
+		return "coherent memory comes from the device's own NUMA node, and node {0:signed} was requested";
 	case 219:
-		return "the process has as many open descriptors as it may";
+		return "the process has as many open descriptors as it can have";
 	case 220:
-		return "the kernel could not make its own view of this memory {0:cache} (errno {1})";
+		return "the kernel could not change its own mapping of this memory to {0:cache} (errno {1})";
 	case 221:
-		return "descriptor {0:signed} is not that of a dma-buf";
+		return "descriptor {0:signed} is not a dma-buf";
 	case 222:
-		return "descriptor {0:signed} is a dma-buf of another driver";
+		return "descriptor {0:signed} is another driver's dma-buf";
 	case 223:
-		return "no {0:bytes} are free among the mmap offsets of this session, which reach to 16 TiB";
+		return "this session has no {0:bytes} left in its mmap offsets, which end at 16 TiB";
 	case 224:
-		return "{0:bytes} would pass the limit of the caller's memory cgroup: of {1:bytes} only {2:bytes} are left";
+		return "{0:bytes} would exceed the limit of the caller's memory cgroup: only {2:bytes} of {1:bytes} are left";
 	case 225:
-		return "a device cannot import memory of kind {0:kind}: it has no pages";
+		return "a device cannot import {0:kind} memory: it has no pages";
 	case 226:
-		return "memory of NUMA node {0} is not among what the caller's cpuset allows";
+		return "NUMA node {0} is not in the caller's cpuset";
 	case 301:
-		return "there is no method number {0}";
+		return "there is no method {0}";
 	case 302:
-		return "no buffer lies at the mmap offset {0:hex}";
+		return "there is no buffer at mmap offset {0:hex}";
 	case 303:
-		return "{1} bytes from byte {0} of the buffer would pass its end at {2}";
+		return "{1} bytes from byte {0} would run past the end of the buffer at {2}";
 	case 304:
-		return "PROT_EXEC was asked for; buffers are never executable";
+		return "PROT_EXEC was requested; buffers are never executable";
 	case 305:
-		return "MAP_PRIVATE with PROT_WRITE is copy-on-write, which remap_pfn_range makes in one call for the whole mapping only; {1} bytes from byte {0} would take {2}";
+		return "MAP_PRIVATE with PROT_WRITE is copy-on-write, which remap_pfn_range supports only if one call covers the whole mapping; {1} bytes from byte {0} would take {2} calls";
 	case 306:
-		return "MAP_PRIVATE with PROT_WRITE of memory without pages puts its physical address into /proc/PID/maps, which needs CAP_SYS_ADMIN";
+		return "MAP_PRIVATE with PROT_WRITE of memory without pages shows its physical address in /proc/PID/maps, which needs CAP_SYS_ADMIN";
 	case 307:
 		return "MAP_PRIVATE with PROT_WRITE makes private copies, which are cached memory, and this buffer is {0:cache}";
 	case 308:
-		return "{0:method} puts page frames in at fault time, which the kernel does not allow for MAP_PRIVATE with PROT_WRITE";
+		return "{0:method} inserts page frames at fault time, which the kernel does not allow for MAP_PRIVATE with PROT_WRITE";
 	case 309:
-		return "{0:method} maps one physically contiguous run; of the {2} bytes from byte {1} only the first {3} are";
+		return "{0:method} maps one physically contiguous run; only the first {3} of the {2} bytes from byte {1} are contiguous";
 	case 310:
-		return "{0:method} needs memory that has pages of its own, and this buffer of the kind {1:kind} has none";
+		return "{0:method} needs memory with struct pages of its own, and this {1:kind} buffer has none";
 	case 311:
-		return "vmalloc (remap_vmalloc_range) maps vmalloc'd memory only, and this buffer's kind is {0:kind}";
+		return "vmalloc (remap_vmalloc_range) only maps vmalloc'd memory, and this is a {0:kind} buffer";
 	case 312:
-		return "dma (dma_mmap_coherent) maps DMA-coherent memory only, and this buffer's kind is {0:kind}";
+		return "dma (dma_mmap_coherent) only maps DMA-coherent memory, and this is a {0:kind} buffer";
 	case 313:
-		return "no part of these {0:bytes} can be mapped by an entry of {1:bytes}";
+		return "no part of these {0:bytes} can be mapped with an entry of {1:bytes}";
 	case 314:
 		return "the kernel function behind {0:method} returned errno {1}";
 	case 401:
-		return "the name is empty, or has a byte {1:char} at position {0} that may not be there";
+		return "the name is empty, or has a byte {1:char} at position {0} that is not allowed there";
 	case 402:
-		return "a buffer has this name already";
+		return "a buffer already has this name";
 	case 403:
 		return "no buffer has this name";
 	case 404:
 		return "the named buffer belongs to user {0}";
 	case 405:
-		return "the buffer with id {0} has a name already";
+		return "the buffer with id {0} already has a name";
 	case 406:
-		return "{0:octal} is not a mode for a node: only bits within 0666 can be set";
+		return "{0:octal} is not a valid mode for a node: only the bits in 0666 can be set";
 	case 407:
-		return "a node may not be given to user {0}, group {1} without CAP_CHOWN";
+		return "giving a node to user {0}, group {1} needs CAP_CHOWN";
 	case 408:
-		return "there are {0} named buffers, which is as many as there may be";
+		return "there are {0} named buffers, the most that there can be";
 	case 501:
-		return "offset {0:hex} stands for a buffer's id, which has no room for bytes";
+		return "offset {0:hex} stands for a buffer's id, and leaves no room for a byte offset";
 	case 502:
-		return "the place sought ({0:signed}, whence {1}) lies outside the file";
+		return "the position {0:signed} (whence {1}) is outside the file";
 	case 503:
-		return "a write at byte {0}, and the buffer ends at byte {1}";
+		return "a write at byte {0}, but the buffer ends at byte {1}";
 	case 504:
-		return "a write of {1} bytes at byte {0}, to uncached memory that is written in words of {2} bits";
+		return "a write of {1} bytes at byte {0}, to uncached memory that is written in {2}-bit words";
 	case 601:
-		return "a part of the {0:bytes} is System RAM that the kernel uses";
+		return "part of the {0:bytes} is System RAM that the kernel uses";
 	case 602:
-		return "a part of the {0:bytes} is claimed by somebody else";
+		return "part of the {0:bytes} is already claimed";
 	case 603:
-		return "the kernel could not map the {0:bytes} for itself with the cache mode that was declared";
+		return "the kernel could not map the {0:bytes} for itself with the declared cache mode";
 	case 604:
-		return "there is no memory behind the region of {0:bytes}: what is written to it does not stay";
+		return "there is no memory behind the region of {0:bytes}: what is written there does not stay";
 	case 605:
-		return "only regions can be probed, and this buffer's kind is {0:kind}";
+		return "only regions can be probed, and this is a {0:kind} buffer";
 	case 606:
-		return "this region is a device's memory: reading it can hang the bus, or take data out of a queue";
+		return "this region is device memory: reading it can hang the bus, or take data out of a FIFO";
 	case 607:
-		return "this region is a device's memory, and a probe never writes to a device";
+		return "this region is device memory, and a probe never writes to a device";
 	case 608:
-		return "a buffer or region has this name already";
+		return "a buffer or region already has this name";
 	case 609:
-		return "the region is mapped ({0} times), and a probe that writes and restores could undo somebody's write";
+		return "the region is mapped ({0} times), and a probe that writes and restores could undo a write by another program";
 	case 701:
-		return "{0:operation} works on the node of a bound device, and this is not one";
+		return "{0:operation} needs the node of a bound device, and this is not one";
 	case 702:
-		return "the device was unbound from the driver, or taken out";
+		return "the device was unbound from the driver, or removed";
 	case 703:
-		return "no IOMMU keeps this device from all of the memory, and the node was opened without CAP_SYS_RAWIO";
+		return "no IOMMU confines this device, so that it can reach all of memory, and the node was opened without CAP_SYS_RAWIO";
 	case 704:
-		return "the IOMMU cannot tell device {1:pci} from device {2:pci}, which another driver has (group {0})";
+		return "the IOMMU cannot tell device {1:pci} from device {2:pci}, which is bound to another driver (group {0})";
 	case 705:
-		return "{0} is no number of bits for DMA addresses: they have {1} to {2}";
+		return "{0} is not a valid number of DMA address bits: the range is {1} to {2}";
 	case 706:
-		return "the platform has no DMA with addresses of {0} bits for this device (errno {1})";
+		return "the platform has no DMA with {0}-bit addresses for this device (errno {1})";
 	case 707:
-		return "{0} buffers have addresses for the device already, which may be larger";
+		return "{0} buffers already have addresses for the device, which may not fit the mask";
 	case 708:
-		return "there is no direction number {0}";
+		return "there is no direction {0}";
 	case 709:
-		return "memory of the kind {0:kind} cannot be attached: it has no pages, or addresses for the device already";
+		return "{0:kind} memory cannot be attached: it has no pages, or already has addresses for the device";
 	case 710:
-		return "the buffer {0} has addresses for the device already";
+		return "buffer {0} already has addresses for the device";
 	case 711:
-		return "the buffer {0} has no addresses for the device";
+		return "buffer {0} has no addresses for the device";
 	case 712:
 		return "the kernel could not map {0:bytes} for the device (errno {1})";
 	case 713:
-		return "{1} bytes from byte {0} on are none, or pass the buffer's end at {2}";
+		return "{1} bytes from byte {0} are an empty range, or run past the end of the buffer at {2}";
 	case 714:
-		return "flags {0:hex} are neither begin nor end";
+		return "the flags {0:hex} do not say whether this is a begin or an end";
 	case 715:
-		return "the device has no base address register {0} with anything behind it";
+		return "the device has no BAR {0}, or nothing is behind it";
 	case 716:
-		return "what base address register {0} leads to is claimed by another driver";
+		return "the range of BAR {0} is claimed by another driver";
 	case 717:
-		return "base address register {0} cannot be {1:cache} now";
+		return "BAR {0} cannot be {1:cache} now";
 	case 718:
-		return "an access of {0} bits is none";
+		return "an access cannot be {0} bits wide";
 	case 719:
-		return "these {0:bytes} are ports of a device, which no page table leads to";
+		return "these {0:bytes} are I/O ports, which cannot be mapped";
 	case 720:
-		return "the MSI-X table is in the {1} bytes from byte {0} on: whoever writes to it has the device write anywhere";
+		return "the MSI-X table is in the {1} bytes from byte {0}: a program that writes to it can make the device write anywhere";
 	case 721:
-		return "there is no kind of interrupts number {0}";
+		return "there is no interrupt kind {0}";
 	case 722:
-		return "there is no action number {0} for interrupts";
+		return "there is no interrupt action {0}";
 	case 723:
-		return "there is no vector {1} of the kind {0:irq}: there are {2}";
+		return "there is no {0:irq} vector {1}: there are {2}";
 	case 724:
 		return "another open file has set the device's interrupts";
 	case 725:
-		return "the device has interrupts of the kind {1:irq} now, not {0:irq}";
+		return "the device now has {1:irq} interrupts, not {0:irq}";
 	case 726:
-		return "vector {1} of the kind {0:irq} is not set";
+		return "{0:irq} vector {1} is not set";
 	case 727:
-		return "the kernel could not give the device interrupts of the kind {0:irq} (errno {1})";
+		return "the kernel could not give the device {0:irq} interrupts (errno {1})";
 	case 728:
-		return "descriptor {0:signed} is no eventfd";
+		return "descriptor {0:signed} is not an eventfd";
 	case 729:
-		return "a vector of the kind {0:irq} cannot be masked on this device";
+		return "{0:irq} vectors cannot be masked on this device";
 	case 730:
-		return "{1} bytes at byte {0} are no field of the configuration space, which has {2} bytes";
+		return "{1} bytes at byte {0} are not a field of the configuration space, which has {2} bytes";
 	case 731:
-		return "the {1} bytes at byte {0} of the configuration space cannot become {2:hex}: user space may change the bits {3:hex} there";
+		return "the {1} bytes at byte {0} of the configuration space cannot be set to {2:hex}: user space can only change the bits {3:hex} there";
 	case 732:
-		return "{0:method} maps everything at once, and this memory goes when its device does";
+		return "{0:method} maps everything at once, and this memory goes away with its device";
 	case 733:
-		return "the driver that wants to import this cannot let go of it, and the memory goes when its device does";
+		return "the importing driver cannot give this memory up, and it goes away with its device";
 	case 736:
-		return "memory of the kind {0:kind} of a device cannot have a name: it goes when the device does";
+		return "{0:kind} memory of a device cannot have a name: it goes away with the device";
 	case 737:
 		return "what the base address register leads to, {0:bytes}, shares a page with something else";
 	case 740:
@@ -642,97 +642,97 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 {
 	switch (number) {
 	case 101:
-		return "put sizeof(the struct) into its first field";
+		return "set the first field to sizeof(the struct)";
 	case 102:
-		return "leave fields zero that this driver does not know, or load a newer driver";
+		return "set the fields that this driver does not know to zero, or load a newer driver";
 	case 103:
-		return "put sizeof(the struct) into its first field, and set the rest of it to zero before the call";
+		return "set the first field to sizeof(the struct), and the rest to zero before filling it in";
 	case 104:
 		return "clear those bits, or load a newer driver";
 	case 105:
 		return "set the whole struct to zero before filling it in";
 	case 106:
-		return "use the numbers of include/mapbuf.h, or load a newer driver";
+		return "use the numbers in include/mapbuf.h, or load a newer driver";
 	case 107:
-		return "pass the address of memory of that size which the program may both read and write";
+		return "pass the address of that much memory, which the program can both read and write";
 	case 108:
-		return "open /dev/mapbuf/system for it";
+		return "open /dev/mapbuf/system instead";
 	case 109:
-		return "pass 0, which is the node's own buffer";
+		return "pass 0, which stands for the node's own buffer";
 	case 110:
 		return "open the node with O_RDWR";
 	case 111:
 		return "open the node with O_RDWR";
 	case 201:
-		return "ask for at least 1 byte; sizes are rounded up to whole pages";
+		return "request at least 1 byte; sizes are rounded up to whole pages";
 	case 202:
-		return "ask for less, or for several buffers";
+		return "request less, or several buffers";
 	case 203:
 		return "use vmalloc (1), pages (2), contiguous (3) or coherent (4)";
 	case 204:
-		return "QUERY tells which kinds it gives; regions are named when the module is loaded";
+		return "QUERY reports the kinds that it provides; regions are declared when the module is loaded";
 	case 205:
 		return "use cached (0), write-combined (1) or uncached (2)";
 	case 206:
-		return "use cached, or a contiguous buffer, whose kernel view can be changed";
+		return "use cached, or a contiguous buffer, whose kernel mapping can be changed";
 	case 207:
-		return "use -1 for any node; /sys/devices/system/node/has_memory lists those that have some";
+		return "use -1 for any node; /sys/devices/system/node/has_memory lists the nodes with memory";
 	case 208:
-		return "use a smaller id, or 0 to be given one";
+		return "use a smaller id, or 0 to have one assigned";
 	case 209:
-		return "free it first, use another id, or pass 0 to be given one";
+		return "free it first, use another id, or pass 0 to have one assigned";
 	case 210:
-		return "use an id that ALLOC gave to this open file and that was not freed since; ids of one open file mean nothing to another";
+		return "use an id that ALLOC returned for this open file and that has not been freed; each open file has its own ids";
 	case 211:
-		return "free some, open the node once more, or load the module with a larger max_buffers";
+		return "free some, open the node again, or load the module with a larger max_buffers";
 	case 212:
-		return "free buffers (also those that are still mapped or exported), or raise max_bytes in /sys/module/mapbuf/parameters";
+		return "free buffers (including those that are still mapped or exported), or raise max_bytes in /sys/module/mapbuf/parameters";
 	case 213:
-		return "free buffers (also those that are still mapped or exported), or raise max_bytes_per_user in /sys/module/mapbuf/parameters";
+		return "free buffers (including those that are still mapped or exported), or raise max_bytes_per_user in /sys/module/mapbuf/parameters";
 	case 214:
-		return "ask for less, or free memory";
+		return "request less, or free memory";
 	case 215:
-		return "boot with cma=SIZE (larger than the buffer) on the kernel command line to set memory aside for this, or use the kind pages";
+		return "boot with cma=SIZE (larger than the buffer) to reserve memory for this, or use the kind pages";
 	case 216:
-		return "boot with cma=SIZE (larger than the buffer) on the kernel command line, or use several smaller buffers";
+		return "boot with cma=SIZE (larger than the buffer), or use several smaller buffers";
 	case 217:
-		return "nothing: what was gathered has been given back";
+		return "nothing to do: what had been allocated has been freed";
 	case 218:
 		return "use -1 (any node), or the kind contiguous";
 	case 219:
 		return "close some, or raise the limit (ulimit -n)";
 	case 220:
-		return "use cached; other modes need x86, and a little free memory for page tables";
+		return "use cached; the other modes need x86, and some free memory for page tables";
 	case 221:
-		return "pass a descriptor that EXPORT gave";
+		return "pass a descriptor that EXPORT returned";
 	case 222:
-		return "map that descriptor itself; only buffers of this driver can be given an id here";
+		return "map that descriptor directly; only this driver's buffers can have an id here";
 	case 223:
-		return "free buffers, or open the node once more: each open file has offsets of its own";
+		return "free buffers, or open the node again: each open file has its own offsets";
 	case 224:
 		return "free memory in the container or service, or raise its limit (memory.max of its cgroup)";
 	case 225:
-		return "let the device import a buffer of another kind; or map the dma-buf's descriptor and copy";
+		return "have the device import another kind of buffer, or map the dma-buf's descriptor and copy";
 	case 226:
-		return "ask for a node of Mems_allowed_list in /proc/self/status, or for -1: any of them";
+		return "use a node from Mems_allowed_list in /proc/self/status, or -1 for any of them";
 	case 301:
-		return "QUERY gives a mask of the methods; 0 is auto";
+		return "QUERY returns a mask of the methods; 0 is auto";
 	case 302:
-		return "use id << PAGE_SHIFT, or the mmap_offset that ALLOC or OFFSET gave, plus whole pages within the buffer";
+		return "use id << PAGE_SHIFT, or the mmap_offset that ALLOC or OFFSET returned, plus whole pages within the buffer";
 	case 303:
-		return "map at most what lies between the offset and the buffer's end";
+		return "map no more than what lies between the offset and the end of the buffer";
 	case 304:
-		return "leave PROT_EXEC out (READ_IMPLIES_EXEC of the process's personality adds it silently)";
+		return "leave PROT_EXEC out (the READ_IMPLIES_EXEC personality adds it silently)";
 	case 305:
-		return "use the method auto; or MAP_SHARED; or PROT_READ alone; or map each part by itself that takes one call";
+		return "use the method auto, MAP_SHARED, or PROT_READ alone, or map each physically contiguous run separately";
 	case 306:
-		return "use MAP_SHARED, or PROT_READ alone, or the kind pages or vmalloc, or run with CAP_SYS_ADMIN";
+		return "use MAP_SHARED, PROT_READ alone, or the kind pages or vmalloc, or run with CAP_SYS_ADMIN";
 	case 307:
-		return "use MAP_SHARED, or PROT_READ alone, or a cached buffer";
+		return "use MAP_SHARED, PROT_READ alone, or a cached buffer";
 	case 308:
-		return "use MAP_SHARED, or PROT_READ alone, or the method auto";
+		return "use MAP_SHARED, PROT_READ alone, or the method auto";
 	case 309:
-		return "use the method auto or remap-each, map each run by itself, or use the kind contiguous";
+		return "use the method auto or remap-each, map each run separately, or use the kind contiguous";
 	case 310:
 		return "use the method auto, or the kind pages or vmalloc";
 	case 311:
@@ -740,51 +740,51 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 	case 312:
 		return "use the method auto, or the kind coherent";
 	case 313:
-		return "use at least that much memory of the kind pages or contiguous, at an offset and address that are multiples of it, or the method auto";
+		return "use the kind pages or contiguous with at least that size, at an offset and address that are multiples of it, or the method auto";
 	case 314:
-		return "please report it, with the kernel's version: the driver should have known before";
+		return "please report this with the kernel version: the driver should have refused it earlier";
 	case 401:
-		return "use 1 to 64 letters, digits, '_', '.', '-', and no '.' or '-' at the start";
+		return "use 1 to 64 letters, digits, '_', '.' or '-', not starting with '.' or '-'";
 	case 402:
-		return "use another name, or remove the other one first (mapbuf remove NAME)";
+		return "use another name, or remove the existing buffer first (mapbuf remove NAME)";
 	case 403:
-		return "mapbuf list shows the names that there are";
+		return "mapbuf list shows the existing names";
 	case 404:
 		return "ask its owner, or run with CAP_SYS_ADMIN";
 	case 405:
-		return "take that name away first; a buffer has one name at a time";
+		return "remove that name first; a buffer has one name at a time";
 	case 406:
-		return "use for example 0660, 0640 or 0444";
+		return "use 0660, 0640 or 0444, for example";
 	case 407:
-		return "leave owner and group to the caller's own, or run with CAP_CHOWN";
+		return "leave the owner and group as the caller's own, or run with CAP_CHOWN";
 	case 408:
 		return "remove one, or load the module with a larger max_names";
 	case 501:
-		return "read and write at the mmap_offset that ALLOC gave, plus the byte's place in the buffer";
+		return "read and write at the mmap_offset that ALLOC returned, plus the offset in the buffer";
 	case 502:
-		return "on a named node seek within 0 and its size; on an allocator node SEEK_END has no meaning";
+		return "on a named node, seek between 0 and its size; on an allocator node, SEEK_END has no meaning";
 	case 503:
 		return "write within the buffer: it does not grow";
 	case 504:
 		return "write whole words at multiples of their size, or map the region";
 	case 601:
-		return "keep the kernel off it at boot: memmap=SIZE$START on the kernel command line (x86), or a reserved-memory node (device tree)";
+		return "reserve it at boot: memmap=SIZE$START on the kernel command line (x86), or a reserved-memory node (device tree)";
 	case 602:
 		return "/proc/iomem shows by whom (as root); unbind that driver, or declare another range";
 	case 603:
-		return "declare it uc or wc: /proc/mtrr and /sys/kernel/debug/x86/pat_memtype_list show as what the machine has it";
+		return "declare it uc or wc: /proc/mtrr and /sys/kernel/debug/x86/pat_memtype_list show which mode the machine uses for it";
 	case 604:
-		return "look at the start address and the size that it was declared with; declare it with 'trust' to map it all the same";
+		return "check the declared start address and size; add 'trust' to the declaration to map it anyway";
 	case 605:
-		return "nothing: memory that the kernel gave is there";
+		return "nothing to do: memory that the kernel allocated is there";
 	case 606:
-		return "ask the device's manual first; then probe with the flag RISK (mapbuf probe --risk NAME)";
+		return "check the device's manual first; then probe with the flag RISK (mapbuf probe --risk NAME)";
 	case 607:
-		return "probe it by reading alone";
+		return "probe it with reads alone";
 	case 608:
-		return "give each region a name of its own";
+		return "give each region its own name";
 	case 609:
-		return "probe it before it is used, or by reading alone";
+		return "probe it before it is in use, or with reads alone";
 	case 701:
 		return "bind the device (mapbuf bind 0000:00:04.0), and open /dev/mapbuf/pci-0000:00:04.0";
 	case 702:
@@ -794,65 +794,65 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 	case 704:
 		return "unbind that device from its driver, or bind it here too";
 	case 705:
-		return "use what the device's manual says, for example 32";
+		return "use the number in the device's manual, for example 32";
 	case 706:
-		return "use more bits, or boot with an IOMMU, which has addresses of any size";
+		return "use more bits, or boot with an IOMMU, which can provide addresses of any width";
 	case 707:
 		return "set the mask first, then allocate and attach";
 	case 708:
 		return "use to-device (1), from-device (2) or both (3)";
 	case 709:
-		return "attach vmalloc, pages or contiguous memory that is cached";
+		return "attach cached vmalloc, pages or contiguous memory";
 	case 710:
 		return "DETACH it first";
 	case 711:
 		return "ATTACH it first";
 	case 712:
-		return "attach less at a time; where the device's mask is small and there is no IOMMU, use coherent memory, which comes from below it";
+		return "attach less at a time; if the device's mask is narrow and there is no IOMMU, use coherent memory, which is allocated within the mask";
 	case 713:
 		return "sync at least one byte, within the buffer";
 	case 714:
 		return "set exactly one of BEGIN (1) and END (2)";
 	case 715:
-		return "DEVICE tells which it has; one of 64 bits has the number of its lower half";
+		return "DEVICE reports the BARs that it has; a 64-bit BAR has the number of its lower half";
 	case 716:
-		return "/proc/iomem and /proc/ioports show by whom (as root)";
+		return "/proc/iomem and /proc/ioports show by which (as root)";
 	case 717:
-		return "use uncached; write-combined only where it is prefetchable, and as long as nobody has it otherwise";
+		return "use uncached; write-combined needs a prefetchable BAR that is not in use with another mode";
 	case 718:
 		return "use 8, 16, 32 or 64, or 0 for 32";
 	case 719:
-		return "read and write them: pread and pwrite at the buffer's mmap_offset";
+		return "use pread and pwrite at the buffer's mmap_offset";
 	case 720:
-		return "map for reading alone, or what lies before and behind; interrupts are set with IRQ";
+		return "map it read-only, or map what lies before and after it; set interrupts with IRQ";
 	case 721:
 		return "use INTx (1), MSI (2) or MSI-X (3)";
 	case 722:
 		return "use set (1), mask (2), unmask (3) or trigger (4)";
 	case 723:
-		return "DEVICE tells how many the device has; those that are used are taken with the first one that is set";
+		return "DEVICE reports how many the device has; the first vector that is set fixes how many are in use";
 	case 724:
-		return "have that program unset them, or end it";
+		return "unset them in that program, or end it";
 	case 725:
 		return "unset those first: a device has one kind at a time";
 	case 726:
 		return "set it with an eventfd first";
 	case 727:
-		return "take fewer vectors, or another kind";
+		return "use fewer vectors, or another kind";
 	case 728:
-		return "make one with eventfd(2)";
+		return "create one with eventfd(2)";
 	case 729:
 		return "mask it in the device's own registers";
 	case 730:
 		return "read or write 1, 2 or 4 bytes at a multiple of that";
 	case 731:
-		return "leave the other bits as they read; base address registers, interrupts and capabilities are the kernel's";
+		return "write the other bits back as they were read; BARs, interrupts and capabilities belong to the kernel";
 	case 732:
-		return "use auto, or one of the fault methods: what they map can be taken back at any moment";
+		return "use auto, or one of the fault methods: what they map can be revoked at any time";
 	case 733:
 		return "import vmalloc, pages or contiguous memory there, and attach that to this device";
 	case 736:
-		return "pass its dma-buf on (EXPORT), or name memory of another kind";
+		return "pass its dma-buf on (EXPORT), or name another kind of memory";
 	case 737:
 		return "read and write it: pread and pwrite at the buffer's mmap_offset";
 	case 740:

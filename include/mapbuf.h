@@ -369,10 +369,10 @@ enum mapbuf_reason {
   // (address, bytes): user memory that cannot be read or written.
   // Comes with EFAULT.
   MAPBUF_REASON_BAD_ADDRESS = 107,
-  // (operation): only an allocator node can do this, not the node of a named buffer.
+  // (operation): needs an allocator node, and this is a named buffer's node.
   // Comes with EOPNOTSUPP.
   MAPBUF_REASON_NEEDS_SESSION = 108,
-  // (id): on the node of a named buffer the id must be 0.
+  // (id): on a named buffer's node the id must be 0.
   // Comes with EINVAL.
   MAPBUF_REASON_ID_ON_NAMED_NODE = 109,
   // (operation): the file was not opened for writing.
@@ -381,16 +381,16 @@ enum mapbuf_reason {
   // (operation): the file was not opened for reading.
   // Comes with EACCES.
   MAPBUF_REASON_WRITE_ONLY_OPEN = 111,
-  // (): a buffer of no bytes.
+  // (): a buffer of 0 bytes.
   // Comes with EINVAL.
   MAPBUF_REASON_ZERO_BYTES = 201,
-  // (bytes, most): more than a buffer can ever have.
+  // (bytes, most): larger than any buffer can be.
   // Comes with EINVAL.
   MAPBUF_REASON_TOO_MANY_BYTES = 202,
   // (kind): no such kind of memory.
   // Comes with EINVAL.
   MAPBUF_REASON_UNKNOWN_KIND = 203,
-  // (kind): this node does not give memory of this kind.
+  // (kind): this node does not provide this kind of memory.
   // Comes with EINVAL.
   MAPBUF_REASON_KIND_NOT_HERE = 204,
   // (cache): no such cache mode.
@@ -399,19 +399,19 @@ enum mapbuf_reason {
   // (kind, cache): this machine's DMA is cache-coherent, so its coherent memory is cached.
   // Comes with EINVAL.
   MAPBUF_REASON_COHERENT_IS_CACHED = 206,
-  // (node): no memory on such a NUMA node.
+  // (node): there is no memory on this NUMA node.
   // Comes with EINVAL.
   MAPBUF_REASON_NO_SUCH_NODE = 207,
-  // (id, end): ids lie below `end`.
+  // (id, end): ids are below `end`.
   // Comes with EINVAL.
   MAPBUF_REASON_ID_TOO_LARGE = 208,
-  // (id): a buffer has this id already.
+  // (id): a buffer already has this id.
   // Comes with EEXIST.
   MAPBUF_REASON_ID_IN_USE = 209,
   // (id): no buffer has this id in this session.
   // Comes with ENOENT.
   MAPBUF_REASON_NO_SUCH_ID = 210,
-  // (most): this session has as many buffers as it may.
+  // (most): this session has as many buffers as it can have.
   // Comes with ENOSPC.
   MAPBUF_REASON_TOO_MANY_BUFFERS = 211,
   // (bytes, used, limit): the limit for all users together.
@@ -420,37 +420,37 @@ enum mapbuf_reason {
   // (bytes, used, limit, uid): the limit for this user.
   // Comes with EDQUOT.
   MAPBUF_REASON_OVER_USER_LIMIT = 213,
-  // (bytes): the machine has not enough free memory.
+  // (bytes): the machine does not have enough free memory.
   // Comes with ENOMEM.
   MAPBUF_REASON_OUT_OF_MEMORY = 214,
-  // (bytes, most): no free physically contiguous run of this size; `most` is what needs no CMA area.
+  // (bytes, most): no free physically contiguous run of this size; `most` is the limit without a CMA area.
   // Comes with ENOMEM.
   MAPBUF_REASON_NO_CONTIGUOUS_MEMORY = 215,
-  // (bytes, most): no DMA-coherent run of this size; `most` is what needs no CMA area.
+  // (bytes, most): no DMA-coherent run of this size; `most` is the limit without a CMA area.
   // Comes with ENOMEM.
   MAPBUF_REASON_NO_COHERENT_MEMORY = 216,
-  // (bytes, done): a fatal signal came while memory was being gathered.
+  // (bytes, done): a fatal signal arrived while memory was being allocated.
   // Comes with EINTR.
   MAPBUF_REASON_INTERRUPTED = 217,
-  // (node): coherent memory comes from the NUMA node of the device, not from one that the caller names.
+  // (node): coherent memory comes from the NUMA node of the device, not from one that the caller chooses.
   // Comes with EINVAL.
   MAPBUF_REASON_NODE_OF_DEVICE = 218,
-  // (): the process has as many descriptors as it may.
+  // (): the process has as many descriptors as it can have.
   // Comes with EMFILE.
   MAPBUF_REASON_NO_DESCRIPTOR = 219,
-  // (cache, errno): the kernel could not change the cache mode of its own view of the memory.
+  // (cache, errno): the kernel could not change the cache mode of its own mapping of the memory.
   // Comes with ENOMEM.
   MAPBUF_REASON_CACHE_REFUSED = 220,
-  // (descriptor): not the descriptor of a dma-buf.
+  // (descriptor): not a dma-buf.
   // Comes with EINVAL.
   MAPBUF_REASON_NOT_A_DMA_BUF = 221,
-  // (descriptor): a dma-buf of another driver.
+  // (descriptor): another driver's dma-buf.
   // Comes with EOPNOTSUPP.
   MAPBUF_REASON_FOREIGN_DMA_BUF = 222,
   // (bytes): no range of this size is free among the session's `mmap` offsets.
   // Comes with ENOSPC.
   MAPBUF_REASON_OFFSETS_FULL = 223,
-  // (bytes, limit, room): the memory cgroup of the caller, or one that it lies in, has not so much left.
+  // (bytes, limit, room): the caller's memory cgroup, or one of its ancestors, does not have this much left.
   // Comes with ENOMEM.
   MAPBUF_REASON_OVER_CGROUP_LIMIT = 224,
   // (kind): a device cannot import memory without pages.
@@ -465,28 +465,28 @@ enum mapbuf_reason {
   // (offset): no buffer at this `mmap` offset.
   // Comes with EINVAL.
   MAPBUF_REASON_NOTHING_AT_OFFSET = 302,
-  // (offset in the buffer, length, bytes of the buffer): the mapping would pass the buffer's end.
+  // (offset in the buffer, length, bytes of the buffer): the mapping would run past the end of the buffer.
   // Comes with EINVAL.
   MAPBUF_REASON_BEYOND_END = 303,
   // (): buffers are never executable.
   // Comes with EACCES.
   MAPBUF_REASON_EXECUTABLE = 304,
-  // (offset, length, calls): private and writable, by more than one call of `remap_pfn_range`.
+  // (offset, length, calls): private and writable, and needs more than one call of `remap_pfn_range`.
   // Comes with EINVAL.
   MAPBUF_REASON_COW_NEEDS_CONTIGUOUS = 305,
   // (): a private writable mapping of memory without pages would show its physical address.
   // Comes with EPERM.
   MAPBUF_REASON_COW_SHOWS_ADDRESS = 306,
-  // (cache): private copies are cached pages, the buffer is not cached.
+  // (cache): private copies are cached pages, and the buffer is not cached.
   // Comes with EINVAL.
   MAPBUF_REASON_COW_NEEDS_CACHED = 307,
-  // (method): this method inserts PFNs at fault time, which cannot be private and writable.
+  // (method): this method inserts PFNs at fault time, which a private writable mapping cannot have.
   // Comes with EINVAL.
   MAPBUF_REASON_COW_AT_FAULT = 308,
-  // (method, offset, length, run): the method needs one run of memory; here it ends after `run` bytes.
+  // (method, offset, length, run): the method needs one physically contiguous run, and this one ends after `run` bytes.
   // Comes with EINVAL.
   MAPBUF_REASON_NEEDS_ONE_RUN = 309,
-  // (method, kind): the method needs memory with pages of its own.
+  // (method, kind): the method needs memory with struct pages of its own.
   // Comes with EINVAL.
   MAPBUF_REASON_NEEDS_PAGES = 310,
   // (kind): `remap_vmalloc_range` maps vmalloc'd memory only.
@@ -501,34 +501,34 @@ enum mapbuf_reason {
   // (method, errno): the kernel function refused for a reason of its own.
   // Comes with EINVAL.
   MAPBUF_REASON_KERNEL_REFUSED = 314,
-  // (position, byte): a name may not have this byte at this place; position 64: it is too long or empty.
+  // (position, byte): a name cannot have this byte at this position; position 64: it is too long or empty.
   // Comes with EINVAL.
   MAPBUF_REASON_NAME_INVALID = 401,
-  // (): a buffer has this name already.
+  // (): a buffer already has this name.
   // Comes with EEXIST.
   MAPBUF_REASON_NAME_TAKEN = 402,
   // (): no buffer has this name.
   // Comes with ENOENT.
   MAPBUF_REASON_NAME_UNKNOWN = 403,
-  // (owner): only the owner may take the name away.
+  // (owner): only the owner can remove the name.
   // Comes with EPERM.
   MAPBUF_REASON_NOT_OWNER = 404,
-  // (id): this buffer has a name already.
+  // (id): this buffer already has a name.
   // Comes with EBUSY.
   MAPBUF_REASON_ALREADY_NAMED = 405,
   // (mode): not a mode within 0666.
   // Comes with EINVAL.
   MAPBUF_REASON_MODE_INVALID = 406,
-  // (uid, gid): a node may not be given to somebody else without CAP_CHOWN.
+  // (uid, gid): giving a node to another user needs CAP_CHOWN.
   // Comes with EPERM.
   MAPBUF_REASON_OWNER_NOT_PERMITTED = 407,
-  // (most): as many names as there may be.
+  // (most): there are as many names as there can be.
   // Comes with ENOSPC.
   MAPBUF_REASON_TOO_MANY_NAMES = 408,
-  // (offset): this offset is a buffer's id, which has no room for bytes.
+  // (offset): this offset is a buffer's id, which leaves no room for a byte offset.
   // Comes with EINVAL.
   MAPBUF_REASON_OFFSET_IS_ID = 501,
-  // (offset, whence): the place sought lies outside the file.
+  // (offset, whence): the position is outside the file.
   // Comes with EINVAL.
   MAPBUF_REASON_BAD_SEEK = 502,
   // (offset, bytes): a write at or beyond the buffer's end.
@@ -540,10 +540,10 @@ enum mapbuf_reason {
   // (bytes): the range overlaps System RAM that the kernel uses.
   // Comes with EBUSY.
   MAPBUF_REASON_REGION_IS_RAM = 601,
-  // (bytes): the range, or a part of it, is claimed by somebody else.
+  // (bytes): the range, or part of it, is already claimed.
   // Comes with EBUSY.
   MAPBUF_REASON_REGION_TAKEN = 602,
-  // (bytes): the kernel could not make its own view of the range.
+  // (bytes): the kernel could not map the range for itself.
   // Comes with ENOMEM.
   MAPBUF_REASON_REGION_UNMAPPABLE = 603,
   // (bytes): writing showed that there is no memory behind the range.

@@ -11,7 +11,7 @@ use super::wire::{
     OPERANDS, //
 };
 
-/// `errno` values that reasons come with (the same on every architecture that Linux runs Rust on).
+/// The `errno` values of the reasons (the same on every architecture for which Linux supports Rust).
 pub mod errno {
     /// Operation not permitted.
     pub const EPERM: i32 = 1;
@@ -31,7 +31,7 @@ pub mod errno {
     pub const EFAULT: i32 = 14;
     /// Busy.
     pub const EBUSY: i32 = 16;
-    /// Exists already.
+    /// Already exists.
     pub const EEXIST: i32 = 17;
     /// No such device: it went away.
     pub const ENODEV: i32 = 19;
@@ -53,7 +53,7 @@ pub mod errno {
 
 macro_rules! reasons {
     ( $( $(#[$meta:meta])* $variant:ident = $value:literal, $errno:ident; )* ) => {
-        /// Why a request was refused. The operands are named in each one's first line, in their order.
+        /// Why a request was refused. The first line of each one lists its operands, in order.
         #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         #[repr(u32)]
         pub enum Reason {
@@ -85,7 +85,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// The `errno` that always goes with it.
+            /// Its `errno`, which is always the same.
             pub const fn errno(self) -> i32 {
                 match self {
                     $( Self::$variant => errno::$errno, )*
@@ -112,9 +112,9 @@ reasons! {
     UnknownIoctl = 106, ENOTTY;
     /// (address, bytes): user memory that cannot be read or written.
     BadAddress = 107, EFAULT;
-    /// (operation): only an allocator node can do this, not the node of a named buffer.
+    /// (operation): needs an allocator node, and this is a named buffer's node.
     NeedsSession = 108, EOPNOTSUPP;
-    /// (id): on the node of a named buffer the id must be 0.
+    /// (id): on a named buffer's node the id must be 0.
     IdOnNamedNode = 109, EINVAL;
     /// (operation): the file was not opened for writing.
     ReadOnlyOpen = 110, EACCES;
@@ -123,54 +123,54 @@ reasons! {
 
     // 2xx: allocation and ids.
 
-    /// (): a buffer of no bytes.
+    /// (): a buffer of 0 bytes.
     ZeroBytes = 201, EINVAL;
-    /// (bytes, most): more than a buffer can ever have.
+    /// (bytes, most): larger than any buffer can be.
     TooManyBytes = 202, EINVAL;
     /// (kind): no such kind of memory.
     UnknownKind = 203, EINVAL;
-    /// (kind): this node does not give memory of this kind.
+    /// (kind): this node does not provide this kind of memory.
     KindNotHere = 204, EINVAL;
     /// (cache): no such cache mode.
     UnknownCache = 205, EINVAL;
     /// (kind, cache): this machine's DMA is cache-coherent, so its coherent memory is cached.
     CoherentIsCached = 206, EINVAL;
-    /// (node): no memory on such a NUMA node.
+    /// (node): there is no memory on this NUMA node.
     NoSuchNode = 207, EINVAL;
-    /// (id, end): ids lie below `end`.
+    /// (id, end): ids are below `end`.
     IdTooLarge = 208, EINVAL;
-    /// (id): a buffer has this id already.
+    /// (id): a buffer already has this id.
     IdInUse = 209, EEXIST;
     /// (id): no buffer has this id in this session.
     NoSuchId = 210, ENOENT;
-    /// (most): this session has as many buffers as it may.
+    /// (most): this session has as many buffers as it can have.
     TooManyBuffers = 211, ENOSPC;
     /// (bytes, used, limit): the limit for all users together.
     OverLimit = 212, ENOMEM;
     /// (bytes, used, limit, uid): the limit for this user.
     OverUserLimit = 213, EDQUOT;
-    /// (bytes): the machine has not enough free memory.
+    /// (bytes): the machine does not have enough free memory.
     OutOfMemory = 214, ENOMEM;
-    /// (bytes, most): no free physically contiguous run of this size; `most` is what needs no CMA area.
+    /// (bytes, most): no free physically contiguous run of this size; `most` is the limit without a CMA area.
     NoContiguousMemory = 215, ENOMEM;
-    /// (bytes, most): no DMA-coherent run of this size; `most` is what needs no CMA area.
+    /// (bytes, most): no DMA-coherent run of this size; `most` is the limit without a CMA area.
     NoCoherentMemory = 216, ENOMEM;
-    /// (bytes, done): a fatal signal came while memory was being gathered.
+    /// (bytes, done): a fatal signal arrived while memory was being allocated.
     Interrupted = 217, EINTR;
-    /// (node): coherent memory comes from the NUMA node of the device, not from one that the caller names.
+    /// (node): coherent memory comes from the NUMA node of the device, not from one that the caller chooses.
     NodeOfDevice = 218, EINVAL;
-    /// (): the process has as many descriptors as it may.
+    /// (): the process has as many descriptors as it can have.
     NoDescriptor = 219, EMFILE;
-    /// (cache, errno): the kernel could not change the cache mode of its own view of the memory.
+    /// (cache, errno): the kernel could not change the cache mode of its own mapping of the memory.
     CacheRefused = 220, ENOMEM;
 
-    /// (descriptor): not the descriptor of a dma-buf.
+    /// (descriptor): not a dma-buf.
     NotADmaBuf = 221, EINVAL;
-    /// (descriptor): a dma-buf of another driver.
+    /// (descriptor): another driver's dma-buf.
     ForeignDmaBuf = 222, EOPNOTSUPP;
     /// (bytes): no range of this size is free among the session's `mmap` offsets.
     OffsetsFull = 223, ENOSPC;
-    /// (bytes, limit, room): the memory cgroup of the caller, or one that it lies in, has not so much left.
+    /// (bytes, limit, room): the caller's memory cgroup, or one of its ancestors, does not have this much left.
     OverCgroupLimit = 224, ENOMEM;
     /// (kind): a device cannot import memory without pages.
     NoPagesForDevices = 225, EOPNOTSUPP;
@@ -183,21 +183,21 @@ reasons! {
     UnknownMethod = 301, EINVAL;
     /// (offset): no buffer at this `mmap` offset.
     NothingAtOffset = 302, EINVAL;
-    /// (offset in the buffer, length, bytes of the buffer): the mapping would pass the buffer's end.
+    /// (offset in the buffer, length, bytes of the buffer): the mapping would run past the end of the buffer.
     BeyondEnd = 303, EINVAL;
     /// (): buffers are never executable.
     Executable = 304, EACCES;
-    /// (offset, length, calls): private and writable, by more than one call of `remap_pfn_range`.
+    /// (offset, length, calls): private and writable, and needs more than one call of `remap_pfn_range`.
     CowNeedsContiguous = 305, EINVAL;
     /// (): a private writable mapping of memory without pages would show its physical address.
     CowShowsAddress = 306, EPERM;
-    /// (cache): private copies are cached pages, the buffer is not cached.
+    /// (cache): private copies are cached pages, and the buffer is not cached.
     CowNeedsCached = 307, EINVAL;
-    /// (method): this method inserts PFNs at fault time, which cannot be private and writable.
+    /// (method): this method inserts PFNs at fault time, which a private writable mapping cannot have.
     CowAtFault = 308, EINVAL;
-    /// (method, offset, length, run): the method needs one run of memory; here it ends after `run` bytes.
+    /// (method, offset, length, run): the method needs one physically contiguous run, and this one ends after `run` bytes.
     NeedsOneRun = 309, EINVAL;
-    /// (method, kind): the method needs memory with pages of its own.
+    /// (method, kind): the method needs memory with struct pages of its own.
     NeedsPages = 310, EINVAL;
     /// (kind): `remap_vmalloc_range` maps vmalloc'd memory only.
     NeedsVmalloc = 311, EINVAL;
@@ -210,28 +210,28 @@ reasons! {
 
     // 4xx: names.
 
-    /// (position, byte): a name may not have this byte at this place; position 64: it is too long or empty.
+    /// (position, byte): a name cannot have this byte at this position; position 64: it is too long or empty.
     NameInvalid = 401, EINVAL;
-    /// (): a buffer has this name already.
+    /// (): a buffer already has this name.
     NameTaken = 402, EEXIST;
     /// (): no buffer has this name.
     NameUnknown = 403, ENOENT;
-    /// (owner): only the owner may take the name away.
+    /// (owner): only the owner can remove the name.
     NotOwner = 404, EPERM;
-    /// (id): this buffer has a name already.
+    /// (id): this buffer already has a name.
     AlreadyNamed = 405, EBUSY;
     /// (mode): not a mode within 0666.
     ModeInvalid = 406, EINVAL;
-    /// (uid, gid): a node may not be given to somebody else without CAP_CHOWN.
+    /// (uid, gid): giving a node to another user needs CAP_CHOWN.
     OwnerNotPermitted = 407, EPERM;
-    /// (most): as many names as there may be.
+    /// (most): there are as many names as there can be.
     TooManyNames = 408, ENOSPC;
 
     // 5xx: the file's own read, write and lseek.
 
-    /// (offset): this offset is a buffer's id, which has no room for bytes.
+    /// (offset): this offset is a buffer's id, which leaves no room for a byte offset.
     OffsetIsId = 501, EINVAL;
-    /// (offset, whence): the place sought lies outside the file.
+    /// (offset, whence): the position is outside the file.
     BadSeek = 502, EINVAL;
     /// (offset, bytes): a write at or beyond the buffer's end.
     WriteBeyondEnd = 503, ENOSPC;
@@ -242,9 +242,9 @@ reasons! {
 
     /// (bytes): the range overlaps System RAM that the kernel uses.
     RegionIsRam = 601, EBUSY;
-    /// (bytes): the range, or a part of it, is claimed by somebody else.
+    /// (bytes): the range, or part of it, is already claimed.
     RegionTaken = 602, EBUSY;
-    /// (bytes): the kernel could not make its own view of the range.
+    /// (bytes): the kernel could not map the range for itself.
     RegionUnmappable = 603, ENOMEM;
     /// (bytes): writing showed that there is no memory behind the range.
     RegionUnbacked = 604, ENXIO;

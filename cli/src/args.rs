@@ -18,24 +18,25 @@ use std::path::Path;
 const ABOUT: &str = "\
 Kernel memory of every kind in user space.
 
-The driver allocates memory that the kernel owns (for DMA, for vmalloc'd rings, physically contiguous) and programs map \
-it without a copy. This command makes buffers that have a name and a node, /dev/mapbuf/named/NAME: whoever may open the \
-node maps the buffer with an ordinary mmap, knowing nothing of mapbuf. A named buffer lives until its name is removed.";
+The driver allocates memory that the kernel owns (for DMA, for vmalloc'd rings, physically contiguous), and programs map \
+it without a copy. This command creates named buffers, each with its own node, /dev/mapbuf/named/NAME. Any program that \
+can open the node can map the buffer with plain mmap, without knowing about mapbuf. A named buffer stays until its name \
+is removed.";
 
 const AFTER: &str = "\
 Kinds of memory:
   vmalloc      scattered single pages, virtually contiguous in the kernel
-  pages        scattered, but in the largest runs that there are (2 MiB, down to 4 KiB)
+  pages        scattered, in the largest runs available (2 MiB, down to 4 KiB)
   contiguous   one physically contiguous run
   coherent     one run for DMA (dma_alloc_coherent)
 
 Exit codes:
-  0  it is done
+  0  success
   1  the driver or the kernel refused, and said why; or a check of the demo failed; doctor: nothing works here
   2  the command line is wrong
-  3  no driver, no node, no device, or no buffer of this name
-  4  no permission
-  5  the module cannot be unloaded: processes hold buffers or nodes of it
+  3  no driver, no node, no such device, or no buffer with this name
+  4  permission denied
+  5  the module cannot be unloaded: processes hold its buffers or nodes
   6  something else failed (a file, a pipe)
   7  doctor: mapbuf diagnose works here, the driver does not
   8  doctor: the driver works here, mapbuf diagnose does not
@@ -46,13 +47,13 @@ Examples:
   mapbuf dump ring --length 32
   mapbuf show remap                          what a way to map does
   mapbuf diagnose -- ./my-program            why a program fails with a driver, mapbuf's or another
-  mapbuf bind 0000:00:04.0                   have a PCI device for programs
+  mapbuf bind 0000:00:04.0                   let programs drive a PCI device
   mapbuf demo";
 
 /// The mapbuf command.
 #[derive(Debug, Parser)]
 #[command(name = "mapbuf", version, about = "Kernel memory of every kind in user space", long_about = ABOUT, after_long_help = AFTER,
-          after_help = "'mapbuf --help' tells of kinds of memory, exit codes and examples", max_term_width = 100)]
+          after_help = "'mapbuf --help' shows the kinds of memory, the exit codes and examples", max_term_width = 100)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -87,7 +88,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether the answer, and an error, are to be JSON.
+    /// Whether the output, errors included, is JSON.
     pub fn json(&self) -> bool {
         match self {
             Self::Create(CreateArgs { output, .. })

@@ -13,14 +13,14 @@ use clap::Args as Group;
 use serde::Serialize;
 use std::fmt;
 
-/// Look at this machine: is everything there that mapbuf needs, and what to do where it is not
+/// Check that this machine has everything that mapbuf needs, and say what to do if it does not
 ///
-/// Changes nothing, and reads no device's memory; the probes that it defines to know whether `mapbuf diagnose` works are
-/// taken away again. Root sees more (physical addresses, the kernel's options, the probes).
+/// Changes nothing and reads no device memory; the probes that it sets to check `mapbuf diagnose` are removed again. Root
+/// sees more (physical addresses, the kernel's options, the probes).
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub struct DoctorArgs {
-    /// Look at this PCI device too: can it be bound?
+    /// Also check whether this PCI device can be bound
     #[arg(long, value_name = "ADDRESS")]
     pub device: Option<Address>,
     #[command(flatten)]
@@ -115,7 +115,7 @@ impl fmt::Display for Unwell {
             Self::Both => "neither the driver nor mapbuf diagnose works here",
             Self::Device => "the device cannot be bound",
         })?;
-        f.write_str("; what keeps it is marked 'no' above")
+        f.write_str("; the obstacles are marked 'no' above")
     }
 }
 

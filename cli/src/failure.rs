@@ -22,7 +22,7 @@ const DIAGNOSE_ALONE: u8 = 7;
 /// The doctor: the driver works here, `mapbuf diagnose` does not.
 const DRIVER_ALONE: u8 = 8;
 
-/// Why the command did not do what it was asked.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The driver, or the kernel about it.
@@ -67,7 +67,7 @@ pub enum Failure {
     #[error("{}", held(.0))]
     Held(Vec<Holder>),
     /// Named buffers of the demo, or checks of it.
-    #[error("{} of the demo's checks failed: {}; the lines above say what was seen", .0.len(), .0.join(", "))]
+    #[error("{} of the demo's checks failed: {}; see the lines above", .0.len(), .0.join(", "))]
     Checks(Vec<String>),
     /// Cells of the matrix.
     #[error("{0} cells of the matrix differ from the table; they are listed above")]
@@ -160,14 +160,14 @@ fn is_permission(errno: i32) -> bool {
 
 fn held(holders: &[Holder]) -> String {
     let mut text = String::from(
-        "the module is in use, and nothing was changed; end these, or let them close:",
+        "the module is in use, and nothing was changed; end these processes, or have them close what they hold:",
     );
     for holder in holders {
         // Writing to a string does not fail.
         let _ = write!(text, "\n  {holder}");
     }
     if holders.is_empty() {
-        text.push_str("\n  (no process that /proc shows to you; run as root to see all)");
+        text.push_str("\n  (none that you can see in /proc; run as root to see all)");
     }
     text
 }

@@ -74,7 +74,7 @@ fn note(source: Source) -> &'static str {
     match source {
         Source::Tables => "from the live page tables",
         Source::Pagemap => "from /proc/self/pagemap",
-        Source::Driver => "the tables cannot be read here; frames as the driver says",
+        Source::Driver => "the page tables cannot be read here; frames as reported by the driver",
     }
 }
 

@@ -11,9 +11,8 @@ impl FromStr for Bytes {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = text.strip_prefix("0x").unwrap_or(text);
-        let wrong = || {
-            format!("'{text}' is not hexadecimal with two digits for each byte, such as ddccbbaa")
-        };
+        let wrong =
+            || format!("'{text}' is not hexadecimal with two digits per byte, such as ddccbbaa");
         if digits.is_empty() || digits.len() % 2 != 0 || !digits.is_ascii() {
             return Err(wrong());
         }

@@ -25,25 +25,25 @@ use report::{Cell, Report};
 use rights::Rights;
 use subjects::{Part, Subject};
 
-/// Try every way to map, and hold it against the table of rules
+/// Try every way to map, and compare it with the table of rules
 ///
-/// For every kind of memory, cache mode, method, sharing and several parts of a buffer, with and without CAP_SYS_ADMIN: the
-/// table says that it maps, or why not, and the driver is asked to do it. What maps must show the right bytes in both
-/// directions (or, private, keep its own to itself); what is refused must be refused for exactly the table's reason, with
-/// its numbers. Run it as root. The exit code is 1 if any cell differs.
+/// Asks the driver for every combination of memory kind, cache mode, method, sharing and several parts of a buffer, with
+/// and without CAP_SYS_ADMIN. If the table says that it maps, it must show the right bytes in both directions (or keep
+/// writes private); if not, it must be refused with exactly the table's reason and operands. Run it as root. The exit code
+/// is 1 if any cell differs.
 ///
-/// Regions that were declared with 'probe' may be written to, so they are tried too; others when they are named. What was
-/// in them is put back. A device's memory is mapped at most, never touched.
+/// Regions that were declared with 'probe' can be written to, so they are tried too; others only if they are named. Their
+/// contents are restored. Device memory is mapped, but never accessed.
 #[derive(Debug, Group)]
 #[command(after_long_help = "Examples:
   mapbuf matrix
   mapbuf matrix --region ring
   mapbuf matrix --json | grep '\"agrees\":false'")]
 pub struct MatrixArgs {
-    /// Try this kind of memory only (may be given several times)
+    /// Try only this kind of memory (can be repeated)
     #[arg(long, value_name = "KIND", value_parser = kind)]
     pub kind: Vec<Kind>,
-    /// Try this region too, and write to it if it is memory (may be given several times)
+    /// Also try this region, and write to it if it is memory (can be repeated)
     #[arg(long, value_name = "NAME")]
     pub region: Vec<String>,
     #[command(flatten)]

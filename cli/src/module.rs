@@ -97,7 +97,7 @@ pub fn load(path: &Path, parameters: &[String]) -> Result<(), Failure> {
         _ => 0,
     };
     let text = CString::new(parameters.join(" "))
-        .map_err(|_| Failure::Usage("a parameter has a zero byte in it".to_owned()))?;
+        .map_err(|_| Failure::Usage("a parameter contains a zero byte".to_owned()))?;
     match rustix::system::finit_module(&file, &text, flags) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(Failure::Module {
@@ -124,7 +124,7 @@ pub fn unload() -> Result<bool, Failure> {
                     remedy: match errno {
                         Errno::PERM => "run as root",
                         Errno::NOENT => "it is not loaded",
-                        _ => "see what the kernel says: dmesg",
+                        _ => "see the kernel log: dmesg",
                     },
                 })
             }
@@ -140,11 +140,11 @@ fn sysfs(below: &str) -> PathBuf {
 fn load_remedy(errno: Errno) -> &'static str {
     match errno {
         Errno::PERM => "run as root; if you are, kernel lockdown or modules_disabled forbids it",
-        Errno::NOEXEC => "it is no module for this kernel: build it for this one (cargo xtask module)",
+        Errno::NOEXEC => "the module was not built for this kernel: build it for this one (cargo xtask module)",
         Errno::KEYREJECTED | Errno::NOKEY => {
-            "the kernel wants signed modules: sign it with a key that is enrolled, or turn secure boot off"
+            "the kernel accepts only signed modules: sign it with an enrolled key, or turn secure boot off"
         }
         Errno::INVAL => "a parameter is wrong, or it was built for another kernel: see dmesg",
-        _ => "see what the kernel says: dmesg",
+        _ => "see the kernel log: dmesg",
     }
 }

@@ -13,7 +13,7 @@ use std::{
 /// How to answer.
 #[derive(Clone, Copy, Debug, Group)]
 pub struct OutputArgs {
-    /// Answer in JSON, errors too: {"error": {"message", "exit_code", "errno", "reason", …}}
+    /// Print JSON, errors included: {"error": {"message", "exit_code", "errno", "reason", …}}
     #[arg(long)]
     pub json: bool,
 }

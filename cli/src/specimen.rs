@@ -87,7 +87,7 @@ impl Specimen {
         let (rows, source) = look(&memory, &buffer.segments()?, pages, touched);
         if rows.iter().any(|row| row.physical == Some(0)) {
             return Err(Failure::Usage(
-                "frames are shown to root alone: run it as root".to_owned(),
+                "only root can see frames: run it as root".to_owned(),
             ));
         }
         Ok(Self {

@@ -219,8 +219,8 @@ fn refusals() -> Result<(), Box<dyn Error>> {
     )?;
     check(
         error.to_string()
-            == "mmap was refused: 65536 bytes from byte 4096 of the buffer would pass its end at 65536; \
-                map at most what lies between the offset and the buffer's end (EINVAL, BeyondEnd)",
+            == "mmap was refused: 65536 bytes from byte 4096 would run past the end of the buffer at 65536; \
+                map no more than what lies between the offset and the end of the buffer (EINVAL, BeyondEnd)",
         "in words",
     )?;
     // The same errno for another cause: never explained by the reason above.

@@ -1,4 +1,4 @@
-//! What may be done through an open node or a mapping.
+//! The access that an open node or a mapping allows.
 
 use rustix::mm::ProtFlags;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 /// How a node is opened, or a buffer is mapped.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Access {
-    /// Reading alone.
+    /// Read-only.
     ReadOnly,
     /// Reading and writing.
     ReadWrite,
@@ -26,7 +26,7 @@ impl fmt::Display for Access {
 pub enum Sharing {
     /// `MAP_SHARED`: they go to the buffer.
     Shared,
-    /// `MAP_PRIVATE`: they go to copies of the pages, which this mapping alone sees.
+    /// `MAP_PRIVATE`: they go to copies of the pages, which only this mapping sees.
     Private,
 }
 

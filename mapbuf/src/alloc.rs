@@ -1,9 +1,9 @@
-//! How a buffer is asked for.
+//! Options for allocating a buffer.
 
 use crate::{buffer::Buffer, device::Device, error::Result};
 use mapbuf_abi::{alloc, Alloc, Cache, Kind, ANY_NODE, NEAR_DEVICE};
 
-/// What memory a buffer shall have.
+/// What memory to allocate for a buffer.
 ///
 /// ```no_run
 /// use mapbuf::{AllocOptions, Device, Kind};
@@ -25,7 +25,7 @@ pub struct AllocOptions {
 
 impl AllocOptions {
     /// A buffer of this kind with at least this many bytes (rounded up to whole pages), cached, from any NUMA node,
-    /// with an id that the driver picks.
+    /// with an id that the driver chooses.
     pub fn new(kind: Kind, bytes: u64) -> Self {
         Self {
             request: Alloc {
@@ -38,20 +38,20 @@ impl AllocOptions {
         }
     }
 
-    /// The cache mode of every view of it, the kernel's own included.
+    /// The cache mode of every mapping of it, the kernel's own included.
     pub fn cache(mut self, cache: Cache) -> Self {
         self.request.cache = cache.number();
         self
     }
 
-    /// The NUMA node to take the memory from, and from no other.
+    /// The only NUMA node to allocate from.
     pub fn numa_node(mut self, node: u32) -> Self {
         // A number that is no `i32` stands for no node, and the largest one does too.
         self.request.numa_node = i32::try_from(node).unwrap_or(i32::MAX);
         self
     }
 
-    /// The NUMA node that the node's device is near to, where it has one.
+    /// The NUMA node that the node's device is near to, if it has one.
     pub fn near_device(mut self) -> Self {
         self.request.numa_node = NEAR_DEVICE;
         self
@@ -83,7 +83,7 @@ impl AllocOptions {
         self
     }
 
-    /// The id wanted; 0 lets the driver pick one.
+    /// The id to use; 0 lets the driver choose one.
     pub fn id(mut self, id: u32) -> Self {
         self.request.id = id;
         self
@@ -95,8 +95,8 @@ impl AllocOptions {
     ///
     /// [`Error::Refused`](crate::Error::Refused) with a [`Reason`](crate::Reason) of the 200s: bad arguments, a limit
     /// (`OverLimit`, `OverUserLimit`, `TooManyBuffers`), or no such memory (`OutOfMemory`, `NoContiguousMemory`,
-    /// `NoCoherentMemory`); nothing stays behind. `ReadOnlyOpen` if the device was opened for reading alone.
-    /// Where memory must lie, [`PlacementRefused`](crate::Reason::PlacementRefused).
+    /// `NoCoherentMemory`); nothing is left allocated. `ReadOnlyOpen` if the device was opened read-only.
+    /// [`PlacementRefused`](crate::Reason::PlacementRefused) if no memory is where it was required to be.
     pub fn alloc(&self, device: &Device) -> Result<Buffer> {
         let mut request = self.request;
         device.file().call(&mut request)?;
@@ -117,7 +117,7 @@ impl Device {
             .alloc(self)
     }
 
-    /// Allocates a buffer of at least this many bytes. [`AllocOptions`] has what else may be chosen.
+    /// Allocates a buffer of at least this many bytes. [`AllocOptions`] has further options.
     ///
     /// # Errors
     ///

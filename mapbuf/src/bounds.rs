@@ -1,8 +1,8 @@
 //! The one place where an offset and a length are checked against a size.
 
-/// Bytes that do not lie within a buffer or a mapping.
+/// A range of bytes that is not within a buffer or a mapping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{len} bytes from byte {offset} on would pass the end at byte {size}; stay below it")]
+#[error("{len} bytes from byte {offset} would run past the end at byte {size}; stay within it")]
 pub struct OutOfBounds {
     /// Where the first byte would be.
     pub offset: u64,
@@ -12,7 +12,7 @@ pub struct OutOfBounds {
     pub size: u64,
 }
 
-/// Says whether `len` bytes from `offset` lie within `size` bytes.
+/// Checks that `len` bytes from `offset` lie within `size` bytes.
 pub(crate) fn check(offset: u64, len: u64, size: u64) -> Result<(), OutOfBounds> {
     match offset.checked_add(len) {
         Some(end) if end <= size => Ok(()),
@@ -20,7 +20,7 @@ pub(crate) fn check(offset: u64, len: u64, size: u64) -> Result<(), OutOfBounds>
     }
 }
 
-/// A length in bytes as the wire has it.
+/// A length in bytes, as the ioctls take it.
 pub(crate) fn wide(len: usize) -> u64 {
     // `usize` has at most 64 bits on every architecture that Linux runs on.
     len as u64

@@ -1,7 +1,7 @@
 //! Refusals that the kernel's memory manager makes by itself: the driver is not asked, so it gives no reason.
 //!
-//! They are recognised from the request and the `errno`. Where several causes fit, the one that the kernel looks at
-//! first is named; where none does, nothing is claimed.
+//! They are recognised from the request and the `errno`. If several causes fit, the one that the kernel checks first is
+//! named; if none fits, no cause is given.
 
 use crate::{
     access::{Access, Sharing},
@@ -16,18 +16,18 @@ use rustix::io::Errno;
 #[non_exhaustive]
 pub enum CoreRefusal {
     /// `do_mmap`, `mm/mmap.c`: `if (!len) return -EINVAL`.
-    #[error("a mapping of 0 bytes was asked for")]
+    #[error("a mapping of 0 bytes was requested")]
     ZeroLength,
     /// `mmap`, `arch/x86/kernel/sys_x86_64.c`: `if (off & ~PAGE_MASK) return -EINVAL`.
-    #[error("the offset {offset:#x} is no multiple of the page size {page_size}")]
+    #[error("the offset {offset:#x} is not a multiple of the page size {page_size}")]
     UnalignedOffset {
         /// The `mmap` offset.
         offset: u64,
         /// Bytes in a page.
         page_size: u64,
     },
-    /// `do_mmap`, `mm/mmap.c`: `EOVERFLOW` where offset and length together wrap.
-    #[error("{len} bytes from offset {offset:#x} pass the largest offset that there is")]
+    /// `do_mmap`, `mm/mmap.c`: `EOVERFLOW` if offset plus length wraps.
+    #[error("{len} bytes from offset {offset:#x} exceed the largest possible offset")]
     OffsetWraps {
         /// The `mmap` offset.
         offset: u64,
@@ -35,31 +35,31 @@ pub enum CoreRefusal {
         len: u64,
     },
     /// `do_mmap`, `mm/mmap.c`: `EACCES` for `MAP_SHARED` with `PROT_WRITE` on a file that was not opened for writing.
-    #[error("a shared writable mapping was asked for, and the file was opened for reading only")]
+    #[error("a shared writable mapping was requested, and the file was opened read-only")]
     SharedWriteOfReadOnlyOpen,
-    /// `do_mmap`, `mm/mmap.c`: `ENOMEM` where the address space has no such room, `RLIMIT_AS` or
+    /// `do_mmap`, `mm/mmap.c`: `ENOMEM` if the address space has no room, or `RLIMIT_AS` or
     /// `vm.max_map_count` is reached.
-    #[error("the process has no room for {len} bytes more in its address space")]
+    #[error("the process's address space has no room for {len} more bytes")]
     NoAddressSpace {
         /// The length.
         len: u64,
     },
     /// `__mmap_setup`, `mm/vma.c`: a private writable mapping is charged for the copies that it may need
-    /// (`accountable_mapping`), and `ENOMEM` is what overcommit says, too.
-    #[error("there is no room for {len} bytes of private copies: in the address space, or in what the kernel promises to \
-             all programs together")]
+    /// (`accountable_mapping`), so `ENOMEM` can come from the overcommit limit, too.
+    #[error("there is no room for {len} bytes of private copies: in the address space, or within the kernel's overcommit \
+             limit")]
     NoRoomForCopies {
         /// The length.
         len: u64,
     },
-    /// `do_mmap`, `mm/mmap.c`: `EAGAIN` where `RLIMIT_MEMLOCK` is reached (after `mlockall(MCL_FUTURE)`).
-    #[error("{len} bytes more would pass the process's limit of locked memory")]
+    /// `do_mmap`, `mm/mmap.c`: `EAGAIN` if `RLIMIT_MEMLOCK` is reached (after `mlockall(MCL_FUTURE)`).
+    #[error("{len} more bytes would exceed the process's limit on locked memory")]
     LockLimit {
         /// The length.
         len: u64,
     },
-    /// `dma_buf_mmap_internal`, `drivers/dma-buf/dma-buf.c`: the mapping passes the dma-buf's end.
-    #[error("{len} bytes from byte {offset} pass the end of a dma-buf of {size} bytes")]
+    /// `dma_buf_mmap_internal`, `drivers/dma-buf/dma-buf.c`: the mapping runs past the end of the dma-buf.
+    #[error("{len} bytes from byte {offset} run past the end of a dma-buf of {size} bytes")]
     BeyondExport {
         /// The offset in the buffer.
         offset: u64,
@@ -68,16 +68,16 @@ pub enum CoreRefusal {
         /// The dma-buf's size.
         size: u64,
     },
-    /// `do_mprotect_pkey`, `mm/mprotect.c`: `EACCES` where `VM_MAYWRITE` is cleared. That is so for shared
-    /// mappings of a file opened for reading only, and for every private mapping that was made read-only.
+    /// `do_mprotect_pkey`, `mm/mprotect.c`: `EACCES` if `VM_MAYWRITE` is cleared, as it is for shared
+    /// mappings of a file opened read-only, and for every private mapping that was made read-only.
     #[error("the mapping can never become writable: it was made read-only, and private or from a read-only open")]
     NeverWritable,
     /// `check_prep_vma`, `mm/mremap.c`: `EFAULT` for a mapping with `VM_DONTEXPAND`.
     #[error("mappings of buffers do not grow ({from} to {to} bytes)")]
     NoGrowth {
-        /// The length that there is.
+        /// The current length.
         from: u64,
-        /// The length that was asked for.
+        /// The requested length.
         to: u64,
     },
 }
@@ -88,25 +88,25 @@ impl CoreRefusal {
         match self {
             Self::ZeroLength => "map at least 1 byte; lengths are rounded up to whole pages",
             Self::UnalignedOffset { .. } => {
-                "map from the start of the page, and use the bytes that you want of it"
+                "map from the start of the page, and use the bytes that you need"
             }
             Self::OffsetWraps { .. } => {
-                "use the mmap_offset that ALLOC or OFFSET gave, plus whole pages within the buffer"
+                "use the mmap_offset that ALLOC or OFFSET returned, plus whole pages within the buffer"
             }
             Self::SharedWriteOfReadOnlyOpen => {
-                "open the node for reading and writing, or map it for reading alone"
+                "open the node for reading and writing, or map it read-only"
             }
             Self::NoAddressSpace { .. } => {
                 "unmap something, or raise the limit (ulimit -v, or vm.max_map_count for many mappings)"
             }
             Self::NoRoomForCopies { .. } => {
-                "map it shared, or for reading alone; or compare CommitLimit with Committed_AS in /proc/meminfo \
+                "map it shared or read-only; or compare CommitLimit with Committed_AS in /proc/meminfo \
                  (vm.overcommit_memory), and look at ulimit -v"
             }
             Self::LockLimit { .. } => "raise the limit (ulimit -l), or unlock memory",
-            Self::BeyondExport { .. } => "map at most what lies between the offset and the end",
+            Self::BeyondExport { .. } => "map no more than what lies between the offset and the end",
             Self::NeverWritable => {
-                "map the buffer once more, shared, and through a file that was opened for writing"
+                "map the buffer again, shared, through a file that was opened for writing"
             }
             Self::NoGrowth { .. } => {
                 "allocate a larger buffer, or map more of the same buffer as a new mapping"
@@ -115,7 +115,7 @@ impl CoreRefusal {
     }
 }
 
-/// What `mmap(2)` was asked for.
+/// The arguments of an `mmap(2)` call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MmapCall {
     pub(crate) offset: u64,
@@ -129,7 +129,7 @@ pub(crate) struct MmapCall {
     pub(crate) export_bytes: Option<u64>,
 }
 
-/// Recognises the core's refusal of an `mmap` that the driver says nothing about.
+/// Recognises the core's refusal of an `mmap` for which the driver gave no reason.
 pub(crate) fn of_mmap(call: &MmapCall, errno: Errno) -> Option<CoreRefusal> {
     let MmapCall { offset, .. } = *call;
     let len = wide(call.len);

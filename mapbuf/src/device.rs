@@ -1,4 +1,4 @@
-//! An allocator node: where buffers come from.
+//! An allocator node, which buffers are allocated from.
 
 use crate::{
     access::Access,
@@ -16,21 +16,21 @@ use std::{
     sync::Arc,
 };
 
-/// An open allocator node, and a session of the driver: the ids of its buffers mean something in it alone.
+/// An open allocator node, which is a session of the driver: buffer ids are valid only within it.
 ///
-/// A clone is the same session. The session ends with the last clone and the last [`Buffer`](crate::Buffer) of it; its ids are gone
-/// then, and memory that nothing maps, names or has exported is given back.
+/// A clone is the same session. The session ends with the last clone and the last [`Buffer`](crate::Buffer) of it; its ids are then
+/// freed, and so is memory that is neither mapped, named nor exported.
 #[derive(Clone, Debug)]
 pub struct Device {
     file: Arc<NodeFile>,
 }
 
 impl Device {
-    /// Opens `/dev/mapbuf/system`, the node that has no device behind it.
+    /// Opens `/dev/mapbuf/system`, the node without a device.
     ///
     /// # Errors
     ///
-    /// [`Error::Open`](crate::Error::Open): the driver is not loaded, or the node's mode does not let the caller.
+    /// [`Error::Open`](crate::Error::Open): the driver is not loaded, or the node's mode does not allow it.
     pub fn open() -> Result<Self> {
         Self::open_path(SYSTEM_NODE)
     }
@@ -40,13 +40,12 @@ impl Device {
     /// # Errors
     ///
     /// [`Error::Open`](crate::Error::Open), as for [`open`](Self::open);
-    /// [`Error::NotANode`](crate::Error::NotANode) for anything else that lies there.
+    /// [`Error::NotANode`](crate::Error::NotANode) for any other file.
     pub fn open_path(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, Access::ReadWrite)
     }
 
-    /// Opens an allocator node for reading and writing, or for reading alone: then it answers questions, and refuses
-    /// what changes something.
+    /// Opens an allocator node for reading and writing, or read-only: then it answers queries and refuses changes.
     ///
     /// # Errors
     ///
@@ -57,16 +56,16 @@ impl Device {
         })
     }
 
-    /// The path it was opened by.
+    /// The path by which it was opened.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// What the driver is and may.
+    /// What the driver supports, and its limits.
     ///
     /// # Errors
     ///
-    /// [`Error::System`](crate::Error::System) where this is no node of the driver.
+    /// [`Error::System`](crate::Error::System) if this is not a node of the driver.
     pub fn query(&self) -> Result<DriverInfo> {
         let mut query = Query::default();
         self.file.call(&mut query)?;
@@ -82,10 +81,10 @@ impl Device {
         Ok(self.info_of(0)?.into())
     }
 
-    /// Maps whatever lies at an `mmap` offset of this session: `id << PAGE_SHIFT` for a buffer from its start, or an
-    /// offset that the driver gave plus whole pages. `options` says how; its offset is not looked at.
+    /// Maps what is at an `mmap` offset of this session: `id << PAGE_SHIFT` for a buffer from its start, or an offset
+    /// that the driver returned plus whole pages. `options` says how; its offset is ignored.
     ///
-    /// [`MapOptions::map`] finds the offset by itself.
+    /// [`MapOptions::map`] finds the offset itself.
     ///
     /// # Errors
     ///
@@ -94,8 +93,8 @@ impl Device {
         options.map_file(&self.file, mmap_offset, len)
     }
 
-    /// What the driver last refused to this thread in this session. The library asks by itself when a call of it
-    /// fails; this is for programs that use the descriptor ([`AsFd`]).
+    /// What the driver last refused to this thread in this session. The library asks by itself when one of its
+    /// calls fails; this is for programs that use the descriptor ([`AsFd`]).
     ///
     /// # Errors
     ///
@@ -105,8 +104,8 @@ impl Device {
     }
 
     /// What the driver last refused to this thread when it mapped a dma-buf's own descriptor
-    /// ([`Export`](crate::Export)), or had another driver import one: calls that no open file of this driver takes part
-    /// in. Any session may ask; each thread is told its own.
+    /// ([`Export`](crate::Export)), or had another driver import one: calls that involve no open file of this
+    /// driver. Any session can ask; each thread gets its own.
     ///
     /// # Errors
     ///

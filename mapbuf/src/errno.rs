@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 use std::fmt;
 
-/// `errno` values that the driver, `mmap(2)` and its relatives give, by name.
+/// `errno` values that the driver, `mmap(2)` and related calls return, by name.
 const NAMES: &[(Errno, &str)] = &[
     (Errno::TOOBIG, "E2BIG"),
     (Errno::ACCESS, "EACCES"),
@@ -34,8 +34,8 @@ const NAMES: &[(Errno, &str)] = &[
     (Errno::TXTBSY, "ETXTBSY"),
 ];
 
-/// The name of an `errno`, as in the manual pages, or `None` for one that neither the driver nor `mmap(2)` and its
-/// relatives give.
+/// The name of an `errno`, as in the manual pages, or `None` for one that neither the driver nor `mmap(2)` and related
+/// calls return.
 ///
 /// ```
 /// assert_eq!(mapbuf::errno_name(22), Some("EINVAL"));

@@ -1,4 +1,4 @@
-//! What can go wrong, said so that a person knows what to do next.
+//! Errors, and what to do about each.
 
 use crate::{bounds::OutOfBounds, core_refusal::CoreRefusal, errno::Shown};
 use mapbuf_abi::{reason::Refusal, Operation, Reason, OPERANDS};
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The result of everything here that can fail.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong: shown as "what happened; what to do next".
@@ -22,8 +22,8 @@ pub enum Error {
         /// The `errno` of `open(2)`.
         errno: i32,
     },
-    /// What was opened is no node of the driver.
-    #[error("{} is no node of the mapbuf driver; its nodes are in {}", .path.display(), mapbuf_abi::DEV_DIR)]
+    /// The file that was opened is not one of the driver's nodes.
+    #[error("{} is not a node of the mapbuf driver; its nodes are in {}", .path.display(), mapbuf_abi::DEV_DIR)]
     NotANode {
         /// What was opened.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum Error {
     Refused {
         /// What was refused.
         operation: Operation,
-        /// Why, with the values it speaks of.
+        /// Why, with its operands.
         refusal: Refusal,
     },
     /// The driver refused for a reason that this library does not know: the driver is newer.
@@ -60,7 +60,7 @@ pub enum Error {
         /// The `errno` that came with it.
         errno: i32,
     },
-    /// A system call failed, and neither the driver nor the request tells why.
+    /// A system call failed, and neither the driver nor the request shows why.
     #[error("{call} failed: {} ({})", io::Error::from_raw_os_error(*.errno), Shown(*.errno))]
     System {
         /// The system call, or the operation.
@@ -71,20 +71,33 @@ pub enum Error {
     /// Bytes outside a buffer or a mapping.
     #[error(transparent)]
     OutOfBounds(#[from] OutOfBounds),
-    /// A number at an address that is no multiple of its size.
-    #[error("a number of {size} bytes cannot lie at byte {offset}; use a multiple of {size}, or copy the bytes")]
+    /// A number at an offset that is not a multiple of its size.
+    #[error("a {size}-byte number cannot be at byte {offset}; use a multiple of {size}, or copy the bytes")]
     Misaligned {
         /// Where it would lie in the mapping.
         offset: usize,
         /// The number's size in bytes.
         size: usize,
     },
+    /// A copy into a device's memory that is not whole words.
+    #[error(
+        "{len} bytes from byte {offset} are not whole words of {width} bytes, which this device memory is written in; \
+             write whole words"
+    )]
+    PartOfAWord {
+        /// The offset in the mapping.
+        offset: usize,
+        /// How many bytes.
+        len: usize,
+        /// The bytes in a word.
+        width: usize,
+    },
     /// A write to a mapping that is read-only.
     #[error("the mapping is read-only; map the buffer for writing")]
     ReadOnlyMapping,
-    /// The driver answered with a number that this library does not know: the driver is newer.
+    /// The driver returned a number that this library does not know: the driver is newer.
     #[error(
-        "the driver answered with {what} number {number}, which this program does not know; \
+        "the driver returned {what} number {number}, which this program does not know; \
              use the mapbuf that came with the driver"
     )]
     UnknownNumber {
@@ -93,10 +106,10 @@ pub enum Error {
         /// The number.
         number: u32,
     },
-    /// A folder or an attribute in sysfs cannot be read, or does not hold what it should.
+    /// A directory or an attribute in sysfs cannot be read, or has unexpected contents.
     #[error("{} cannot be read: {source}; {}", .path.display(), sysfs_remedy(.path, .source))]
     Sysfs {
-        /// The attribute's file, or the folder.
+        /// The attribute's file, or the directory.
         path: PathBuf,
         /// What failed.
         source: io::Error,
@@ -104,7 +117,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The `errno`, where a system call failed.
+    /// The `errno`, if a system call failed.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal.reason.errno()),
@@ -116,17 +129,18 @@ impl Error {
             Self::NotANode { .. }
             | Self::OutOfBounds(_)
             | Self::Misaligned { .. }
+            | Self::PartOfAWord { .. }
             | Self::ReadOnlyMapping
             | Self::UnknownNumber { .. } => None,
         }
     }
 
-    /// The driver's reason, where it gave one.
+    /// The driver's reason, if it gave one.
     pub fn reason(&self) -> Option<Reason> {
         self.refusal().map(|refusal| refusal.reason)
     }
 
-    /// The driver's reason with its operands, where it gave one.
+    /// The driver's reason with its operands, if it gave one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal),
@@ -134,7 +148,7 @@ impl Error {
         }
     }
 
-    /// What the kernel's memory manager refused by itself, where the request shows it.
+    /// The refusal by the kernel's memory manager, if the request shows it.
     pub fn core_refusal(&self) -> Option<&CoreRefusal> {
         match self {
             Self::Core { refusal, .. } => Some(refusal),
@@ -142,7 +156,7 @@ impl Error {
         }
     }
 
-    /// What to do next, where that is known.
+    /// What to do next, if that is known.
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal.reason.text().remedy),
@@ -169,25 +183,23 @@ fn open_remedy(path: &Path, errno: i32) -> &'static str {
     use mapbuf_abi::reason::errno::{EACCES, EBUSY, ENOENT, EPERM};
     match errno {
         ENOENT if path.starts_with(mapbuf_abi::NAMED_DIR) => {
-            "no buffer has this name; mapbuf list shows the names that there are"
+            "no buffer has this name; mapbuf list shows the existing names"
         }
-        ENOENT => "the driver is not loaded; load it with: mapbuf load",
+        ENOENT => "the driver is not loaded; to load it: mapbuf load",
         EACCES | EPERM => {
-            "its mode does not let you; ask to be added to its group (ls -l shows it), or run as root"
+            "its mode does not allow it; join its group (ls -l shows it), or run as root"
         }
         EBUSY => "try again",
-        _ => "see whether the driver is loaded (mapbuf list) and whether this is one of its nodes",
+        _ => "check that the driver is loaded (mapbuf list) and that this is one of its nodes",
     }
 }
 
 fn sysfs_remedy(path: &Path, source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::NotFound if path == Path::new(mapbuf_abi::SYSFS_CLASS) => {
-            "the driver is not loaded; load it with: mapbuf load"
+            "the driver is not loaded; to load it: mapbuf load"
         }
-        io::ErrorKind::NotFound => {
-            "no buffer has this name; mapbuf list shows the names that there are"
-        }
+        io::ErrorKind::NotFound => "no buffer has this name; mapbuf list shows the existing names",
         io::ErrorKind::PermissionDenied => "run as root",
         _ => "use the mapbuf that came with the driver",
     }
@@ -205,8 +217,8 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "mmap was refused: 8192 bytes from byte 4096 of the buffer would pass its end at 8192; \
-             map at most what lies between the offset and the buffer's end (EINVAL, BeyondEnd)"
+            "mmap was refused: 8192 bytes from byte 4096 would run past the end of the buffer at 8192; \
+             map no more than what lies between the offset and the end of the buffer (EINVAL, BeyondEnd)"
         );
         assert_eq!(error.errno(), Some(22));
         assert_eq!(error.reason(), Some(Reason::BeyondEnd));
@@ -218,7 +230,7 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "mmap was refused by the kernel: a mapping of 0 bytes was asked for; \
+            "mmap was refused by the kernel: a mapping of 0 bytes was requested; \
              map at least 1 byte; lengths are rounded up to whole pages (EINVAL)"
         );
 
@@ -234,7 +246,7 @@ mod tests {
         });
         assert_eq!(
             error.to_string(),
-            "4 bytes from byte 8 on would pass the end at byte 10; stay below it"
+            "4 bytes from byte 8 would run past the end at byte 10; stay within it"
         );
     }
 

@@ -1,9 +1,9 @@
-//! What the driver tells about itself, a session and a buffer, in types.
+//! What the driver reports about itself, a session and a buffer.
 
 use crate::error::{Error, Result};
 use mapbuf_abi::{bit, feature, Cache, Info, Kind, Method, Query, ADDRESS_HIDDEN, NAME_LEN};
 
-/// What the driver is and may (`QUERY`).
+/// What the driver supports, and its limits (`QUERY`).
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct DriverInfo {
@@ -13,9 +13,9 @@ pub struct DriverInfo {
     pub page_size: u32,
     /// Bits of [`feature`].
     pub features: u64,
-    /// The kinds of memory that this node gives.
+    /// The kinds of memory that this node provides.
     pub kinds: Vec<Kind>,
-    /// The methods that [`MapOptions::method`](crate::MapOptions::method) may ask for.
+    /// The methods that [`MapOptions::method`](crate::MapOptions::method) accepts.
     pub methods: Vec<Method>,
     /// The largest buffer that the limits allow, in bytes.
     pub max_buffer_bytes: u64,
@@ -27,12 +27,12 @@ pub struct DriverInfo {
     pub used_bytes: u64,
     /// Bytes charged now to the user who opened the device.
     pub used_bytes_by_user: u64,
-    /// Buffers that exist now, also those whose id is gone.
+    /// Buffers that exist now, including those whose id was freed.
     pub buffers: u64,
 }
 
 impl DriverInfo {
-    /// Whether contiguous and coherent buffers may come from a CMA area.
+    /// Whether contiguous and coherent buffers can come from a CMA area.
     pub fn has_cma(&self) -> bool {
         self.features & feature::CMA != 0
     }
@@ -56,7 +56,7 @@ impl From<Query> for DriverInfo {
     }
 }
 
-/// Those of `all` whose bit is set. Bits that this library has no value for are left out.
+/// Those of `all` whose bit is set. Bits that this library does not know are left out.
 fn of_mask<T: Copy>(all: &[T], mask: u32, number: fn(T) -> u32) -> Vec<T> {
     all.iter()
         .copied()
@@ -84,7 +84,7 @@ pub struct BufferInfo {
     pub name: Option<String>,
     /// Its `mmap` offset in bytes for the method `auto`; 0 on a named node.
     pub mmap_offset: u64,
-    /// The address of its first byte for the node's device, where it has one that the caller may see.
+    /// The address of its first byte for the node's device, if it has one that the caller can see.
     pub dma_address: Option<u64>,
     /// Bits of [`traits`](mapbuf_abi::traits).
     pub traits: u32,

@@ -19,33 +19,32 @@
 //!
 //! # What holds what
 //!
-//! A [`Device`] is an open allocator node, and a session of the driver: the ids of its buffers mean something in
-//! it alone. A [`Buffer`] is such an id; dropping it gives the id back. A [`Mapping`] holds the *memory*: it needs
-//! neither the buffer nor the device, and whatever is dropped first, its bytes stay until it is dropped itself.
-//! So does the descriptor of an [`Export`]. A buffer that is to outlive every process gets a name
-//! ([`NameOptions`]), and whoever may open `/dev/mapbuf/named/NAME` maps it ([`Named`]).
+//! A [`Device`] is an open allocator node, which is a session of the driver: buffer ids are valid only within it. A
+//! [`Buffer`] is such an id; dropping it frees the id. A [`Mapping`] keeps the *memory*: it needs neither the buffer nor
+//! the device, and its bytes stay until it is dropped, in whatever order the others are dropped. The same is true of
+//! the descriptor of an [`Export`]. A buffer that should outlive every process gets a name ([`NameOptions`]), and any
+//! program that can open `/dev/mapbuf/named/NAME` can map it ([`Named`]).
 //!
 //! # Memory that others write
 //!
-//! The other side of a mapping is another process, the kernel or a device, and no borrow checker watches it. So
-//! a [`Mapping`] gives out no `&[u8]`: it copies in and out, and reads and writes numbers, with bounds checks and
-//! with volatile accesses. Who can promise that nobody else writes may have the slice
+//! The other side of a mapping is another process, the kernel or a device, which the borrow checker does not see. So a
+//! [`Mapping`] has no safe `&[u8]`: it copies in and out, and reads and writes numbers, with bounds checks and volatile
+//! accesses. A caller that can guarantee that nothing else writes the memory can have a slice
 //! ([`Mapping::as_slice`], which is `unsafe` for that reason).
 //!
 //! # Send and Sync
 //!
 //! Every type here is both. A [`Device`], a [`Buffer`] and a [`Named`] are descriptors and numbers, and the driver
 //! serves any number of threads at once. A [`Mapping`] belongs to the process and not to a thread; its accesses are
-//! volatile ones of a machine word or less, and the driver's side may make them at any time anyway, so `&mut` would
-//! promise an exclusiveness that nothing gives. Two threads that write the same bytes at the same time find either
-//! value there, word by word: order them (a lock, an atomic, a pipe) where that matters.
+//! volatile, and the other side can make accesses at any time anyway, so `&mut` would promise an exclusive access that
+//! does not exist. If two threads write the same bytes at the same time, each byte ends up with one of the two values:
+//! order the threads (with a lock, an atomic, a pipe) if that matters.
 //!
 //! # Errors
 //!
-//! The driver gives a reason for each refusal, and [`Error`] carries it: what happened, with the values in it, and
-//! what to do next. Refusals that the kernel's memory manager makes before the driver is asked are recognised where
-//! that can be done from the request ([`CoreRefusal`]); they are never explained by a reason that belongs to another
-//! call.
+//! The driver gives a reason for each refusal, and [`Error`] carries it: what happened, with its values, and what to do
+//! next. Refusals that the kernel's memory manager makes before the driver is called are recognised from the request
+//! where possible ([`CoreRefusal`]); they are never explained by a reason that belongs to another call.
 
 mod access;
 mod alloc;
@@ -94,7 +93,7 @@ pub use mapbuf_abi::{
     Operation, Reason, RegionState, RegionType, Segment,
 };
 
-/// The README's example, so that it goes on compiling.
+/// The README's example, so that it keeps compiling.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;

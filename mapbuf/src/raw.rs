@@ -1,6 +1,4 @@
-//! The driver's ioctls as they are, for programs that want the numbers and structs themselves.
-//!
-//! The rest of the library is made of these.
+//! The raw ioctls, for programs that need the numbers and structs themselves. The rest of the library is built on them.
 
 use crate::bounds::wide;
 use mapbuf_abi::{
@@ -18,20 +16,20 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-/// A struct of [`mapbuf_abi`] that is the argument of an ioctl.
+/// A struct of [`mapbuf_abi`] that an ioctl takes as its argument.
 pub trait Request: sealed::Layout {
-    /// What it asks for.
+    /// The operation that it requests.
     const OPERATION: Operation;
 }
 
-/// An open node of the driver: a [`Device`](crate::Device), or a [`Named`](crate::Named) buffer. Not any descriptor: to another driver the same
-/// numbers might mean something else.
+/// An open node of the driver: a [`Device`](crate::Device), or a [`Named`](crate::Named) buffer. Other descriptors are not
+/// accepted, since the same ioctl number can mean something else to another driver.
 pub trait Node: AsFd + sealed::Node {}
 
 pub(crate) mod sealed {
     use mapbuf_abi::Refused;
 
-    /// What this library has opened as a node itself.
+    /// A node that this library itself has opened.
     pub trait Node {}
 
     /// A struct that an ioctl reads and writes.
@@ -94,12 +92,12 @@ requests! {
     Bar = BAR;
 }
 
-/// Makes the ioctl whose argument `request` is, with whatever is in it: its `size` too.
+/// Makes the ioctl that takes `request`, with all of its fields as they are, `size` included.
 ///
 /// # Errors
 ///
-/// The system call's `errno`; `EINVAL` without asking the driver where `size` is more than the struct has, as the
-/// driver would then write behind it.
+/// The system call's `errno`; `EINVAL`, without calling the driver, if `size` exceeds the struct, as the driver would then
+/// write past its end.
 pub fn call<R: Request>(node: &impl Node, request: &mut R) -> io::Result<()> {
     if usize::try_from(*request.size()).map_or(true, |size| size > size_of::<R>()) {
         return Err(Errno::INVAL.into());
@@ -107,8 +105,8 @@ pub fn call<R: Request>(node: &impl Node, request: &mut R) -> io::Result<()> {
     Ok(invoke(node.as_fd(), request)?)
 }
 
-/// Makes the `SEGMENTS` ioctl for the buffer with this id, from run number `first` on. Writes as many rows as there
-/// are and have room, and returns how many those were, and how many runs there are.
+/// Makes the `SEGMENTS` ioctl for the buffer with this id, starting at run number `first`. Writes as many rows as fit, and
+/// returns their number and the total number of runs.
 ///
 /// # Errors
 ///
@@ -122,7 +120,7 @@ pub fn segments(
     segments_of(node.as_fd(), id, 0, first, rows).map_err(|failed| failed.errno.into())
 }
 
-/// An ioctl that failed: the `errno`, and what the driver says in the struct; all zeros where it says nothing.
+/// A failed ioctl: the `errno`, and the driver's answer in the struct, all zeros if it gave none.
 pub(crate) struct Failed {
     pub(crate) errno: Errno,
     pub(crate) refused: Refused,

@@ -5,10 +5,10 @@
 #[non_exhaustive]
 pub enum ParseSizeError {
     /// Neither a decimal nor a hexadecimal number stands at the start.
-    #[error("'{0}' is no size; write a number and a unit, such as 4096, 0x1000, 64K, 2M or 1G")]
+    #[error("'{0}' is not a size; write a number and a unit, such as 4096, 0x1000, 64K, 2M or 1G")]
     NoNumber(String),
     /// The unit is not known.
-    #[error("'{unit}' is no unit; use K, M, G or T (powers of 1024), or none for bytes")]
+    #[error("'{unit}' is not a unit; use K, M, G or T (powers of 1024), or none for bytes")]
     UnknownUnit {
         /// What stood there.
         unit: String,

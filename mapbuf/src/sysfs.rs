@@ -1,4 +1,4 @@
-//! Named buffers, as `/sys/class/mapbuf` lists them for everybody.
+//! Named buffers, as listed in `/sys/class/mapbuf`, which every user can read.
 
 use crate::{
     error::{Error, Result},
@@ -27,11 +27,11 @@ pub struct Entry {
     pub kind: Kind,
     /// Its cache mode.
     pub cache: Cache,
-    /// Virtual memory areas that map it now, in any process; only root is told.
+    /// Virtual memory areas that map it now, in any process; only root can see it.
     pub mappings: Option<u64>,
-    /// Its DMA address, if it has one and the caller may see it.
+    /// Its DMA address, if it has one and the caller can see it.
     pub dma_address: Option<u64>,
-    /// The node, where it is there.
+    /// The node, if it exists.
     pub node: Option<Node>,
 }
 
@@ -75,7 +75,7 @@ pub fn list() -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// The named buffer of this name.
+/// The buffer with this name.
 ///
 /// # Errors
 ///
@@ -130,7 +130,7 @@ fn attribute<T>(folder: &Path, name: &str, read: impl FnOnce(&str) -> Option<T>)
     })
 }
 
-/// What an attribute says, or `None` where it is not for the caller.
+/// The contents of an attribute, or `None` if the caller cannot read it.
 fn unless_denied<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Err(Error::Sysfs { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {

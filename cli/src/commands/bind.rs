@@ -19,9 +19,9 @@ pub const MAPBUF: &str = "mapbuf";
 
 /// Give a PCI device to mapbuf, so that programs can drive it
 ///
-/// Shows first what it will do: the device, who drives it now, its IOMMU group. A device that the system uses is refused (a
-/// mounted disk, the console, a network that is up), and so is one whose IOMMU group has a device in other hands. Nothing is
-/// changed before you say yes. 'mapbuf unbind' gives the device back to the driver that has it now.
+/// First shows what it will do: the device, its current driver, its IOMMU group. Refuses a device that the system uses (a
+/// mounted disk, the console, a network interface that is up), and one that shares its IOMMU group with another driver's
+/// device. Changes nothing until you confirm. 'mapbuf unbind' returns the device to its current driver.
 #[derive(Debug, Group)]
 pub struct BindArgs {
     /// The device, as in 0000:00:04.0 (lspci -D)
@@ -29,7 +29,7 @@ pub struct BindArgs {
     /// Give it to this driver instead
     #[arg(long, value_name = "NAME", default_value = MAPBUF)]
     pub driver: String,
-    /// Do it without a question
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
     /// Only show what would be done
@@ -120,7 +120,7 @@ impl fmt::Display for Plan {
             Some(group) => writeln!(f, "  IOMMU group  {group}")?,
             None => writeln!(
                 f,
-                "  IOMMU group  none: by DMA it reaches all memory, and so does whoever may open its node (CAP_SYS_RAWIO)"
+                "  IOMMU group  none: its DMA reaches all of memory, and so can any program that opens its node (CAP_SYS_RAWIO)"
             )?,
         }
         for other in &self.neighbours {
@@ -166,11 +166,10 @@ pub fn run(args: &BindArgs) -> Result<(), Failure> {
     if !system.has_driver(&args.driver) {
         return Err(Failure::NoModule(match args.driver.as_str() {
             MAPBUF if module::is_loaded() => {
-                "the driver that is loaded takes no PCI devices; build and load a newer one"
-                    .to_owned()
+                "the loaded driver does not bind PCI devices; build and load a newer one".to_owned()
             }
-            MAPBUF => "the driver is not loaded; mapbuf load".to_owned(),
-            other => format!("the kernel has no PCI driver {other}; modprobe {other}"),
+            MAPBUF => "the driver is not loaded; run: mapbuf load".to_owned(),
+            other => format!("there is no PCI driver {other}; run: modprobe {other}"),
         }));
     }
     if !args.yes && !agreed(&plan)? {
@@ -203,15 +202,15 @@ fn finish(args: &BindArgs, plan: &Plan) -> Result<(), Failure> {
     if args.output.json {
         return output::print_json(plan);
     }
-    output::print(&"nothing was changed\n").map(drop)
+    output::print(&"nothing changed\n").map(drop)
 }
 
-/// Asks whoever sits there.
+/// Asks for confirmation on the terminal.
 fn agreed(plan: &Plan) -> Result<bool, Failure> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         return Err(Failure::Usage(format!(
-            "nobody is there to be asked whether {} may go to {}; --yes says so, and --dry-run changes nothing",
+            "there is no terminal to confirm on that {} goes to {}; use --yes to confirm, or --dry-run to change nothing",
             plan.device, plan.to
         )));
     }

@@ -11,28 +11,28 @@ use mapbuf::{abi::explain::Bytes, AllocOptions, Buffer, Device, NameOptions, Nam
 use serde::Serialize;
 use std::fmt;
 
-/// Make a buffer with a name and a node of its own
+/// Create a named buffer with its own node
 ///
-/// The memory is zero, or filled with --fill-pages before anyone can see it. The node is /dev/mapbuf/named/NAME; offsets
-/// in it are offsets in the buffer. It stays until 'mapbuf remove NAME', whoever comes and goes.
+/// The memory is zeroed, or filled by --fill-pages before anyone can see it. The node is /dev/mapbuf/named/NAME; offsets
+/// in the node are offsets in the buffer. The buffer stays until 'mapbuf remove NAME', whether or not programs use it.
 #[derive(Debug, Group)]
 #[command(after_long_help = "Examples:
   mapbuf create ring --kind vmalloc --size 64K --fill-pages ddccbbaa
   mapbuf create frame --kind contiguous --size 2M --mode 0640
   mapbuf create near --kind pages --size 8M --numa-node 0 --json")]
 pub struct CreateArgs {
-    /// Its name: 1 to 64 letters, digits, '_', '.', '-', the first no '.' or '-'
+    /// The name: 1 to 64 letters, digits, '_', '.' or '-', not starting with '.' or '-'
     pub name: String,
-    /// Its kind of memory
+    /// The kind of memory
     #[arg(long, value_enum)]
     pub kind: KindArg,
-    /// Its size: a number, with K, M, G or T for powers of 1024; rounded up to whole pages
+    /// The size: a number, with K, M, G or T for powers of 1024; rounded up to whole pages
     #[arg(long, value_parser = mapbuf::parse_size)]
     pub size: u64,
-    /// How every view of it is cached
+    /// The cache mode of every mapping, the kernel's included
     #[arg(long, value_enum, default_value = "cached")]
     pub cache: CacheArg,
-    /// The NUMA node to take the memory from, and from no other
+    /// The only NUMA node to allocate from
     #[arg(long)]
     pub numa_node: Option<u32>,
     /// Bytes to write at the start of each page, in hexadecimal: ddccbbaa is the 32-bit word 0xaabbccdd
@@ -41,10 +41,10 @@ pub struct CreateArgs {
     /// The node's permission bits, in octal
     #[arg(long, default_value = "0660", value_parser = octal)]
     pub mode: u32,
-    /// The node's owner, by number (another than yourself needs CAP_CHOWN)
+    /// The node's owner, as a number (another user than yourself needs CAP_CHOWN)
     #[arg(long)]
     pub uid: Option<u32>,
-    /// The node's group, by number (one that you are not in needs CAP_CHOWN)
+    /// The node's group, as a number (a group that you are not in needs CAP_CHOWN)
     #[arg(long)]
     pub gid: Option<u32>,
     #[command(flatten)]
@@ -119,7 +119,7 @@ pub fn check_page(bytes: &[u8], page: u64) -> Result<(), Failure> {
     match u64::try_from(bytes.len()) {
         Ok(len) if len <= page => Ok(()),
         _ => Err(Failure::Usage(format!(
-            "{} bytes do not fit into a page of {page}; give fewer",
+            "{} bytes do not fit in a page of {page}; use fewer",
             bytes.len()
         ))),
     }

@@ -9,9 +9,9 @@ use clap::Args as Group;
 use mapbuf::{Access, Named, OutOfBounds};
 use serde_json::json;
 
-/// Show the bytes of a named buffer, as xxd does
+/// Show the bytes of a named buffer, in the format of xxd
 ///
-/// Reads by the kernel's own view (pread), which shows what every mapping shows.
+/// Reads through the kernel's own mapping (pread), which agrees with every other mapping.
 #[derive(Debug, Group)]
 pub struct DumpArgs {
     /// The buffer's name
@@ -19,10 +19,10 @@ pub struct DumpArgs {
     /// The first byte
     #[arg(long, default_value = "0", value_parser = mapbuf::parse_size)]
     pub offset: u64,
-    /// How many bytes; without this, all to the end
+    /// How many bytes [default: up to the end]
     #[arg(long, value_parser = mapbuf::parse_size)]
     pub length: Option<u64>,
-    /// Let a '*' stand for lines that are the same as the one before and the one behind them
+    /// Replace repeated lines with a '*'
     #[arg(short = 'a', long)]
     pub autoskip: bool,
     #[command(flatten)]

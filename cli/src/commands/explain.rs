@@ -12,17 +12,17 @@ use mapbuf::{errno_name, CoreRefusal, Reason};
 use serde::Serialize;
 use std::fmt;
 
-/// Tell what a reason means and what to do about it
+/// Explain a reason, and what to do about it
 ///
-/// Every refusal of the driver carries a reason with a number and a name. Without one of them here, all are listed.
+/// Every refusal by the driver carries a reason with a number and a name. Without an argument, lists all of them.
 #[derive(Debug, Group)]
 #[command(after_long_help = "Examples:
   mapbuf explain CowNeedsContiguous
   mapbuf explain 305
   mapbuf explain EINVAL")]
 pub struct ExplainArgs {
-    /// An error or a signal (EINVAL, SIGBUS, …): what it comes from, with any driver. Or a reason's name or number; 'core':
-    /// all that the kernel's memory manager refuses by itself
+    /// A reason's name or number; 'core' for everything that the kernel's memory manager refuses by itself; or an error
+    /// or signal (EINVAL, SIGBUS, …) for its causes, with any driver
     pub reason: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -41,7 +41,7 @@ struct Entry {
     errno: Option<&'static str>,
     sentence: String,
     remedy: &'static str,
-    /// Where the kernel forces it; empty where it does not.
+    /// The place in the kernel that forces it; empty if there is none.
     kernel: &'static str,
 }
 
@@ -101,14 +101,14 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     if reasons.is_empty() {
         let text = args.reason.as_deref().unwrap_or_default();
         return Err(Failure::Usage(format!(
-            "there is no reason '{text}'; 'mapbuf explain' lists all. Errors and signals that are known: {}",
+            "there is no reason '{text}'; 'mapbuf explain' lists them all. Known errors and signals: {}",
             signs::Signs::known()
         )));
     }
     output::answer(args.output, &Explained { reasons })
 }
 
-/// What the memory manager refuses without asking the driver.
+/// The refusals that the memory manager makes without asking the driver.
 fn core_refusals() -> Vec<Entry> {
     let (offset, len, size, page_size, from, to) = (0, 0, 0, 0, 0, 0);
     let entry = |refusal: CoreRefusal, name, errno, sentence: &str, kernel| Entry {
@@ -124,57 +124,57 @@ fn core_refusals() -> Vec<Entry> {
             CoreRefusal::ZeroLength,
             "ZeroLength",
             "EINVAL",
-            "a mapping of 0 bytes was asked for",
+            "a mapping of 0 bytes was requested",
             "mm/mmap.c, do_mmap: EINVAL for a length of 0",
         ),
         entry(
             CoreRefusal::UnalignedOffset { offset, page_size },
             "UnalignedOffset",
             "EINVAL",
-            "the offset is no multiple of the page size",
+            "the offset is not a multiple of the page size",
             "arch/x86/kernel/sys_x86_64.c, mmap: EINVAL for an offset within a page",
         ),
         entry(
             CoreRefusal::OffsetWraps { offset, len },
             "OffsetWraps",
             "EOVERFLOW",
-            "offset and length together pass the largest offset that there is",
+            "offset plus length exceeds the largest possible offset",
             "mm/mmap.c, do_mmap: EOVERFLOW",
         ),
         entry(
             CoreRefusal::SharedWriteOfReadOnlyOpen,
             "SharedWriteOfReadOnlyOpen",
             "EACCES",
-            "a shared writable mapping was asked for, and the file was opened for reading only",
+            "a shared writable mapping was requested, and the file was opened read-only",
             "mm/mmap.c, do_mmap: EACCES without FMODE_WRITE",
         ),
         entry(
             CoreRefusal::NoAddressSpace { len },
             "NoAddressSpace",
             "ENOMEM",
-            "the process has no room for so many bytes more in its address space",
+            "the process's address space has no room for this many more bytes",
             "mm/mmap.c, do_mmap: ENOMEM at vm.max_map_count; mm/mmap.c, may_expand_vm: at RLIMIT_AS",
         ),
         entry(
             CoreRefusal::NoRoomForCopies { len },
             "NoRoomForCopies",
             "ENOMEM",
-            "a private writable mapping may need a copy of every page, and the kernel does not promise so much to all \
-             programs together (or the address space has no room)",
+            "a private writable mapping may need a copy of every page, which exceeds the kernel's overcommit limit (or the \
+             address space has no room)",
             "mm/vma.c, __mmap_setup: ENOMEM from security_vm_enough_memory_mm for what accountable_mapping names",
         ),
         entry(
             CoreRefusal::LockLimit { len },
             "LockLimit",
             "EAGAIN",
-            "so many bytes more would pass the process's limit of locked memory",
+            "this many more bytes would exceed the process's limit on locked memory",
             "mm/mmap.c, do_mmap: EAGAIN at RLIMIT_MEMLOCK, after mlockall(MCL_FUTURE)",
         ),
         entry(
             CoreRefusal::BeyondExport { offset, len, size },
             "BeyondExport",
             "EINVAL",
-            "the mapping of a dma-buf's descriptor would pass the dma-buf's end",
+            "the mapping would run past the end of the dma-buf",
             "drivers/dma-buf/dma-buf.c, dma_buf_mmap_internal: EINVAL",
         ),
         entry(
@@ -182,13 +182,13 @@ fn core_refusals() -> Vec<Entry> {
             "NeverWritable",
             "EACCES",
             "mprotect(PROT_WRITE) of a mapping that can never become writable",
-            "mm/mprotect.c, do_mprotect_pkey: EACCES where VM_MAYWRITE is cleared",
+            "mm/mprotect.c, do_mprotect_pkey: EACCES if VM_MAYWRITE is cleared",
         ),
         entry(
             CoreRefusal::NoGrowth { from, to },
             "NoGrowth",
             "EFAULT",
-            "mremap was to make the mapping of a buffer longer",
+            "mremap was asked to grow the mapping of a buffer",
             "mm/mremap.c: EFAULT for VM_DONTEXPAND",
         ),
     ]

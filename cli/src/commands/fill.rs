@@ -11,7 +11,7 @@ use mapbuf::{abi::explain::Bytes, Named};
 use serde::Serialize;
 use std::fmt;
 
-/// Write a byte, or bytes at each page's start, into a named buffer
+/// Fill a named buffer with a byte, or write bytes at the start of each page
 #[derive(Debug, Group)]
 #[command(group = ArgGroup::new("what").required(true), after_long_help = "Examples:
   mapbuf fill ring --byte 00
@@ -20,16 +20,16 @@ use std::fmt;
 pub struct FillArgs {
     /// The buffer's name
     pub name: String,
-    /// The byte, in hexadecimal, for every place
+    /// The byte to fill with, in hexadecimal
     #[arg(long, value_name = "HEX", group = "what", value_parser = one_byte)]
     pub byte: Option<u8>,
-    /// Bytes for the start of each page, in hexadecimal; the rest of the page stays
+    /// Bytes to write at the start of each page, in hexadecimal; the rest of the page is unchanged
     #[arg(long, value_name = "HEXBYTES", group = "what")]
     pub pages: Option<hex::Bytes>,
     /// The first byte
     #[arg(long, default_value = "0", value_parser = mapbuf::parse_size)]
     pub offset: u64,
-    /// How many bytes; without this, all to the end
+    /// How many bytes [default: up to the end]
     #[arg(long, value_parser = mapbuf::parse_size)]
     pub length: Option<u64>,
     #[command(flatten)]

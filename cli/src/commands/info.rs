@@ -14,10 +14,10 @@ use mapbuf::{
 use serde::Serialize;
 use std::fmt;
 
-/// Tell about one named buffer, or about the driver
+/// Show one named buffer, or the driver
 ///
-/// For a buffer: size, kind, mappings, and the physical runs that it lies in (addresses need privileges). Without a
-/// name: what the driver can, its limits, and what is used of them.
+/// For a buffer: its size, kind, mappings and physical runs (addresses need privileges). Without a name: what the driver
+/// supports, its limits, and how much of them is in use.
 #[derive(Debug, Group)]
 pub struct InfoArgs {
     /// The buffer's name
@@ -30,7 +30,7 @@ pub struct InfoArgs {
 struct BufferReport {
     #[serde(flatten)]
     row: Row,
-    /// O_DIRECT, io_uring and RDMA take its mappings. Absent, as the runs, where the node may not be opened.
+    /// O_DIRECT, io_uring and RDMA accept its mappings. Like the runs, absent if the node cannot be opened.
     pinnable: Option<bool>,
     segments: Option<Vec<Run>>,
 }
@@ -63,7 +63,10 @@ impl fmt::Display for BufferReport {
             writeln!(f, "  pinnable: {pinnable}")?;
         }
         let Some(segments) = &self.segments else {
-            return writeln!(f, "  its runs are shown to those who may open the node");
+            return writeln!(
+                f,
+                "  its runs are shown only to users who can open the node"
+            );
         };
         writeln!(f, "  physically contiguous runs: {}", segments.len())?;
         const SHOWN: usize = 32;
@@ -85,14 +88,14 @@ impl fmt::Display for BufferReport {
         if segments.len() > SHOWN {
             writeln!(
                 f,
-                "    and {} more (--json has all)",
+                "    and {} more (--json shows all)",
                 segments.len() - SHOWN
             )?;
         }
         if segments.iter().all(|run| run.physical_address.is_none()) {
             writeln!(
                 f,
-                "    physical addresses are shown to those who have CAP_SYS_ADMIN"
+                "    physical addresses are shown only with CAP_SYS_ADMIN"
             )?;
         }
         Ok(())
@@ -166,7 +169,7 @@ impl fmt::Display for DriverReport {
         )?;
         writeln!(
             f,
-            "  buffers  {}; the largest may have {}",
+            "  buffers  {}; the largest can have {}",
             self.buffers,
             Bytes(self.max_buffer_bytes)
         )?;

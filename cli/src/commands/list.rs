@@ -16,17 +16,17 @@ use mapbuf::{
 use serde::Serialize;
 use std::fmt;
 
-/// List the named buffers, the regions, and the devices that are bound
+/// List the named buffers, the regions and the bound devices
 ///
-/// Regions are declared when the module is loaded (regions=...). Those that were refused are listed with the reason, and
-/// those that answer with nothing but ones or zeros, or that have nothing behind them, with that state.
+/// Regions are declared when the module is loaded (regions=...). A region that was refused is listed with the reason; one
+/// that reads as all ones or all zeros, or that has no memory behind it, is listed with that state.
 #[derive(Debug, Group)]
 pub struct ListArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// A named buffer, in the names of JSON.
+/// A named buffer, with its JSON names.
 #[derive(Serialize)]
 pub struct Row {
     name: String,
@@ -88,7 +88,7 @@ impl Row {
     }
 }
 
-/// A region that was declared, in the names of JSON.
+/// A declared region, with its JSON names.
 #[derive(Serialize)]
 struct Region {
     name: String,
@@ -122,7 +122,7 @@ impl From<RegionInfo> for Region {
     }
 }
 
-/// A device that is bound, in the names of JSON.
+/// A bound device, with its JSON names.
 #[derive(Serialize)]
 struct Bound {
     device: Address,
@@ -154,7 +154,7 @@ impl From<Function> for Bound {
 struct List {
     devices: Vec<Bound>,
     buffers: Vec<Row>,
-    /// Absent where the allocator node may not be opened.
+    /// Absent if the allocator node cannot be opened.
     regions: Option<Vec<Region>>,
 }
 
@@ -216,7 +216,7 @@ impl fmt::Display for List {
         if self.buffers.is_empty() {
             writeln!(
                 f,
-                "no named buffers; make one: mapbuf create NAME --kind vmalloc --size 64K"
+                "no named buffers; to create one: mapbuf create NAME --kind vmalloc --size 64K"
             )?;
             self.regions(f)?;
             return self.devices(f);

@@ -11,8 +11,8 @@ use std::{fmt, path::PathBuf};
 
 /// Load the driver's module
 ///
-/// The file is looked for in /lib/modules/RELEASE (updates, extra, misc) and in /lib/modules, unless --module names it.
-/// A driver that is loaded already is left as it is, parameters too.
+/// Looks for the file in /lib/modules/RELEASE (updates, extra, misc) and in /lib/modules, unless --module names it. A
+/// driver that is already loaded is left as it is, including its parameters.
 #[derive(Debug, Group)]
 #[command(after_long_help = "Parameters:
   max_bytes=N            all buffers together; 0: half of the machine's memory
@@ -30,7 +30,7 @@ pub struct LoadArgs {
     /// The module's file
     #[arg(long, value_name = "FILE")]
     pub module: Option<PathBuf>,
-    /// Parameters of the module; sizes may have units
+    /// Module parameters; sizes can have units
     #[arg(value_name = "PARAM=VALUE")]
     pub params: Vec<String>,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct LoadArgs {
 
 #[derive(Serialize)]
 struct Loaded {
-    /// Absent where the driver was loaded already.
+    /// Absent if the driver was already loaded.
     module: Option<String>,
     already_loaded: bool,
     parameters: Vec<String>,
@@ -49,7 +49,7 @@ impl fmt::Display for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.module {
             Some(module) => write!(f, "loaded {module}")?,
-            None => write!(f, "the driver is loaded already")?,
+            None => write!(f, "the driver is already loaded")?,
         }
         writeln!(f, "; parameters: {}", self.parameters.join(" "))
     }
@@ -79,7 +79,7 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
 fn parameter(text: &str) -> Result<String, Failure> {
     let (name, value) = text.split_once('=').ok_or_else(|| {
         Failure::Usage(format!(
-            "'{text}' is no parameter; write NAME=VALUE, such as max_bytes=256M"
+            "'{text}' is not a parameter; write NAME=VALUE, such as max_bytes=256M"
         ))
     })?;
     match mapbuf::parse_size(value) {

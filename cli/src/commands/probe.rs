@@ -9,13 +9,13 @@ use mapbuf::{Access, Device, Named, ProbeOptions, Probed, RegionState, RegionTyp
 use serde::Serialize;
 use std::fmt;
 
-/// Look at a region: whether anything answers there
+/// Check whether anything answers in a region
 ///
-/// Reads some words of each page, and with --write also writes a pattern to each page, looks whether it stays, and puts
-/// back what was there. Nothing but ones, or nothing but zeros, is suspect; a pattern that does not stay is proof.
+/// Reads some words of each page. With --write it also writes a pattern to each page, checks that it stays, and restores
+/// the old contents. All ones or all zeros are suspect; a pattern that does not stay is proof.
 ///
-/// A device's memory is not read unless you take the risk: a read can hang the bus, take data out of a queue, or clear a
-/// status register. It is never written.
+/// Device memory is only read with --risk: a read can hang the bus, take data out of a FIFO, or clear a status register.
+/// It is never written.
 #[derive(Debug, Group)]
 #[command(after_long_help = "Examples:
   mapbuf probe ring
@@ -24,10 +24,10 @@ use std::fmt;
 pub struct ProbeArgs {
     /// The region's name
     pub name: String,
-    /// Write a pattern and put back what was there (memory only, and nobody may have it mapped)
+    /// Write a pattern and restore the old contents (memory only, and only while it is not mapped)
     #[arg(long)]
     pub write: bool,
-    /// Read a device's memory, knowing what that can do
+    /// Read device memory, accepting what that can do
     #[arg(long)]
     pub risk: bool,
     #[command(flatten)]
@@ -49,7 +49,7 @@ impl fmt::Display for Report {
         writeln!(f, "{}: {}", self.name, self.state)?;
         writeln!(
             f,
-            "  words read: {} of nothing but ones, {} of nothing but zeros, {} others",
+            "  words read: {} all ones, {} all zeros, {} others",
             self.ones, self.zeros, self.others
         )?;
         match RegionState::from_name(self.state).and_then(advice) {
@@ -59,14 +59,14 @@ impl fmt::Display for Report {
     }
 }
 
-/// What to do about what was seen.
+/// What to do about the result.
 fn advice(state: RegionState) -> Option<&'static str> {
     match state {
         RegionState::ReadsOnes | RegionState::ReadsZeros => Some(
-            "suspect: so reads a place at which nothing answers; memory is settled by 'mapbuf probe --write'",
+            "suspect: an address at which nothing answers reads like this; 'mapbuf probe --write' tells, if it is memory",
         ),
         RegionState::Unbacked => Some(
-            "nothing is behind it: look at the start and the size that it was declared with",
+            "there is no memory behind it: check the declared start address and size",
         ),
         _ => None,
     }

@@ -9,9 +9,9 @@ use mapbuf::Device;
 use serde::Serialize;
 use std::fmt;
 
-/// Take names away
+/// Remove named buffers
 ///
-/// The nodes are gone at once. Programs that have one open or mapped keep the memory, and it goes with the last of them.
+/// The nodes disappear at once. Programs that have one open or mapped keep the memory until they close or unmap it.
 #[derive(Debug, Group)]
 pub struct RemoveArgs {
     /// The names

@@ -15,10 +15,10 @@ use nix::{
 use serde::Serialize;
 use std::{fmt, fs, io::IoSliceMut};
 
-/// Show what a way to map does: its entries, its page faults, whether its pages can be pinned, and what is refused
+/// Show what a mapping method does: its entries, its page faults, whether its pages can be pinned, and what is refused
 ///
-/// A buffer is allocated, mapped by the method, and read (for methods that map by faults, its first half only); then the
-/// process's own page tables are looked at. Needs root, who alone sees frames.
+/// Allocates a buffer, maps it with the method, and reads it (only the first half for methods that map by faults); then
+/// looks at the page tables of its own process. Needs root, since only root can see frames.
 #[derive(Debug, Group)]
 #[command(after_long_help = "Examples:
   mapbuf show remap
@@ -33,7 +33,7 @@ pub struct ShowArgs {
     /// The kind of memory [default: one that suits the method]
     #[arg(long, value_enum)]
     kind: Option<KindArg>,
-    /// How every view of it is cached
+    /// The cache mode of every mapping, the kernel's included
     #[arg(long, value_enum, default_value = "cached")]
     cache: CacheArg,
     /// How many pages

@@ -10,14 +10,14 @@ use clap::Args as Group;
 use serde::Serialize;
 use std::fmt;
 
-/// Take a PCI device from mapbuf, and give it back to the driver that had it before
+/// Unbind a PCI device from mapbuf, and return it to its previous driver
 ///
-/// Programs that use it at that moment go on: their mappings of it raise SIGBUS, and their calls end with ENODEV.
+/// Programs that are using it keep running: their mappings of it raise SIGBUS, and their calls fail with ENODEV.
 #[derive(Debug, Group)]
 pub struct UnbindArgs {
     /// The device, as in 0000:00:04.0 (mapbuf list)
     pub device: Address,
-    /// Take it from this driver instead
+    /// Unbind it from this driver instead
     #[arg(long, value_name = "NAME", default_value = MAPBUF)]
     pub driver: String,
     /// Leave it without a driver
@@ -37,8 +37,8 @@ struct Unbound {
 impl fmt::Display for Unbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.driver {
-            Some(driver) => writeln!(f, "{}: {driver} has it again", self.device),
-            None => writeln!(f, "{}: no driver has it now", self.device),
+            Some(driver) => writeln!(f, "{}: bound to {driver} again", self.device),
+            None => writeln!(f, "{}: now without a driver", self.device),
         }
     }
 }
@@ -52,9 +52,9 @@ pub fn run(args: &UnbindArgs) -> Result<(), Failure> {
                 Some(other) => {
                     format!("{} belongs to {other}, not to {}", args.device, args.driver)
                 }
-                None => format!("{} belongs to no driver", args.device),
+                None => format!("{} is not bound to a driver", args.device),
             },
-            remedy: format!("ls /sys/bus/pci/drivers/{} shows what it has", args.driver),
+            remedy: format!("ls /sys/bus/pci/drivers/{} shows its devices", args.driver),
         });
     }
     let ledger = Ledger::default();

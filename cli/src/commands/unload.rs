@@ -11,10 +11,10 @@ use mapbuf::{sysfs, Device};
 use serde::Serialize;
 use std::fmt;
 
-/// Take all names away and unload the driver's module, if no process holds anything of it
+/// Remove all names and unload the driver's module, unless a process holds any of it
 ///
-/// Named buffers hold the module, so their names go first. If any process has a node or a dma-buf open, or a buffer
-/// mapped, nothing is touched: the answer names the processes, and the exit code is 5.
+/// Named buffers hold the module, so their names are removed first. If a process has a node or a dma-buf open, or a buffer
+/// mapped, nothing is changed: the output names the processes, and the exit code is 5.
 #[derive(Debug, Group)]
 pub struct UnloadArgs {
     #[command(flatten)]

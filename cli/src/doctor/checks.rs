@@ -60,8 +60,8 @@ fn kernel(release: &str, machine: &str) -> Finding {
         (true, _) => Finding::new(
             subject,
             State::Lacking,
-            format!("{found}: mapbuf was tested on x86_64 alone"),
-            "run cargo xtask test on it, and tell",
+            format!("{found}: mapbuf was tested only on x86_64"),
+            "run cargo xtask test on it, and report the result",
         ),
         _ => {
             let names = SERIES.join(" and ");
@@ -69,7 +69,7 @@ fn kernel(release: &str, machine: &str) -> Finding {
             Finding::new(
                 subject,
                 State::Wrong,
-                format!("{found}: the driver is written for {names}, and other series have other interfaces"),
+                format!("{found}: the driver supports {names}; other series have other interfaces"),
                 format!(
                     "boot a kernel {any} with Rust support (Debian's backports have one), or try in a virtual machine: \
                      cargo xtask vm"
@@ -108,7 +108,7 @@ fn kernel_options(release: &str) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::well(
             subject,
-            format!("all {} that matter are on ({place})", NEEDED.len()),
+            format!("all {} that matter are set ({place})", NEEDED.len()),
         ));
     }
     findings
@@ -136,7 +136,7 @@ fn lockdown() -> Finding {
         Finding::new(
             subject,
             State::Lacking,
-            "only signed modules are loaded (module.sig_enforce)",
+            "only signed modules can be loaded (module.sig_enforce)",
             "sign mapbuf.ko with a key that the kernel knows",
         )
     } else {
@@ -193,7 +193,7 @@ fn node() -> Finding {
     };
     let found = format!("{SYSTEM_NODE}, mode {mode:04o}, user {uid}, group {gid}");
     match Device::open_with(SYSTEM_NODE, Access::ReadWrite) {
-        Ok(_) => Finding::well(subject, format!("{found}; you may open it")),
+        Ok(_) => Finding::well(subject, format!("{found}; you can open it")),
         Err(Error::Open { errno, .. }) => Finding::new(
             subject,
             State::Wrong,
@@ -245,7 +245,7 @@ fn limits(info: &DriverInfo) -> Vec<Finding> {
         Finding::new(
             "CMA",
             State::Note,
-            "no area: coherent buffers have at most 4 MiB, larger contiguous ones need luck",
+            "no area: coherent buffers are limited to 4 MiB, and larger contiguous ones depend on luck",
             "if you need them, boot with cma=256M",
         )
     });
@@ -318,8 +318,8 @@ fn iommu() -> Finding {
     Finding::new(
         subject,
         State::Note,
-        "none: devices reach all memory, and a DMA address is the physical address",
-        "where devices or their users are not trusted, turn it on in the firmware, and boot with intel_iommu=on or amd_iommu=on",
+        "none: devices reach all of memory, and a DMA address is the physical address",
+        "if devices or their users are not trusted, enable it in the firmware, and boot with intel_iommu=on or amd_iommu=on",
     )
 }
 
@@ -348,7 +348,7 @@ pub fn device(function: &Function) -> Vec<Finding> {
             _ if function.group().is_none() => Finding::new(
                 subject,
                 State::Note,
-                format!("{name} can be bound; no IOMMU keeps it from other memory, so its node opens with CAP_SYS_RAWIO only"),
+                format!("{name} can be bound; no IOMMU confines it, so opening its node needs CAP_SYS_RAWIO"),
                 format!("mapbuf bind {}", function.address),
             ),
             _ => Finding::new(
@@ -373,7 +373,7 @@ pub fn device(function: &Function) -> Vec<Finding> {
             subject,
             State::Lacking,
             format!("{last}{more}"),
-            "give the device addresses of memory that was made for it (SEGMENTS); that memory must live as long as the device may use it",
+            "give the device the addresses of memory allocated for it (SEGMENTS); that memory must stay as long as the device can use it",
         ));
     }
     let wanted = function.wanted_driver();
@@ -381,8 +381,8 @@ pub fn device(function: &Function) -> Vec<Finding> {
         findings.push(Finding::new(
             subject,
             State::Lacking,
-            format!("{name} has no driver: only {wanted} may take it (driver_override)"),
-            format!("load {wanted}, or take the wish away: echo > /sys/bus/pci/devices/{}/driver_override", function.address),
+            format!("{name} has no driver: driver_override reserves it for {wanted}"),
+            format!("load {wanted}, or clear the override: echo > /sys/bus/pci/devices/{}/driver_override", function.address),
         ));
     }
     findings
@@ -406,7 +406,7 @@ fn huge_pages() -> Finding {
         None => Finding::new(
             subject,
             State::Lacking,
-            "none: every page has an entry of its own",
+            "none: every page has its own entry",
             "boot a kernel with CONFIG_TRANSPARENT_HUGEPAGE",
         ),
     }
@@ -432,13 +432,13 @@ fn free_memory() -> Finding {
     if large > 0 {
         return Finding::well(
             subject,
-            format!("{} free in runs of 2 MiB and more", Bytes(large << 21)),
+            format!("{} free in runs of at least 2 MiB", Bytes(large << 21)),
         );
     }
     Finding::new(
         subject,
         State::Note,
-        "no free run of 2 MiB is to be seen",
+        "there is no free run of 2 MiB",
         "as root: echo 1 > /proc/sys/vm/compact_memory",
     )
 }
@@ -451,10 +451,10 @@ fn diagnose() -> Finding {
             DIAGNOSE,
             State::Lacking,
             format!(
-                "its probes can be set, but not all: it cannot know {}",
+                "some of its probes cannot be set: it cannot see {}",
                 unseen.join("; ")
             ),
-            "its reports say so too; a newer kernel, or one with CONFIG_DEBUG_INFO_BTF, lets it see more",
+            "its reports say so; with a newer kernel, or one with CONFIG_DEBUG_INFO_BTF, it sees more",
         ),
         Err(problem) => Finding::new(
             DIAGNOSE,

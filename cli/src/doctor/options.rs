@@ -22,33 +22,29 @@ const fn needed(name: &'static str, vital: bool, without: &'static str) -> Neede
 
 /// The options that matter.
 pub const NEEDED: &[Needed] = &[
-    needed("RUST", true, "modules in Rust cannot be loaded"),
-    needed("MODULES", true, "no module can be loaded"),
+    needed("RUST", true, "Rust modules cannot be loaded"),
+    needed("MODULES", true, "modules cannot be loaded"),
     needed(
         "DMA_SHARED_BUFFER",
         true,
-        "there are no dma-bufs, which buffers are",
+        "there are no dma-bufs, and every buffer is one",
     ),
-    needed("MMU", true, "there is no mmap of the kernel's memory"),
-    needed(
-        "TRANSPARENT_HUGEPAGE",
-        false,
-        "there are no entries of 2 MiB",
-    ),
+    needed("MMU", true, "kernel memory cannot be mapped"),
+    needed("TRANSPARENT_HUGEPAGE", false, "there are no 2 MiB entries"),
     needed(
         "CONTIG_ALLOC",
         false,
-        "contiguous buffers have at most 4 MiB",
+        "contiguous buffers are limited to 4 MiB",
     ),
     needed(
         "CMA",
         false,
-        "cma= at boot is not known: contiguous and coherent buffers stay small",
+        "cma= at boot has no effect: contiguous and coherent buffers stay small",
     ),
     needed(
         "MEMCG",
         false,
-        "buffers are charged to the driver's own limits alone",
+        "buffers are charged only to the driver's own limits",
     ),
     needed(
         "KPROBE_EVENTS",

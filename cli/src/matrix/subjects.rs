@@ -207,7 +207,7 @@ pub fn regions(device: &Device, named: &[String]) -> Result<Vec<Subject>, Failur
         }
         let node = Named::open(&region.name)?;
         if node.info()?.mappings > 0 {
-            let text = format!("region {} is mapped by somebody", region.name);
+            let text = format!("region {} is already mapped", region.name);
             return Err(Failure::Usage(text));
         }
         let buffer = device.import(&node.export()?)?;

@@ -133,7 +133,7 @@ fn legend(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     }
     writeln!(
         f,
-        "{} cells tried: {} map and show the right bytes, {} are refused with their reason, {} differ from the table",
+        "{} cells tried: {} map and show the right bytes, {} are refused with the right reason, {} differ from the table",
         report.cells.len(),
         report.maps(),
         report.refused(),

@@ -56,7 +56,7 @@ impl fmt::Display for Fault {
         let what = self.what.unwrap_or("DMA");
         write!(
             f,
-            "the IOMMU has stopped a {what} of {} at address {}",
+            "the IOMMU blocked a {what} by {} at address {}",
             self.device, self.address
         )
     }
@@ -72,7 +72,7 @@ mod tests {
                      Write access is not set";
         assert_eq!(
             Fault::of(intel).unwrap().to_string(),
-            "the IOMMU has stopped a DMA Write of 0000:01:00.0 at address 0x123000"
+            "the IOMMU blocked a DMA Write by 0000:01:00.0 at address 0x123000"
         );
         let amd = "nvme 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000f address=0xfffd1000 flags=0x0020]";
         let fault = Fault::of(amd).unwrap();

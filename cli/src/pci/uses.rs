@@ -52,13 +52,10 @@ impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mounted { disk, at } => {
-                write!(
-                    f,
-                    "its disk {disk} has a file system that is mounted at {at}"
-                )
+                write!(f, "its disk {disk} has a file system mounted at {at}")
             }
             Self::Swap { disk } => write!(f, "the system swaps to its disk {disk}"),
-            Self::Part { disk, of } => write!(f, "its disk {disk} is a part of {of}"),
+            Self::Part { disk, of } => write!(f, "its disk {disk} is part of {of}"),
             Self::Console { terminal } => write!(f, "the kernel's console is {terminal} on it"),
             Self::Screen { screen } => write!(f, "it shows the screen ({screen})"),
             Self::Network { interface } => {

@@ -252,10 +252,10 @@ class Reason(enum.IntEnum):
     # (address, bytes): user memory that cannot be read or written.
     # Comes with EFAULT.
     BAD_ADDRESS = 107
-    # (operation): only an allocator node can do this, not the node of a named buffer.
+    # (operation): needs an allocator node, and this is a named buffer's node.
     # Comes with EOPNOTSUPP.
     NEEDS_SESSION = 108
-    # (id): on the node of a named buffer the id must be 0.
+    # (id): on a named buffer's node the id must be 0.
     # Comes with EINVAL.
     ID_ON_NAMED_NODE = 109
     # (operation): the file was not opened for writing.
@@ -264,16 +264,16 @@ class Reason(enum.IntEnum):
     # (operation): the file was not opened for reading.
     # Comes with EACCES.
     WRITE_ONLY_OPEN = 111
-    # (): a buffer of no bytes.
+    # (): a buffer of 0 bytes.
     # Comes with EINVAL.
     ZERO_BYTES = 201
-    # (bytes, most): more than a buffer can ever have.
+    # (bytes, most): larger than any buffer can be.
     # Comes with EINVAL.
     TOO_MANY_BYTES = 202
     # (kind): no such kind of memory.
     # Comes with EINVAL.
     UNKNOWN_KIND = 203
-    # (kind): this node does not give memory of this kind.
+    # (kind): this node does not provide this kind of memory.
     # Comes with EINVAL.
     KIND_NOT_HERE = 204
     # (cache): no such cache mode.
@@ -282,19 +282,19 @@ class Reason(enum.IntEnum):
     # (kind, cache): this machine's DMA is cache-coherent, so its coherent memory is cached.
     # Comes with EINVAL.
     COHERENT_IS_CACHED = 206
-    # (node): no memory on such a NUMA node.
+    # (node): there is no memory on this NUMA node.
     # Comes with EINVAL.
     NO_SUCH_NODE = 207
-    # (id, end): ids lie below `end`.
+    # (id, end): ids are below `end`.
     # Comes with EINVAL.
     ID_TOO_LARGE = 208
-    # (id): a buffer has this id already.
+    # (id): a buffer already has this id.
     # Comes with EEXIST.
     ID_IN_USE = 209
     # (id): no buffer has this id in this session.
     # Comes with ENOENT.
     NO_SUCH_ID = 210
-    # (most): this session has as many buffers as it may.
+    # (most): this session has as many buffers as it can have.
     # Comes with ENOSPC.
     TOO_MANY_BUFFERS = 211
     # (bytes, used, limit): the limit for all users together.
@@ -303,37 +303,37 @@ class Reason(enum.IntEnum):
     # (bytes, used, limit, uid): the limit for this user.
     # Comes with EDQUOT.
     OVER_USER_LIMIT = 213
-    # (bytes): the machine has not enough free memory.
+    # (bytes): the machine does not have enough free memory.
     # Comes with ENOMEM.
     OUT_OF_MEMORY = 214
-    # (bytes, most): no free physically contiguous run of this size; `most` is what needs no CMA area.
+    # (bytes, most): no free physically contiguous run of this size; `most` is the limit without a CMA area.
     # Comes with ENOMEM.
     NO_CONTIGUOUS_MEMORY = 215
-    # (bytes, most): no DMA-coherent run of this size; `most` is what needs no CMA area.
+    # (bytes, most): no DMA-coherent run of this size; `most` is the limit without a CMA area.
     # Comes with ENOMEM.
     NO_COHERENT_MEMORY = 216
-    # (bytes, done): a fatal signal came while memory was being gathered.
+    # (bytes, done): a fatal signal arrived while memory was being allocated.
     # Comes with EINTR.
     INTERRUPTED = 217
-    # (node): coherent memory comes from the NUMA node of the device, not from one that the caller names.
+    # (node): coherent memory comes from the NUMA node of the device, not from one that the caller chooses.
     # Comes with EINVAL.
     NODE_OF_DEVICE = 218
-    # (): the process has as many descriptors as it may.
+    # (): the process has as many descriptors as it can have.
     # Comes with EMFILE.
     NO_DESCRIPTOR = 219
-    # (cache, errno): the kernel could not change the cache mode of its own view of the memory.
+    # (cache, errno): the kernel could not change the cache mode of its own mapping of the memory.
     # Comes with ENOMEM.
     CACHE_REFUSED = 220
-    # (descriptor): not the descriptor of a dma-buf.
+    # (descriptor): not a dma-buf.
     # Comes with EINVAL.
     NOT_A_DMA_BUF = 221
-    # (descriptor): a dma-buf of another driver.
+    # (descriptor): another driver's dma-buf.
     # Comes with EOPNOTSUPP.
     FOREIGN_DMA_BUF = 222
     # (bytes): no range of this size is free among the session's `mmap` offsets.
     # Comes with ENOSPC.
     OFFSETS_FULL = 223
-    # (bytes, limit, room): the memory cgroup of the caller, or one that it lies in, has not so much left.
+    # (bytes, limit, room): the caller's memory cgroup, or one of its ancestors, does not have this much left.
     # Comes with ENOMEM.
     OVER_CGROUP_LIMIT = 224
     # (kind): a device cannot import memory without pages.
@@ -348,28 +348,28 @@ class Reason(enum.IntEnum):
     # (offset): no buffer at this `mmap` offset.
     # Comes with EINVAL.
     NOTHING_AT_OFFSET = 302
-    # (offset in the buffer, length, bytes of the buffer): the mapping would pass the buffer's end.
+    # (offset in the buffer, length, bytes of the buffer): the mapping would run past the end of the buffer.
     # Comes with EINVAL.
     BEYOND_END = 303
     # (): buffers are never executable.
     # Comes with EACCES.
     EXECUTABLE = 304
-    # (offset, length, calls): private and writable, by more than one call of `remap_pfn_range`.
+    # (offset, length, calls): private and writable, and needs more than one call of `remap_pfn_range`.
     # Comes with EINVAL.
     COW_NEEDS_CONTIGUOUS = 305
     # (): a private writable mapping of memory without pages would show its physical address.
     # Comes with EPERM.
     COW_SHOWS_ADDRESS = 306
-    # (cache): private copies are cached pages, the buffer is not cached.
+    # (cache): private copies are cached pages, and the buffer is not cached.
     # Comes with EINVAL.
     COW_NEEDS_CACHED = 307
-    # (method): this method inserts PFNs at fault time, which cannot be private and writable.
+    # (method): this method inserts PFNs at fault time, which a private writable mapping cannot have.
     # Comes with EINVAL.
     COW_AT_FAULT = 308
-    # (method, offset, length, run): the method needs one run of memory; here it ends after `run` bytes.
+    # (method, offset, length, run): the method needs one physically contiguous run, and this one ends after `run` bytes.
     # Comes with EINVAL.
     NEEDS_ONE_RUN = 309
-    # (method, kind): the method needs memory with pages of its own.
+    # (method, kind): the method needs memory with struct pages of its own.
     # Comes with EINVAL.
     NEEDS_PAGES = 310
     # (kind): `remap_vmalloc_range` maps vmalloc'd memory only.
@@ -384,34 +384,34 @@ class Reason(enum.IntEnum):
     # (method, errno): the kernel function refused for a reason of its own.
     # Comes with EINVAL.
     KERNEL_REFUSED = 314
-    # (position, byte): a name may not have this byte at this place; position 64: it is too long or empty.
+    # (position, byte): a name cannot have this byte at this position; position 64: it is too long or empty.
     # Comes with EINVAL.
     NAME_INVALID = 401
-    # (): a buffer has this name already.
+    # (): a buffer already has this name.
     # Comes with EEXIST.
     NAME_TAKEN = 402
     # (): no buffer has this name.
     # Comes with ENOENT.
     NAME_UNKNOWN = 403
-    # (owner): only the owner may take the name away.
+    # (owner): only the owner can remove the name.
     # Comes with EPERM.
     NOT_OWNER = 404
-    # (id): this buffer has a name already.
+    # (id): this buffer already has a name.
     # Comes with EBUSY.
     ALREADY_NAMED = 405
     # (mode): not a mode within 0666.
     # Comes with EINVAL.
     MODE_INVALID = 406
-    # (uid, gid): a node may not be given to somebody else without CAP_CHOWN.
+    # (uid, gid): giving a node to another user needs CAP_CHOWN.
     # Comes with EPERM.
     OWNER_NOT_PERMITTED = 407
-    # (most): as many names as there may be.
+    # (most): there are as many names as there can be.
     # Comes with ENOSPC.
     TOO_MANY_NAMES = 408
-    # (offset): this offset is a buffer's id, which has no room for bytes.
+    # (offset): this offset is a buffer's id, which leaves no room for a byte offset.
     # Comes with EINVAL.
     OFFSET_IS_ID = 501
-    # (offset, whence): the place sought lies outside the file.
+    # (offset, whence): the position is outside the file.
     # Comes with EINVAL.
     BAD_SEEK = 502
     # (offset, bytes): a write at or beyond the buffer's end.
@@ -423,10 +423,10 @@ class Reason(enum.IntEnum):
     # (bytes): the range overlaps System RAM that the kernel uses.
     # Comes with EBUSY.
     REGION_IS_RAM = 601
-    # (bytes): the range, or a part of it, is claimed by somebody else.
+    # (bytes): the range, or part of it, is already claimed.
     # Comes with EBUSY.
     REGION_TAKEN = 602
-    # (bytes): the kernel could not make its own view of the range.
+    # (bytes): the kernel could not map the range for itself.
     # Comes with ENOMEM.
     REGION_UNMAPPABLE = 603
     # (bytes): writing showed that there is no memory behind the range.
@@ -1191,20 +1191,20 @@ REASONS = {
     101: (
         "StructTooShort",
         22,
-        "the struct is {0} bytes long, and its first version already had {1}",
-        "put sizeof(the struct) into its first field",
+        "the struct is {0} bytes long; its first version already had {1}",
+        "set the first field to sizeof(the struct)",
     ),
     102: (
         "StructTooNew",
         7,
-        "the struct is {0} bytes long, this driver knows the first {1}, and the rest is not zero",
-        "leave fields zero that this driver does not know, or load a newer driver",
+        "the struct is {0} bytes long; this driver knows the first {1} of them, and the rest is not zero",
+        "set the fields that this driver does not know to zero, or load a newer driver",
     ),
     103: (
         "StructTooLong",
         7,
-        "the struct says that it is {0} bytes long; no struct has more than {1}",
-        "put sizeof(the struct) into its first field, and set the rest of it to zero before the call",
+        "the struct claims to be {0} bytes long; no struct is longer than {1}",
+        "set the first field to sizeof(the struct), and the rest to zero before filling it in",
     ),
     104: (
         "UnknownFlags",
@@ -1222,295 +1222,295 @@ REASONS = {
         "UnknownIoctl",
         25,
         "this driver has no ioctl number {0:hex}",
-        "use the numbers of include/mapbuf.h, or load a newer driver",
+        "use the numbers in include/mapbuf.h, or load a newer driver",
     ),
     107: (
         "BadAddress",
         14,
         "{1} bytes at address {0:hex} cannot be read or written",
-        "pass the address of memory of that size which the program may both read and write",
+        "pass the address of that much memory, which the program can both read and write",
     ),
     108: (
         "NeedsSession",
         95,
-        "{0:operation} works on an allocator node, and this file is the node of a named buffer",
-        "open /dev/mapbuf/system for it",
+        "{0:operation} needs an allocator node, and this file is a named buffer's node",
+        "open /dev/mapbuf/system instead",
     ),
     109: (
         "IdOnNamedNode",
         22,
-        "the id is {0}, and on the node of a named buffer it must be 0",
-        "pass 0, which is the node's own buffer",
+        "the id is {0}, but on a named buffer's node it must be 0",
+        "pass 0, which stands for the node's own buffer",
     ),
     110: (
         "ReadOnlyOpen",
         13,
-        "{0:operation} changes something, and this file was opened for reading only",
+        "{0:operation} makes changes, and this file was opened read-only",
         "open the node with O_RDWR",
     ),
     111: (
         "WriteOnlyOpen",
         13,
-        "{0:operation} gives something to read, and this file was not opened for reading",
+        "{0:operation} gives read access, and this file was not opened for reading",
         "open the node with O_RDWR",
     ),
     201: (
         "ZeroBytes",
         22,
-        "a buffer of 0 bytes was asked for",
-        "ask for at least 1 byte; sizes are rounded up to whole pages",
+        "a buffer of 0 bytes was requested",
+        "request at least 1 byte; sizes are rounded up to whole pages",
     ),
     202: (
         "TooManyBytes",
         22,
-        "{0} bytes were asked for; a buffer has at most {1}",
-        "ask for less, or for several buffers",
+        "{0} bytes were requested; a buffer can have at most {1}",
+        "request less, or several buffers",
     ),
     203: (
         "UnknownKind",
         22,
-        "there is no kind of memory number {0}",
+        "there is no memory kind {0}",
         "use vmalloc (1), pages (2), contiguous (3) or coherent (4)",
     ),
     204: (
         "KindNotHere",
         22,
-        "this node does not give memory of the kind {0:kind}",
-        "QUERY tells which kinds it gives; regions are named when the module is loaded",
+        "this node does not provide {0:kind} memory",
+        "QUERY reports the kinds that it provides; regions are declared when the module is loaded",
     ),
     205: (
         "UnknownCache",
         22,
-        "there is no cache mode number {0}",
+        "there is no cache mode {0}",
         "use cached (0), write-combined (1) or uncached (2)",
     ),
     206: (
         "CoherentIsCached",
         22,
-        "{0:kind} memory cannot be {1:cache} here: DMA on this machine is cache-coherent, and the kernel's own view stays cached",
-        "use cached, or a contiguous buffer, whose kernel view can be changed",
+        "{0:kind} memory cannot be {1:cache} here: DMA on this machine is cache-coherent, and the kernel's own mapping stays cached",
+        "use cached, or a contiguous buffer, whose kernel mapping can be changed",
     ),
     207: (
         "NoSuchNode",
         22,
-        "there is no memory on a NUMA node {0:signed}",
-        "use -1 for any node; /sys/devices/system/node/has_memory lists those that have some",
+        "there is no memory on NUMA node {0:signed}",
+        "use -1 for any node; /sys/devices/system/node/has_memory lists the nodes with memory",
     ),
     208: (
         "IdTooLarge",
         22,
-        "the id {0} is too large: ids lie below {1}",
-        "use a smaller id, or 0 to be given one",
+        "id {0} is too large: ids are below {1}",
+        "use a smaller id, or 0 to have one assigned",
     ),
     209: (
         "IdInUse",
         17,
-        "a buffer of this session has the id {0} already",
-        "free it first, use another id, or pass 0 to be given one",
+        "this session already has a buffer with id {0}",
+        "free it first, use another id, or pass 0 to have one assigned",
     ),
     210: (
         "NoSuchId",
         2,
-        "no buffer of this session has the id {0}",
-        "use an id that ALLOC gave to this open file and that was not freed since; ids of one open file mean nothing to another",
+        "this session has no buffer with id {0}",
+        "use an id that ALLOC returned for this open file and that has not been freed; each open file has its own ids",
     ),
     211: (
         "TooManyBuffers",
         28,
-        "this session has {0} buffers, which is as many as it may have",
-        "free some, open the node once more, or load the module with a larger max_buffers",
+        "this session has {0} buffers, the most that it can have",
+        "free some, open the node again, or load the module with a larger max_buffers",
     ),
     212: (
         "OverLimit",
         12,
-        "{0:bytes} more would pass the limit for all users together: {1:bytes} of {2:bytes} are taken",
-        "free buffers (also those that are still mapped or exported), or raise max_bytes in /sys/module/mapbuf/parameters",
+        "{0:bytes} more would exceed the limit for all users together: {1:bytes} of {2:bytes} are in use",
+        "free buffers (including those that are still mapped or exported), or raise max_bytes in /sys/module/mapbuf/parameters",
     ),
     213: (
         "OverUserLimit",
         122,
-        "{0:bytes} more would pass the limit for user {3}: {1:bytes} of {2:bytes} are taken",
-        "free buffers (also those that are still mapped or exported), or raise max_bytes_per_user in /sys/module/mapbuf/parameters",
+        "{0:bytes} more would exceed the limit for user {3}: {1:bytes} of {2:bytes} are in use",
+        "free buffers (including those that are still mapped or exported), or raise max_bytes_per_user in /sys/module/mapbuf/parameters",
     ),
     214: (
         "OutOfMemory",
         12,
-        "the kernel has no {0:bytes} of free memory to give",
-        "ask for less, or free memory",
+        "the kernel does not have {0:bytes} of free memory",
+        "request less, or free memory",
     ),
     215: (
         "NoContiguousMemory",
         12,
         "the kernel found no physically contiguous run of {0:bytes}",
-        "boot with cma=SIZE (larger than the buffer) on the kernel command line to set memory aside for this, or use the kind pages",
+        "boot with cma=SIZE (larger than the buffer) to reserve memory for this, or use the kind pages",
     ),
     216: (
         "NoCoherentMemory",
         12,
-        "the kernel found no DMA-coherent run of {0:bytes} (without a CMA area it gives at most {1:bytes})",
-        "boot with cma=SIZE (larger than the buffer) on the kernel command line, or use several smaller buffers",
+        "the kernel found no DMA-coherent run of {0:bytes} (without a CMA area the limit is {1:bytes})",
+        "boot with cma=SIZE (larger than the buffer), or use several smaller buffers",
     ),
     217: (
         "Interrupted",
         4,
-        "a fatal signal came when {1:bytes} of {0:bytes} were gathered",
-        "nothing: what was gathered has been given back",
+        "a fatal signal arrived after {1:bytes} of {0:bytes} had been allocated",
+        "nothing to do: what had been allocated has been freed",
     ),
     218: (
         "NodeOfDevice",
         22,
-        "coherent memory comes from the device's own NUMA node, and node {0:signed} was asked for",
+        "coherent memory comes from the device's own NUMA node, and node {0:signed} was requested",
         "use -1 (any node), or the kind contiguous",
     ),
     219: (
         "NoDescriptor",
         24,
-        "the process has as many open descriptors as it may",
+        "the process has as many open descriptors as it can have",
         "close some, or raise the limit (ulimit -n)",
     ),
     220: (
         "CacheRefused",
         12,
-        "the kernel could not make its own view of this memory {0:cache} (errno {1})",
-        "use cached; other modes need x86, and a little free memory for page tables",
+        "the kernel could not change its own mapping of this memory to {0:cache} (errno {1})",
+        "use cached; the other modes need x86, and some free memory for page tables",
     ),
     221: (
         "NotADmaBuf",
         22,
-        "descriptor {0:signed} is not that of a dma-buf",
-        "pass a descriptor that EXPORT gave",
+        "descriptor {0:signed} is not a dma-buf",
+        "pass a descriptor that EXPORT returned",
     ),
     222: (
         "ForeignDmaBuf",
         95,
-        "descriptor {0:signed} is a dma-buf of another driver",
-        "map that descriptor itself; only buffers of this driver can be given an id here",
+        "descriptor {0:signed} is another driver's dma-buf",
+        "map that descriptor directly; only this driver's buffers can have an id here",
     ),
     223: (
         "OffsetsFull",
         28,
-        "no {0:bytes} are free among the mmap offsets of this session, which reach to 16 TiB",
-        "free buffers, or open the node once more: each open file has offsets of its own",
+        "this session has no {0:bytes} left in its mmap offsets, which end at 16 TiB",
+        "free buffers, or open the node again: each open file has its own offsets",
     ),
     224: (
         "OverCgroupLimit",
         12,
-        "{0:bytes} would pass the limit of the caller's memory cgroup: of {1:bytes} only {2:bytes} are left",
+        "{0:bytes} would exceed the limit of the caller's memory cgroup: only {2:bytes} of {1:bytes} are left",
         "free memory in the container or service, or raise its limit (memory.max of its cgroup)",
     ),
     225: (
         "NoPagesForDevices",
         95,
-        "a device cannot import memory of kind {0:kind}: it has no pages",
-        "let the device import a buffer of another kind; or map the dma-buf's descriptor and copy",
+        "a device cannot import {0:kind} memory: it has no pages",
+        "have the device import another kind of buffer, or map the dma-buf's descriptor and copy",
     ),
     226: (
         "NodeNotAllowed",
         13,
-        "memory of NUMA node {0} is not among what the caller's cpuset allows",
-        "ask for a node of Mems_allowed_list in /proc/self/status, or for -1: any of them",
+        "NUMA node {0} is not in the caller's cpuset",
+        "use a node from Mems_allowed_list in /proc/self/status, or -1 for any of them",
     ),
     301: (
         "UnknownMethod",
         22,
-        "there is no method number {0}",
-        "QUERY gives a mask of the methods; 0 is auto",
+        "there is no method {0}",
+        "QUERY returns a mask of the methods; 0 is auto",
     ),
     302: (
         "NothingAtOffset",
         22,
-        "no buffer lies at the mmap offset {0:hex}",
-        "use id << PAGE_SHIFT, or the mmap_offset that ALLOC or OFFSET gave, plus whole pages within the buffer",
+        "there is no buffer at mmap offset {0:hex}",
+        "use id << PAGE_SHIFT, or the mmap_offset that ALLOC or OFFSET returned, plus whole pages within the buffer",
     ),
     303: (
         "BeyondEnd",
         22,
-        "{1} bytes from byte {0} of the buffer would pass its end at {2}",
-        "map at most what lies between the offset and the buffer's end",
+        "{1} bytes from byte {0} would run past the end of the buffer at {2}",
+        "map no more than what lies between the offset and the end of the buffer",
     ),
     304: (
         "Executable",
         13,
-        "PROT_EXEC was asked for; buffers are never executable",
-        "leave PROT_EXEC out (READ_IMPLIES_EXEC of the process's personality adds it silently)",
+        "PROT_EXEC was requested; buffers are never executable",
+        "leave PROT_EXEC out (the READ_IMPLIES_EXEC personality adds it silently)",
     ),
     305: (
         "CowNeedsContiguous",
         22,
-        "MAP_PRIVATE with PROT_WRITE is copy-on-write, which remap_pfn_range makes in one call for the whole mapping only; {1} bytes from byte {0} would take {2}",
-        "use the method auto; or MAP_SHARED; or PROT_READ alone; or map each part by itself that takes one call",
+        "MAP_PRIVATE with PROT_WRITE is copy-on-write, which remap_pfn_range supports only if one call covers the whole mapping; {1} bytes from byte {0} would take {2} calls",
+        "use the method auto, MAP_SHARED, or PROT_READ alone, or map each physically contiguous run separately",
     ),
     306: (
         "CowShowsAddress",
         1,
-        "MAP_PRIVATE with PROT_WRITE of memory without pages puts its physical address into /proc/PID/maps, which needs CAP_SYS_ADMIN",
-        "use MAP_SHARED, or PROT_READ alone, or the kind pages or vmalloc, or run with CAP_SYS_ADMIN",
+        "MAP_PRIVATE with PROT_WRITE of memory without pages shows its physical address in /proc/PID/maps, which needs CAP_SYS_ADMIN",
+        "use MAP_SHARED, PROT_READ alone, or the kind pages or vmalloc, or run with CAP_SYS_ADMIN",
     ),
     307: (
         "CowNeedsCached",
         22,
         "MAP_PRIVATE with PROT_WRITE makes private copies, which are cached memory, and this buffer is {0:cache}",
-        "use MAP_SHARED, or PROT_READ alone, or a cached buffer",
+        "use MAP_SHARED, PROT_READ alone, or a cached buffer",
     ),
     308: (
         "CowAtFault",
         22,
-        "{0:method} puts page frames in at fault time, which the kernel does not allow for MAP_PRIVATE with PROT_WRITE",
-        "use MAP_SHARED, or PROT_READ alone, or the method auto",
+        "{0:method} inserts page frames at fault time, which the kernel does not allow for MAP_PRIVATE with PROT_WRITE",
+        "use MAP_SHARED, PROT_READ alone, or the method auto",
     ),
     309: (
         "NeedsOneRun",
         22,
-        "{0:method} maps one physically contiguous run; of the {2} bytes from byte {1} only the first {3} are",
-        "use the method auto or remap-each, map each run by itself, or use the kind contiguous",
+        "{0:method} maps one physically contiguous run; only the first {3} of the {2} bytes from byte {1} are contiguous",
+        "use the method auto or remap-each, map each run separately, or use the kind contiguous",
     ),
     310: (
         "NeedsPages",
         22,
-        "{0:method} needs memory that has pages of its own, and this buffer of the kind {1:kind} has none",
+        "{0:method} needs memory with struct pages of its own, and this {1:kind} buffer has none",
         "use the method auto, or the kind pages or vmalloc",
     ),
     311: (
         "NeedsVmalloc",
         22,
-        "vmalloc (remap_vmalloc_range) maps vmalloc'd memory only, and this buffer's kind is {0:kind}",
+        "vmalloc (remap_vmalloc_range) only maps vmalloc'd memory, and this is a {0:kind} buffer",
         "use the method auto, or the kind vmalloc",
     ),
     312: (
         "NeedsCoherent",
         22,
-        "dma (dma_mmap_coherent) maps DMA-coherent memory only, and this buffer's kind is {0:kind}",
+        "dma (dma_mmap_coherent) only maps DMA-coherent memory, and this is a {0:kind} buffer",
         "use the method auto, or the kind coherent",
     ),
     313: (
         "NothingHuge",
         22,
-        "no part of these {0:bytes} can be mapped by an entry of {1:bytes}",
-        "use at least that much memory of the kind pages or contiguous, at an offset and address that are multiples of it, or the method auto",
+        "no part of these {0:bytes} can be mapped with an entry of {1:bytes}",
+        "use the kind pages or contiguous with at least that size, at an offset and address that are multiples of it, or the method auto",
     ),
     314: (
         "KernelRefused",
         22,
         "the kernel function behind {0:method} returned errno {1}",
-        "please report it, with the kernel's version: the driver should have known before",
+        "please report this with the kernel version: the driver should have refused it earlier",
     ),
     401: (
         "NameInvalid",
         22,
-        "the name is empty, or has a byte {1:char} at position {0} that may not be there",
-        "use 1 to 64 letters, digits, '_', '.', '-', and no '.' or '-' at the start",
+        "the name is empty, or has a byte {1:char} at position {0} that is not allowed there",
+        "use 1 to 64 letters, digits, '_', '.' or '-', not starting with '.' or '-'",
     ),
     402: (
         "NameTaken",
         17,
-        "a buffer has this name already",
-        "use another name, or remove the other one first (mapbuf remove NAME)",
+        "a buffer already has this name",
+        "use another name, or remove the existing buffer first (mapbuf remove NAME)",
     ),
     403: (
         "NameUnknown",
         2,
         "no buffer has this name",
-        "mapbuf list shows the names that there are",
+        "mapbuf list shows the existing names",
     ),
     404: (
         "NotOwner",
@@ -1521,308 +1521,308 @@ REASONS = {
     405: (
         "AlreadyNamed",
         16,
-        "the buffer with id {0} has a name already",
-        "take that name away first; a buffer has one name at a time",
+        "the buffer with id {0} already has a name",
+        "remove that name first; a buffer has one name at a time",
     ),
     406: (
         "ModeInvalid",
         22,
-        "{0:octal} is not a mode for a node: only bits within 0666 can be set",
-        "use for example 0660, 0640 or 0444",
+        "{0:octal} is not a valid mode for a node: only the bits in 0666 can be set",
+        "use 0660, 0640 or 0444, for example",
     ),
     407: (
         "OwnerNotPermitted",
         1,
-        "a node may not be given to user {0}, group {1} without CAP_CHOWN",
-        "leave owner and group to the caller's own, or run with CAP_CHOWN",
+        "giving a node to user {0}, group {1} needs CAP_CHOWN",
+        "leave the owner and group as the caller's own, or run with CAP_CHOWN",
     ),
     408: (
         "TooManyNames",
         28,
-        "there are {0} named buffers, which is as many as there may be",
+        "there are {0} named buffers, the most that there can be",
         "remove one, or load the module with a larger max_names",
     ),
     501: (
         "OffsetIsId",
         22,
-        "offset {0:hex} stands for a buffer's id, which has no room for bytes",
-        "read and write at the mmap_offset that ALLOC gave, plus the byte's place in the buffer",
+        "offset {0:hex} stands for a buffer's id, and leaves no room for a byte offset",
+        "read and write at the mmap_offset that ALLOC returned, plus the offset in the buffer",
     ),
     502: (
         "BadSeek",
         22,
-        "the place sought ({0:signed}, whence {1}) lies outside the file",
-        "on a named node seek within 0 and its size; on an allocator node SEEK_END has no meaning",
+        "the position {0:signed} (whence {1}) is outside the file",
+        "on a named node, seek between 0 and its size; on an allocator node, SEEK_END has no meaning",
     ),
     503: (
         "WriteBeyondEnd",
         28,
-        "a write at byte {0}, and the buffer ends at byte {1}",
+        "a write at byte {0}, but the buffer ends at byte {1}",
         "write within the buffer: it does not grow",
     ),
     504: (
         "UnalignedWrite",
         22,
-        "a write of {1} bytes at byte {0}, to uncached memory that is written in words of {2} bits",
+        "a write of {1} bytes at byte {0}, to uncached memory that is written in {2}-bit words",
         "write whole words at multiples of their size, or map the region",
     ),
     601: (
         "RegionIsRam",
         16,
-        "a part of the {0:bytes} is System RAM that the kernel uses",
-        "keep the kernel off it at boot: memmap=SIZE$START on the kernel command line (x86), or a reserved-memory node (device tree)",
+        "part of the {0:bytes} is System RAM that the kernel uses",
+        "reserve it at boot: memmap=SIZE$START on the kernel command line (x86), or a reserved-memory node (device tree)",
     ),
     602: (
         "RegionTaken",
         16,
-        "a part of the {0:bytes} is claimed by somebody else",
+        "part of the {0:bytes} is already claimed",
         "/proc/iomem shows by whom (as root); unbind that driver, or declare another range",
     ),
     603: (
         "RegionUnmappable",
         12,
-        "the kernel could not map the {0:bytes} for itself with the cache mode that was declared",
-        "declare it uc or wc: /proc/mtrr and /sys/kernel/debug/x86/pat_memtype_list show as what the machine has it",
+        "the kernel could not map the {0:bytes} for itself with the declared cache mode",
+        "declare it uc or wc: /proc/mtrr and /sys/kernel/debug/x86/pat_memtype_list show which mode the machine uses for it",
     ),
     604: (
         "RegionUnbacked",
         6,
-        "there is no memory behind the region of {0:bytes}: what is written to it does not stay",
-        "look at the start address and the size that it was declared with; declare it with 'trust' to map it all the same",
+        "there is no memory behind the region of {0:bytes}: what is written there does not stay",
+        "check the declared start address and size; add 'trust' to the declaration to map it anyway",
     ),
     605: (
         "NotARegion",
         22,
-        "only regions can be probed, and this buffer's kind is {0:kind}",
-        "nothing: memory that the kernel gave is there",
+        "only regions can be probed, and this is a {0:kind} buffer",
+        "nothing to do: memory that the kernel allocated is there",
     ),
     606: (
         "ProbeIsRisky",
         1,
-        "this region is a device's memory: reading it can hang the bus, or take data out of a queue",
-        "ask the device's manual first; then probe with the flag RISK (mapbuf probe --risk NAME)",
+        "this region is device memory: reading it can hang the bus, or take data out of a FIFO",
+        "check the device's manual first; then probe with the flag RISK (mapbuf probe --risk NAME)",
     ),
     607: (
         "ProbeWritesDevice",
         1,
-        "this region is a device's memory, and a probe never writes to a device",
-        "probe it by reading alone",
+        "this region is device memory, and a probe never writes to a device",
+        "probe it with reads alone",
     ),
     608: (
         "RegionNameTaken",
         17,
-        "a buffer or region has this name already",
-        "give each region a name of its own",
+        "a buffer or region already has this name",
+        "give each region its own name",
     ),
     609: (
         "ProbeWhileMapped",
         16,
-        "the region is mapped ({0} times), and a probe that writes and restores could undo somebody's write",
-        "probe it before it is used, or by reading alone",
+        "the region is mapped ({0} times), and a probe that writes and restores could undo a write by another program",
+        "probe it before it is in use, or with reads alone",
     ),
     701: (
         "NeedsDevice",
         95,
-        "{0:operation} works on the node of a bound device, and this is not one",
+        "{0:operation} needs the node of a bound device, and this is not one",
         "bind the device (mapbuf bind 0000:00:04.0), and open /dev/mapbuf/pci-0000:00:04.0",
     ),
     702: (
         "DeviceGone",
         19,
-        "the device was unbound from the driver, or taken out",
+        "the device was unbound from the driver, or removed",
         "close this file; when the device is bound again, open its node again",
     ),
     703: (
         "DeviceNotIsolated",
         1,
-        "no IOMMU keeps this device from all of the memory, and the node was opened without CAP_SYS_RAWIO",
+        "no IOMMU confines this device, so that it can reach all of memory, and the node was opened without CAP_SYS_RAWIO",
         "boot with an IOMMU (intel_iommu=on, amd_iommu=on), or open the node with CAP_SYS_RAWIO",
     ),
     704: (
         "GroupShared",
         1,
-        "the IOMMU cannot tell device {1:pci} from device {2:pci}, which another driver has (group {0})",
+        "the IOMMU cannot tell device {1:pci} from device {2:pci}, which is bound to another driver (group {0})",
         "unbind that device from its driver, or bind it here too",
     ),
     705: (
         "MaskInvalid",
         22,
-        "{0} is no number of bits for DMA addresses: they have {1} to {2}",
-        "use what the device's manual says, for example 32",
+        "{0} is not a valid number of DMA address bits: the range is {1} to {2}",
+        "use the number in the device's manual, for example 32",
     ),
     706: (
         "MaskRefused",
         5,
-        "the platform has no DMA with addresses of {0} bits for this device (errno {1})",
-        "use more bits, or boot with an IOMMU, which has addresses of any size",
+        "the platform has no DMA with {0}-bit addresses for this device (errno {1})",
+        "use more bits, or boot with an IOMMU, which can provide addresses of any width",
     ),
     707: (
         "MaskInUse",
         16,
-        "{0} buffers have addresses for the device already, which may be larger",
+        "{0} buffers already have addresses for the device, which may not fit the mask",
         "set the mask first, then allocate and attach",
     ),
     708: (
         "UnknownDirection",
         22,
-        "there is no direction number {0}",
+        "there is no direction {0}",
         "use to-device (1), from-device (2) or both (3)",
     ),
     709: (
         "CannotAttach",
         22,
-        "memory of the kind {0:kind} cannot be attached: it has no pages, or addresses for the device already",
-        "attach vmalloc, pages or contiguous memory that is cached",
+        "{0:kind} memory cannot be attached: it has no pages, or already has addresses for the device",
+        "attach cached vmalloc, pages or contiguous memory",
     ),
     710: (
         "AlreadyAttached",
         16,
-        "the buffer {0} has addresses for the device already",
+        "buffer {0} already has addresses for the device",
         "DETACH it first",
     ),
     711: (
         "NotAttached",
         22,
-        "the buffer {0} has no addresses for the device",
+        "buffer {0} has no addresses for the device",
         "ATTACH it first",
     ),
     712: (
         "DmaRefused",
         12,
         "the kernel could not map {0:bytes} for the device (errno {1})",
-        "attach less at a time; where the device's mask is small and there is no IOMMU, use coherent memory, which comes from below it",
+        "attach less at a time; if the device's mask is narrow and there is no IOMMU, use coherent memory, which is allocated within the mask",
     ),
     713: (
         "SyncOutside",
         22,
-        "{1} bytes from byte {0} on are none, or pass the buffer's end at {2}",
+        "{1} bytes from byte {0} are an empty range, or run past the end of the buffer at {2}",
         "sync at least one byte, within the buffer",
     ),
     714: (
         "SyncPhase",
         22,
-        "flags {0:hex} are neither begin nor end",
+        "the flags {0:hex} do not say whether this is a begin or an end",
         "set exactly one of BEGIN (1) and END (2)",
     ),
     715: (
         "NoSuchBar",
         6,
-        "the device has no base address register {0} with anything behind it",
-        "DEVICE tells which it has; one of 64 bits has the number of its lower half",
+        "the device has no BAR {0}, or nothing is behind it",
+        "DEVICE reports the BARs that it has; a 64-bit BAR has the number of its lower half",
     ),
     716: (
         "BarTaken",
         16,
-        "what base address register {0} leads to is claimed by another driver",
-        "/proc/iomem and /proc/ioports show by whom (as root)",
+        "the range of BAR {0} is claimed by another driver",
+        "/proc/iomem and /proc/ioports show by which (as root)",
     ),
     717: (
         "BarCache",
         22,
-        "base address register {0} cannot be {1:cache} now",
-        "use uncached; write-combined only where it is prefetchable, and as long as nobody has it otherwise",
+        "BAR {0} cannot be {1:cache} now",
+        "use uncached; write-combined needs a prefetchable BAR that is not in use with another mode",
     ),
     718: (
         "BarWidth",
         22,
-        "an access of {0} bits is none",
+        "an access cannot be {0} bits wide",
         "use 8, 16, 32 or 64, or 0 for 32",
     ),
     719: (
         "PortsNotMappable",
         22,
-        "these {0:bytes} are ports of a device, which no page table leads to",
-        "read and write them: pread and pwrite at the buffer's mmap_offset",
+        "these {0:bytes} are I/O ports, which cannot be mapped",
+        "use pread and pwrite at the buffer's mmap_offset",
     ),
     720: (
         "MsixTable",
         13,
-        "the MSI-X table is in the {1} bytes from byte {0} on: whoever writes to it has the device write anywhere",
-        "map for reading alone, or what lies before and behind; interrupts are set with IRQ",
+        "the MSI-X table is in the {1} bytes from byte {0}: a program that writes to it can make the device write anywhere",
+        "map it read-only, or map what lies before and after it; set interrupts with IRQ",
     ),
     721: (
         "UnknownIrqKind",
         22,
-        "there is no kind of interrupts number {0}",
+        "there is no interrupt kind {0}",
         "use INTx (1), MSI (2) or MSI-X (3)",
     ),
     722: (
         "UnknownIrqAction",
         22,
-        "there is no action number {0} for interrupts",
+        "there is no interrupt action {0}",
         "use set (1), mask (2), unmask (3) or trigger (4)",
     ),
     723: (
         "NoSuchVector",
         6,
-        "there is no vector {1} of the kind {0:irq}: there are {2}",
-        "DEVICE tells how many the device has; those that are used are taken with the first one that is set",
+        "there is no {0:irq} vector {1}: there are {2}",
+        "DEVICE reports how many the device has; the first vector that is set fixes how many are in use",
     ),
     724: (
         "IrqTaken",
         16,
         "another open file has set the device's interrupts",
-        "have that program unset them, or end it",
+        "unset them in that program, or end it",
     ),
     725: (
         "IrqKindInUse",
         16,
-        "the device has interrupts of the kind {1:irq} now, not {0:irq}",
+        "the device now has {1:irq} interrupts, not {0:irq}",
         "unset those first: a device has one kind at a time",
     ),
     726: (
         "IrqNotSet",
         22,
-        "vector {1} of the kind {0:irq} is not set",
+        "{0:irq} vector {1} is not set",
         "set it with an eventfd first",
     ),
     727: (
         "IrqRefused",
         5,
-        "the kernel could not give the device interrupts of the kind {0:irq} (errno {1})",
-        "take fewer vectors, or another kind",
+        "the kernel could not give the device {0:irq} interrupts (errno {1})",
+        "use fewer vectors, or another kind",
     ),
     728: (
         "NotAnEventFd",
         22,
-        "descriptor {0:signed} is no eventfd",
-        "make one with eventfd(2)",
+        "descriptor {0:signed} is not an eventfd",
+        "create one with eventfd(2)",
     ),
     729: (
         "CannotMask",
         95,
-        "a vector of the kind {0:irq} cannot be masked on this device",
+        "{0:irq} vectors cannot be masked on this device",
         "mask it in the device's own registers",
     ),
     730: (
         "ConfigOutside",
         22,
-        "{1} bytes at byte {0} are no field of the configuration space, which has {2} bytes",
+        "{1} bytes at byte {0} are not a field of the configuration space, which has {2} bytes",
         "read or write 1, 2 or 4 bytes at a multiple of that",
     ),
     731: (
         "ConfigReadOnly",
         1,
-        "the {1} bytes at byte {0} of the configuration space cannot become {2:hex}: user space may change the bits {3:hex} there",
-        "leave the other bits as they read; base address registers, interrupts and capabilities are the kernel's",
+        "the {1} bytes at byte {0} of the configuration space cannot be set to {2:hex}: user space can only change the bits {3:hex} there",
+        "write the other bits back as they were read; BARs, interrupts and capabilities belong to the kernel",
     ),
     732: (
         "RevocableByFault",
         22,
-        "{0:method} maps everything at once, and this memory goes when its device does",
-        "use auto, or one of the fault methods: what they map can be taken back at any moment",
+        "{0:method} maps everything at once, and this memory goes away with its device",
+        "use auto, or one of the fault methods: what they map can be revoked at any time",
     ),
     733: (
         "ImporterHolds",
         95,
-        "the driver that wants to import this cannot let go of it, and the memory goes when its device does",
+        "the importing driver cannot give this memory up, and it goes away with its device",
         "import vmalloc, pages or contiguous memory there, and attach that to this device",
     ),
     736: (
         "RevocableUnnamed",
         22,
-        "memory of the kind {0:kind} of a device cannot have a name: it goes when the device does",
-        "pass its dma-buf on (EXPORT), or name memory of another kind",
+        "{0:kind} memory of a device cannot have a name: it goes away with the device",
+        "pass its dma-buf on (EXPORT), or name another kind of memory",
     ),
     737: (
         "BarSharesPage",
