@@ -1,4 +1,4 @@
-//! A buffer: an id of a session, and the memory it stands for.
+//! A buffer: an id in a session, and the memory that it stands for.
 
 use crate::{
     bounds::{self, wide},
@@ -10,13 +10,14 @@ use crate::{
     map::{MapOptions, Mappable, Target},
     mapping::Mapping,
     raw,
+    volatile::Copies,
 };
 use mapbuf_abi::{segments, Alloc, Cache, Free, Kind, Method, Offset, Operation, Reason, Segment};
 use rustix::io::{retry_on_intr, Errno};
 use std::os::fd::AsFd;
 
-/// A buffer, by its id in a session. Dropping it gives the id back; the memory goes with its last user, be that this
-/// id, a [`Mapping`], an [`Export`] or a name.
+/// A buffer, by its id in a session. Dropping it frees the id; the memory is freed with its last user: this id, a
+/// [`Mapping`], an [`Export`] or a name.
 #[derive(Debug)]
 pub struct Buffer {
     device: Device,
@@ -25,7 +26,9 @@ pub struct Buffer {
     cache: Cache,
     bytes: u64,
     mmap_offset: u64,
-    /// Whether dropping gives the id back.
+    /// Bits in an access, if it was declared here.
+    width: Option<u32>,
+    /// Whether dropping frees the id.
     owned: bool,
 }
 
@@ -40,6 +43,7 @@ impl Buffer {
                 .ok_or_else(|| unknown("cache mode", answer.cache))?,
             bytes: answer.bytes,
             mmap_offset: answer.mmap_offset,
+            width: None,
             owned: true,
         })
     }
@@ -52,8 +56,23 @@ impl Buffer {
             cache: info.cache,
             bytes: info.bytes,
             mmap_offset: info.mmap_offset,
+            width: None,
             owned: true,
         }
+    }
+
+    /// The same, whose accesses have this many bits.
+    pub(crate) fn with_width(mut self, width: u32) -> Self {
+        self.width = Some(width);
+        self
+    }
+
+    /// How copies access its memory: the width of a region that was imported comes from its declaration.
+    fn copies(&self) -> Copies {
+        Copies::of(Some(self.kind), Some(self.cache), || {
+            let of_region = || self.device.width_of_region(&self.info().ok()?.name?);
+            self.width.or_else(of_region)
+        })
     }
 
     /// Its id in the session; `mmap` of the session at `id << PAGE_SHIFT` maps it.
@@ -71,13 +90,13 @@ impl Buffer {
         self.cache
     }
 
-    /// Its size in bytes: what was asked for, rounded up to whole pages.
+    /// Its size in bytes: the requested size, rounded up to whole pages.
     #[expect(clippy::len_without_is_empty, reason = "there is no empty buffer")]
     pub fn len(&self) -> u64 {
         self.bytes
     }
 
-    /// Its `mmap` offset for the method `auto`, in bytes; plus any whole pages within it maps a part.
+    /// Its `mmap` offset for the method `auto`, in bytes; adding whole pages within the buffer maps a part.
     pub fn mmap_offset(&self) -> u64 {
         self.mmap_offset
     }
@@ -87,8 +106,8 @@ impl Buffer {
         &self.device
     }
 
-    /// Maps the whole of it: shared, and for reading and writing unless the device was opened for reading alone.
-    /// [`MapOptions`] has what else may be chosen.
+    /// Maps all of it: shared, and for reading and writing unless the device was opened read-only. [`MapOptions`] has
+    /// further options.
     ///
     /// # Errors
     ///
@@ -97,16 +116,16 @@ impl Buffer {
         MapOptions::new().map(self)
     }
 
-    /// Asks what it is now: how many mappings it has, and in how many runs it lies.
+    /// Queries its current state: how many mappings and how many physically contiguous runs it has.
     ///
     /// # Errors
     ///
-    /// [`Reason::NoSuchId`] if its id was freed behind its back.
+    /// [`Reason::NoSuchId`] if its id was freed elsewhere.
     pub fn info(&self) -> Result<BufferInfo> {
         self.device.info_of(self.id)?.try_into()
     }
 
-    /// Its physically contiguous runs, in the order of the buffer. An address that the caller may not see is
+    /// Its physically contiguous runs, in the order of the buffer. An address that the caller cannot see is
     /// [`ADDRESS_HIDDEN`](crate::abi::ADDRESS_HIDDEN).
     ///
     /// # Errors
@@ -131,26 +150,26 @@ impl Buffer {
     /// # Errors
     ///
     /// [`Reason::UnknownMethod`], and those of the 300s that say why this kind of
-    /// memory cannot be mapped so.
+    /// memory cannot be mapped this way.
     pub fn offset(&self, method: Method) -> Result<u64> {
         offset(self.device.file(), self.id, method)
     }
 
-    /// Reads bytes by the kernel's own view (`pread`).
+    /// Reads bytes through the kernel's own mapping (`pread`).
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] if not all of them lie in the buffer.
+    /// [`Error::OutOfBounds`] if not all of them are within the buffer.
     pub fn read_at(&self, offset: u64, to: &mut [u8]) -> Result<()> {
         bounds::check(offset, wide(to.len()), self.bytes)?;
         read_exact(self.device.file(), self.mmap_offset + offset, to)
     }
 
-    /// Writes bytes by the kernel's own view (`pwrite`).
+    /// Writes bytes through the kernel's own mapping (`pwrite`).
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] if not all of them lie in the buffer.
+    /// [`Error::OutOfBounds`] if not all of them are within the buffer.
     pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<()> {
         bounds::check(offset, wide(from.len()), self.bytes)?;
         write_all(self.device.file(), self.mmap_offset + offset, from)
@@ -160,16 +179,16 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// [`Reason::ReadOnlyOpen`] if the device was opened for reading alone.
+    /// [`Reason::ReadOnlyOpen`] if the device was opened read-only.
     pub fn export(&self) -> Result<Export> {
-        Export::of(self.device.file(), self.id)
+        Export::of(self.device.file(), self.id, self.copies())
     }
 
-    /// Gives the id back, as dropping does, and tells when that fails.
+    /// Frees the id, as dropping does, but reports a failure.
     ///
     /// # Errors
     ///
-    /// [`Reason::NoSuchId`] if it was freed behind its back.
+    /// [`Reason::NoSuchId`] if it was freed elsewhere.
     pub fn free(mut self) -> Result<()> {
         self.owned = false;
         self.give_back()
@@ -191,7 +210,7 @@ impl Buffer {
 }
 
 impl Device {
-    /// Takes over a buffer of this session by its id, as [`Buffer::into_id`] gave it. Its id is given back when the
+    /// Takes over a buffer of this session by its id, as returned by [`Buffer::into_id`]. The id is freed when the
     /// `Buffer` is dropped.
     ///
     /// # Errors
@@ -236,6 +255,7 @@ impl crate::map::sealed::Source for Buffer {
                 Method::Auto => self.mmap_offset,
                 method => self.offset(method)?,
             },
+            copies: self.copies(),
         })
     }
 }

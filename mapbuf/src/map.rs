@@ -7,6 +7,7 @@ use crate::{
     error::{Error, Result},
     file::NodeFile,
     mapping::Mapping,
+    volatile::Copies,
 };
 use mapbuf_abi::{Method, Operation};
 use rustix::{io::Errno, mm::MapFlags};
@@ -26,8 +27,10 @@ pub struct Target<'a> {
     pub(crate) fd: BorrowedFd<'a>,
     pub(crate) access: Access,
     pub(crate) bytes: u64,
-    /// Where byte 0 of the buffer lies among the file's offsets.
+    /// The file offset of the buffer's byte 0.
     pub(crate) base: u64,
+    /// How copies access the memory.
+    pub(crate) copies: Copies,
 }
 
 pub(crate) mod sealed {
@@ -38,7 +41,7 @@ pub(crate) mod sealed {
     }
 }
 
-/// Which part of a buffer is mapped, and how.
+/// Which part of a buffer to map, and how.
 ///
 /// ```no_run
 /// use mapbuf::{Device, Kind, MapOptions};
@@ -72,8 +75,8 @@ impl Default for MapOptions {
 }
 
 impl MapOptions {
-    /// The whole buffer, shared, for reading and writing unless its file was opened for reading alone, by the best
-    /// method for its kind.
+    /// The whole buffer, shared, for reading and writing unless its file was opened read-only, with the best method for
+    /// its kind.
     pub fn new() -> Self {
         Self {
             offset: 0,
@@ -85,35 +88,35 @@ impl MapOptions {
         }
     }
 
-    /// Where in the buffer the mapping starts: whole pages.
+    /// The offset in the buffer, in bytes, at which the mapping starts: a multiple of the page size.
     pub fn offset(mut self, offset: u64) -> Self {
         self.offset = offset;
         self
     }
 
-    /// How many bytes; without this, all from the offset to the buffer's end.
+    /// The length in bytes [default: up to the end of the buffer].
     pub fn len(mut self, len: usize) -> Self {
         self.len = Some(len);
         self
     }
 
-    /// Whether the mapping may be written.
+    /// Whether the mapping can be written.
     pub fn access(mut self, access: Access) -> Self {
         self.access = Some(access);
         self
     }
 
-    /// For reading alone.
+    /// Read-only.
     pub fn read_only(self) -> Self {
         self.access(Access::ReadOnly)
     }
 
-    /// For reading and writing.
+    /// Reading and writing.
     pub fn read_write(self) -> Self {
         self.access(Access::ReadWrite)
     }
 
-    /// `MAP_PRIVATE`: what is written stays in this mapping.
+    /// `MAP_PRIVATE`: writes stay in this mapping.
     pub fn private(mut self) -> Self {
         self.sharing = Sharing::Private;
         self
@@ -125,13 +128,13 @@ impl MapOptions {
         self
     }
 
-    /// `MAP_POPULATE`: the page tables are filled now, and no access faults later.
+    /// `MAP_POPULATE`: fill the page tables now, so that no access faults later.
     pub fn populate(mut self) -> Self {
         self.populate = true;
         self
     }
 
-    /// By which kernel function.
+    /// The kernel function to map with.
     pub fn method(mut self, method: Method) -> Self {
         self.method = method;
         self
@@ -141,39 +144,33 @@ impl MapOptions {
     ///
     /// # Errors
     ///
-    /// * [`Error::OutOfBounds`] where the offset lies at or beyond the buffer's end, where the next buffer may start;
-    /// * [`Error::Refused`] with a [`Reason`](crate::Reason) of the 300s: `BeyondEnd` for a length that passes the
-    ///   end, `CowNeedsContiguous` and its like for private writable mappings, and why a method does not fit;
-    /// * [`Error::Core`] for what the kernel refuses before the driver is asked ([`CoreRefusal`](crate::CoreRefusal)).
+    /// * [`Error::OutOfBounds`] if the offset is at or beyond the end of the buffer, where the next buffer may start;
+    /// * [`Error::Refused`] with a [`Reason`](crate::Reason) of the 300s: `BeyondEnd` if the mapping would run
+    ///   past the end, `CowNeedsContiguous` and others for private writable mappings, or why a method does not fit;
+    /// * [`Error::Core`] for what the kernel refuses before the driver is called ([`CoreRefusal`](crate::CoreRefusal)).
     pub fn map(&self, what: &impl Mappable) -> Result<Mapping> {
         let target = what.target(self.method)?;
         let (offset, len) = extent(self.offset, self.len, target.bytes, target.base)?;
-        let export_bytes = target.file.is_none().then_some(target.bytes);
-        self.mmap(
-            target.file,
-            target.fd,
-            target.access,
-            offset,
-            len,
-            export_bytes,
-        )
+        self.mmap(&target, offset, len)
     }
 
-    /// Maps what lies at an `mmap` offset of a node.
+    /// Maps what is at an `mmap` offset of a node.
     pub(crate) fn map_file(&self, file: &NodeFile, offset: u64, len: usize) -> Result<Mapping> {
         use std::os::fd::AsFd;
-        self.mmap(Some(file), file.as_fd(), file.access(), offset, len, None)
+        let target = Target {
+            file: Some(file),
+            fd: file.as_fd(),
+            access: file.access(),
+            // Any buffer can be there: neither its size nor its cache mode is known.
+            bytes: 0,
+            base: 0,
+            copies: Copies::Words,
+        };
+        self.mmap(&target, offset, len)
     }
 
-    fn mmap(
-        &self,
-        file: Option<&NodeFile>,
-        fd: BorrowedFd<'_>,
-        opened: Access,
-        offset: u64,
-        len: usize,
-        export_bytes: Option<u64>,
-    ) -> Result<Mapping> {
+    fn mmap(&self, target: &Target<'_>, offset: u64, len: usize) -> Result<Mapping> {
+        let (file, fd, opened) = (target.file, target.fd, target.access);
         let access = self.access.unwrap_or(opened);
         let call = MmapCall {
             offset,
@@ -182,7 +179,7 @@ impl MapOptions {
             sharing: self.sharing,
             page_size: wide(rustix::param::page_size()),
             opened,
-            export_bytes,
+            export_bytes: file.is_none().then_some(target.bytes),
         };
         let mut flags = match self.sharing {
             Sharing::Shared => MapFlags::SHARED,
@@ -198,7 +195,7 @@ impl MapOptions {
         };
         match mapped.map(|base| NonNull::new(base.cast::<u8>())) {
             // SAFETY: the mapping is new, and nobody else knows of it.
-            Ok(Some(base)) => Ok(unsafe { Mapping::from_raw(base, len, access) }),
+            Ok(Some(base)) => Ok(unsafe { Mapping::from_raw(base, len, access, target.copies) }),
             Ok(None) => Err(failed(&call, Errno::NOMEM)),
             Err(errno) => Err(file
                 .zip(mark)
@@ -208,7 +205,7 @@ impl MapOptions {
     }
 }
 
-/// The error of an `mmap` that the driver gives no reason for.
+/// The error of an `mmap` for which the driver gives no reason.
 fn failed(call: &MmapCall, errno: Errno) -> Error {
     let (name, number) = (Operation::Mmap.name(), errno.raw_os_error());
     match core_refusal::of_mmap(call, errno) {
@@ -224,10 +221,10 @@ fn failed(call: &MmapCall, errno: Errno) -> Error {
     }
 }
 
-/// Where among the file's offsets a mapping starts, and how long it is.
+/// The file offset at which a mapping starts, and its length.
 ///
-/// A start outside of the buffer is refused here, as the next buffer's offsets may begin there. All else is left to the
-/// kernel, which has the reasons.
+/// A start outside the buffer is refused here, as the next buffer's offsets may begin there. Everything else is left to
+/// the kernel, which has the reasons.
 fn extent(
     offset: u64,
     len: Option<usize>,

@@ -5,7 +5,7 @@ use crate::{
     bounds::{self, wide, OutOfBounds},
     core_refusal,
     error::{Error, Result},
-    volatile,
+    volatile::{self, Copies},
 };
 use rustix::{
     io::Errno,
@@ -15,22 +15,37 @@ use std::{mem::ManuallyDrop, ptr::NonNull, slice};
 
 /// A mapping of a buffer, or of a part of it. Dropping it unmaps it.
 ///
-/// It holds the buffer's memory: neither the [`Buffer`](crate::Buffer) nor the [`Device`](crate::Device) has to live,
-/// and the bytes are there when both are gone.
+/// It keeps the buffer's memory: the mapping stays valid when the [`Buffer`](crate::Buffer) and the
+/// [`Device`](crate::Device) are gone.
 ///
 /// Others may write the memory at any time, so there is no safe slice of it. The accesses are volatile and checked
-/// against the bounds; [`copy_in`](Self::copy_in) and [`copy_out`](Self::copy_out) work by words of 8 bytes where the
-/// address allows.
+/// against the bounds.
+///
+/// # Copies
+///
+/// [`copy_in`](Self::copy_in), [`copy_out`](Self::copy_out), [`fill`](Self::fill) and [`to_vec`](Self::to_vec) access
+/// memory according to its cache mode:
+///
+/// * cached memory as fast as the machine can, in any order and width; a byte may be loaded or stored more than once. Use
+///   [`read`](Self::read) and [`write`](Self::write) where the width or the number of accesses matters;
+/// * uncached regions and BARs in whole words of their declared width (a BAR's from [`Device::bar_with`], a region's from
+///   the module's parameter; 32 bits if it is not known), each once and in order. Writes that are not whole words are
+///   refused; to read a part of a word, the word is read;
+/// * other memory, and what is at an offset of a [`Device`] or in a dma-buf from elsewhere, in words of 8 bytes where the
+///   address allows, and single bytes at the edges.
+///
+/// [`Device`]: crate::Device
+/// [`Device::bar_with`]: crate::Device::bar_with
 ///
 /// # Send and Sync
 ///
-/// A mapping belongs to the process, so any thread may use it. Writing takes `&self`: see the
+/// A mapping belongs to the process, so any thread can use it. Writing takes `&self`: see the
 /// [crate's documentation](crate#send-and-sync).
 ///
 /// # Signals
 ///
-/// A device that goes away takes its memory along; an access after that raises SIGBUS, as one to a truncated file does.
-/// A page that the machine has no memory left for does so too.
+/// The memory of a device goes away with it; an access after that raises SIGBUS, as with a truncated file. So does an access
+/// to a page for which the machine has no memory left.
 // INVARIANT: `base` is the start of a mapping of `len` bytes, rounded up to whole pages, that this value alone unmaps;
 // it can be read, and written if `access` says so.
 #[derive(Debug)]
@@ -38,14 +53,16 @@ pub struct Mapping {
     base: NonNull<u8>,
     len: usize,
     access: Access,
+    copies: Copies,
 }
 
 // SAFETY: the mapping belongs to the process and not to the thread that made it.
 unsafe impl Send for Mapping {}
 
-// SAFETY: what takes `&self` makes volatile accesses of at most a word, which is what a mapping is for: the other side
-// (another process, the kernel, a device) makes them at the same time as well, and no reference to the memory exists
-// beside those for which a caller of an `unsafe` function has vouched. What changes the mapping itself takes `&mut`.
+// SAFETY: what takes `&self` accesses the memory by volatile accesses of at most a word, or by assembly (`volatile.rs`), which
+// is what a mapping is for: the other side (another process, the kernel, a device) makes accesses at the same time as well,
+// and no reference to the memory exists beside those for which a caller of an `unsafe` function has vouched. What changes
+// the mapping itself takes `&mut`.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -54,18 +71,28 @@ impl Mapping {
     /// # Safety
     ///
     /// `base` is the start of a mapping of `len` bytes that allows `access` and that nobody else unmaps.
-    pub(crate) unsafe fn from_raw(base: NonNull<u8>, len: usize, access: Access) -> Self {
+    pub(crate) unsafe fn from_raw(
+        base: NonNull<u8>,
+        len: usize,
+        access: Access,
+        copies: Copies,
+    ) -> Self {
         // INVARIANT: by this function's contract.
-        Self { base, len, access }
+        Self {
+            base,
+            len,
+            access,
+            copies,
+        }
     }
 
-    /// Its length in bytes, as asked for; the kernel maps whole pages.
+    /// The length in bytes, as requested; the kernel maps whole pages.
     #[expect(clippy::len_without_is_empty, reason = "there is no empty mapping")]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it may be written.
+    /// Whether it can be written.
     pub fn access(&self) -> Access {
         self.access
     }
@@ -75,7 +102,7 @@ impl Mapping {
         self.base.as_ptr()
     }
 
-    /// The address of its first byte, for writing, if it may be written. Valid until the mapping is dropped or resized.
+    /// The address of its first byte, for writing, if it is writable. Valid until the mapping is dropped or resized.
     pub fn as_mut_ptr(&self) -> *mut u8 {
         self.base.as_ptr()
     }
@@ -84,7 +111,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`]; [`Error::Misaligned`] where the place is no multiple of the number's size.
+    /// [`Error::OutOfBounds`]; [`Error::Misaligned`] if the offset is not a multiple of the number's size.
     pub fn read<T: Value>(&self, offset: usize) -> Result<T> {
         let at = self.place::<T>(offset)?;
         // SAFETY: `place` has checked that the number lies in the mapping and is aligned; any bits are a valid `T`.
@@ -111,8 +138,9 @@ impl Mapping {
     /// [`Error::OutOfBounds`]; nothing is copied then.
     pub fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<()> {
         let at = self.range(offset, to.len())?;
-        // SAFETY: `range` has checked that the bytes lie in the mapping, which can be read.
-        unsafe { volatile::copy_out(at, to) };
+        // SAFETY: `range` has checked that the bytes lie in the mapping, which can be read and has whole pages, so whole
+        // words.
+        unsafe { volatile::copy_out(at, to, self.copies) };
         Ok(())
     }
 
@@ -120,12 +148,15 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`], [`Error::ReadOnlyMapping`]; nothing is copied then.
+    /// [`Error::OutOfBounds`], [`Error::ReadOnlyMapping`], and [`Error::PartOfAWord`] for a device's memory; nothing is
+    /// copied then.
     pub fn copy_in(&self, offset: usize, from: &[u8]) -> Result<()> {
         let at = self.range(offset, from.len())?;
         self.check_writable()?;
-        // SAFETY: `range` has checked that the bytes lie in the mapping, and it may be written.
-        unsafe { volatile::copy_in(at, from) };
+        self.check_words(offset, from.len())?;
+        // SAFETY: `range` has checked that the bytes lie in the mapping, it may be written, and they are whole words where
+        // they must be, as the mapping starts at a page.
+        unsafe { volatile::copy_in(at, from, self.copies) };
         Ok(())
     }
 
@@ -137,16 +168,18 @@ impl Mapping {
     pub fn fill(&self, offset: usize, len: usize, byte: u8) -> Result<()> {
         let at = self.range(offset, len)?;
         self.check_writable()?;
-        // SAFETY: `range` has checked that the bytes lie in the mapping, and it may be written.
-        unsafe { volatile::fill(at, len, byte) };
+        self.check_words(offset, len)?;
+        // SAFETY: `range` has checked that the bytes lie in the mapping, it may be written, and they are whole words where
+        // they must be, as the mapping starts at a page.
+        unsafe { volatile::fill(at, len, byte, self.copies) };
         Ok(())
     }
 
     /// Copies all bytes of the mapping.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.len];
-        // SAFETY: the mapping has as many bytes, and can be read.
-        unsafe { volatile::copy_out(self.as_ptr(), &mut bytes) };
+        // SAFETY: the mapping has as many bytes, can be read, and has whole pages, so whole words.
+        unsafe { volatile::copy_out(self.as_ptr(), &mut bytes, self.copies) };
         bytes
     }
 
@@ -154,14 +187,14 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// As long as the slice lives, nobody may write the memory: no other mapping of it in any process, not the kernel's
-    /// view, and no device. Memory of a device that may go away must not be used so.
+    /// While the slice exists, nothing may write the memory: no other mapping of it in any process, not the kernel, and no
+    /// device. Do not use this on memory of a device that can go away.
     pub unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: the mapping has as many bytes and can be read, and the caller vouches that nobody writes them.
         unsafe { slice::from_raw_parts(self.as_ptr(), self.len) }
     }
 
-    /// The bytes as a slice that may be written.
+    /// The bytes as a mutable slice.
     ///
     /// # Errors
     ///
@@ -169,19 +202,19 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// As for [`as_slice`](Self::as_slice), and nobody may read the memory either.
+    /// As for [`as_slice`](Self::as_slice), and nothing may read the memory either.
     pub unsafe fn as_mut_slice(&mut self) -> Result<&mut [u8]> {
         self.check_writable()?;
         // SAFETY: the mapping has as many bytes and may be written, and the caller vouches that it is ours alone.
         Ok(unsafe { slice::from_raw_parts_mut(self.as_mut_ptr(), self.len) })
     }
 
-    /// Changes whether it may be written (`mprotect`).
+    /// Changes whether it can be written (`mprotect`).
     ///
     /// # Errors
     ///
     /// [`CoreRefusal::NeverWritable`](crate::CoreRefusal::NeverWritable) for a mapping that was made read-only, and
-    /// is private or comes from a file that was opened for reading alone.
+    /// is private or comes from a file that was opened read-only.
     pub fn protect(&mut self, access: Access) -> Result<()> {
         let flags = MprotectFlags::from_bits_retain(protection(access).bits());
         // SAFETY: the range is this mapping, and no reference to its memory lives through `&mut self`.
@@ -198,7 +231,7 @@ impl Mapping {
         }
     }
 
-    /// Shortens the mapping, or moves it to where the kernel likes (`mremap`). Mappings of buffers do not grow.
+    /// Shortens the mapping, and may move it (`mremap`). Mappings of buffers do not grow.
     ///
     /// # Errors
     ///
@@ -223,7 +256,7 @@ impl Mapping {
         }
     }
 
-    /// Unmaps it, as dropping does, and tells when that fails.
+    /// Unmaps it, as dropping does, but reports a failure.
     ///
     /// # Errors
     ///
@@ -253,6 +286,15 @@ impl Mapping {
         Ok(at.cast())
     }
 
+    fn check_words(&self, offset: usize, len: usize) -> Result<()> {
+        match self.copies {
+            Copies::Device(width) if !self.copies.can_write(offset, len) => {
+                Err(Error::PartOfAWord { offset, len, width })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_writable(&self) -> Result<()> {
         match self.access {
             Access::ReadWrite => Ok(()),
@@ -268,7 +310,7 @@ impl Drop for Mapping {
     }
 }
 
-/// Numbers that one access reads or writes.
+/// Numbers that a single access reads or writes.
 pub trait Value: sealed::Plain {}
 
 mod sealed {
@@ -310,11 +352,34 @@ mod tests {
     struct Page([u8; 4096]);
 
     fn with_mapping<R>(access: Access, test: impl FnOnce(&Mapping) -> R) -> R {
+        with_copies(access, Copies::Cached, test)
+    }
+
+    fn with_copies<R>(access: Access, copies: Copies, test: impl FnOnce(&Mapping) -> R) -> R {
         let mut page = Box::new(Page([0; 4096]));
         let base = NonNull::from(&mut page.0).cast();
         // SAFETY: the page outlives the value, which is never dropped and so unmaps nothing.
-        let mapping = ManuallyDrop::new(unsafe { Mapping::from_raw(base, 4096, access) });
+        let mapping = ManuallyDrop::new(unsafe { Mapping::from_raw(base, 4096, access, copies) });
         test(&mapping)
+    }
+
+    #[test]
+    fn a_device_is_written_in_whole_words() {
+        with_copies(Access::ReadWrite, Copies::Device(4), |mapping| {
+            mapping.copy_in(4, &[1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
+            for (offset, len) in [(2, 4), (4, 3), (0, 1)] {
+                let refused = mapping.copy_in(offset, &[0; 4][..len]);
+                assert!(
+                    matches!(refused, Err(Error::PartOfAWord { width: 4, .. })),
+                    "{refused:?}"
+                );
+                assert!(mapping.fill(offset, len, 0).is_err());
+            }
+            let mut part = [0; 3];
+            mapping.copy_out(6, &mut part).unwrap();
+            assert_eq!(part, [3, 4, 5]);
+            assert_eq!(mapping.to_vec()[4..12], [1, 2, 3, 4, 5, 6, 7, 8]);
+        });
     }
 
     #[test]

@@ -12,16 +12,18 @@ use crate::{
     map::{sealed::Source, MapOptions, Mappable, Target},
     mapping::Mapping,
     raw,
+    volatile::Copies,
 };
 use mapbuf_abi::{
-    Info, Method, Name, Operation, Reason, Refused, Segment, Unname, CALLER, NAMED_DIR, NAME_LEN,
+    Cache, Info, Kind, Method, Name, Operation, Reason, Refused, Segment, Unname, CALLER,
+    NAMED_DIR, NAME_LEN, SYSTEM_NODE,
 };
 use std::{
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
-/// The name that a buffer gets, and whose its node is.
+/// A name for a buffer, and the mode and owner of its node.
 ///
 /// ```no_run
 /// use mapbuf::{Device, Kind, NameOptions, Named};
@@ -62,19 +64,19 @@ impl NameOptions {
         self
     }
 
-    /// The node's owner. Another than the caller needs CAP_CHOWN.
+    /// The node's owner. Another user than the caller needs CAP_CHOWN.
     pub fn uid(mut self, uid: u32) -> Self {
         self.uid = uid;
         self
     }
 
-    /// The node's group. One that the caller is not in needs CAP_CHOWN.
+    /// The node's group. A group that the caller is not in needs CAP_CHOWN.
     pub fn gid(mut self, gid: u32) -> Self {
         self.gid = gid;
         self
     }
 
-    /// Names the buffer. From here on it lives until its name is taken away; its id may be freed.
+    /// Names the buffer. From then on it exists until the name is removed; its id can be freed.
     ///
     /// # Errors
     ///
@@ -100,6 +102,8 @@ pub struct Named {
     file: NodeFile,
     name: String,
     bytes: u64,
+    kind: Option<Kind>,
+    cache: Option<Cache>,
 }
 
 impl Named {
@@ -107,12 +111,12 @@ impl Named {
     ///
     /// # Errors
     ///
-    /// [`Error::Open`]: no buffer has this name, or the node's mode does not let the caller.
+    /// [`Error::Open`]: no buffer has this name, or the node's mode does not allow it.
     pub fn open(name: &str) -> Result<Self> {
         Self::open_with(name, Access::ReadWrite)
     }
 
-    /// Opens `/dev/mapbuf/named/NAME` for reading and writing, or for reading alone.
+    /// Opens `/dev/mapbuf/named/NAME` for reading and writing, or read-only.
     ///
     /// # Errors
     ///
@@ -127,10 +131,12 @@ impl Named {
             file,
             name: name.to_owned(),
             bytes: info.bytes,
+            kind: Kind::from_number(info.kind),
+            cache: Cache::from_number(info.cache),
         })
     }
 
-    /// Where the node of this name lies.
+    /// The path of the node with this name.
     pub fn path(name: &str) -> PathBuf {
         Path::new(NAMED_DIR).join(name)
     }
@@ -146,7 +152,7 @@ impl Named {
         self.bytes
     }
 
-    /// Maps the whole of it, shared, as it was opened.
+    /// Maps all of it, shared, with the access with which it was opened.
     ///
     /// # Errors
     ///
@@ -155,7 +161,7 @@ impl Named {
         MapOptions::new().map(self)
     }
 
-    /// Asks what it is now.
+    /// Queries its current state.
     ///
     /// # Errors
     ///
@@ -175,21 +181,21 @@ impl Named {
         buffer::segments(&self.file, 0, 0)
     }
 
-    /// Reads bytes by the kernel's own view (`pread`).
+    /// Reads bytes through the kernel's own mapping (`pread`).
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] if not all of them lie in the buffer.
+    /// [`Error::OutOfBounds`] if not all of them are within the buffer.
     pub fn read_at(&self, offset: u64, to: &mut [u8]) -> Result<()> {
         bounds::check(offset, wide(to.len()), self.bytes)?;
         buffer::read_exact(&self.file, offset, to)
     }
 
-    /// Writes bytes by the kernel's own view (`pwrite`).
+    /// Writes bytes through the kernel's own mapping (`pwrite`).
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`] if not all of them lie in the buffer; `EBADF` if it was opened for reading alone.
+    /// [`Error::OutOfBounds`] if not all of them are within the buffer; `EBADF` if it was opened read-only.
     pub fn write_at(&self, offset: u64, from: &[u8]) -> Result<()> {
         bounds::check(offset, wide(from.len()), self.bytes)?;
         buffer::write_all(&self.file, offset, from)
@@ -199,20 +205,29 @@ impl Named {
     ///
     /// # Errors
     ///
-    /// [`Reason::ReadOnlyOpen`] if it was opened for reading alone.
+    /// [`Reason::ReadOnlyOpen`] if it was opened read-only.
     pub fn export(&self) -> Result<Export> {
-        Export::of(&self.file, 0)
+        Export::of(&self.file, 0, self.copies())
     }
 
     pub(crate) fn file(&self) -> &NodeFile {
         &self.file
     }
 
-    /// Takes the name away. This file and mappings of it keep the memory.
+    /// How copies access its memory. The width of a region is asked for at the node `system`, which not every program
+    /// can open; without it, it is the driver's default.
+    fn copies(&self) -> Copies {
+        Copies::of(self.kind, self.cache, || {
+            let system = Device::open_with(Path::new(SYSTEM_NODE), Access::ReadOnly).ok()?;
+            system.width_of_region(&self.name)
+        })
+    }
+
+    /// Removes the name. This file and mappings of it keep the memory.
     ///
     /// # Errors
     ///
-    /// [`Reason::NotOwner`]; [`Reason::ReadOnlyOpen`] if it was opened for reading alone.
+    /// [`Reason::NotOwner`]; [`Reason::ReadOnlyOpen`] if it was opened read-only.
     pub fn unname(&self) -> Result<()> {
         unname(&self.file, &self.name)
     }
@@ -238,6 +253,7 @@ impl Source for Named {
                 // The driver says what a named node does with methods.
                 method => buffer::offset(&self.file, 0, method)?,
             },
+            copies: self.copies(),
         })
     }
 }
@@ -246,7 +262,7 @@ impl raw::sealed::Node for Named {}
 impl raw::Node for Named {}
 
 impl Device {
-    /// Takes the name of a named buffer away. Open files and mappings of it keep the memory.
+    /// Removes the name of a named buffer. Open files and mappings of it keep the memory.
     ///
     /// # Errors
     ///

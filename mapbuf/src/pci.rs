@@ -202,7 +202,8 @@ impl Device {
             ..Bar::default()
         };
         self.file().call(&mut request)?;
-        self.adopt(request.id)
+        let width = if width == 0 { 32 } else { width };
+        Ok(self.adopt(request.id)?.with_width(width))
     }
 
     /// Reads a field of the configuration space.

@@ -14,23 +14,23 @@ use mapbuf_abi::{
 };
 use std::os::fd::{AsFd, AsRawFd};
 
-/// A region that was declared, and what is known of it (`REGION`).
+/// A declared region, and what is known about it (`REGION`).
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct RegionInfo {
-    /// Its name, which is that of its node too, unless it was refused.
+    /// Its name, which is also that of its node, unless it was refused.
     pub name: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Its physical address, if the caller may see it.
+    /// Its physical address, if the caller can see it.
     pub start: Option<u64>,
     /// Memory or a device.
     pub class: RegionType,
-    /// How every view of it is cached.
+    /// The cache mode of every mapping of it.
     pub cache: Cache,
-    /// Bits in an access of the kernel's own view, where that is uncached.
+    /// The width in bits of the kernel's own accesses, if its mapping is uncached.
     pub width: u32,
-    /// What is known of it.
+    /// What is known about it.
     pub state: RegionState,
     /// Why it was refused, if it was.
     pub refusal: Option<Refusal>,
@@ -61,21 +61,21 @@ impl TryFrom<Region> for RegionInfo {
     }
 }
 
-/// What a look at a region found (`PROBE`).
+/// The result of probing a region (`PROBE`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Probed {
-    /// What is known of it now.
+    /// What is known about it now.
     pub state: RegionState,
-    /// Words read that were nothing but ones.
+    /// Words that read as all ones.
     pub ones: u64,
-    /// Words read that were nothing but zeros.
+    /// Words that read as all zeros.
     pub zeros: u64,
-    /// Other words read.
+    /// All other words.
     pub others: u64,
 }
 
-/// How a region is looked at.
+/// How to probe a region.
 ///
 /// ```no_run
 /// use mapbuf::{Named, ProbeOptions};
@@ -93,29 +93,29 @@ pub struct ProbeOptions {
 }
 
 impl ProbeOptions {
-    /// By reading some words of each page, if the region is memory.
+    /// Reads some words of each page, if the region is memory.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Write a pattern to each page as well, look whether it stays, and put back what was there. Memory only.
+    /// Also writes a pattern to each page, checks that it stays, and restores the contents. Memory only.
     pub fn write(mut self) -> Self {
         self.flags |= probe::WRITE;
         self
     }
 
-    /// Read a device's memory, knowing that this can hang a bus or take data out of a queue.
+    /// Reads device memory, although this can hang a bus or take data out of a FIFO.
     pub fn risk(mut self) -> Self {
         self.flags |= probe::RISK;
         self
     }
 
-    /// Looks at the region.
+    /// Probes the region.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] with a [`Reason`] of the 600s: `NotARegion`, `ProbeIsRisky`, `ProbeWritesDevice`,
-    /// `ProbeWhileMapped`; `ReadOnlyOpen` if it was opened for reading alone.
+    /// `ProbeWhileMapped`; `ReadOnlyOpen` if it was opened read-only.
     pub fn probe(&self, region: &impl Probeable) -> Result<Probed> {
         let Place { file, id } = region.place();
         let mut request = Probe {
@@ -136,7 +136,7 @@ impl ProbeOptions {
     }
 }
 
-/// What may be a region: a [`Named`] buffer, or a [`Buffer`] that was [imported](Device::import) from one.
+/// What can be a region: a [`Named`] buffer, or a [`Buffer`] that was [imported](Device::import) from one.
 pub trait Probeable: sealed::Source {}
 
 impl Probeable for Named {}
@@ -196,7 +196,14 @@ fn request(index: u32) -> Region {
 }
 
 impl Device {
-    /// The region with this number, from 0 on; `None` where there are fewer.
+    /// The declared width of a region's accesses in bits, if this node lists the region.
+    pub(crate) fn width_of_region(&self, name: &str) -> Option<u32> {
+        let regions = self.regions().ok()?;
+        let region = regions.iter().find(|region| region.name == name)?;
+        Some(region.width)
+    }
+
+    /// The region with this number, counting from 0; `None` if there are fewer.
     ///
     /// # Errors
     ///
@@ -210,7 +217,7 @@ impl Device {
         }
     }
 
-    /// All regions that were declared, in their order, also those that were refused.
+    /// All declared regions, in order, including those that were refused.
     ///
     /// # Errors
     ///
@@ -226,13 +233,13 @@ impl Device {
         Ok(regions)
     }
 
-    /// Gives a buffer whose dma-buf descriptor the caller has an id in this session: an [`Export`](crate::Export) of
-    /// another session, or of a named buffer, that every method can map.
+    /// Gives a buffer an id in this session, by its dma-buf descriptor: an [`Export`](crate::Export) of another session,
+    /// or of a named buffer. Every method can then map it.
     ///
     /// # Errors
     ///
-    /// [`Reason::NotADmaBuf`], [`Reason::ForeignDmaBuf`]; [`Reason::ReadOnlyOpen`] if the device was opened for reading
-    /// alone.
+    /// [`Reason::NotADmaBuf`], [`Reason::ForeignDmaBuf`]; [`Reason::ReadOnlyOpen`] if the device was opened
+    /// read-only.
     pub fn import(&self, dma_buf: &impl AsFd) -> Result<Buffer> {
         let mut request = Import {
             fd: dma_buf.as_fd().as_raw_fd(),

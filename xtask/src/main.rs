@@ -3,6 +3,7 @@
 mod attempt;
 mod claims;
 mod contend;
+mod copies;
 mod counting;
 mod demo;
 mod dist;
@@ -47,6 +48,7 @@ enum Command {
     BenchScale(scale::Arguments),
     Claims(claims::Arguments),
     Contend(contend::Arguments),
+    Copies(copies::Arguments),
     Demo(demo::Arguments),
     Dist(dist::Arguments),
     Docs(docs::Arguments),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::BenchScale(arguments) => scale::main(&arguments),
         Command::Claims(arguments) => claims::main(&arguments),
         Command::Contend(arguments) => contend::main(&arguments),
+        Command::Copies(arguments) => copies::main(&arguments),
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Dist(arguments) => dist::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),
