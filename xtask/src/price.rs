@@ -9,9 +9,10 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-/// Memory for the kind `region`, and for large coherent buffers.
-const APPEND: [&str; 2] = ["memmap=64M$0x10000000", "cma=96M"];
-const REGIONS: &str = "regions=price:0x10000000:64M:ram";
+/// Where the memory of the kind `region` is reserved, below the PCI devices.
+const REGION: u64 = 0x1000_0000;
+/// The smallest machine has room for this much of each kind, and udmabuf gives no more unless it is told to.
+const LEAST_MIB: u64 = 64;
 
 /// Count the instructions of allocating, mapping, touching, unmapping and freeing, beside the kernel's own ways.
 ///
@@ -28,8 +29,8 @@ pub struct Arguments {
     /// How often each step is repeated in one boot.
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// Sizes in bytes, with commas between them.
-    #[arg(long, value_name = "N", default_value = "65536,2097152,67108864")]
+    /// Sizes in bytes, with commas between them, up to 1 GiB. The guest gets as much memory as they need.
+    #[arg(long, value_name = "N", default_value = "4096,65536,2097152,67108864")]
     bytes: String,
     /// Only these (`vmalloc`, `pages`, `contiguous`, `coherent`, `region`, `dma-heap`, `udmabuf`, `anonymous`,
     /// `anonymous-huge`).
@@ -68,15 +69,63 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the guest needs for the largest size.
+#[derive(Debug, PartialEq, Eq)]
+struct Room {
+    append: Vec<String>,
+    parameters: String,
+    memory_mib: u32,
+}
+
+impl Room {
+    /// For sizes as they are given on the command line.
+    fn of(sizes: &str) -> Result<Self> {
+        let mut largest = 0;
+        for size in sizes.split(',') {
+            let size: u64 = size
+                .parse()
+                .with_context(|| format!("'{size}' is not a size in bytes"))?;
+            largest = largest.max(size);
+        }
+        if largest > 1 << 30 {
+            bail!(
+                "{largest} bytes are more than the guest has room for: use at most {}",
+                1 << 30
+            );
+        }
+        let mib = largest.div_ceil(1 << 20).max(LEAST_MIB);
+        let mut append = vec![
+            // Memory for the kind `region`, and for large coherent buffers.
+            format!("memmap={mib}M${REGION:#x}"),
+            format!("cma={}M", mib + mib / 2),
+        ];
+        if mib > LEAST_MIB {
+            append.push(format!("udmabuf.size_limit_mb={mib}"));
+        }
+        Ok(Self {
+            append,
+            parameters: format!("regions=price:{REGION:#x}:{mib}M:ram"),
+            memory_mib: match mib {
+                LEAST_MIB => 1024,
+                // The region, the CMA area, and twice a buffer: the driver's own limit is half of the memory.
+                mib => u32::try_from(1024 + 5 * mib)?,
+            },
+        })
+    }
+}
+
 /// Boots the guest once; what it measured.
 fn boot(kit: &Kit, arguments: &Arguments) -> Result<Vec<Price>> {
     let mut words = vec!["--bytes".to_owned(), arguments.bytes.clone()];
     words.extend(["--repeats".into(), arguments.rounds.to_string()]);
     words.extend(arguments.subjects.iter().cloned());
+    let room = Room::of(&arguments.bytes)?;
+    let append: Vec<&str> = room.append.iter().map(String::as_str).collect();
     let guest = counting::Guest {
         processors: 1,
-        append: &APPEND,
-        parameters: REGIONS,
+        append: &append,
+        parameters: &room.parameters,
+        memory_mib: room.memory_mib,
         driver: arguments.driver.as_deref(),
         ..Default::default()
     };
@@ -172,7 +221,9 @@ fn entries(row: &Price) -> String {
 
 /// A size, in the largest unit that fits.
 fn bytes(bytes: u64) -> String {
-    if bytes % (1 << 20) == 0 {
+    if bytes % (1 << 30) == 0 {
+        format!("{} GiB", bytes >> 30)
+    } else if bytes % (1 << 20) == 0 {
         format!("{} MiB", bytes >> 20)
     } else {
         format!("{} KiB", bytes >> 10)
@@ -189,5 +240,21 @@ fn figure(value: u64) -> String {
         999_500..9_995_000 => format!("{:.2}M", value as f64 / 1e6),
         9_995_000..99_950_000 => format!("{:.1}M", value as f64 / 1e6),
         _ => format!("{:.0}M", value as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_grows_with_the_largest_size() {
+        let small = Room::of("4096,67108864").unwrap();
+        assert_eq!(small.memory_mib, 1024);
+        assert_eq!(small.append, ["memmap=64M$0x10000000", "cma=96M"]);
+        let large = Room::of("1073741824,4096").unwrap();
+        assert_eq!(large.parameters, "regions=price:0x10000000:1024M:ram");
+        assert_eq!(large.memory_mib, 6144);
+        assert!(Room::of("1073741825").is_err() && Room::of("64K").is_err());
     }
 }

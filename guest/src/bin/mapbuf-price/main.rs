@@ -85,7 +85,7 @@ fn run(task: &Task) -> Result<()> {
 
 fn arguments() -> Option<Task> {
     let mut task = Task {
-        sizes: vec![64 << 10, 2 << 20, 64 << 20],
+        sizes: vec![4 << 10, 64 << 10, 2 << 20, 64 << 20],
         repeats: 5,
         subjects: Vec::new(),
         processes: 0,
