@@ -280,23 +280,42 @@ mod tests {
     #[test]
     fn one_place_sets_the_protection_of_a_mapping() {
         let driver = workspace().unwrap().join("driver");
-        let sets = |text: &str| text.matches("vm_page_prot = ").count();
-        for file in rust_files(&driver).unwrap() {
-            let text = fs::read_to_string(&file).unwrap();
-            assert_eq!(sets(&text), 0, "{}", file.display());
-        }
+        let rust: String = rust_files(&driver)
+            .unwrap()
+            .iter()
+            .map(|file| fs::read_to_string(file).unwrap())
+            .collect();
         let helpers = fs::read_to_string(driver.join("kmap/helpers.c")).unwrap();
-        let (_, place) = helpers
-            .split_once("void kmap_helper_vma_protection(")
-            .unwrap();
-        let (place, _) = place.split_once("\n}\n").unwrap();
-        assert_eq!((sets(&helpers), sets(place)), (1, 1));
-        assert!(place
-            .contains("if (!kmap_helper_is_encrypted(view))\n\t\tprot = pgprot_decrypted(prot);"));
         let vma = fs::read_to_string(driver.join("kmap/vma.rs")).unwrap();
-        let (_, set_up) = vma.split_once("fn set_up(").unwrap();
-        let (before, _) = set_up.split_once("fill(self)?").unwrap();
-        assert!(before.contains("kmap_helper_vma_protection("));
+        assert!(sets_protection_in_one_place(&rust, &helpers, &vma));
+
+        // The mistakes that this is to find.
+        let elsewhere = format!("{rust}vma.vm_page_prot = prot;");
+        assert!(!sets_protection_in_one_place(&elsewhere, &helpers, &vma));
+        let always_encrypted = helpers.replace("prot = pgprot_decrypted(prot);", ";");
+        assert!(!sets_protection_in_one_place(
+            &rust,
+            &always_encrypted,
+            &vma
+        ));
+        let unset = vma.replace("kmap_helper_vma_protection(", "kmap_helper_nothing(");
+        assert!(!sets_protection_in_one_place(&rust, &helpers, &unset));
+    }
+
+    fn sets_protection_in_one_place(rust: &str, helpers: &str, vma: &str) -> bool {
+        let sets = |text: &str| text.matches("vm_page_prot = ").count();
+        let part = |text: &str, from: &str, to: &str| {
+            let (_, rest) = text.split_once(from)?;
+            Some(rest.split_once(to)?.0.to_owned())
+        };
+        let place = part(helpers, "void kmap_helper_vma_protection(", "\n}\n").unwrap_or_default();
+        let before = part(vma, "fn set_up(", "fill(self)?").unwrap_or_default();
+        sets(rust) == 0
+            && (sets(helpers), sets(&place)) == (1, 1)
+            && place.contains(
+                "if (!kmap_helper_is_encrypted(view))\n\t\tprot = pgprot_decrypted(prot);",
+            )
+            && before.contains("kmap_helper_vma_protection(")
     }
 
     // A copy without the barrier of `access_ok` can be led past its check by speculation; the kernel's own ones have it.
@@ -307,15 +326,21 @@ mod tests {
         sources.extend(ROOMS.map(|room| driver.join("..").join(room).join("helpers.c")));
         for file in sources {
             let text = fs::read_to_string(&file).unwrap();
-            let code = text
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"));
-            for line in code {
-                for by_hand in ["__copy_from_user", "raw_copy_from_user", "__get_user"] {
-                    assert!(!line.contains(by_hand), "{}: {line}", file.display());
-                }
-            }
+            assert_eq!(copied_by_hand(&text), None, "{}", file.display());
         }
+        let by_hand = "\tleft = __copy_from_user(to, from, n);";
+        assert_eq!(copied_by_hand(by_hand), Some(by_hand));
+        assert_eq!(copied_by_hand("// Not __copy_from_user."), None);
+    }
+
+    fn copied_by_hand(text: &str) -> Option<&str> {
+        text.lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .find(|line| {
+                ["__copy_from_user", "raw_copy_from_user", "__get_user"]
+                    .iter()
+                    .any(|by_hand| line.contains(by_hand))
+            })
     }
 
     #[test]

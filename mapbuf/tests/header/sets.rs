@@ -38,6 +38,14 @@ fn same<T: Ord + Debug>(what: &str, abi: &BTreeSet<T>, header: &BTreeSet<T>) {
 }
 
 #[test]
+#[should_panic(expected = "lacks [\"import\"]")]
+fn a_struct_that_is_missing_is_seen() {
+    let header = header().replace("struct mapbuf_import {", "struct elsewhere {");
+    let abi = structs().iter().map(|name| snake(name)).collect();
+    same("structs", &abi, &names(&header, "struct mapbuf_"));
+}
+
+#[test]
 fn structs_are_the_same() {
     let abi = structs().iter().map(|name| snake(name)).collect();
     same("structs", &abi, &names(&header(), "struct mapbuf_"));
