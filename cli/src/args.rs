@@ -2,9 +2,20 @@
 
 use crate::{
     commands::{
-        bind::BindArgs, create::CreateArgs, dump::DumpArgs, explain::ExplainArgs, fill::FillArgs,
-        info::InfoArgs, list::ListArgs, load::LoadArgs, probe::ProbeArgs, remove::RemoveArgs,
-        show::ShowArgs, unbind::UnbindArgs, unload::UnloadArgs,
+        bind::BindArgs,
+        create::CreateArgs,
+        dump::DumpArgs,
+        explain::ExplainArgs,
+        fill::FillArgs,
+        generate::{CompletionsArgs, ManArgs},
+        info::InfoArgs,
+        list::ListArgs,
+        load::LoadArgs,
+        probe::ProbeArgs,
+        remove::RemoveArgs,
+        show::ShowArgs,
+        unbind::UnbindArgs,
+        unload::UnloadArgs,
     },
     demo::{DemoArgs, SceneArgs, SCENE},
     diagnose::{DiagnoseArgs, StubArgs, STUB},
@@ -80,6 +91,9 @@ pub enum Command {
     Doctor(DoctorArgs),
     Show(ShowArgs),
     Figure(FigureArgs),
+    Completions(CompletionsArgs),
+    #[command(hide = true)]
+    Man(ManArgs),
     Diagnose(DiagnoseArgs),
     #[command(name = STUB, hide = true)]
     DiagnosedProgram(StubArgs),
@@ -109,7 +123,9 @@ impl Command {
             Self::Diagnose(_)
             | Self::DiagnosedProgram(_)
             | Self::DemoScene(_)
-            | Self::Figure(_) => false,
+            | Self::Figure(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
             Self::Demo(args) => args.json.as_deref() == Some(Path::new("-")),
         }
     }

@@ -5,6 +5,7 @@ pub mod create;
 pub mod dump;
 pub mod explain;
 pub mod fill;
+pub mod generate;
 pub mod info;
 pub mod list;
 pub mod load;

@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         Command::Matrix(args) => matrix::run(&args),
         Command::Show(args) => commands::show::run(&args),
         Command::Figure(args) => figure::run(&args),
+        Command::Completions(args) => commands::generate::completions(&args),
+        Command::Man(args) => commands::generate::man(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Probe(args) => commands::probe::run(&args),
     };

@@ -21,6 +21,7 @@ mod named;
 mod new_driver;
 mod outputs;
 mod overhead;
+mod package;
 mod price;
 mod race;
 mod sanitize;
@@ -60,6 +61,7 @@ enum Command {
     NewDriver(new_driver::Arguments),
     Outputs(outputs::Arguments),
     Overhead(overhead::Arguments),
+    Package(package::Arguments),
     Price(price::Arguments),
     Race(race::Arguments),
     Sanitize(sanitize::Arguments),
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::NewDriver(arguments) => new_driver::main(&arguments),
         Command::Outputs(arguments) => outputs::main(&arguments),
         Command::Overhead(arguments) => overhead::main(&arguments),
+        Command::Package(arguments) => package::main(&arguments),
         Command::Price(arguments) => price::main(&arguments),
         Command::Race(arguments) => race::main(arguments),
         Command::Sanitize(arguments) => sanitize::main(&arguments),

@@ -1,0 +1,236 @@
+//! `cargo xtask package`: a Debian package of what users install.
+
+use crate::guest;
+use anyhow::{bail, Context, Result};
+use mapbuf_vm::Ui;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Make the Debian package `mapbuf`: the command, manual pages, completions, udev rules, C headers and examples
+///
+/// It has no driver: `cargo xtask module` builds that for one kernel. The command is static, so the package depends only
+/// on what makes the group. Needs `dpkg-deb` and `gzip`.
+#[derive(clap::Args)]
+pub struct Arguments {}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs the command.
+pub fn main(_: &Arguments) -> Result<ExitCode> {
+    let ui = Ui::default();
+    let built = guest::build(&["mapbuf-cli"], &ui)?.join("mapbuf");
+    let workspace = crate::workspace()?;
+    let out = workspace.join("target/package");
+    let root = out.join("mapbuf");
+    if root.exists() {
+        fs::remove_dir_all(&root)
+            .with_context(|| format!("{} cannot be removed", root.display()))?;
+    }
+    let tree = Tree { root };
+    tree.copy(&built, "usr/bin/mapbuf", 0o755)?;
+    tree.generated(&built)?;
+    for (from, to) in files() {
+        tree.copy(&workspace.join(from), to, 0o644)?;
+    }
+    for entry in fs::read_dir(workspace.join("examples/c")).context("examples/c")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "c") {
+            let name = path.file_name().context("a file without a name")?;
+            let to = Path::new("usr/share/doc/mapbuf/examples").join(name);
+            tree.copy(&path, to, 0o644)?;
+        }
+    }
+    tree.write("usr/share/doc/mapbuf/copyright", COPYRIGHT, 0o644)?;
+    tree.write("usr/share/pkgconfig/mapbuf.pc", pkg_config(), 0o644)?;
+    tree.write("usr/lib/sysusers.d/mapbuf.conf", "g mapbuf -\n", 0o644)?;
+    tree.write("DEBIAN/control", control(), 0o644)?;
+    tree.write("DEBIAN/postinst", POSTINST, 0o755)?;
+    tree.write("DEBIAN/postrm", POSTRM, 0o755)?;
+    let package = out.join(format!("mapbuf_{VERSION}_amd64.deb"));
+    run(Command::new("dpkg-deb")
+        .args(["--root-owner-group", "--build"])
+        .arg(&tree.root)
+        .arg(&package))?;
+    println!("{}", package.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Files of the repository, and where they are installed.
+fn files() -> [(&'static str, &'static str); 3] {
+    [
+        (
+            "dist/60-mapbuf.rules",
+            "usr/lib/udev/rules.d/60-mapbuf.rules",
+        ),
+        ("include/mapbuf.h", "usr/include/mapbuf.h"),
+        ("include/mapbuf-explain.h", "usr/include/mapbuf-explain.h"),
+    ]
+}
+
+/// The files of the package.
+struct Tree {
+    root: PathBuf,
+}
+
+impl Tree {
+    /// Where a file goes; its directory is made.
+    fn place(&self, to: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = self.root.join(to);
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("{} cannot be made", directory.display()))?;
+        }
+        Ok(path)
+    }
+
+    fn write(&self, to: impl AsRef<Path>, text: impl AsRef<[u8]>, mode: u32) -> Result<()> {
+        let path = self.place(to)?;
+        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        set_mode(&path, mode)
+    }
+
+    fn copy(&self, from: &Path, to: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let path = self.place(to)?;
+        fs::copy(from, &path).with_context(|| format!("{} cannot be copied", from.display()))?;
+        set_mode(&path, mode)
+    }
+
+    /// What the command makes of its own definition: manual pages and completions.
+    fn generated(&self, command: &Path) -> Result<()> {
+        let pages = self.place("usr/share/man/man1/mapbuf.1")?;
+        let pages = pages.parent().context("a path without a directory")?;
+        run(Command::new(command).arg("man").arg(pages))?;
+        for entry in fs::read_dir(pages)? {
+            let page = entry?.path();
+            set_mode(&page, 0o644)?;
+            run(Command::new("gzip").arg("-9n").arg(&page))?;
+        }
+        let completions = [
+            ("bash", "usr/share/bash-completion/completions/mapbuf"),
+            ("zsh", "usr/share/zsh/vendor-completions/_mapbuf"),
+            ("fish", "usr/share/fish/vendor_completions.d/mapbuf.fish"),
+        ];
+        for (shell, to) in completions {
+            let text = run(Command::new(command).args(["completions", shell]))?;
+            self.write(to, text, 0o644)?;
+        }
+        Ok(())
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("the mode of {} cannot be set", path.display()))
+}
+
+/// Runs a program; its standard output.
+fn run(command: &mut Command) -> Result<Vec<u8>> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .output()
+        .with_context(|| format!("{program} could not be started"))?;
+    if !output.status.success() {
+        bail!(
+            "{program} failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(output.stdout)
+}
+
+fn control() -> String {
+    format!(
+        "Package: mapbuf\n\
+         Version: {VERSION}\n\
+         Architecture: amd64\n\
+         Maintainer: mapbuf developers <root@localhost>\n\
+         Section: kernel\n\
+         Priority: optional\n\
+         Depends: passwd\n\
+         Suggests: pkgconf\n\
+         Description: Kernel memory of every kind in user space\n \
+         The command for the mapbuf driver: named buffers, regions and devices.\n \
+         'mapbuf diagnose' finds out why a program fails with any driver's mmap,\n \
+         without the mapbuf driver. The driver itself is built for one kernel\n \
+         from its sources, and is not in this package.\n"
+    )
+}
+
+fn pkg_config() -> String {
+    format!(
+        "Name: mapbuf\n\
+         Description: The ioctl interface of the mapbuf driver (headers only)\n\
+         Version: {VERSION}\n\
+         Cflags: -I/usr/include\n"
+    )
+}
+
+const COPYRIGHT: &str = "\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: the mapbuf authors
+License: MIT or Apache-2.0
+
+Files: usr/include/*
+Copyright: the mapbuf authors
+License: GPL-2.0 or MIT
+";
+
+/// The group that the udev rules give the nodes to; by hand where there is no systemd.
+const POSTINST: &str = "\
+#!/bin/sh
+set -e
+if [ \"$1\" = configure ]; then
+    if command -v systemd-sysusers >/dev/null; then
+        systemd-sysusers mapbuf.conf
+    elif ! getent group mapbuf >/dev/null; then
+        groupadd --system mapbuf
+    fi
+    if [ -S /run/udev/control ]; then
+        udevadm control --reload
+        udevadm trigger --subsystem-match=mapbuf
+    fi
+fi
+";
+
+/// The group stays until the package is purged, as files may belong to it.
+const POSTRM: &str = "\
+#!/bin/sh
+set -e
+if [ -S /run/udev/control ]; then
+    udevadm control --reload
+fi
+if [ \"$1\" = purge ] && getent group mapbuf >/dev/null; then
+    groupdel mapbuf || true
+fi
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packaged_is_there() {
+        let workspace = crate::workspace().unwrap();
+        for (from, _) in files() {
+            assert!(workspace.join(from).is_file(), "{from}");
+        }
+    }
+
+    #[test]
+    fn control_is_what_dpkg_reads() {
+        for line in control().lines() {
+            assert!(line.starts_with(' ') || line.contains(": "), "{line}");
+        }
+        assert!(
+            control()
+                .lines()
+                .filter(|line| line.starts_with(' '))
+                .count()
+                == 4
+        );
+    }
+}
