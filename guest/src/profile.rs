@@ -173,8 +173,17 @@ pub const PROFILES: &[Profile] = &[
     },
     Profile {
         name: "devices-iommu",
-        purpose: "the same behind an IOMMU",
+        purpose: "the same behind an IOMMU, and two devices that it cannot tell apart",
         devices: DEVICES,
+        modules: &[("uio_pci_generic", "")],
+        qemu_args: &[
+            "-device",
+            "pcie-pci-bridge,id=shared",
+            "-device",
+            "pci-testdev,bus=shared,addr=1",
+            "-device",
+            "pci-testdev,bus=shared,addr=2",
+        ],
         iommu: true,
         ..Profile::PLAIN
     },

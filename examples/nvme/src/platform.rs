@@ -35,10 +35,10 @@ impl Bound {
         })
     }
 
-    fn shared(&self, buffer: Buffer, coherent: bool) -> Result<Shared> {
+    fn shared(buffer: Buffer, segments: Vec<Segment>, coherent: bool) -> Result<Shared> {
         Ok(Shared {
             mapping: buffer.map()?,
-            segments: buffer.device_segments()?,
+            segments,
             buffer,
             coherent,
         })
@@ -59,13 +59,15 @@ impl Function for Bound {
 
     fn coherent(&self, bytes: usize) -> Result<Shared> {
         let buffer = self.device.alloc(Kind::Coherent, bytes as u64)?;
-        self.shared(buffer, true)
+        let segments = buffer.segments()?;
+        Self::shared(buffer, segments, true)
     }
 
     fn memory(&self, bytes: usize) -> Result<Shared> {
         let buffer = self.device.alloc(Kind::Pages, bytes as u64)?;
         buffer.attach(Direction::Both)?;
-        self.shared(buffer, self.coherent)
+        let segments = buffer.device_segments()?;
+        Self::shared(buffer, segments, self.coherent)
     }
 
     fn interrupts(&self, count: u32) -> Result<Vec<OwnedFd>> {

@@ -17,6 +17,9 @@ const NAME: &str = "demo";
 /// The rows: A1 to A12, B1 to B8, and D1 to D12.
 const ROWS: u64 = 32;
 
+/// Rows that the demo does not show yet.
+const LATER: [&str; 2] = ["D10", "D12"];
+
 /// What the demo wrote.
 #[derive(Deserialize)]
 struct Results {
@@ -50,7 +53,7 @@ fn run(show: &Show, modules: &[PathBuf]) -> Result<Tally> {
     let mut tally = Tally::default();
     for (row, verdict) in &results.requirements {
         // What is being built is not what fails.
-        if row.starts_with('D') && verdict == "not yet" {
+        if LATER.contains(&row.as_str()) && verdict == "not yet" {
             tally.skipped += 1;
             continue;
         }

@@ -3,7 +3,7 @@
 use crate::check::{dies_of, elsewhere, refused, Failure, Outcome};
 use crate::session::Session;
 use crate::sys::{become_user, Map, Plain, PAGE, RW, SHARED};
-use crate::{check, check_eq};
+use crate::{check, check_eq, skip};
 use mapbuf_abi::{
     device_state, feature, ioctl, traits, Attach, Bar, Config, Detach, Device, DmaMask, Info,
     Iommu, Irq, Kind, Method, Operation, Reason, Sync, NO_GROUP, PCI_NODE_PREFIX,
@@ -41,6 +41,7 @@ tests! { "devices":
         memory_of_a_device_is_mapped_by_faults_alone,
         memory_of_a_device_goes_with_it,
         unbind_while_memory_is_mapped_and_touched,
+        device_that_another_driver_could_reach_is_refused,
     ];
 }
 
@@ -435,5 +436,74 @@ fn unbind_while_memory_is_mapped_and_touched() -> Outcome {
             dies_of(libc::SIGBUS, || assert_eq!(map.u32(5 * PAGE), 0))?;
         }
     }
+    Ok(())
+}
+
+/// QEMU's `pci-testdev`. Behind the IOMMU two of them share a bridge, which does not tell them apart.
+const TEST_DEVICE: (u32, u32) = (0x1b36, 0x0005);
+
+/// An address as a refusal has it.
+fn operand(address: &str) -> Outcome<u64> {
+    let mut number = 0;
+    for (part, bits) in address.split([':', '.']).zip([16, 8, 5, 3]) {
+        let part = u64::from_str_radix(part, 16);
+        let part = part.map_err(|_| Failure::new(format!("{address} is no address")))?;
+        number = number << bits | part;
+    }
+    Ok(number)
+}
+
+fn device_that_another_driver_could_reach_is_refused() -> Outcome {
+    let group = |address: &str| {
+        fs::read_link(format!("{BUS}/devices/{address}/iommu_group"))
+            .ok()
+            .and_then(|path| path.file_name()?.to_string_lossy().parse::<u64>().ok())
+    };
+    let all = addresses(TEST_DEVICE)?;
+    let pair = all.windows(2).find(|pair| {
+        let groups = [&pair[0], &pair[1]].map(|address| group(address));
+        groups[0].is_some() && groups[0] == groups[1]
+    });
+    let Some([other, ours]) = pair else {
+        skip!("no two devices share a group here");
+    };
+    let bound = Bound::of(TEST_DEVICE)?;
+    same!(&bound.0, ours);
+    let session = bound.open()?;
+    // Nobody has the other one.
+    session.alloc(Kind::Pages, PAGE)?;
+    let operands = [group(ours).unwrap_or(0), operand(ours)?, operand(other)?];
+    fs::write(
+        format!("{BUS}/devices/{other}/driver_override"),
+        "uio_pci_generic",
+    )?;
+    fs::write(format!("{BUS}/drivers_probe"), other)?;
+    let refuses = || {
+        let mut config = request!(Config);
+        config.width = 2;
+        let mut mask = request!(DmaMask);
+        mask.bits = 32;
+        let (mut irq, bar) = (request!(Irq), request!(Bar));
+        (irq.kind, irq.action) = (1, 4);
+        let result = session.alloc(Kind::Pages, PAGE).map(drop);
+        refused(result, Operation::Alloc, Reason::GroupShared, &operands)?;
+        let result = session.ioctl(ioctl::CONFIG, config);
+        refused(result, Operation::Config, Reason::GroupShared, &operands)?;
+        let result = session.ioctl(ioctl::DMA_MASK, mask);
+        refused(result, Operation::DmaMask, Reason::GroupShared, &operands)?;
+        let result = session.ioctl(ioctl::IRQ, irq);
+        refused(result, Operation::Irq, Reason::GroupShared, &operands)?;
+        let result = session.ioctl(ioctl::BAR, bar);
+        refused(result, Operation::Bar, Reason::GroupShared, &operands)?;
+        let state = device(&session)?.state;
+        same!(state & device_state::USABLE, 0);
+        Ok(())
+    };
+    let refuses = refuses();
+    fs::write(format!("{BUS}/devices/{other}/driver/unbind"), other)?;
+    fs::write(format!("{BUS}/devices/{other}/driver_override"), "\n")?;
+    refuses?;
+    // And when that one goes, it may be used again.
+    session.alloc(Kind::Pages, PAGE)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::disks;
 use crate::check::{Failure, Outcome};
 use crate::pci::{Function, EDU, NVME};
 use crate::{check, check_eq, skip, sys};
-use mapbuf::{Device, Direction, IrqKind, Kind, Reason};
+use mapbuf::{Direction, IrqKind, Kind};
 use mapbuf_edu::{address_of, Edu, OWN_BYTES};
 use mapbuf_nvme::{platform::Bound, Disk};
 use std::process::Command;
@@ -22,18 +22,6 @@ tests! { "driven":
 
 /// A device that mapbuf has, until the test is over.
 struct Given(Function);
-
-/// A device whose memory has runs for it.
-fn reached(ids: [&str; 2]) -> Outcome<Given> {
-    let given = Given::new(ids)?;
-    let device = Device::open_pci(&given.0.address)?;
-    match device.alloc(Kind::Coherent, 4096)?.device_segments() {
-        Err(error) if error.reason() == Some(Reason::UnknownFlags) => {
-            skip!("the driver tells no runs for a device yet")
-        }
-        runs => runs.map(|_| given).map_err(Failure::from),
-    }
-}
 
 impl Given {
     fn new(ids: [&str; 2]) -> Outcome<Self> {
@@ -81,7 +69,7 @@ fn edu_computes_and_interrupts() -> Outcome {
 }
 
 fn edu_copies_both_ways_below_its_mask() -> Outcome {
-    let given = reached(EDU)?;
+    let given = Given::new(EDU)?;
     let edu = Edu::open(&given.0.address, IrqKind::Msi)?;
     for kind in [Kind::Coherent, Kind::Pages, Kind::Vmalloc] {
         let buffer = edu.device().alloc(kind, 2 * OWN_BYTES as u64)?;
@@ -153,7 +141,7 @@ fn stray_dma_is_stopped_and_named() -> Outcome {
 }
 
 fn nvme_moves_bytes_that_the_host_finds() -> Outcome {
-    let given = reached(NVME)?;
+    let given = Given::new(NVME)?;
     disks::moves_bytes_that_the_host_finds(Disk::start(Bound::open(&given.0.address)?)?)
 }
 

@@ -29,7 +29,7 @@ tests! { "interrupts":
 /// QEMU's `nvme`.
 const NVME: (u32, u32) = (0x1b36, 0x0010);
 /// Registers of `edu`: raises an interrupt, and ends it.
-const RAISE: usize = 0x60;
+pub const RAISE: usize = 0x60;
 const ACKNOWLEDGE: usize = 0x64;
 /// How long something that is not to come is waited for.
 const SHORT: i32 = 50;
@@ -37,17 +37,17 @@ const SHORT: i32 = 50;
 const LONG: i32 = 10_000;
 
 /// An eventfd.
-struct Event(File);
+pub struct Event(File);
 
 impl Event {
-    fn new() -> Outcome<Self> {
+    pub fn new() -> Outcome<Self> {
         // SAFETY: The call takes no pointers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         check!(fd >= 0, "no eventfd: {}", std::io::Error::last_os_error());
         Ok(Self(sys::own(fd)))
     }
 
-    fn came_within(&self, milliseconds: i32) -> bool {
+    pub fn came_within(&self, milliseconds: i32) -> bool {
         let mut fd = libc::pollfd {
             fd: self.0.as_raw_fd(),
             events: libc::POLLIN,
@@ -69,7 +69,7 @@ impl Event {
 }
 
 /// A vector of an open file's device.
-struct Vector<'a> {
+pub struct Vector<'a> {
     session: &'a Session,
     kind: IrqKind,
     index: u32,
@@ -88,7 +88,7 @@ impl Vector<'_> {
         self.session.ioctl(ioctl::IRQ, request)
     }
 
-    fn set(&self, event: &Event) -> Result<Irq> {
+    pub fn set(&self, event: &Event) -> Result<Irq> {
         self.ask(IrqAction::Set, event.0.as_raw_fd())
     }
 
@@ -96,7 +96,7 @@ impl Vector<'_> {
         self.ask(IrqAction::Set, NO_DESCRIPTOR)
     }
 
-    fn act(&self, action: IrqAction) -> Result<u64> {
+    pub fn act(&self, action: IrqAction) -> Result<u64> {
         self.ask(action, 0).map(|irq| irq.count)
     }
 
@@ -105,7 +105,7 @@ impl Vector<'_> {
     }
 }
 
-fn vector(session: &Session, kind: IrqKind) -> Vector<'_> {
+pub fn vector(session: &Session, kind: IrqKind) -> Vector<'_> {
     Vector {
         session,
         kind,

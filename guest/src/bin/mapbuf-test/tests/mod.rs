@@ -119,6 +119,7 @@ mod encoding;
 mod export;
 mod faults;
 mod fuzz;
+mod going;
 mod growth;
 mod handover;
 mod importers;
@@ -189,6 +190,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         denial::TESTS,
         devices::TESTS,
         attached::TESTS,
+        going::TESTS,
         growth::TESTS,
         numa::TESTS,
         security::TESTS,
