@@ -58,6 +58,10 @@ pub struct DemoArgs {
     /// The module's file, to load it again in the end
     #[arg(long, value_name = "FILE")]
     pub module: Option<PathBuf>,
+    /// In the end, load the module with dma_heaps=1 and show a dma-heap: it cannot be unloaded any more then, until the
+    /// machine is booted again
+    #[arg(long)]
+    pub dma_heaps: bool,
 }
 
 /// What `--json` writes.
@@ -128,6 +132,8 @@ const SCENES: &[Scene] = &[
     ),
     Scene::new("device", "A device", device::SHOWS, device::scene),
     Scene::new("unload", "Everything is released", &["B8"], unload::scene),
+    // The last one: the module stays loaded after it.
+    Scene::new("heap", "A dma-heap", &["D11"], heap::scene),
 ];
 
 /// Plays one scene: the hidden command.
@@ -164,6 +170,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         module: args.module.clone(),
         guide: args.guide.clone(),
         before: before.map(|info| format!("{}:{}", info.buffers, info.used_bytes)),
+        dma_heaps: args.dma_heaps,
     };
     for scene in SCENES {
         let told = SceneArgs {

@@ -19,8 +19,7 @@ const RESULTS: &str = "/tmp/demo.json";
 /// A range of memory that the guest's kernel leaves alone, and what the module is told of it, and of a place where this
 /// machine has nothing.
 const RESERVED: &str = "memmap=2M$0x30000000";
-const REGIONS: &str =
-    "dma_heaps=1 regions=ring:0x30000000:1M:ram:probe,uncached:0x30100000:1M:ram:uc:probe,\
+const REGIONS: &str = "regions=ring:0x30000000:1M:ram:probe,uncached:0x30100000:1M:ram:uc:probe,\
                        hole:0x90000000:64K:ram:probe";
 /// What the scene of devices drives, behind an IOMMU.
 const DEVICES: [&str; 2] = ["edu", "nvme"];
@@ -95,7 +94,7 @@ impl Show {
     ) -> Result<qemu::Report> {
         let mut guest = self.kit.guest(false)?;
         let mut job = Job {
-            argv: vec!["mapbuf".into(), "demo".into()],
+            argv: ["mapbuf", "demo", "--dma-heaps"].map(String::from).to_vec(),
             ..Job::default()
         };
         self.kit.load(&mut guest, &mut job, modules, REGIONS)?;

@@ -84,7 +84,6 @@ pub fn scene(demo: &mut Demo) -> Outcome {
     for (id, why) in LATER {
         demo.not_yet(id, why);
     }
-    super::heap::scene(demo)?;
     let system = System::default();
     let none = match (system.has_driver(MAPBUF), find(&system)) {
         (false, _) => "the driver that is loaded takes no PCI devices yet",

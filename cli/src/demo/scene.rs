@@ -84,6 +84,9 @@ pub struct SceneArgs {
     /// Buffers and bytes that were there before the demo, with a colon between them
     #[arg(long)]
     pub before: Option<String>,
+    /// The module may stay loaded for good
+    #[arg(long)]
+    pub dma_heaps: bool,
 }
 
 impl SceneArgs {
@@ -91,6 +94,9 @@ impl SceneArgs {
         let mut words = vec![SCENE.into(), self.name.clone().into()];
         if self.silent {
             words.push("--silent".into());
+        }
+        if self.dma_heaps {
+            words.push("--dma-heaps".into());
         }
         if let Some(module) = &self.module {
             words.extend(["--module".into(), module.into()]);
