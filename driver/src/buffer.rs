@@ -39,11 +39,11 @@ use crate::{
         Request,
         Sharing, //
     },
+    reach::Reach,
     refusals::{
         self,
         Refusals, //
     },
-    reach::Reach,
     runs::Runs,
     sys::{
         bytes::{
@@ -343,7 +343,11 @@ impl Buffer {
                 Some(Ok((bytes.copy_from_iter(from), bytes.len())))
             });
         }
-        let word = self.memory.word().map_or(1, |bits| bits as usize / 8).max(1);
+        let word = self
+            .memory
+            .word()
+            .map_or(1, |bits| bits as usize / 8)
+            .max(1);
         let mut own = own_page()?;
         self.transfer(offset, length, user, |at, most| {
             let wanted = most.min(PAGE_SIZE - at % PAGE_SIZE);

@@ -134,7 +134,11 @@ impl OpenFile for MapbufFile {
     type Shared = Driver;
     type Buffer = Buffer;
 
-    fn open(driver: ArcBorrow<'_, Driver>, minor: u32, opener: &Opener<'_>) -> Result<(Self, Option<BufferRef>)> {
+    fn open(
+        driver: ArcBorrow<'_, Driver>,
+        minor: u32,
+        opener: &Opener<'_>,
+    ) -> Result<(Self, Option<BufferRef>)> {
         let payers = Payers::of(&driver.into(), opener)?;
         let opened = if minor == SYSTEM_MINOR || minor >= FIRST_DEVICE_MINOR {
             let device = match minor {
@@ -383,8 +387,7 @@ impl MapbufFile {
 
     fn config(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let device = self.device(Operation::Config)?;
-        let (place, mut config) =
-            read_with_flags::<wire::Config>(argument, wire::config::WRITE)?;
+        let (place, mut config) = read_with_flags::<wire::Config>(argument, wire::config::WRITE)?;
         request::reserved(
             &[u64::from(config.reserved)],
             core::mem::offset_of!(wire::Config, reserved),
@@ -435,8 +438,7 @@ impl MapbufFile {
         if let Some(device) = session.device() {
             device.usable()?;
         }
-        let (place, mut alloc) =
-            read_with_flags::<wire::Alloc>(argument, wire::alloc::FOR_DEVICE)?;
+        let (place, mut alloc) = read_with_flags::<wire::Alloc>(argument, wire::alloc::FOR_DEVICE)?;
         let for_device = alloc.flags & wire::alloc::FOR_DEVICE != 0;
         if for_device {
             self.device(Operation::Alloc)?;

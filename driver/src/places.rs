@@ -108,7 +108,8 @@ impl<T> Places<T> {
         self.gaps.insert(memory.gap.into_node((rest, behind), ()));
         let range = Range { first: at, value };
         // INVARIANT: The range lies in what was one gap, and both parts that are left of it are noted.
-        self.ranges.insert(memory.range.into_node(behind - 1, range));
+        self.ranges
+            .insert(memory.range.into_node(behind - 1, range));
         self.end = self.end.max(behind);
         at
     }

@@ -62,7 +62,10 @@ impl Reach {
 
     /// Bits of [`traits`].
     pub(crate) fn traits(&self, memory: &Memory) -> u32 {
-        let attached = self.attached.as_ref().map_or(0, |attached| attached.traits());
+        let attached = self
+            .attached
+            .as_ref()
+            .map_or(0, |attached| attached.traits());
         memory.traits(self.node.as_ref()) | attached
     }
 
@@ -124,18 +127,20 @@ impl OnDevice {
             let kind = buffer.memory().kind().number();
             return Err(Reason::CannotAttach.with(&[u64::from(kind)]));
         }
-        let attached = device.attach(buffer, direction, below)?.map_err(|error| match error {
-            NotMapped::OutOfReach(offset) => {
-                Reason::OutOfReach.with(&[u64::from(device.dma_mask()), offset])
-            }
-            NotMapped::Failed(error) if error == EINTR => {
-                Reason::Interrupted.with(&[buffer.bytes(), 0])
-            }
-            NotMapped::Failed(error) => {
-                let errno = error.to_errno().unsigned_abs();
-                Reason::DmaRefused.with(&[buffer.bytes(), u64::from(errno)])
-            }
-        })?;
+        let attached = device
+            .attach(buffer, direction, below)?
+            .map_err(|error| match error {
+                NotMapped::OutOfReach(offset) => {
+                    Reason::OutOfReach.with(&[u64::from(device.dma_mask()), offset])
+                }
+                NotMapped::Failed(error) if error == EINTR => {
+                    Reason::Interrupted.with(&[buffer.bytes(), 0])
+                }
+                NotMapped::Failed(error) => {
+                    let errno = error.to_errno().unsigned_abs();
+                    Reason::DmaRefused.with(&[buffer.bytes(), u64::from(errno)])
+                }
+            })?;
         Ok(Self {
             attached,
             device: device.clone(),

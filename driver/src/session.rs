@@ -38,8 +38,7 @@ use crate::{
         Reservation, //
     },
     policy::{
-        limit,
-        place,
+        limit, place,
         request::{
             self,
             Placement, //
@@ -347,7 +346,10 @@ impl Session {
         let made = OnDevice::new(&buffer, device.bound(), direction, 0)?;
         let made = Arc::new(made, FLAGS).map_err(|_| refusals::no_memory(PAGE_SIZE as u64, 0))?;
         let mut table = self.table.lock();
-        let entry = table.ids.get_mut(&id).filter(|entry| entry.buffer.is(&buffer));
+        let entry = table
+            .ids
+            .get_mut(&id)
+            .filter(|entry| entry.buffer.is(&buffer));
         let entry = entry.ok_or(no_such_id(id))?;
         if entry.on_device.is_some() {
             return Err(attached());

@@ -71,9 +71,8 @@ impl DeviceBar {
     pub(super) fn sealed(&self, page: u64, end: u64) -> Option<(u64, u64)> {
         let page_size = PAGE_SIZE as u64;
         let mut parts = self.lent.msix().iter().filter(|part| !part.is_empty());
-        let found = parts.find(|part| {
-            part.start / page_size < end && part.end.div_ceil(page_size) > page
-        })?;
+        let found = parts
+            .find(|part| part.start / page_size < end && part.end.div_ceil(page_size) > page)?;
         Some((found.start, found.end - found.start))
     }
 

@@ -179,7 +179,8 @@ impl<T: Importable> Import<T> {
         // SAFETY: By the safety requirements.
         let (ours, device) = unsafe { (Self::of(attachment), (*attachment).dev) };
         // SAFETY: The table describes pages of the buffer, which the attachment keeps alive.
-        let mapped = unsafe { bindings::dma_map_sgtable(device, ours.table.as_ptr(), direction, 0) };
+        let mapped =
+            unsafe { bindings::dma_map_sgtable(device, ours.table.as_ptr(), direction, 0) };
         let mapped = to_result(mapped);
         match mapped {
             Ok(()) => {

@@ -121,7 +121,9 @@ impl Attached {
         let reach = unsafe { mapbuf_reach(device) };
         let (mut at, mut beyond) = (0, None);
         scatter::runs(memory, |first, pages| {
-            let end = first.saturating_add(pages as u64).saturating_mul(PAGE_SIZE as u64);
+            let end = first
+                .saturating_add(pages as u64)
+                .saturating_mul(PAGE_SIZE as u64);
             if end.saturating_sub(1) > reach {
                 beyond = beyond.or(Some((at * PAGE_SIZE) as u64));
             }
@@ -239,9 +241,13 @@ impl Attached {
         let mut at = offset;
         while at < end {
             let number = self.runs.partition_point(|run| run.offset <= at);
-            let run = number.checked_sub(1).and_then(|number| self.runs.get(number));
+            let run = number
+                .checked_sub(1)
+                .and_then(|number| self.runs.get(number));
             let page = at / PAGE_SIZE as u64;
-            let frames = usize::try_from(page).ok().and_then(|page| memory.frames(page, usize::MAX));
+            let frames = usize::try_from(page)
+                .ok()
+                .and_then(|page| memory.frames(page, usize::MAX));
             let (Some(run), Some(frames)) = (run, frames) else {
                 return;
             };

@@ -221,9 +221,7 @@ impl Bars {
         let lent = Arc::new(
             LentBar {
                 view: window.view,
-                first: window
-                    .mappable()
-                    .then_some(window.start / PAGE_SIZE as u64),
+                first: window.mappable().then_some(window.start / PAGE_SIZE as u64),
                 bytes: window.bytes,
                 cache,
                 width,

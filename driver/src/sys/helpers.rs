@@ -85,16 +85,9 @@ extern "C" {
     pub(super) fn mapbuf_pci_bar(dev: *mut pci_dev, index: c_uint, flags: *mut u32) -> u64;
 
     pub(super) fn mapbuf_reach(dev: *mut device) -> u64;
-    pub(super) fn mapbuf_map_table(
-        dev: *mut device,
-        table: *mut sg_table,
-        direction: u32,
-    ) -> c_int;
-    pub(super) fn mapbuf_unmap_table(
-        dev: *mut device,
-        table: *mut sg_table,
-        direction: u32,
-    );
+    pub(super) fn mapbuf_map_table(dev: *mut device, table: *mut sg_table, direction: u32)
+        -> c_int;
+    pub(super) fn mapbuf_unmap_table(dev: *mut device, table: *mut sg_table, direction: u32);
     pub(super) fn mapbuf_sg_mapped(
         entry: *mut scatterlist,
         address: *mut u64,

@@ -262,12 +262,7 @@ impl Vectors {
     /// # Safety
     ///
     /// The device is bound to us until this is dropped, and its pin is masked. Nobody else takes vectors of it.
-    unsafe fn take(
-        pci: &PciDevice,
-        kind: IrqKind,
-        most: u32,
-        owner: u64,
-    ) -> Result<Self> {
+    unsafe fn take(pci: &PciDevice, kind: IrqKind, most: u32, owner: u64) -> Result<Self> {
         // SAFETY: The pointer is that of a device.
         let pci = unsafe { PciDevice::get(pci.as_ptr()) }?;
         let mut lines = KVec::with_capacity(most as usize, GFP_KERNEL)?;

@@ -54,14 +54,14 @@ use crate::kmap::{
 
 pub(crate) use self::{
     attach::Importable,
-    bar::{
-        LentBar,
-        NoWindow, //
-    },
     backing::{
         Backed,
         Backing,
         Watch, //
+    },
+    bar::{
+        LentBar,
+        NoWindow, //
     },
     frames::{
         Attributes,

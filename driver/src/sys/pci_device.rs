@@ -199,7 +199,9 @@ impl PciDevice {
     /// Sets how many bits its DMA addresses have; they are at least 1, and at most 64. It is bound to us, and has no DMA
     /// addresses.
     pub(crate) fn set_dma_mask(&self, bits: u32) -> Result {
-        let mask = u64::MAX.checked_shr(64u32.saturating_sub(bits)).unwrap_or(0);
+        let mask = u64::MAX
+            .checked_shr(64u32.saturating_sub(bits))
+            .unwrap_or(0);
         // SAFETY: By the type's invariants.
         to_result(unsafe { bindings::dma_set_mask(self.device(), mask) })?;
         // SAFETY: By the type's invariants.
