@@ -125,6 +125,8 @@ impl Drop for Bound {
         // It may be unbound already.
         let _ = self.unbind();
         let _ = fs::write(format!("{BUS}/devices/{}/driver_override", self.0), "\n");
+        // Whichever driver the kernel likes has it again.
+        let _ = fs::write(format!("{BUS}/drivers_probe"), &self.0);
     }
 }
 
