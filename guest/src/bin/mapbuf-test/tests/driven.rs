@@ -132,7 +132,7 @@ fn stray_dma_is_stopped_and_named() -> Outcome {
             |output| String::from_utf8_lossy(&output.stdout).into_owned(),
         );
         said.contains(&format!(
-            "stopped a DMA Write of {} at address 0xdead000",
+            "blocked a DMA Write by {} at address 0xdead000",
             given.0.address
         ))
     });

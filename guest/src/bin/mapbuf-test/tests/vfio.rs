@@ -53,7 +53,7 @@ fn stray_dma_is_stopped_and_named() -> Outcome {
             |output| String::from_utf8_lossy(&output.stdout).into_owned(),
         );
         said.contains(&format!(
-            "stopped a DMA Write of {} at address 0x123000",
+            "blocked a DMA Write by {} at address 0x123000",
             function.address
         ))
     };
