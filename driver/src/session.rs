@@ -17,6 +17,7 @@ use crate::{
             self,
             Direction,
             Method,
+            Operation,
             MAX_IDS,
             NEAR_DEVICE, //
         },
@@ -38,11 +39,13 @@ use crate::{
         Reservation, //
     },
     policy::{
-        limit, place,
+        limit,
+        place,
         request::{
             self,
             Placement, //
         },
+        right, //
     },
     reach::{
         OnDevice,
@@ -140,6 +143,7 @@ impl Wanted {
     fn check(&self, device: Option<&DeviceFile>) -> Result<Spec, Refusal> {
         let node = match (self.numa_node, device) {
             (NEAR_DEVICE, Some(device)) => NumaNode::new(device.numa_node()),
+            (NEAR_DEVICE, None) => return Err(right::needs_device(Operation::Alloc)),
             (number, _) => NumaNode::new(number),
         };
         let asked = request::Node {

@@ -7,6 +7,7 @@ use crate::answer::{digest, mix, Answer};
 use crate::op::{self, Damage, Id, Op, PAGE};
 use mapbuf_abi::{
     bit, probe, Cache, Kind, Method, Reason, ANY_NODE, CALLER, MAX_IDS, MAX_OFFSET_PAGES,
+    NEAR_DEVICE,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -191,6 +192,9 @@ impl World {
         };
         let begun = self.begin(worker, file, damage, before)?;
         let session = begun.session()?;
+        if node == NEAR_DEVICE {
+            return Err(Reason::NeedsDevice.into());
+        }
         let kind = Kind::from_number(kind).ok_or(Reason::UnknownKind)?;
         let cache = Cache::from_number(cache).ok_or(Reason::UnknownCache)?;
         if kind == Kind::Region {

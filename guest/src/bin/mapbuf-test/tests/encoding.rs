@@ -584,7 +584,19 @@ fn alloc_refuses_what_it_does_not_know() -> Outcome {
             &operands,
         )?;
     }
-    for numa_node in [-2, 1, 63, 1 << 20, i32::MAX, i32::MIN] {
+    // There is no device to be near to.
+    let near = Alloc {
+        numa_node: mapbuf_abi::NEAR_DEVICE,
+        ..plain
+    };
+    let operands = [Operation::Alloc.number().into()];
+    refused(
+        session.ioctl(ioctl::ALLOC, near),
+        Operation::Alloc,
+        Reason::NeedsDevice,
+        &operands,
+    )?;
+    for numa_node in [-3, 1, 63, 1 << 20, i32::MAX, i32::MIN] {
         let result = session.ioctl(ioctl::ALLOC, Alloc { numa_node, ..plain });
         refused(
             result,

@@ -217,7 +217,7 @@ fn shipped_module_has_no_seams() -> Outcome {
         "the module has seams to wait at"
     );
     check!(
-        symbols.contains("mapbuf_memcpy"),
+        symbols.contains("mapbuf_ram_bytes"),
         "/proc/kallsyms does not show the module"
     );
     Ok(())

@@ -486,6 +486,8 @@ fn unknown_flags_are_refused() -> Outcome {
     each(|session, case| {
         let valid = (case.valid)(session)?;
         let known = match case.operation {
+            Operation::Alloc => mapbuf_abi::alloc::FOR_DEVICE,
+            Operation::Segments => mapbuf_abi::segments::FOR_DEVICE,
             Operation::LastError => last_error::OF_DMA_BUFS,
             _ => 0,
         };
