@@ -267,7 +267,10 @@ impl Vectors {
         let pci = unsafe { PciDevice::get(pci.as_ptr()) }?;
         let mut lines = KVec::with_capacity(most as usize, GFP_KERNEL)?;
         let taken = match kind {
-            IrqKind::Intx if !pci.can_mask_pin() => return Err(EOPNOTSUPP),
+            IrqKind::Intx if !pci.can_mask_pin() => {
+                // Not one of the kernel crate's constants in 7.2.
+                return Err(Error::from_errno(-(bindings::EOPNOTSUPP as c_int)));
+            }
             IrqKind::Intx => 1,
             IrqKind::Msi | IrqKind::Msix => {
                 let flags = match kind {
