@@ -7,6 +7,7 @@
 mod by_hand;
 mod charset;
 mod device;
+mod disk;
 pub mod frames;
 mod guide;
 mod heap;
@@ -131,6 +132,7 @@ const SCENES: &[Scene] = &[
         refusals::scene,
     ),
     Scene::new("device", "A device", device::SHOWS, device::scene),
+    Scene::new("disk", "", disk::SHOWS, disk::scene),
     Scene::new("unload", "Everything is released", &["B8"], unload::scene),
     // The last one: the module stays loaded after it.
     Scene::new("heap", "A dma-heap", &["D11"], heap::scene),
