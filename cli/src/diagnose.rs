@@ -193,7 +193,9 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
         None => tracee::Tracee::new(&args.command, STUB, signals)?,
     };
     let (process, threads) = (tracee.pid(), tracee.threads());
-    let recording = match tracer.watch(&threads) {
+    // A process that runs already may have a device's memory.
+    let lean = args.attach.is_none() && tracer.can_be_lean();
+    let recording = match tracer.watch(&threads, lean) {
         Ok(recording) => recording,
         Err(problem) => {
             tracee.give_up();
@@ -260,6 +262,7 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     }
     let mut history = History::with_threads(&threads, process);
     history.narrow.clone_from(&life.narrow);
+    history.lean = lean;
     history.go_on(&trace::parse(&text));
     facts.find_variables(&history.made_of_module_addresses());
     let mut iomem = Iomem::read();

@@ -85,6 +85,11 @@ impl Frames {
 
     /// Looks at the frames that lines of events are about.
     pub fn look(&mut self, text: &str) {
+        // Most has nothing of it, which is soon seen.
+        let has = |mark: &str| memchr::memmem::find(text.as_bytes(), mark.as_bytes()).is_some();
+        if !has(" pfn=0x") && !has(" page=0x") {
+            return;
+        }
         let of_frames = |line: &&str| {
             (line.contains(" pfn=0x") || line.contains(" page=0x")) && !line.contains("mm_page_")
         };

@@ -2,7 +2,10 @@
 
 use super::{
     frames::{self, PAGE},
-    probes::{nr, COPY_FAILED, FOLLOWED, HANDED, MAPPED, OF_32_BITS, PROBES, TOLD_WHEN_FAILED},
+    probes::{
+        nr, COPY_FAILED, FOLLOWED, GATE, HANDED, MAPPED, MUNMAP_FAILED, OF_32_BITS, PROBES,
+        TOLD_WHEN_FAILED,
+    },
     trace::{symbol, Call, Event, What},
 };
 use serde::Serialize;
@@ -326,6 +329,8 @@ pub struct History {
     pub mmaps: BTreeMap<i32, u64>,
     /// The last call of `mmap` by each thread: whether it went well.
     pub last_mmap: BTreeMap<i32, bool>,
+    /// Ends of `mmap` and calls of `munmap` that went well were left out until a device's memory was mapped.
+    pub lean: bool,
     /// The last call by each thread that failed and is told of, unless memory was mapped since then.
     pub last_failed: BTreeMap<i32, Doing>,
     /// Runs of frames that were allocated under observation: the first, how many, and when.
@@ -361,6 +366,10 @@ struct Thread {
     calls: Vec<Call>,
     region: Option<Call>,
     reached: Option<Call>,
+    /// It may have come back from what it is in: that end was left out.
+    may_be_back: bool,
+    /// The last call that failed before this `mmap`.
+    failed_before: Option<Doing>,
     /// The cache mode that the kernel chose for what is being mapped by frame number.
     granted: Option<String>,
     /// Frames that were freed outside of a system call that is followed: perhaps in the thread's end.
@@ -435,9 +444,10 @@ impl History {
     pub fn file_in_mmap(&self, thread: i32) -> Option<&Call> {
         let doing = self.threads.get(&thread)?.doing.as_ref()?;
         let descriptor = doing.argument(4) & 0xffff_ffff;
-        (doing.number == nr::MMAP)
-            .then(|| self.files.get(&(self.space_of(thread), descriptor)))
-            .flatten()
+        let file = self.files.get(&(self.space_of(thread), descriptor))?;
+        // It came back from the mmap of an ordinary file, and no more was recorded.
+        let may_be_back = self.lean && !file.is_of_a_device();
+        (doing.number == nr::MMAP && !may_be_back).then_some(file)
     }
 
     /// Whether a thread is one of the program's.
@@ -461,14 +471,12 @@ impl History {
                 let Some(doing) = self.doing(number, event.time, *nr, arguments) else {
                     return;
                 };
-                // It lives on: what it freed was not freed in its end.
-                for (pfn, pages, _) in std::mem::take(&mut thread.freed) {
-                    self.freed(number, pfn, pages, None);
+                if self.lean && doing.number == nr::MMAP {
+                    // Unless it is told otherwise.
+                    self.counts(number);
+                    thread.failed_before = self.last_failed.remove(&number);
                 }
-                thread.calls.clear();
-                thread.region = None;
-                thread.reached = None;
-                thread.doing = Some(doing);
+                self.begins(number, thread, doing);
             }
             What::Exit { number: nr, result } => {
                 // A program that executes another one comes back as that one.
@@ -486,6 +494,13 @@ impl History {
                 };
                 self.returned(number, thread, doing, *result, event.time);
             }
+            What::Executed => {
+                let executed = Doing {
+                    number: nr::EXECVE,
+                    arguments: Vec::new(),
+                };
+                self.returned(number, thread, executed, 0, event.time);
+            }
             What::End => self.thread_ends(number, thread, event.time),
             What::Free { pfn, pages } => self.free(number, thread, (*pfn, *pages, event.time)),
             What::Alloc { pfn, pages } => self.allocated.push((*pfn, *pages, event.time)),
@@ -495,6 +510,25 @@ impl History {
             } => self.born(number, *child, *flags),
             What::Call(call) => self.called(number, thread, call),
         }
+    }
+
+    /// A thread begins a system call.
+    fn begins(&mut self, number: i32, thread: &mut Thread, doing: Doing) {
+        // It lives on: what it freed was not freed in its end.
+        for (pfn, pages, _) in std::mem::take(&mut thread.freed) {
+            self.freed(number, pfn, pages, None);
+        }
+        thread.calls.clear();
+        thread.region = None;
+        thread.reached = None;
+        thread.may_be_back = false;
+        thread.doing = Some(doing);
+    }
+
+    /// One more `mmap`, which went well.
+    fn counts(&mut self, number: i32) {
+        *self.mmaps.entry(self.space_of(number)).or_default() += 1;
+        self.last_mmap.insert(number, true);
     }
 
     /// Whether a thread is a 32-bit program's at that time.
@@ -600,7 +634,11 @@ impl History {
     fn returned(&mut self, number: i32, thread: &mut Thread, doing: Doing, result: i64, time: u64) {
         let space = self.space_of(number);
         if doing.number == nr::MMAP {
-            *self.mmaps.entry(space).or_default() += 1;
+            if !self.lean {
+                self.counts(number);
+            } else if let Some(failed) = thread.failed_before.take().filter(|_| result < 0) {
+                self.last_failed.insert(number, failed);
+            }
             self.last_mmap.insert(number, result >= 0);
         }
         if result < 0 && TOLD_WHEN_FAILED.contains(&doing.number) {
@@ -689,12 +727,41 @@ impl History {
         if call.unfinished && always_ends {
             self.unfinished.push(call.clone());
         }
+        if [GATE, MAPPED, "mmap_region"].contains(&call.function.as_str()) {
+            thread.may_be_back = false;
+        }
         let in_mmap = thread
             .doing
             .as_ref()
-            .is_some_and(|doing| doing.number == nr::MMAP);
+            .is_some_and(|doing| doing.number == nr::MMAP && !thread.may_be_back);
         let space = self.space_of(number);
+        if call.function == GATE && self.lean {
+            // From here on the ends are recorded; of what others did before, they are not.
+            for other in self.threads.values_mut() {
+                other.may_be_back |= other
+                    .doing
+                    .as_ref()
+                    .is_some_and(|doing| doing.number == nr::MMAP);
+            }
+        }
         match call.function.as_str() {
+            // It only turns others on.
+            GATE => {}
+            MUNMAP_FAILED => {
+                let is_followed = thread
+                    .doing
+                    .as_ref()
+                    .is_some_and(|doing| doing.number == nr::MUNMAP);
+                let doing = Doing {
+                    number: nr::MUNMAP,
+                    arguments: vec![call.get("addr"), call.get("size")],
+                };
+                if !is_followed {
+                    self.begins(number, thread, doing.clone());
+                }
+                thread.doing = None;
+                self.returned(number, thread, doing, call.result(), call.time);
+            }
             MAPPED => match thread.doing.as_ref().map(|doing| doing.number) {
                 Some(nr::MMAP) => thread.region = Some(call.clone()),
                 Some(nr::MPROTECT) => {
@@ -986,7 +1053,7 @@ impl History {
 
     fn free(&mut self, number: i32, thread: &mut Thread, (pfn, pages, time): (u64, u64, u64)) {
         let space = self.space_of(number);
-        match &thread.doing {
+        match thread.doing.as_ref().filter(|_| !thread.may_be_back) {
             Some(doing)
                 if matches!(
                     doing.number,
@@ -1205,5 +1272,41 @@ mod tests {
         let wide = History::of(&events);
         let calls: Vec<_> = wide.refusals.iter().map(|one| one.result).collect();
         assert_eq!(calls, [-2]);
+    }
+
+    #[test]
+    fn an_mmap_whose_end_was_left_out_went_well() {
+        let enter =
+            |time| format!(" p-7 [000] 1.00000{time}: sys_enter: NR 9 (0, 1000, 1, 2, 3, 0)\n");
+        let failed = |time| format!(" p-7 [000] 1.00000{time}: sys_exit: NR 9 = -12\n");
+        let unmapped =
+            " p-7 [000] 1.000003: munmap_failed: (x64_sys_call+0x1/0x2 <- __x64_sys_munmap) \
+                        ret=-22 addr=0x7001 size=0x1000\n";
+        let after = |text: &str| {
+            let mut history = History {
+                lean: true,
+                ..History::default()
+            };
+            history.go_on(&trace::parse(text));
+            history
+        };
+        let history = after(&[enter(1), failed(2), enter(3)].concat());
+        assert_eq!(history.last_mmap.get(&7), Some(&true));
+        assert_eq!(history.mmaps.get(&7), Some(&2));
+        // A failure of munmap is told with its arguments, and stays the last one where the next mmap fails.
+        let text = enter(1) + unmapped + &enter(4) + &failed(5);
+        let history = after(&text);
+        let calls: Vec<_> = history
+            .refusals
+            .iter()
+            .map(|one| one.doing.text())
+            .collect();
+        assert_eq!(
+            calls,
+            ["munmap(0x7001, 4096)", "mmap(0x0, 4096, 0x1, 0x2, 3, 0x0)"]
+        );
+        let last = history.last_failed.get(&7).map(Doing::text);
+        assert_eq!(last.as_deref(), Some("munmap(0x7001, 4096)"));
+        assert_eq!(history.last_mmap.get(&7), Some(&false));
     }
 }

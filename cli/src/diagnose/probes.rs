@@ -115,6 +115,10 @@ macro_rules! file {
 pub const DEVICE: &str = "file != 0 && (!(mode & 0x8000) || magic == 0x62656572 || magic == 0x9fa0 || magic == 0x444d4142 \
                           || magic == 0x9041934)";
 
+/// Files whose mappings are followed: those, and the ones of hugetlbfs and of `memfd_secret`.
+pub const FOLLOWED_FILE: &str = "file != 0 && (!(mode & 0x8000) || magic == 0x62656572 || magic == 0x9fa0 || \
+                                 magic == 0x444d4142 || magic == 0x9041934 || magic == 0x958458f6 || magic == 0x5345434d)";
+
 /// `VM_FAULT_OOM | SIGBUS | HWPOISON | SIGSEGV | HWPOISON_LARGE | FALLBACK`, `include/linux/mm_types.h`.
 const FAILED_FAULT: &str = "ret & 0x73";
 const IS_EFAULT: &str = "ret == -14";
@@ -147,10 +151,18 @@ pub const OF_ONE_PROGRAM: &[&str] = &[
     MAPPED,
     HANDED,
     COPY_FAILED,
-    "handler",
+    GATE,
+    MUNMAP_FAILED,
+    HANDLER,
     "copied",
     "dma_alloc_attrs",
 ];
+/// The event that a file is about to be mapped: what is of interest then, and happens often, waits for it.
+pub const GATE: &str = "gate";
+/// The event of what a fault handler returned.
+pub const HANDLER: &str = "handler";
+/// The event of a `munmap` that failed. Those that go well are not recorded before a device's memory is mapped.
+pub const MUNMAP_FAILED: &str = "munmap_failed";
 /// The event of a copy between the kernel and the program that failed.
 pub const COPY_FAILED: &str = "copy_failed";
 /// The event of a frame that a fault handler gave.
@@ -158,6 +170,18 @@ pub const HANDED: &str = "handed";
 
 /// The functions of `mm/`, `kernel/dma/mapping.c` and `fs/file.c` that are watched.
 pub const PROBES: &[Probe] = &[
+    // Every mapping of a file begins here (mm/mmap.c).
+    Probe {
+        event: GATE,
+        enter_if: FOLLOWED_FILE,
+        ..call(
+            "do_mmap",
+            Form::Entry,
+            "file=$arg1:x64 mode=+{inode:i_mode}(+{file:f_inode}($arg1)):x16 \
+             magic=+{super_block:s_magic}(+{inode:i_sb}(+{file:f_inode}($arg1))):x64",
+            "",
+        )
+    },
     // The VMA as it is when all is done. Called by mprotect, too.
     Probe {
         event: MAPPED,
@@ -259,6 +283,17 @@ pub const PROBES: &[Probe] = &[
     call("vmf_insert_mixed_mkwrite", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
     // Its VMA is the second argument, too; the offset is in pages.
     call("dma_buf_mmap", Form::Whole, concat!("asked_pgoff=$arg3:x64 size=+{dma_buf:size}($arg1):x64", vma!("$arg2")), "s32"),
+    // Its argument is the registers of the program (`struct pt_regs` of `arch/x86/include/asm/ptrace.h`).
+    Probe {
+        event: MUNMAP_FAILED,
+        end_if: IS_ERROR,
+        ..call(
+            "__x64_sys_munmap",
+            Form::WholeOnly,
+            "addr=+{pt_regs:di}($arg1):x64 size=+{pt_regs:si}($arg1):x64",
+            "s64",
+        )
+    },
     // A copy between the kernel and the program that failed at an address: the system call says EFAULT, or does less than
     // it was asked for (`kernelmode_fixup_or_oops` of arch/x86/mm/fault.c; 14 is a page fault).
     Probe {
@@ -268,7 +303,7 @@ pub const PROBES: &[Probe] = &[
     },
     // What a fault handler said, when it was an error.
     Probe {
-        event: "handler",
+        event: HANDLER,
         end_if: FAILED_FAULT,
         ..call(
             "__do_fault",

@@ -1,5 +1,6 @@
 //! Lines of `trace_pipe`, read.
 
+use super::probes::nr;
 use std::collections::BTreeMap;
 
 /// An event.
@@ -53,6 +54,8 @@ pub enum What {
         /// What it shares with its maker (`clone`).
         flags: u64,
     },
+    /// A process has become another program, and has no mapping of before.
+    Executed,
     /// A thread ends, and still has its memory.
     End,
 }
@@ -116,6 +119,12 @@ impl Call {
             Some(behind) => Some(behind),
             None => Some(own),
         }
+    }
+
+    /// Whether the file is one of those that [`DEVICE`](super::probes::DEVICE) tells from ordinary ones.
+    pub fn is_of_a_device(&self) -> bool {
+        let magics = [0x6265_6572, 0x9fa0, 0x444d_4142, 0x0904_1934];
+        self.get("mode") & 0x8000 == 0 || magics.contains(&self.get("magic"))
     }
 
     /// The function that called, if it is a module's.
@@ -276,6 +285,9 @@ fn line(line: &str) -> Option<Event> {
     let time = time.split_whitespace().last()?;
     let (seconds, micros) = time.split_once('.')?;
     let time = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
+    if let Some(what) = system_call(rest) {
+        return Some(Event { thread, time, what });
+    }
     let (name, text) = rest.split_once(": ")?;
     let what = match name {
         "sys_enter" => {
@@ -321,6 +333,7 @@ fn line(line: &str) -> Option<Event> {
             }
         }
         "sched_process_exit" => What::End,
+        "sched_process_exec" => What::Executed,
         function => {
             let (place, rest) = text.strip_prefix('(')?.split_once(')')?;
             // At its beginning a function is where it is, and nobody is known to have called it.
@@ -336,6 +349,32 @@ fn line(line: &str) -> Option<Event> {
         }
     };
     Some(Event { thread, time, what })
+}
+
+/// `sys_munmap(addr: 0x7f0000, len: 0x1000)` and `sys_munmap -> 0x0`: events of one system call (`kernel/trace/trace_syscalls.c`).
+fn system_call(text: &str) -> Option<What> {
+    let hex = |word: &str| u64::from_str_radix(word.trim().trim_start_matches("0x"), 16).ok();
+    if let Some((name, result)) = text.split_once(" -> ") {
+        let number = call_number(name)?;
+        let result = i64::from_ne_bytes(hex(result)?.to_ne_bytes());
+        return Some(What::Exit { number, result });
+    }
+    let (name, arguments) = text.split_once('(')?;
+    let arguments = arguments.trim_end().strip_suffix(')')?.split(", ");
+    Some(What::Enter {
+        number: call_number(name)?,
+        arguments: arguments
+            .filter_map(|word| hex(word.split_once(": ")?.1))
+            .collect(),
+    })
+}
+
+fn call_number(name: &str) -> Option<u64> {
+    match name {
+        "sys_mmap" => Some(nr::MMAP),
+        "sys_munmap" => Some(nr::MUNMAP),
+        _ => None,
+    }
 }
 
 /// `a=1 b=symbol+0x0/0x5 [module] c="two words"`
@@ -376,6 +415,33 @@ fn number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_of_one_system_call_are_read() {
+        let text = " p-7 [000] 1.000001: sys_munmap(addr: 0x7f0000, len: 8)\n\
+            p-7 [000] 1.000002: sys_munmap -> 0x0\n\
+            p-7 [000] 1.000003: sys_mmap -> 0x7ffff7fc0000\n\
+            p-7 [000] 1.000004: sched_process_exec: filename=/a b pid=7 old_pid=7\n";
+        let all: Vec<_> = parse(text).into_iter().map(|event| event.what).collect();
+        assert_eq!(
+            all,
+            [
+                What::Enter {
+                    number: nr::MUNMAP,
+                    arguments: vec![0x7f_0000, 8]
+                },
+                What::Exit {
+                    number: nr::MUNMAP,
+                    result: 0
+                },
+                What::Exit {
+                    number: nr::MMAP,
+                    result: 0x7fff_f7fc_0000
+                },
+                What::Executed,
+            ]
+        );
+    }
 
     #[test]
     fn two_events_of_a_function_become_one_call() {

@@ -7,8 +7,8 @@ use super::{
     btf::Btf,
     frames::Frames,
     probes::{
-        Form, Probe, DEVICE, FOLLOWED, HANDED, MAPPED, MAPPING_CALLS, OF_32_BITS, OF_ONE_PROGRAM,
-        OPENED, PROBES,
+        nr, Form, Probe, DEVICE, FOLLOWED, FOLLOWED_FILE, GATE, HANDED, HANDLER, MAPPED,
+        MAPPING_CALLS, MUNMAP_FAILED, OF_32_BITS, OF_ONE_PROGRAM, OPENED, PROBES,
     },
     trace::{END, ENTER},
     Problem,
@@ -32,6 +32,14 @@ const INSTANCE: &str = "mapbuf-";
 const GROUP: &str = "mapbuf_";
 /// For each processor; a per-page mapping of a gigabyte is a quarter of a million events.
 const BUFFER_KIB: &str = "4096";
+/// What a line has that is about what a fault handler returned.
+const HANDLED: &[u8] = b": handler: (";
+/// Events of system calls that are recorded once a device's memory is mapped, and what of each.
+const LATER: [(&str, &str); 3] = [
+    ("sys_exit_mmap", "ret >= 0"),
+    ("sys_enter_munmap", ""),
+    ("sys_exit_munmap", "ret >= 0"),
+];
 
 /// The probes and the instance; dropping it removes them.
 pub struct Tracer {
@@ -138,9 +146,10 @@ impl Tracer {
         &self.missing
     }
 
-    /// Records what these threads do, and those that they start.
-    pub fn watch(&self, threads: &BTreeSet<i32>) -> Result<Recording, Problem> {
-        self.begin(Some(threads))?;
+    /// Records what these threads do, and those that they start. `lean` leaves out what [`Self::can_be_lean`] says; that
+    /// a process has no device's memory yet is the caller's to know.
+    pub fn watch(&self, threads: &BTreeSet<i32>, lean: bool) -> Result<Recording, Problem> {
+        self.begin(Some(threads), lean)?;
         Recording::start(&self.instance, &self.group)
             .map_err(|error| refused("to be read (trace_pipe)".into(), &error))
     }
@@ -154,12 +163,20 @@ impl Tracer {
 
     /// Records what everybody does, this process excepted.
     pub fn watch_all(&self) -> Result<Pipe, Problem> {
-        self.begin(None)?;
+        self.begin(None, false)?;
         Pipe::open(&self.instance)
             .map_err(|error| refused("to be read (trace_pipe)".into(), &error))
     }
 
-    fn begin(&self, threads: Option<&BTreeSet<i32>>) -> Result<(), Problem> {
+    /// Whether calls that map and unmap ordinary files can be left out: the kernel tells of those that fail, with their
+    /// arguments, and of the others later.
+    pub fn can_be_lean(&self) -> bool {
+        let has = |wanted: &str| self.events.iter().any(|(name, _)| name == wanted);
+        let events = self.instance.join("events/syscalls");
+        has(MUNMAP_FAILED) && has(GATE) && LATER.iter().all(|(name, _)| events.join(name).exists())
+    }
+
+    fn begin(&self, threads: Option<&BTreeSet<i32>>, lean: bool) -> Result<(), Problem> {
         let set = |file: &str, value: &str| {
             self.set(file, value)
                 .map_err(|error| refused(format!("to write {value:?} into {file}"), &error))
@@ -186,19 +203,38 @@ impl Tracer {
             .iter()
             .filter(|(_, native)| followed.contains(native))
             .map(|(number, _)| number);
-        let numbers: Vec<_> = followed
-            .iter()
-            .chain(of_32_bits)
-            .map(|number| format!("id == {number}"))
-            .collect();
-        let numbers = numbers.join(" || ");
-        for event in ["sys_enter", "sys_exit"] {
+        let numbers: Vec<_> = followed.iter().chain(of_32_bits).copied().collect();
+        let is = |number: &u64| format!("id == {number}");
+        let all = |left_out: &[u64]| {
+            let left = numbers.iter().filter(|number| !left_out.contains(number));
+            left.map(is).collect::<Vec<_>>().join(" || ")
+        };
+        // Programs map and unmap ordinary files often: of that a failure is recorded, and of mmap its beginning, until a
+        // device's memory is mapped.
+        let (enter, exit) = if lean {
+            let exit = all(&[nr::MMAP, nr::MUNMAP]);
+            let exit = format!("{exit} || ({} && ret < 0)", is(&nr::MMAP));
+            (all(&[nr::MUNMAP]), exit)
+        } else {
+            (all(&[]), all(&[]))
+        };
+        for (event, filter) in [("sys_enter", enter), ("sys_exit", exit)] {
             let event = format!("events/raw_syscalls/{event}");
-            set(&format!("{event}/filter"), &numbers)?;
+            set(&format!("{event}/filter"), &filter)?;
             set(&format!("{event}/enable"), "1")?;
         }
+        for (event, filter) in LATER
+            .iter()
+            .filter(|(_, filter)| lean && !filter.is_empty())
+        {
+            set(&format!("events/syscalls/{event}/filter"), filter)?;
+        }
         // Without them processes are not told apart, no more.
-        for event in ["sched/sched_process_exit", "task/task_newtask"] {
+        for event in [
+            "sched/sched_process_exit",
+            "sched/sched_process_exec",
+            "task/task_newtask",
+        ] {
             let _ = self.set(&format!("events/{event}/enable"), "1");
         }
         for (name, probe) in &self.events {
@@ -217,11 +253,16 @@ impl Tracer {
             if threads.is_none() && OF_ONE_PROGRAM.contains(&probe.event) {
                 continue;
             }
-            for wanted in self.triggered_by(name).iter().filter(|_| threads.is_some()) {
+            if [GATE, MUNMAP_FAILED].contains(&probe.event) && !lean {
+                continue;
+            }
+            let triggered = self.triggered_by(name, lean);
+            for wanted in triggered.iter().filter(|_| threads.is_some()) {
                 // What is of interest once a device's memory is mapped, and happens often.
                 let _ = self.set(&format!("{event}/trigger"), wanted);
             }
-            if name != HANDED {
+            let waits = name == HANDED || lean && [MAPPED, HANDLER].contains(&name.as_str());
+            if !waits {
                 set(&format!("{event}/enable"), "1")?;
             }
         }
@@ -229,22 +270,25 @@ impl Tracer {
     }
 
     /// What an event turns on. Its own filter does not hold for that.
-    fn triggered_by(&self, event: &str) -> Vec<String> {
-        let group = &self.group;
-        let free = "enable_event:kmem:mm_page_free".to_owned();
-        if event == MAPPED {
-            let mut all = vec![
-                format!("{free} if {DEVICE}"),
-                format!("enable_event:kmem:mm_page_alloc if {DEVICE}"),
-            ];
-            if self.events.iter().any(|(name, _)| name == HANDED) {
-                all.push(
-                    format!("enable_event:{group}/{HANDED} if {DEVICE}").replacen('/', ":", 1),
-                );
-            }
-            return all;
+    fn triggered_by(&self, event: &str, lean: bool) -> Vec<String> {
+        let (group, gate) = (&self.group, if lean { GATE } else { MAPPED });
+        if event != gate {
+            return Vec::new();
         }
-        Vec::new()
+        let mut all = vec![
+            format!("enable_event:kmem:mm_page_free if {DEVICE}"),
+            format!("enable_event:kmem:mm_page_alloc if {DEVICE}"),
+        ];
+        let own = [HANDED, MAPPED, HANDLER];
+        for name in own.iter().filter(|name| lean || **name == HANDED) {
+            if self.events.iter().any(|(defined, _)| defined == name) {
+                all.push(format!("enable_event:{group}:{name} if {DEVICE}"));
+            }
+        }
+        for (event, _) in LATER.iter().filter(|_| lean) {
+            all.push(format!("enable_event:syscalls:{event} if {FOLLOWED_FILE}"));
+        }
+        all
     }
 
     fn set(&self, file: &str, value: &str) -> io::Result<()> {
@@ -353,7 +397,10 @@ impl Recording {
                     .map_or(0, |at| at + 1);
                 if let Some(new) = text.get(seen..whole).filter(|new| !new.is_empty()) {
                     let new = String::from_utf8_lossy(new);
-                    negative += new.lines().filter(|line| is_negative_fault(line)).count();
+                    // Most has nothing of it, which is soon seen.
+                    if memchr::memmem::find(new.as_bytes(), HANDLED).is_some() {
+                        negative += new.lines().filter(|line| is_negative_fault(line)).count();
+                    }
                     if negative > SPINNING && !round_and_round.swap(true, Ordering::AcqRel) {
                         // It goes on like this, and tells nothing new.
                         let _ = fs::write(&handler, "0");
@@ -409,7 +456,7 @@ const SPINNING: usize = 200;
 
 /// Whether a line tells of a fault handler that returned a negative number.
 fn is_negative_fault(line: &str) -> bool {
-    line.contains(": handler: (") && line.contains(" ret=0xfffff")
+    memchr::memmem::find(line.as_bytes(), HANDLED).is_some() && line.contains(" ret=0xfffff")
 }
 
 /// Reads what there is, and says whether that was all: a program that makes events as fast as they are read is not waited
@@ -479,12 +526,14 @@ fn remove(root: &Path, instance: &Path, group: &str) {
     off(instance.join("tracing_on"));
     off(instance.join("events/enable"));
     // A trigger holds the event that it turns on.
-    let trigger = instance.join(format!("events/{group}/{MAPPED}/trigger"));
-    let set = fs::read_to_string(&trigger).unwrap_or_default();
-    for line in set.lines().filter(|line| line.starts_with("enable_event")) {
-        // `enable_event:kmem:mm_page_free:unlimited if …`
-        let line = line.replace(":unlimited", "");
-        let _ = fs::write(&trigger, format!("!{line}"));
+    for gate in [GATE, MAPPED] {
+        let trigger = instance.join(format!("events/{group}/{gate}/trigger"));
+        let set = fs::read_to_string(&trigger).unwrap_or_default();
+        for line in set.lines().filter(|line| line.starts_with("enable_event")) {
+            // `enable_event:kmem:mm_page_free:unlimited if …`
+            let line = line.replace(":unlimited", "");
+            let _ = fs::write(&trigger, format!("!{line}"));
+        }
     }
     off(root.join("events").join(group).join("enable"));
     for _ in 0..20 {
