@@ -96,6 +96,10 @@ impl Sink {
     /// # Safety
     ///
     /// `sink` is a `Sink`, which stays until the handler is freed.
+    #[allow(
+        clippy::useless_transmute,
+        reason = "7.2 has an integer there, and 7.3 a struct"
+    )]
     unsafe extern "C" fn handle(_number: c_int, sink: *mut c_void) -> bindings::irqreturn_t {
         // SAFETY: By the safety requirements.
         let sink = unsafe { &*sink.cast::<Self>() };
