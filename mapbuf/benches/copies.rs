@@ -3,6 +3,8 @@
 //!
 //! The memory is the program's own. The library's code is taken in as a file, since its mappings are of the driver alone.
 
+#[path = "copies/sizes.rs"]
+mod sizes;
 #[expect(
     dead_code,
     reason = "how the library chooses among them is not measured"
@@ -11,23 +13,10 @@
 mod volatile;
 
 use criterion::{measurement::WallTime, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use sizes::SIZES;
 use std::{hint::black_box, ptr, slice, time::Duration};
 use volatile::Copies;
 
-/// From 64 bytes to 64 MiB.
-const SIZES: [usize; 11] = [
-    64,
-    256,
-    1 << 10,
-    4 << 10,
-    16 << 10,
-    64 << 10,
-    256 << 10,
-    1 << 20,
-    4 << 20,
-    16 << 20,
-    64 << 20,
-];
 const BYTE: u8 = 0x5a;
 /// Bytes in a page; buffers begin at one, as mappings do.
 const PAGE: usize = 4096;

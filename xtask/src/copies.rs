@@ -1,8 +1,12 @@
 //! `cargo xtask copies`: how fast the library copies.
 
+#[path = "../../mapbuf/benches/copies/sizes.rs"]
+mod sizes;
+
 use crate::workspace;
 use anyhow::{bail, Context, Result};
 use serde::Deserialize;
+use sizes::SIZES;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -20,21 +24,6 @@ pub struct Arguments {
     #[arg(long, value_name = "SHARE")]
     least: Option<f64>,
 }
-
-/// The sizes that the benchmark measures, in bytes.
-const SIZES: [u64; 11] = [
-    64,
-    256,
-    1 << 10,
-    4 << 10,
-    16 << 10,
-    64 << 10,
-    256 << 10,
-    1 << 20,
-    4 << 20,
-    16 << 20,
-    64 << 20,
-];
 
 /// `sample.json` of criterion: iterations of each sample, and what they took in nanoseconds.
 #[derive(Deserialize)]
@@ -114,7 +103,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let folder = workspace.join("target/criterion");
     let rows: Vec<Row> = SIZES
         .iter()
-        .map(|&bytes| Row::read(&folder, bytes))
+        .map(|&bytes| Row::read(&folder, bytes as u64))
         .collect::<Result<_>>()?;
     print!("{}", table(&rows)?);
     let low = rows.iter().flat_map(Row::shares).min_by(f64::total_cmp);

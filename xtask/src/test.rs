@@ -3,7 +3,7 @@
 
 mod browser;
 mod canary;
-mod demo;
+pub mod demo;
 pub mod drivers;
 mod fuzz;
 mod guide;

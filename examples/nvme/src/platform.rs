@@ -64,8 +64,7 @@ impl Function for Bound {
     }
 
     fn memory(&self, bytes: usize) -> Result<Shared> {
-        let buffer = self.device.alloc(Kind::Pages, bytes as u64)?;
-        buffer.attach(Direction::Both)?;
+        let buffer = self.device.alloc_dma(bytes as u64)?;
         let segments = buffer.device_segments()?;
         Self::shared(buffer, segments, self.coherent)
     }

@@ -18,7 +18,7 @@ const NAME: &str = "demo";
 const ROWS: u64 = 32;
 
 /// Rows that the demo does not show yet.
-const LATER: [&str; 1] = ["D12"];
+pub const LATER: [&str; 1] = ["D12"];
 
 /// What the demo wrote.
 #[derive(Deserialize)]
