@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// One row of `/proc/self/smaps`.
 #[derive(Clone, Debug, Default)]
@@ -122,6 +123,55 @@ impl Drop for Parameter {
             self.before.to_string(),
         );
     }
+}
+
+/// Where each thread of a process group is, to tell why it does not end: its state, the number of its system call,
+/// and the innermost functions of its kernel stack.
+pub fn whereabouts(group: i32) -> String {
+    let tasks = list("/proc").into_iter().filter(|process| {
+        fs::read_to_string(process.join("stat")).is_ok_and(|stat| group_of(&stat) == Some(group))
+    });
+    let threads = tasks.flat_map(|process| list(process.join("task")));
+    let lines: Vec<_> = threads.map(|thread| whereabout(&thread)).collect();
+    lines.join("; ")
+}
+
+fn whereabout(thread: &Path) -> String {
+    // A thread that has ended meanwhile is nowhere.
+    let read = |file: &str| fs::read_to_string(thread.join(file)).unwrap_or_default();
+    let stat = read("stat");
+    let state = after_name(&stat)
+        .and_then(|mut fields| fields.next())
+        .unwrap_or("gone");
+    let syscall = read("syscall");
+    let stack = read("stack");
+    let functions: Vec<_> = stack
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1)?.split('+').next())
+        .take(6)
+        .collect();
+    format!(
+        "thread {} is {state}, in system call {} at {}",
+        thread.file_name().unwrap_or_default().to_string_lossy(),
+        syscall.split_whitespace().next().unwrap_or("none"),
+        functions.join(" < ")
+    )
+}
+
+fn list(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+    fs::read_dir(folder).map_or_else(
+        |_| Vec::new(),
+        |entries| entries.flatten().map(|entry| entry.path()).collect(),
+    )
+}
+
+/// The fields of `/proc/PID/stat` behind the program's name, which may have blanks and brackets in it.
+fn after_name(stat: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(stat.rsplit_once(')')?.1.split_whitespace())
+}
+
+fn group_of(stat: &str) -> Option<i32> {
+    after_name(stat)?.nth(2)?.parse().ok()
 }
 
 /// Whether a module of this name is there.

@@ -1,7 +1,7 @@
 //! Runs each test in a process of its own, and looks at what it leaves behind.
 
 use crate::check::Failure;
-use crate::proc::{module_loaded, Log};
+use crate::proc::{module_loaded, whereabouts, Log};
 use crate::session::Session;
 use crate::sys::{self, Child, Ending};
 use crate::tests::counts::Held;
@@ -151,6 +151,7 @@ fn wait(child: &Child, deadline: Duration) -> Result<Ending, String> {
         // What the host says of idleness may be a second old, and speak of the test before.
         let idle = clock::idle() > IDLE && took > IDLE;
         if idle || took > deadline {
+            let threads = whereabouts(child.pid);
             child.kill_group();
             // One that cannot be killed hangs in the kernel; it is left to the runner outside.
             let gone = sys::until(GRACE, || child.ended().is_some());
@@ -166,9 +167,9 @@ fn wait(child: &Child, deadline: Duration) -> Result<Ending, String> {
                 )
             };
             return Err(if gone {
-                what
+                format!("{what}; {threads}")
             } else {
-                format!("{what}, and hangs in the kernel")
+                format!("{what}, and hangs in the kernel; {threads}")
             });
         }
         std::thread::sleep(nap);

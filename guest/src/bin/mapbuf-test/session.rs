@@ -156,6 +156,11 @@ impl Session {
     pub fn ioctl<T: sys::Plain>(&self, number: u32, mut value: T) -> Result<T> {
         let result = self.explain(sys::ioctl(self, number, &mut value).map(|_| value));
         if let Err(refused) = &result {
+            // Another thread may have closed the descriptor before LAST_ERROR was asked.
+            let closed = || matches!(self.last_error(), Err(Errno(libc::EBADF)));
+            if refused.said.is_none() && closed() {
+                return result;
+            }
             let bytes = bytes_of(&value);
             let told = &bytes[bytes.len() - size_of::<wire::Refused>()..];
             let expected = refused.said.map(|said| wire::Refused {

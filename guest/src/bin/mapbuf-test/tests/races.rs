@@ -18,6 +18,8 @@ use crate::session::Session;
 use crate::sys::until;
 use crate::tests::Test;
 use crate::{check, check_eq};
+use std::any::Any;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, PoisonError, RwLock};
 use std::time::Duration;
@@ -88,7 +90,10 @@ fn race(pair: [&'static Operation; 2], rounds: u64) -> Outcome {
                             rules,
                             partner: pair[1 - index],
                         };
-                        let result = turn(pair[index], slot, &side);
+                        // The others wait for this thread at the end of the round.
+                        let result =
+                            catch_unwind(AssertUnwindSafe(|| turn(pair[index], slot, &side)))
+                                .unwrap_or_else(|panic| Err(panicked(&*panic)));
                         if result.is_err() {
                             failed.store(true, Ordering::Release);
                             outcome = outcome.and(result);
@@ -117,13 +122,17 @@ fn race(pair: [&'static Operation; 2], rounds: u64) -> Outcome {
         start.wait();
         for side in sides {
             // What a side saw comes before what was left of it.
-            let seen = side
-                .join()
-                .unwrap_or_else(|_| Err(Failure::new("a thread panicked")));
+            let seen = side.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
             outcome = seen.and(outcome);
         }
         outcome
     })
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    Failure::new(format!("a thread panicked: {}", text.unwrap_or("")))
 }
 
 type Slot = RwLock<Option<Arena>>;
