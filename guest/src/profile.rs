@@ -47,7 +47,7 @@ const VIVID: (&str, &str) = (
 );
 
 /// One with a DMA engine that reaches 28 bits, an empty disk, memory that the host shares, and one with ports.
-const DEVICES: &[&str] = &["edu", "nvme", "ivshmem-plain", "pci-testdev"];
+const DEVICES: &[&str] = &["edu", "nvme", "ivshmem-plain", "pci-testdev", "e1000"];
 
 /// Every profile, in the order in which they are run.
 pub const PROFILES: &[Profile] = &[
@@ -126,7 +126,8 @@ pub const PROFILES: &[Profile] = &[
             isram:0x10000000:64K:ram,twice:0x30000000:4K:ram,ring:0x30500000:4K:ram,\
             dev:0xa0000000:4K:mmio,gib:0x100000000:1G:ram,\
             mtrr:0xd0000000:64K:ram",
-        qemu_args: &[],
+        // A device whose registers a test moves to the region `dev`.
+        qemu_args: &["-device", "e1000,romfile="],
         quiet_seconds: 300,
         ..Profile::PLAIN
     },

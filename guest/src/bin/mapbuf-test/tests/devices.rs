@@ -68,7 +68,7 @@ fn number(device: &str, name: &str) -> Outcome<u32> {
 }
 
 /// The addresses of all devices with this vendor and device.
-fn addresses(id: (u32, u32)) -> Outcome<Vec<String>> {
+pub fn addresses(id: (u32, u32)) -> Outcome<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(format!("{BUS}/devices"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();

@@ -1,7 +1,9 @@
 //! Regions: reserved physical ranges, real and not. The machine is that of the profile `regions`.
 
+use super::devices::addresses;
 use super::matrix::{agrees, mapbuf};
 use super::reasons::met;
+use super::registers::{each_register_is_read_once, E1000};
 use super::sharing::{shows, tag};
 use super::traced::{Calls, Tracer};
 use crate::check::{elsewhere, fails, refused, Failure, Outcome};
@@ -30,6 +32,7 @@ tests! { "regions":
         hole_is_not_mapped,
         trusted_hole_is_mapped_all_the_same,
         device_is_read_only_when_somebody_takes_the_risk,
+        unaligned_read_of_a_device_meets_each_register_once,
         probe_that_writes_is_alone_with_the_region,
         probe_that_writes_waits_for_accesses_that_have_begun,
         probe_restores_what_was_there,
@@ -379,6 +382,52 @@ fn device_is_read_only_when_somebody_takes_the_risk() -> Outcome {
     let now = find(&session, "dev")?.state;
     check_eq!(now, seen.state, "state after it was read");
     Ok(())
+}
+
+/// A PCI device whose first registers are moved to a physical address, until this is dropped.
+struct Moved {
+    space: File,
+    before: [u8; 4],
+}
+
+/// Of PCI's configuration space.
+const COMMAND: u64 = 4;
+const BAR_0: u64 = 0x10;
+
+impl Moved {
+    fn new(device: &str, to: u32) -> Outcome<Self> {
+        let space = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(format!("/sys/bus/pci/devices/{device}/config"))?;
+        let mut before = [0; 4];
+        space.read_exact_at(&mut before, BAR_0)?;
+        let moved = Self { space, before };
+        moved.put(to.to_le_bytes(), 2)?;
+        Ok(moved)
+    }
+
+    /// Puts them somewhere, and turns the answer to memory on (2) or off (0).
+    fn put(&self, bar: [u8; 4], command: u16) -> std::io::Result<()> {
+        self.space.write_all_at(&[0; 2], COMMAND)?;
+        self.space.write_all_at(&bar, BAR_0)?;
+        self.space.write_all_at(&command.to_le_bytes(), COMMAND)
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        let _ = self.put(self.before, 0);
+    }
+}
+
+fn unaligned_read_of_a_device_meets_each_register_once() -> Outcome {
+    let device = addresses(E1000)?.pop();
+    let device = device.ok_or_else(|| Failure::new("there is no e1000"))?;
+    let _moved = Moved::new(&device, 0xa000_0000)?;
+    let (node, bytes) = open("dev")?;
+    let map = node.map(bytes, RW, SHARED, 0)?;
+    each_register_is_read_once(&node, 0, &map)
 }
 
 fn probe_that_writes_is_alone_with_the_region() -> Outcome {

@@ -17,6 +17,8 @@ tests! { "registers":
         bus_master_is_set_and_cleared_by_its_users,
         configuration_space_is_written_only_where_it_may_be,
         registers_are_mapped_read_and_written,
+        unaligned_read_meets_each_register_once,
+        registers_are_read_in_the_width_that_was_asked_for,
         registers_go_with_the_device,
         msix_table_is_never_written_to,
         small_registers_have_a_page_to_themselves,
@@ -144,7 +146,8 @@ fn configuration_space_is_written_only_where_it_may_be() -> Outcome {
     refused(result, Operation::Config, Reason::ReadOnlyOpen, &operands)
 }
 
-/// QEMU's `nvme`, `ivshmem-plain`, and `pci-testdev`: vendor and device.
+/// QEMU's `e1000`, `nvme`, `ivshmem-plain`, and `pci-testdev`: vendor and device.
+pub const E1000: (u32, u32) = (0x8086, 0x100e);
 const NVME: (u32, u32) = (0x1b36, 0x0010);
 const SHARED_MEMORY: (u32, u32) = (0x1af4, 0x1110);
 const TEST_DEVICE: (u32, u32) = (0x1b36, 0x0005);
@@ -229,6 +232,76 @@ fn registers_are_mapped_read_and_written() -> Outcome {
     let kind = [u64::from(Kind::Region.number())];
     let result = other.name(again.id, "of-a-device", 0o600);
     refused(result, Operation::Name, Reason::RevocableUnnamed, &kind)
+}
+
+/// The interrupt causes of an `e1000`: a read of the first register clears them, a write to the second sets them.
+const CAUSES: usize = 0xc0;
+const SET_CAUSES: usize = 0xc8;
+
+/// Reads around a register that a read clears, from each byte of the 64 before it. `offset` is where the file has an
+/// `e1000`'s registers, and `map` shows them.
+pub fn each_register_is_read_once(file: &Session, offset: u64, map: &Map) -> Outcome {
+    map.u32(CAUSES);
+    check_eq!(map.u32(CAUSES), 0, "the causes after they were read");
+    let causes = 0x0001_0004u32;
+    map.set_u32(SET_CAUSES, causes);
+    check_eq!(map.u32(CAUSES), causes, "the causes that were set");
+    check_eq!(map.u32(CAUSES), 0, "the causes, read again");
+    for start in CAUSES - 64..CAUSES + 4 {
+        map.set_u32(SET_CAUSES, causes);
+        let mut bytes = [0; 96];
+        let count = file.pread(&mut bytes, offset + start as u64)?;
+        check_eq!(count, bytes.len(), "bytes read");
+        for (byte, expected) in causes.to_ne_bytes().into_iter().enumerate() {
+            if let Some(index) = (CAUSES + byte).checked_sub(start) {
+                check_eq!(
+                    bytes[index],
+                    expected,
+                    "byte {byte} in a read from {start:#x}"
+                );
+            }
+        }
+        check_eq!(
+            map.u32(CAUSES),
+            0,
+            "the causes after a read from {start:#x}"
+        );
+    }
+    Ok(())
+}
+
+fn unaligned_read_meets_each_register_once() -> Outcome {
+    let bound = Bound::of(E1000)?;
+    let session = bound.open()?;
+    let shown = bar(&session, 0, Cache::Uncached, 32)?;
+    let map = session.map(PAGE, RW, SHARED, shown.mmap_offset)?;
+    each_register_is_read_once(&session, shown.mmap_offset, &map)
+}
+
+fn registers_are_read_in_the_width_that_was_asked_for() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    // `edu` takes accesses of 32 bits here, and none that is narrower.
+    for (width, answers) in [(8, false), (16, false), (32, true)] {
+        let shown = bar(&session, 0, Cache::Uncached, width)?;
+        let map = session.map(PAGE, RW, SHARED, shown.mmap_offset)?;
+        map.set_u32(OPPOSITE, 0x1234_5678);
+        let answer = (!0x1234_5678u32).to_ne_bytes();
+        for (from, to) in [(0, 4), (1, 3), (3, 4)] {
+            let mut bytes = [0; 4];
+            let at = shown.mmap_offset + (OPPOSITE + from) as u64;
+            session.pread(&mut bytes[from..to], at)?;
+            let answered = bytes[from..to] == answer[from..to];
+            check_eq!(
+                answered,
+                answers,
+                "bytes {from} to {to} by {width} bits: {bytes:x?}"
+            );
+        }
+        drop(map);
+        session.free(shown.id)?;
+    }
+    Ok(())
 }
 
 fn claimed(bound: &Bound) -> Outcome<bool> {
