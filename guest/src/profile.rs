@@ -46,8 +46,16 @@ const VIVID: (&str, &str) = (
      num_inputs=2,2 input_types=0xc,0xc num_outputs=1,1 output_types=1,1",
 );
 
-/// One with a DMA engine that reaches 28 bits, an empty disk, memory that the host shares, and one with ports.
-const DEVICES: &[&str] = &["edu", "nvme", "ivshmem-plain", "pci-testdev", "e1000"];
+/// One with a DMA engine that reaches 28 bits, an empty disk, memory that the host shares, one with ports, a network card, and a
+/// disk that the kernel keeps.
+const DEVICES: &[&str] = &[
+    "edu",
+    "nvme",
+    "ivshmem-plain",
+    "pci-testdev",
+    "e1000",
+    "virtio-blk-pci",
+];
 
 /// Every profile, in the order in which they are run.
 pub const PROFILES: &[Profile] = &[
@@ -169,14 +177,18 @@ pub const PROFILES: &[Profile] = &[
     Profile {
         name: "devices",
         purpose: "PCI devices that programs drive, without an IOMMU",
+        // For a buffer of 1 GiB: half of it may be allocated.
+        memory_mib: 2560,
         devices: DEVICES,
+        modules: &[("virtio_blk", "")],
         ..Profile::PLAIN
     },
     Profile {
         name: "devices-iommu",
         purpose: "the same behind an IOMMU, and two devices that it cannot tell apart",
+        memory_mib: 2560,
         devices: DEVICES,
-        modules: &[("uio_pci_generic", "")],
+        modules: &[("uio_pci_generic", ""), ("virtio_blk", "")],
         qemu_args: &[
             "-device",
             "pcie-pci-bridge,id=shared",

@@ -80,6 +80,9 @@ pub enum CoreRefusal {
         /// The requested length.
         to: u64,
     },
+    /// `check_vma_flags`, `mm/gup.c`: `EFAULT` for a mapping with `VM_IO` or `VM_PFNMAP` where the kernel is to pin pages.
+    #[error("the file's device takes pages, and this mapping is one of page frames, or its memory has no pages")]
+    NoPages,
 }
 
 impl CoreRefusal {
@@ -110,6 +113,10 @@ impl CoreRefusal {
             }
             Self::NoGrowth { .. } => {
                 "allocate a larger buffer, or map more of the same buffer as a new mapping"
+            }
+            Self::NoPages => {
+                "open the file without O_DIRECT; or allocate memory with pages (pages, vmalloc, contiguous, alloc_dma), and \
+                 map it by auto"
             }
         }
     }
@@ -184,6 +191,12 @@ pub(crate) fn of_mremap(from: usize, to: usize, errno: Errno) -> Option<CoreRefu
         Errno::AGAIN => Some(CoreRefusal::LockLimit { len: to }),
         _ => None,
     }
+}
+
+/// Recognises the core's refusal to move bytes between a mapping and a file.
+pub(crate) fn of_transfer(errno: Errno) -> Option<CoreRefusal> {
+    // The bytes are mapped, so it is not the address.
+    (errno == Errno::FAULT).then_some(CoreRefusal::NoPages)
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ pub mod raw;
 mod region;
 mod size;
 pub mod sysfs;
+mod transfer;
 mod volatile;
 
 pub use access::{Access, Sharing};

@@ -271,7 +271,7 @@ impl Mapping {
             .map_err(|errno| failed("munmap", None, errno))
     }
 
-    fn range(&self, offset: usize, len: usize) -> Result<*mut u8, OutOfBounds> {
+    pub(crate) fn range(&self, offset: usize, len: usize) -> Result<*mut u8, OutOfBounds> {
         bounds::check(wide(offset), wide(len), wide(self.len))?;
         Ok(self.base.as_ptr().wrapping_add(offset))
     }
@@ -295,7 +295,7 @@ impl Mapping {
         }
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(crate) fn check_writable(&self) -> Result<()> {
         match self.access {
             Access::ReadWrite => Ok(()),
             Access::ReadOnly => Err(Error::ReadOnlyMapping),
@@ -330,7 +330,11 @@ macro_rules! values {
 
 values!(u8 u16 u32 u64 i8 i16 i32 i64);
 
-fn failed(call: &'static str, refusal: Option<crate::CoreRefusal>, errno: Errno) -> Error {
+pub(crate) fn failed(
+    call: &'static str,
+    refusal: Option<crate::CoreRefusal>,
+    errno: Errno,
+) -> Error {
     let errno = errno.raw_os_error();
     match refusal {
         Some(refusal) => Error::Core {
@@ -343,13 +347,23 @@ fn failed(call: &'static str, refusal: Option<crate::CoreRefusal>, errno: Errno)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// A page of the program's own memory in place of a mapping.
     #[repr(align(4096))]
     struct Page([u8; 4096]);
+
+    /// Calls a test with a writable mapping of a page, all zero.
+    pub(crate) fn writable(test: impl FnOnce(&Mapping)) {
+        with_mapping(Access::ReadWrite, test);
+    }
+
+    /// The same with one that cannot be written.
+    pub(crate) fn read_only(test: impl FnOnce(&Mapping)) {
+        with_mapping(Access::ReadOnly, test);
+    }
 
     fn with_mapping<R>(access: Access, test: impl FnOnce(&Mapping) -> R) -> R {
         with_copies(access, Copies::Cached, test)

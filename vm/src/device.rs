@@ -82,7 +82,7 @@ pub fn parse(descriptions: &[impl AsRef<str>]) -> Result<Vec<Device>> {
         let image = if has_image(&model) {
             Some(Arc::new(image(&model, named)?))
         } else if named.is_some() {
-            bail!("{model} has no image; nvme and ivshmem-plain have");
+            bail!("{model} has no image; nvme, virtio-blk-pci and ivshmem-plain have");
         } else {
             None
         };
@@ -107,7 +107,7 @@ pub fn parse(descriptions: &[impl AsRef<str>]) -> Result<Vec<Device>> {
 }
 
 fn has_image(model: &str) -> bool {
-    matches!(model, "nvme" | "ivshmem-plain")
+    matches!(model, "nvme" | "virtio-blk-pci" | "ivshmem-plain")
 }
 
 fn image(model: &str, named: Option<PathBuf>) -> Result<Image> {
@@ -146,6 +146,7 @@ impl Device {
                     words.push("serial=mapbuf".into());
                 }
             }
+            "virtio-blk-pci" => words.push(format!("drive=image{}", self.port)),
             "ivshmem-plain" => words.push(format!("memdev=image{}", self.port)),
             _ => {}
         }
@@ -161,7 +162,7 @@ impl Device {
             let name = format!("image{}", self.port);
             arguments.extend(match self.model.as_str() {
                 // One of `-drive` would be gone with the device.
-                "nvme" => [
+                "nvme" | "virtio-blk-pci" => [
                     "-blockdev".into(),
                     format!("driver=raw,node-name={name},file.driver=file,file.filename={file}"),
                 ],

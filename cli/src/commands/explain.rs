@@ -191,6 +191,13 @@ fn core_refusals() -> Vec<Entry> {
             "mremap was asked to grow the mapping of a buffer",
             "mm/mremap.c: EFAULT for VM_DONTEXPAND",
         ),
+        entry(
+            CoreRefusal::NoPages,
+            "NoPages",
+            "EFAULT",
+            "a file opened with O_DIRECT was to take the bytes of a mapping by page frame, or put them there",
+            "mm/gup.c, check_vma_flags: EFAULT for VM_IO and VM_PFNMAP",
+        ),
     ]
 }
 

@@ -1,5 +1,7 @@
-//! `nvme 0000:01:00.0 [read BLOCK COUNT | write BLOCK]`: says what a disk is, copies blocks of it to standard output, or
-//! standard input to blocks of it.
+//! `nvme 0000:01:00.0 [read BLOCK COUNT | write BLOCK | copy BLOCK COUNT FILE]`: says what a disk is, copies blocks of it to
+//! standard output, or standard input to blocks of it, or blocks of it to another disk without a copy in memory.
+
+mod copy;
 
 use mapbuf_nvme::platform::Bound;
 use mapbuf_nvme::{Disk, Error, Memory, Result};
@@ -15,7 +17,9 @@ fn main() -> ExitCode {
     match run(&words) {
         Ok(Some(())) => ExitCode::SUCCESS,
         Ok(None) => {
-            eprintln!("usage: nvme 0000:01:00.0 [read BLOCK COUNT | write BLOCK]");
+            eprintln!(
+                "usage: nvme 0000:01:00.0 [read BLOCK COUNT | write BLOCK | copy BLOCK COUNT FILE]"
+            );
             ExitCode::from(2)
         }
         Err(error) => {
@@ -47,6 +51,12 @@ fn run(words: &[&str]) -> Result<Option<()>> {
                 return Ok(None);
             };
             read(&mut start()?, block, count)?;
+        }
+        ["copy", block, count, file] => {
+            let (Ok(block), Ok(count)) = (block.parse(), count.parse()) else {
+                return Ok(None);
+            };
+            copy::copy(&mut start()?, block, count, file)?;
         }
         ["write", block] => {
             let Ok(block) = block.parse() else {

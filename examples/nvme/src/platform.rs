@@ -88,6 +88,13 @@ pub struct Shared {
     coherent: bool,
 }
 
+impl Shared {
+    /// The memory as it is mapped.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+}
+
 impl Memory for Shared {
     fn address(&self, offset: usize) -> Result<u64> {
         let offset = offset as u64;

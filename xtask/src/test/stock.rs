@@ -97,6 +97,8 @@ fn has_modules(kit: &Kit, profile: &Profile) -> bool {
 pub(super) struct Programs {
     tests: PathBuf,
     command: PathBuf,
+    /// Those that drive a device.
+    drivers: [PathBuf; 2],
     examples: Vec<PathBuf>,
     /// More programs that tests start, and their names.
     checks: Vec<(&'static str, PathBuf)>,
@@ -105,8 +107,10 @@ pub(super) struct Programs {
 impl Programs {
     /// Builds them.
     pub(super) fn build(kit: &Kit) -> Result<Self> {
+        let built = guest::build(&["mapbuf-guest", "mapbuf-edu", "mapbuf-nvme"], &kit.ui)?;
         Ok(Self {
-            tests: guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-test"),
+            tests: built.join("mapbuf-test"),
+            drivers: ["edu", "nvme"].map(|name| built.join(name)),
             command: kit.command()?,
             examples: kit.examples()?,
             checks: Vec::new(),
@@ -161,6 +165,11 @@ pub(super) fn boot(
     kit.load(&mut guest, &mut job, modules, profile.module_parameters)?;
     guest.program(&programs.command)?;
     guest.program(&programs.tests)?;
+    if !profile.devices.is_empty() {
+        for driver in &programs.drivers {
+            guest.program(driver)?;
+        }
+    }
     for example in &programs.examples {
         guest.example(example)?;
     }

@@ -59,12 +59,20 @@ impl Fixed {
     /// Pins the memory until the ring is gone; `None` where there is no `io_uring`.
     pub fn new(map: &Map, at: usize, len: usize) -> Outcome<Option<sys::Result<Self>>> {
         assert!(at + len <= map.len);
+        Self::pin(map.start + at, len)
+    }
+
+    /// The same with all of a library's mapping.
+    pub fn of(mapping: &mapbuf::Mapping) -> Outcome<Option<sys::Result<Self>>> {
+        Self::pin(mapping.as_ptr().addr(), mapping.len())
+    }
+
+    fn pin(start: usize, len: usize) -> Outcome<Option<sys::Result<Self>>> {
         let ring = match IoUring::new(4) {
             Ok(ring) => ring,
             Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let start = map.start + at;
         let vector = libc::iovec {
             iov_base: start as *mut _,
             iov_len: len,

@@ -14,7 +14,7 @@ impl From<mapbuf_nvme::Error> for Failure {
 }
 
 /// Bytes that are those of no other place, nor of the same place with another salt.
-fn bytes(salt: u64, count: usize) -> Vec<u8> {
+pub fn bytes(salt: u64, count: usize) -> Vec<u8> {
     (0..count as u64 / 8)
         .flat_map(|at| ((at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt << 56).to_le_bytes())
         .collect()
