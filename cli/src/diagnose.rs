@@ -51,32 +51,32 @@ const NOT_WATCHED: u8 = 125;
   mapbuf diagnose -- ./my-program /dev/maps0
   mapbuf diagnose --json --output why.json -- ./my-program
   mapbuf diagnose --attach 1234 --seconds 60             (a daemon; Ctrl-C ends it sooner)
-  mapbuf diagnose --all --seconds 60                     (every failing mapping call of the machine, as a log)
-  mapbuf diagnose --read -- ./my-program                 (and see whether anything answers)
-  mapbuf diagnose --trace events.txt -- ./my-program     (the raw events, too)")]
+  mapbuf diagnose --all --seconds 60                     (every failing mapping call on the machine, as a log)
+  mapbuf diagnose --read -- ./my-program                 (also see whether anything answers)
+  mapbuf diagnose --trace events.txt -- ./my-program     (also keep the raw events)")]
 pub struct DiagnoseArgs {
-    /// Say it in JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     /// Write the diagnosis to this file instead of standard error
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Keep what the probes recorded
+    /// Write what the probes recorded to this file
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Use fprobe events where the kernel has them, in place of kprobe events
+    /// Use fprobe events instead of kprobe events, if the kernel has them
     #[arg(long)]
     fprobes: bool,
-    /// Afterwards, read what physical ranges hold that are no RAM; a device may mind being read
+    /// Afterwards, read physical ranges that are not RAM; reading can have side effects in a device
     #[arg(long)]
     read: bool,
-    /// Watch this process, which runs already, and those that it starts; it goes on afterwards
+    /// Watch this running process and those that it starts; it continues afterwards
     #[arg(long, value_name = "PID", conflicts_with = "all")]
     attach: Option<u32>,
-    /// Watch the whole machine: a line for each mmap, mremap and mprotect that fails
+    /// Watch the whole machine: print a line for each mmap, mremap and mprotect that fails
     #[arg(long, conflicts_with_all = ["read", "trace"])]
     all: bool,
-    /// End after so many seconds; without it Ctrl-C does
+    /// Stop after this many seconds; otherwise press Ctrl-C
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// The program and its arguments
@@ -101,11 +101,12 @@ pub struct StubArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// Not root, or not root of everything.
-    #[error("watching the kernel needs root (CAP_SYS_ADMIN, and CAP_SYS_PTRACE for the program): sudo mapbuf diagnose -- …")]
+    #[error("watching the kernel needs root (CAP_SYS_ADMIN, and CAP_SYS_PTRACE for the program): sudo mapbuf diagnose \
+        -- …")]
     Privilege,
     /// The kernel is locked down.
-    #[error("the kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which forbids probes of its \
-             functions to root, too; boot with lockdown=integrity or none, or run the program in a virtual machine (cargo \
+    #[error("the kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which forbids probes of \
+        its functions even for root; boot with lockdown=integrity or none, or run the program in a virtual machine (cargo \
              xtask vm) to have it diagnosed")]
     Lockdown,
     /// Not mounted, or not built.

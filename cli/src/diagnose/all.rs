@@ -108,7 +108,10 @@ pub fn watch(args: &DiagnoseArgs, tracer: &Tracer, signals: &SignalFd) -> Result
         }
     }
     if tracer.lost() > 0 {
-        anstream::eprintln!("mapbuf: {} events found no room", tracer.lost());
+        anstream::eprintln!(
+            "mapbuf: {} events were lost because the buffer was full",
+            tracer.lost()
+        );
     }
     Ok(0)
 }
@@ -156,7 +159,7 @@ impl Line {
         let cause = match (self.cause, &self.what) {
             (Some(cause), Some(what)) => format!("{cause}: {what}"),
             _ => format!(
-                "why is not known; mapbuf explain {} has the usual causes",
+                "unknown reason; mapbuf explain {} lists the usual causes",
                 result.trim_start_matches('-')
             ),
         };

@@ -1,4 +1,4 @@
-//! A call of a mapping function that failed: why, from its arguments.
+//! Why a call of a mapping function failed, from its arguments.
 
 use super::{
     catalogue::*,
@@ -11,7 +11,7 @@ use super::{
 const ENXIO: i64 = -6;
 const EINVAL: i64 = -22;
 
-/// The lines in which the log tells of cache modes, for a range.
+/// The lines of the log about the cache modes of a range.
 pub fn pat_line<'a>(seen: &'a Seen<'_>, start: u64, mark: &str) -> Option<&'a str> {
     let address = format!("{start:#010x}");
     let bare = format!("{start:x}-");
@@ -26,7 +26,7 @@ pub fn pat_line<'a>(seen: &'a Seen<'_>, start: u64, mark: &str) -> Option<&'a st
         })
 }
 
-/// The cause of a mapping function's failure, whose driver's `mmap` came to `result`.
+/// The cause of a mapping function's failure, in a driver's `mmap` that returned `result`.
 pub fn failed_call(
     seen: &Seen<'_>,
     calls: &[Call],
@@ -52,10 +52,10 @@ pub fn failed_call(
     }
     let ignored = result >= 0;
     what += &if ignored {
-        ", and the driver's mmap returned 0 all the same".to_owned()
+        ", but the driver's mmap returned 0".to_owned()
     } else if result != call.result() {
         format!(
-            ", and the driver made {} of it: mmap failed with {}",
+            ", and the driver turned it into {}: mmap failed with {}",
             name_of(result),
             name_of(result)
         )
@@ -108,12 +108,12 @@ pub fn failed_call(
     let beyond = call.result() == ENXIO || (says_invalid && call.result() == EINVAL);
     if beyond && offset > 0 && size > 0 && pages <= size {
         what += &format!(
-            "; vm_pgoff is {offset}, the buffer has {size} pages, and {pages} are to be mapped"
+            "; vm_pgoff is {offset}, the buffer has {size} pages, and {pages} were to be mapped"
         );
         return Some(found(&OFFSET_IS_ID, what));
     }
     if beyond && size > 0 && pages + offset > size {
-        what += &format!("; the buffer has {size} pages, and {pages} are to be mapped");
+        what += &format!("; the buffer has {size} pages, and {pages} were to be mapped");
         return Some(found(&BEYOND_BUFFER, what));
     }
     Some(found(
@@ -126,7 +126,7 @@ pub fn failed_call(
     ))
 }
 
-/// A page that `vm_insert_page` and its like do not take (`validate_page_before_insert` of `mm/memory.c`).
+/// A page that `vm_insert_page` and similar functions do not accept (`validate_page_before_insert` of `mm/memory.c`).
 pub fn not_insertable(seen: &Seen<'_>, call: &Call, file: &str, driver: &str) -> Option<Finding> {
     let one = call.function == "vm_insert_page";
     if call.result() != EINVAL || !(one || call.function == "vm_insert_pages") {
@@ -153,14 +153,14 @@ pub fn not_insertable(seen: &Seen<'_>, call: &Call, file: &str, driver: &str) ->
     let uncounted = one && call.number("count") == Some(0);
     if uncounted && look.is_none_or(|look| look.flags & compound == 0) {
         let what = format!(
-            "frame {pfn:#x} has a count of 0: it is free, or a page of a block without __GFP_COMP, of which the first page alone has a \
-             count"
+            "frame {pfn:#x} has a count of 0: it is free, or in a block without __GFP_COMP, in which only the first \
+            page has a count"
         );
         return Some(found(&PAGE_NOT_INSERTABLE, what));
     }
     let anonymous = look.filter(|look| look.flags & kpf::ANON != 0)?;
     let what = format!(
-        "frame {pfn:#x} is {}, which belongs to somebody else",
+        "frame {pfn:#x} is {}, which is not the driver's",
         frames::kind(anonymous.flags)
     );
     Some(found(&PAGE_NOT_INSERTABLE, what).proc(format!(
@@ -213,7 +213,7 @@ pub fn fault_name(bits: u64) -> String {
     found.join(" | ")
 }
 
-/// A number that is no frame of this machine.
+/// A number that is not a frame of this machine.
 pub fn frame_that_is_none(
     seen: &Seen<'_>,
     pfn: u64,
@@ -238,15 +238,15 @@ pub fn frame_that_is_none(
     match seen.made_of(pfn) {
         Some(MadeOf::Vmalloc(address)) => {
             let what = format!(
-                "{function} was given frame {pfn:#x} inside {driver}, where there is no memory; it is what virt_to_phys makes of \
-                 {address:#x}, which is in vmalloc's range"
+                "{function} was called with frame {pfn:#x} inside {driver}, where there is no memory; it is the \
+                result of virt_to_phys for {address:#x}, which is in vmalloc's range"
             );
             return Some(new(&FRAME_OF_VMALLOC, what).proc("/proc/iomem has nothing there"));
         }
         Some(MadeOf::User(address)) if too_large => {
             let what = format!(
-                "{function} was given frame {pfn:#x} inside {driver}; it is what virt_to_phys makes of the program's own address \
-                 {address:#x}"
+                "{function} was called with frame {pfn:#x} inside {driver}; it is the result of virt_to_phys for the \
+                program's own address {address:#x}"
             );
             return Some(new(&FRAME_IMPOSSIBLE, what).proc(limit));
         }
@@ -256,11 +256,11 @@ pub fn frame_that_is_none(
         return None;
     }
     let mut what = format!(
-        "{function} was given frame {pfn:#x} inside {driver}, which this processor cannot address"
+        "{function} was called with frame {pfn:#x} inside {driver}, which this processor cannot address"
     );
     let whole = pfn >> 56 == 0xff;
     if whole {
-        what += ": it is an address of the kernel's, not a frame's number";
+        what += ": it is a kernel address, not a frame number";
     } else if pfn >> 44 == 0xff {
         what += &format!(
             ": it is the kernel's virtual address {:#x}, shifted by PAGE_SHIFT",

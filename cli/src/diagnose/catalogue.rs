@@ -1,5 +1,5 @@
-//! Every cause that `mapbuf diagnose` can name: why it comes to what the program met, what to do, and by which words a
-//! person would look for it. `mapbuf explain EINVAL` and the guide's list of symptoms are made from this list.
+//! Every cause that `mapbuf diagnose` can name: why it has the effect that the program saw, what to do about it, and the
+//! words that people search for. `mapbuf explain EINVAL` and the guide's list of symptoms are made from this list.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It is wrong, or the program could not go on.
+    /// It is wrong, or the program could not continue.
     Error,
     /// It works, and costs or endangers something.
     Warning,
@@ -16,11 +16,11 @@ pub enum Severity {
 /// What a person sees of a cause.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Symptom {
-    /// `EINVAL`, `SIGBUS`, `oops`, or `data` where nothing is said and the bytes are wrong, `slow`.
+    /// `EINVAL`, `SIGBUS`, `oops`, `slow`, or `data` where no error is reported and the bytes are wrong.
     pub sign: &'static str,
     /// The call that fails, or when the signal comes.
     pub call: &'static str,
-    /// What is seen, in the words of the message where there is one.
+    /// What the user sees, in the words of the message if there is one.
     pub seen: &'static str,
 }
 
@@ -31,17 +31,17 @@ const fn symptom(sign: &'static str, call: &'static str, seen: &'static str) -> 
 /// A cause.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cause {
-    /// A name that stays, for programs and for the guide's pages.
+    /// A stable name, for programs and for the guide's pages.
     pub name: &'static str,
     /// How bad it is.
     pub severity: Severity,
-    /// Why it comes to what is seen, and where in the kernel.
+    /// Why it has this effect, and where in the kernel.
     pub why: &'static str,
-    /// The ways out.
+    /// What to do about it.
     pub next: &'static [&'static str],
-    /// By what it is found, the likeliest first.
+    /// How it shows, the likeliest first.
     pub symptoms: &'static [Symptom],
-    /// How it is told from others, without `mapbuf diagnose`.
+    /// How to tell it from others without `mapbuf diagnose`.
     pub tell: &'static str,
 }
 
@@ -62,7 +62,7 @@ macro_rules! causes {
                 tell: $tell,
             };
         )*
-        /// All of them; of those that are seen alike, the likelier ones come first.
+                /// All causes. Among those with the same symptom, the likelier ones come first.
         pub const ALL: &[Cause] = &[$($constant),*];
     };
 }
@@ -70,7 +70,7 @@ macro_rules! causes {
 causes! {
     COPY_ON_WRITE "copy-on-write" Error
         why "the mapping is private and may become writable, so it is copy-on-write; for such a mapping the kernel keeps \
-             the first frame in vm_pgoff, and takes one call for the whole range, or none (get_remap_pgoff in mm/memory.c)";
+             the first frame in vm_pgoff, and accepts only a single call for the whole range (get_remap_pgoff in mm/memory.c)";
         next [
             "the program: map with MAP_SHARED, or map single pages privately",
             "the driver: clear VM_MAYWRITE when the mapping is not writable (vm_flags_clear(vma, VM_MAYWRITE)), so that a \
@@ -84,18 +84,21 @@ causes! {
         tell "the same program with MAP_SHARED works";
 
     UNALIGNED_OFFSET "unaligned-offset" Error
-        why "the offset must be a multiple of the page size; the system call itself looks at it, before the file or its \
-             driver (mmap in arch/x86/kernel/sys_x86_64.c)";
-        next ["the program: map from the start of the page (offset & ~0xfff), and use the bytes that are wanted of it"];
+                why "the offset must be a multiple of the page size; the system call itself checks this, before the file \
+             or its \
+             driver is asked (mmap in arch/x86/kernel/sys_x86_64.c)";
+        next ["the program: map from the start of the page (offset & ~0xfff), and add offset & 0xfff to the pointer"];
         seen ["EINVAL" "mmap" "mmap: Invalid argument; the offset is a register's address, not its page's"];
         tell "offset % 4096 is not 0";
 
     DRIVER_REFUSED "driver-refused" Error
-        why "the kernel's own checks were passed and the file's mmap operation was called; no mapping function of the \
-             kernel's failed in it, so the error is one that the driver decided on";
+                why "the kernel's own checks passed and the file's mmap operation was called; none of the kernel's \
+             mapping functions \
+             failed in it, so the driver itself returned this error";
         next [
-            "compare length, offset, sharing and protection with what the driver allows; most look at the size of the buffer \
-             and at vm_pgoff",
+                        "compare length, offset, sharing and protection with what the driver allows; most drivers check \
+             the size of the \
+             buffer and vm_pgoff",
             "the driver's log (dmesg) may say more",
         ];
         seen [
@@ -110,22 +113,23 @@ causes! {
 
     CALL_FAILED "call-failed" Error
         why "the driver passed the error on, so mmap failed with it";
-        next ["the function's own checks say what it wants: see its chapter in the guide"];
+                next ["read what this function checks: its chapter in the guide says"];
         seen [
             "EINVAL" "mmap" "mmap: Invalid argument, passed on from the kernel's mapping function",
             "EBUSY" "mmap" "mmap: Device or resource busy: vm_insert_page found an entry there already",
-            "EFAULT" "mmap" "mmap: Bad address: the pages that the driver inserts are outside of the mapping",
+            "EFAULT" "mmap" "mmap: Bad address: the pages that the driver inserts are outside the mapping",
         ];
         tell "sudo mapbuf diagnose -- PROGRAM shows the function's result";
 
     CACHE_CONFLICT "cache-conflict" Error
-        why "x86 keeps one cache mode for each physical range (PAT); the range has another one already, from an ioremap, \
-             a memremap or another mapping, so the kernel refused to map it (memtype_reserve and reserve_pfn_range or \
+                why "on x86 each physical range has one cache mode (PAT); an ioremap, a memremap or another mapping \
+             already gave \
+             this range a different one, so the kernel refused to map it (memtype_reserve and reserve_pfn_range or \
              pfnmap_track in arch/x86/mm/pat/memtype.c)";
         next [
             "the driver: use the same mode everywhere: ioremap_wc with pgprot_writecombine, ioremap with \
              pgprot_noncached, memremap(MEMREMAP_WB) with an unchanged vm_page_prot",
-            "/sys/kernel/debug/x86/pat_memtype_list shows who holds which range in which mode",
+                        "/sys/kernel/debug/x86/pat_memtype_list shows which range has which mode",
         ];
         seen [
             "EINVAL" "mmap" "mmap: Invalid argument; dmesg: x86/PAT: … map pfn expected mapping type … got …",
@@ -134,57 +138,59 @@ causes! {
         tell "dmesg | grep x86/PAT";
 
     BAR_CLAIMED "bar-claimed" Error
-        why "a driver has claimed the BAR, and the kernel gives such memory to nobody else (iomem_is_exclusive in \
-             kernel/resource.c, with CONFIG_IO_STRICT_DEVMEM; pci_mmap_resource in drivers/pci/pci-sysfs.c says EINVAL)";
+                why "a driver has claimed the BAR, and the kernel does not let anything else map it (iomem_is_exclusive in \
+             kernel/resource.c, with CONFIG_IO_STRICT_DEVMEM; pci_mmap_resource in drivers/pci/pci-sysfs.c returns EINVAL)";
         next [
             "map it through that driver, or unbind the driver first: echo DEVICE > /sys/bus/pci/drivers/DRIVER/unbind",
-            "for experiments alone: boot with iomem=relaxed",
+                        "for experiments only: boot with iomem=relaxed",
         ];
         seen ["EINVAL" "mmap" "mmap of /sys/bus/pci/devices/…/resource0: Invalid argument"];
         tell "ls -l /sys/bus/pci/devices/DEVICE/driver; grep the BAR in /proc/iomem";
 
     BEYOND_BAR "beyond-bar" Error
-        why "the range passes the end of the BAR (pci_mmap_fits in drivers/pci/mmap.c)";
-        next ["map at most what /sys/bus/pci/devices/DEVICE/resource says of this BAR, from an offset within it"];
+                why "the range goes past the end of the BAR (pci_mmap_fits in drivers/pci/mmap.c)";
+        next ["map no more than the size of this BAR in /sys/bus/pci/devices/DEVICE/resource, from an offset within it"];
         seen ["EINVAL" "mmap" "mmap of resource0: Invalid argument; length or offset is larger than the BAR"];
         tell "stat -c %s /sys/bus/pci/devices/DEVICE/resource0";
 
     ZERO_LENGTH "zero-length" Error
-        why "a mapping has at least one byte (do_mmap in mm/mmap.c)";
-        next ["look at where the length comes from: fstat says 0 for most devices' files"];
+                why "the length of a mapping must not be 0 (do_mmap in mm/mmap.c)";
+        next ["check where the length comes from: fstat returns 0 for the files of most devices"];
         seen ["EINVAL" "mmap" "mmap: Invalid argument; the length came from fstat or an ioctl, and is 0"];
         tell "strace -e mmap PROGRAM shows the length";
 
     NO_SHARING "no-sharing" Error
         why "exactly one of MAP_SHARED, MAP_SHARED_VALIDATE and MAP_PRIVATE is needed (do_mmap in mm/mmap.c)";
-        next ["the program: say MAP_SHARED, which is what devices want"];
+                next ["the program: pass MAP_SHARED, which is right for devices"];
         seen ["EINVAL" "mmap" "mmap: Invalid argument; the flags have neither MAP_SHARED nor MAP_PRIVATE"];
         tell "strace -e mmap PROGRAM shows the flags";
 
     UNALIGNED_ADDRESS "unaligned-address" Error
-        why "with MAP_FIXED the address must be a multiple of the page size, as it must be for munmap, mprotect, mremap, msync \
-             and madvise always";
-        next ["the program: round the address down to its page; munmap wants the pointer that mmap returned"];
+                why "with MAP_FIXED the address must be a multiple of the page size; for munmap, mprotect, mremap, msync \
+             and madvise \
+             it always must";
+        next ["the program: round the address down to its page; pass munmap the pointer that mmap returned"];
         seen [
             "EINVAL" "mmap" "mmap with MAP_FIXED: Invalid argument",
-            "EINVAL" "mprotect" "mprotect: Invalid argument; the address is not at a page's start",
-            "EINVAL" "munmap" "munmap: Invalid argument; the pointer has the register's offset in its page in it",
-            "EINVAL" "msync" "msync: Invalid argument; the address is that of what was written, not its page's",
+            "EINVAL" "mprotect" "mprotect: Invalid argument; the address is not at the start of a page",
+            "EINVAL" "munmap" "munmap: Invalid argument; the pointer includes the register's offset in its page",
+            "EINVAL" "msync" "msync: Invalid argument; the address is that of the data, not of its page",
         ];
         tell "address % 4096 is not 0";
 
     HUGE_FLAG "huge-flag" Error
-        why "MAP_HUGETLB is for anonymous memory and for files on hugetlbfs (ksys_mmap_pgoff in mm/mmap.c)";
-        next ["the program: leave MAP_HUGETLB out for a device's file; the driver decides on the size of entries"];
+                why "MAP_HUGETLB works only for anonymous memory and for files on hugetlbfs (ksys_mmap_pgoff in mm/mmap.c)";
+        next ["the program: do not pass MAP_HUGETLB for a device's file; the driver chooses the size of the entries"];
         seen ["EINVAL" "mmap" "mmap with MAP_HUGETLB of a device: Invalid argument"];
         tell "without MAP_HUGETLB it works";
 
     HUGE_PAGES_GONE "no-huge-pages" Error
-        why "hugetlb pages are set aside in advance, and there are not enough (hugetlb_acct_memory and alloc_hugetlb_folio in \
-             mm/hugetlb.c): mmap says ENOMEM, or, where it was promised without being reserved, the first touch is a SIGBUS";
+                why "hugetlb pages are set aside in advance, and there are not enough (hugetlb_acct_memory and \
+             alloc_hugetlb_folio in \
+             mm/hugetlb.c): mmap fails with ENOMEM, or, if it did not reserve them, the first touch is a SIGBUS";
         next [
             "set some aside: echo 64 > /proc/sys/vm/nr_hugepages, and look at HugePages_Free in /proc/meminfo",
-            "or use ordinary memory with madvise(MADV_HUGEPAGE), which needs nothing set aside",
+                        "or use ordinary memory with madvise(MADV_HUGEPAGE), for which nothing is set aside",
         ];
         seen [
             "ENOMEM" "mmap" "mmap with MAP_HUGETLB: Cannot allocate memory",
@@ -193,60 +199,69 @@ causes! {
         tell "grep Huge /proc/meminfo";
 
     HUGE_ALIGNMENT "huge-alignment" Error
-        why "memory of huge pages begins and ends with a huge page: offsets in a file on hugetlbfs, and the address and length \
-             of munmap, are multiples of its size; mmap rounds a length up by itself, munmap does not (hugetlbfs_file_mmap in \
+                why "memory of huge pages is mapped and unmapped in whole huge pages: offsets in a file on hugetlbfs, and \
+             the address and \
+             length of munmap, must be multiples of their size; mmap rounds a length up, munmap does not \
+             (hugetlbfs_file_mmap in \
              fs/hugetlbfs/inode.c, hugetlb_vm_op_split in mm/hugetlb.c)";
         next ["the program: round offset and length up to the huge page's size (Hugepagesize in /proc/meminfo, statfs of the file)"];
         seen [
-            "EINVAL" "munmap" "munmap: Invalid argument, of memory that was mapped with MAP_HUGETLB and a length that is no multiple of 2 MiB",
-            "EINVAL" "mmap" "mmap: Invalid argument, of a file on hugetlbfs with an offset of 4096",
+            "EINVAL" "munmap" "munmap: Invalid argument, for memory that was mapped with MAP_HUGETLB and a length that is \
+             not a multiple of 2 MiB",
+            "EINVAL" "mmap" "mmap: Invalid argument, for a file on hugetlbfs with an offset of 4096",
         ];
         tell "length % Hugepagesize is not 0";
 
     HUGE_GROUP_LIMIT "huge-group-limit" Error
-        why "huge pages are free, but the program's cgroup may not have them: mmap only reserves, and where the limit is not one \
-             of reservations (rsvd), the first touch is a SIGBUS (alloc_hugetlb_folio in mm/hugetlb.c)";
+                why "huge pages are free, but over the limit of the program's cgroup: mmap only reserves them, and unless \
+             the limit is on \
+             reservations (rsvd), the first touch is a SIGBUS (alloc_hugetlb_folio in mm/hugetlb.c)";
         next [
             "raise the limit: hugetlb.SIZE.max of the cgroup (docker and Kubernetes: limits of hugepages-SIZE)",
-            "or set hugetlb.SIZE.rsvd.max too, so that mmap says ENOMEM",
+                        "or set hugetlb.SIZE.rsvd.max too, so that mmap fails with ENOMEM",
         ];
         seen ["SIGBUS" "first touch" "Bus error in huge pages, in a container, although HugePages_Free is not 0"];
         tell "hugetlb.2MB.events in the program's cgroup counts it (max)";
 
     OUT_OF_MEMORY "out-of-memory" Error
-        why "the memory, or that of the program's memory cgroup, was used up, and the kernel killed the program (oom_kill_process in \
-             mm/oom_kill.c): memory is taken at the first touch, so mmap succeeded";
+                why "the machine, or the program's memory cgroup, ran out of memory, and the kernel killed the program \
+             (oom_kill_process in \
+             mm/oom_kill.c): memory is allocated at the first touch, so mmap succeeded";
         next [
-            "the program: touch less, or map in pieces; MAP_POPULATE does not make mmap fail for it",
+            "the program: touch less, or map in pieces; with MAP_POPULATE mmap does not fail either",
             "raise the limit: memory.max of the cgroup, docker run --memory, MemoryMax= of systemd",
         ];
-        seen ["SIGKILL" "some pages in" "Killed (exit status 137) while memory is touched; dmesg: Memory cgroup out of memory, Out of memory"];
+        seen ["SIGKILL" "some pages in" "Killed (exit status 137) while memory is touched; dmesg: Memory cgroup out of \
+             memory, Out of memory"];
         tell "dmesg | grep -i 'killed process'; memory.events of the cgroup counts it (oom_kill)";
 
     NO_SYNC "no-sync" Error
-        why "MAP_SYNC is for files of persistent memory: a file system mounted with dax on such a device, or a device of its own \
+                why "MAP_SYNC is for persistent memory: a file on a file system that is mounted with dax, or a devdax \
+             device \
              (MAP_SHARED_VALIDATE in do_mmap of mm/mmap.c)";
         next ["the program: map without MAP_SYNC and call msync, or mount with -o dax on a pmem device"];
         seen ["EOPNOTSUPP" "mmap" "mmap with MAP_SYNC: Operation not supported"];
         tell "without MAP_SYNC it works";
 
     PORT_BAR "port-bar" Error
-        why "the BAR is of I/O ports, which are no memory: x86 reaches them by instructions of their own, and the kernel maps them \
-             for nobody (pci_mmap_resource_range; arch_can_pci_mmap_io is 0 on x86)";
+                why "the BAR has I/O ports, which are not memory: x86 has separate instructions for them, and the kernel \
+             does not map \
+             them (pci_mmap_resource_range; arch_can_pci_mmap_io is 0 on x86)";
         next [
             "read and write the resourceN file instead of mapping it (pread, pwrite of 1, 2 or 4 bytes)",
-            "most devices have the same registers in a memory BAR, too",
+                        "most devices have the same registers in a memory BAR as well",
         ];
         seen [
             "EINVAL" "mmap" "mmap of resource0 of a PCI device: Invalid argument, and lspci calls the region I/O ports",
             "ENODEV" "mmap" "mmap of resource2 of a PCI device: No such device, and lspci calls the region I/O ports",
         ];
-        tell "lspci -v says I/O ports at …; the third number of its line in …/resource has 0x100";
+                tell "lspci -v prints I/O ports at …; the third number of its line in …/resource has 0x100 set";
 
     NO_ADVICE "no-advice" Error
-        why "madvise and msync take only what has a meaning for this memory: pages of a device's mapping by number cannot be given \
-             back or merged (madvise_vma_behavior in mm/madvise.c), and MS_SYNC and MS_ASYNC exclude one another";
-        next ["the program: leave it out for a device's memory; munmap gives it back"];
+                why "for this memory, madvise and msync accept only what makes sense: frames that a device's driver \
+             mapped by number cannot \
+             be given back or merged (madvise_vma_behavior in mm/madvise.c), and MS_SYNC and MS_ASYNC exclude each other";
+        next ["the program: leave out the call for a device's memory; munmap gives the memory back"];
         seen [
             "EINVAL" "madvise" "madvise of a device's mapping: Invalid argument",
             "EINVAL" "msync" "msync: Invalid argument",
@@ -255,71 +270,82 @@ causes! {
 
     OFFSET_IS_ID "offset-is-id" Error
         why "vm_pgoff is read as an offset inside the buffer, in pages (dma_common_mmap in kernel/dma/ops_helpers.c, \
-             dma_direct_mmap in kernel/dma/direct.c, __vm_map_pages in mm/memory.c), and this one lies beyond the buffer's end";
+                          dma_direct_mmap in kernel/dma/direct.c, __vm_map_pages in mm/memory.c), and this offset is \
+                          beyond the buffer's end";
         next [
-            "if the driver means a buffer's id by the offset: look the buffer up, then set vma->vm_pgoff = 0 before the call \
+            "if the driver takes the offset for a buffer's id: look the buffer up, then set vma->vm_pgoff = 0 before the \
+             call \
              (or use vm_map_pages_zero)",
-            "if it means a place in the buffer: leave vm_pgoff as it is, and let the program ask for pages that the buffer has",
+            "if the driver takes it for a place in the buffer: leave vm_pgoff as it is, and map pages that the buffer has",
         ];
         seen [
             "ENXIO" "mmap" "mmap: No such device or address; the driver uses dma_mmap_coherent or vm_map_pages",
-            "EINVAL" "mmap" "mmap: Invalid argument of an imported dma-buf; the importer passes its own offset to dma_buf_mmap",
-            "data" "mmap" "other data than expected: a small id was taken for a page of the buffer",
+            "EINVAL" "mmap" "mmap: Invalid argument for an imported dma-buf; the importer passes its own offset to dma_buf_mmap",
+            "data" "mmap" "unexpected data: a small id was taken for a page of the buffer",
         ];
         tell "with offset 0 it works";
 
     BEYOND_MAPPED "beyond-mapped" Error
-        why "there is no entry for this page, and no fault handler that could make one, so the fault is a SIGBUS (do_fault in \
+        why "there is no entry for this page, and no fault handler that could make one, so the fault is a SIGBUS \
+             (do_fault in \
              mm/memory.c)";
         next [
             "the program: map no more than the buffer has, from an offset within it",
-            "the driver: compare offset + length with the buffer's size in mmap, and refuse with -EINVAL what passes its end",
+                        "the driver: compare offset + length with the buffer's size in mmap, and return -EINVAL where \
+             they go past its end",
         ];
         seen ["SIGBUS" "some pages in" "Bus error some pages into the mapping; mmap succeeded"];
         tell "the first pages can be read";
 
     BEYOND_BUFFER "beyond-buffer" Error
-        why "more was asked for than the buffer has, and the mapping function looked (dma_mmap_attrs, vm_map_pages and \
+                why "the program asked for more than the buffer has, and the mapping function checked (dma_mmap_attrs, \
+             vm_map_pages and \
              vm_iomap_memory compare with the size that they are given)";
         next ["the program: map at most what the buffer has, from an offset within it"];
         seen [
-            "ENXIO" "mmap" "mmap: No such device or address; the length passes the end of the buffer",
-            "EINVAL" "mmap" "mmap: Invalid argument from vm_iomap_memory; the length passes the end of the resource",
+            "ENXIO" "mmap" "mmap: No such device or address; the length goes past the end of the buffer",
+            "EINVAL" "mmap" "mmap: Invalid argument from vm_iomap_memory; the length goes past the end of the resource",
         ];
         tell "a shorter length works";
 
     SUCCESS_TAKEN_FOR_FAILURE "success-taken-for-failure" Error
-        why "vmf_insert_pfn and its like return VM_FAULT_NOPAGE (0x100) when all went well, which is not 0; a handler that \
-             takes every value but 0 for an error makes SIGBUS of success. (vm_insert_pfn of 4.19 returned 0)";
+                why "vmf_insert_pfn and similar functions return VM_FAULT_NOPAGE (0x100) on success, not 0; a handler \
+             that takes \
+             every value but 0 for an error turns success into SIGBUS (vm_insert_pfn of 4.19 returned 0)";
         next ["the driver: return what vmf_insert_pfn returned: return vmf_insert_pfn(vma, vmf->address, pfn)"];
-        seen ["SIGBUS" "first touch" "Bus error at the first touch; the fault handler was ported from vm_insert_pfn of 4.19 to vmf_insert_pfn"];
-        tell "the handler tests the result of vmf_insert_pfn against 0";
+        seen ["SIGBUS" "first touch" "Bus error at the first touch; the fault handler was ported from vm_insert_pfn of \
+             4.19 to vmf_insert_pfn"];
+                tell "the handler compares the result of vmf_insert_pfn with 0";
 
     IGNORED_ERROR "ignored-error" Error
-        why "the driver did not look at the result, so the program got an address with nothing behind it: its first touch \
+                why "the driver did not check the result, so the program got an address with nothing behind it: its first \
+             touch \
              raises SIGBUS";
         next [
             "the driver: return what the mapping function returned; the kernel then undoes what was mapped, and mmap fails",
         ];
         seen ["SIGBUS" "first touch" "Bus error at the first touch; mmap succeeded"];
-        tell "the driver's mmap does not look at what remap_pfn_range or vm_insert_page returns";
+                tell "the driver's mmap does not check what remap_pfn_range or vm_insert_page returns";
 
     FAULT_REFUSED "fault-refused" Error
-        why "the driver's fault handler said VM_FAULT_SIGBUS for this page: for it there is no memory there";
+                why "the driver's fault handler returned VM_FAULT_SIGBUS for this page: the driver has no memory there";
         next [
             "the program: touch only what the buffer has",
-            "the driver: refuse in mmap what the handler would refuse later, and check vmf->pgoff, which has the mapping's \
-             offset in it",
+                        "the driver: refuse in mmap what the handler would refuse later, and check vmf->pgoff, which \
+             includes the mapping's \
+             offset",
         ];
         seen ["SIGBUS" "some pages in" "Bus error some pages into a mapping with a fault handler"];
         tell "the first pages can be read";
 
     FLAG_MISSING "pfn-flag-missing" Error
-        why "a frame may be inserted by number only where the VMA says so: vmf_insert_pfn wants VM_PFNMAP, or VM_MIXEDMAP \
-             for frames without a page (else BUG_ON), vmf_insert_mixed wants VM_MIXEDMAP (else VM_FAULT_SIGBUS) \
+                why "a frame may be inserted by number only if the VMA has the flag for it: vmf_insert_pfn needs \
+             VM_PFNMAP, or VM_MIXEDMAP \
+             for frames without a page (else BUG_ON), vmf_insert_mixed needs VM_MIXEDMAP (else VM_FAULT_SIGBUS) \
              (mm/memory.c)";
         next [
-            "the driver: in mmap, vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP) for vmf_insert_pfn, or \
+            "the driver: in mmap, vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP) for vmf_insert_pfn, \
+             or \
              VM_MIXEDMAP for vmf_insert_mixed",
         ];
         seen [
@@ -329,7 +355,8 @@ causes! {
         tell "the driver's mmap sets no VM_PFNMAP or VM_MIXEDMAP";
 
     PRIVATE_PFN "copy-on-write-at-fault" Error
-        why "a page fault cannot insert a frame by number into a private mapping that may become writable: there is no page \
+                why "a fault handler cannot insert a frame by number into a private mapping that may become writable: \
+             there is no page \
              to copy, and the kernel stops with BUG_ON (vmf_insert_pfn_prot in mm/memory.c)";
         next [
             "the driver: in mmap, refuse mappings for which (vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE",
@@ -342,46 +369,49 @@ causes! {
         why "the frame could not be inserted: the address is outside the VMA, or the frame's number is not one of this \
              machine's (vmf_insert_pfn_prot in mm/memory.c)";
         next [
-            "the driver: insert at vmf->address; who works it out from vmf->pgoff must take vma->vm_pgoff off first",
-            "the driver: check the frame's number (a DMA address or a kernel address is none)",
+                        "the driver: insert at vmf->address; if you compute the address from vmf->pgoff, subtract vma->vm_pgoff first",
+            "the driver: check the frame's number (a DMA address or a kernel address is not one)",
         ];
         seen ["SIGBUS" "first touch" "Bus error from a fault handler, only with an offset"];
         tell "with offset 0 it works";
 
     FILE_END "file-end" Error
-        why "the page lies beyond the file's end (filemap_fault in mm/filemap.c, shmem_fault in mm/shmem.c)";
+                why "the page is beyond the end of the file (filemap_fault in mm/filemap.c, shmem_fault in mm/shmem.c)";
         next ["the program: make the file as long as the mapping (ftruncate) before touching it"];
         seen ["SIGBUS" "some pages in" "Bus error in the mapping of an ordinary file, which is shorter than the mapping"];
         tell "stat -c %s FILE";
 
     FILESYSTEM_FULL "filesystem-full" Error
-        why "the page is within the file, but the file is sparse there, and the file system has no room for it: a write by \
-             mmap cannot say ENOSPC, so it is a SIGBUS (shmem_get_folio_gfp in mm/shmem.c, page_mkwrite of other file systems)";
+                why "the page is within the file, but the file is sparse there, and the file system has no room for it: a \
+             write to a \
+             mapping cannot return ENOSPC, so it is a SIGBUS (shmem_get_folio_gfp in mm/shmem.c, page_mkwrite of other file systems)";
         next [
-            "the program: reserve the room first with posix_fallocate, which says ENOSPC",
+            "the program: reserve the room first with posix_fallocate, which returns ENOSPC",
             "make the file system larger: mount -o remount,size=… for a tmpfs, docker run --shm-size=… for /dev/shm",
         ];
         seen ["SIGBUS" "some pages in" "Bus error in shared memory (/dev/shm, a tmpfs); ftruncate succeeded; in a container"];
         tell "df /dev/shm";
 
     USERFAULTFD "userfaultfd" Error
-        why "the range is registered with a userfaultfd, and the fault was not answered: the descriptor has the feature SIGBUS, or \
+        why "the range is registered with a userfaultfd, and the fault was not answered: the descriptor has the feature \
+             SIGBUS, or \
              is closed (handle_userfault)";
         next ["fill the page before it is touched (UFFDIO_COPY, UFFDIO_ZEROPAGE), or unregister the range"];
         seen ["SIGBUS" "first touch" "Bus error in memory that is registered with userfaultfd"];
         tell "VmFlags in /proc/PID/smaps has um, uw or ui";
 
     MEMORY_FAILURE "memory-failure" Error
-        why "the memory itself has failed, and the kernel took it out of use (BUS_MCEERR_AR; kill_proc in mm/memory-failure.c)";
-        next ["look at the kernel's log and at rasdaemon; replace the module"];
+                why "the memory itself failed, and the kernel took it out of use (BUS_MCEERR_AR; kill_proc in mm/memory-failure.c)";
+        next ["read the kernel's log and rasdaemon's; replace the memory module"];
         seen ["SIGBUS" "any time" "Bus error; dmesg: Memory failure, Machine check"];
         tell "si_code is BUS_MCEERR_AR or BUS_MCEERR_AO; HardwareCorrupted in /proc/meminfo";
 
     REVOKED "revoked" Error
-        why "the page had an entry, and it was taken away: the driver unmapped it (unmap_mapping_range, as when a device goes), \
-             or madvise(MADV_DONTNEED) did, and there is no handler that puts it back";
+                why "the page had an entry, which was removed: the driver unmapped it (unmap_mapping_range, as when a \
+             device goes away), \
+             or madvise(MADV_DONTNEED) did, and no fault handler puts it back";
         next [
-            "the program: treat a SIGBUS as the device's end, or reopen it",
+            "the program: treat a SIGBUS as the loss of the device, or open it again",
             "the driver: give the mapping a fault handler if entries are to come back",
         ];
         seen ["SIGBUS" "later" "Bus error in a mapping that worked before; the device was unplugged or reset"];
@@ -396,64 +426,66 @@ causes! {
         tell "strace -e mmap PROGRAM shows the failed call";
 
     UNMAPPED "unmapped" Error
-        why "the address was in a mapping that the program itself took away before";
+                why "the address was in a mapping that the program itself removed before";
         next ["the program: keep the mapping until the last access, in every thread"];
         seen ["SIGSEGV" "later" "Segmentation fault in memory that was mapped before: used after munmap"];
         tell "strace -f -e mmap,munmap,mremap PROGRAM";
 
     NOT_INHERITED "not-inherited" Error
-        why "the mapping is its parent's, and was not copied at fork (VM_DONTCOPY in dup_mmap of mm/mmap.c): libraries for RDMA \
-             and graphics set this on purpose";
+                why "the mapping belongs to the parent and was not copied at fork (VM_DONTCOPY in dup_mmap of mm/mmap.c): \
+             libraries for \
+             RDMA and graphics set this on purpose";
         next [
             "the program: map the device again in the child, or use it in one process only",
-            "madvise(MADV_DOFORK) undoes it, where the library that set it does not mind",
+            "madvise(MADV_DOFORK) undoes it, if the library that set it can cope with that",
         ];
-        seen ["SIGSEGV" "after fork" "Segmentation fault in a child at an address that is the parent's device mapping"];
+        seen ["SIGSEGV" "after fork" "Segmentation fault in a child at an address of the parent's device mapping"];
         tell "VmFlags in the parent's /proc/PID/smaps has dc";
 
     PROTECTION_CHANGED "protection-changed" Error
-        why "the mapping's permissions were changed by mprotect, and do not allow this access any more";
-        next ["the program: give the permission back before the access"];
+                why "mprotect changed the mapping's permissions, which no longer allow this access";
+        next ["the program: restore the permission before the access"];
         seen ["SIGSEGV" "later" "Segmentation fault in a mapping after mprotect"];
         tell "strace -f -e mprotect PROGRAM";
 
     WRITE_PROTECTED "write-protected" Error
-        why "the mapping's permissions do not allow it";
+                why "the mapping's permissions do not allow this access";
         next [
-            "the program: open the file for writing, and map it with PROT_WRITE (or PROT_READ, or PROT_EXEC: what it did)",
+            "the program: open the file for writing, and map it with PROT_WRITE (PROT_READ for a read, PROT_EXEC for a jump)",
         ];
         seen ["SIGSEGV" "a write" "Segmentation fault at a write to a device's mapping"];
         tell "the line of /proc/PID/maps has no w";
 
     PROTECTION_KEY "protection-key" Error
-        why "the memory has a protection key to which this thread has no right (SEGV_PKUERR)";
-        next ["the program: pkey_set(3) in this thread; new threads begin with rights taken away"];
+                why "the memory has a protection key that does not allow this thread to access it (SEGV_PKUERR)";
+        next ["the program: call pkey_set(3) in this thread; a new thread starts without the rights"];
         seen ["SIGSEGV" "any time" "Segmentation fault with si_code SEGV_PKUERR"];
         tell "ProtectionKey in /proc/PID/smaps";
 
     READ_ONLY_OPEN "read-only-open" Error
-        why "a shared writable mapping needs a file that was opened for writing, and every mapping one that was opened for \
-             reading (do_mmap in mm/mmap.c)";
-        next ["the program: open with O_RDWR (O_WRONLY is not enough), or map with PROT_READ alone"];
+                why "every mapping needs a file that was opened for reading, and a shared writable one a file that was \
+             also opened for \
+             writing (do_mmap in mm/mmap.c)";
+        next ["the program: open with O_RDWR (O_WRONLY is not enough), or map with PROT_READ only"];
         seen ["EACCES" "mmap" "mmap: Permission denied; the file was opened with O_RDONLY or O_WRONLY"];
         tell "grep flags /proc/PID/fdinfo/N";
 
     NEVER_WRITABLE "never-writable" Error
         why "VM_MAYWRITE is cleared: the file was opened for reading only, or the driver cleared it (mprotect_fixup in \
              mm/mprotect.c)";
-        next ["map it once more, shared, through a file that was opened for writing"];
+                next ["map it again, shared, through a file that was opened for writing"];
         seen ["EACCES" "mprotect" "mprotect(PROT_WRITE): Permission denied"];
         tell "VmFlags in /proc/PID/smaps has no mw";
 
     NO_GROWTH "no-growth" Error
-        why "mappings of devices do not grow (VM_DONTEXPAND, VM_PFNMAP; mm/mremap.c)";
-        next ["map more of it as a new mapping"];
+                why "mappings of devices cannot grow (VM_DONTEXPAND, VM_PFNMAP; mm/mremap.c)";
+        next ["map the rest as a new mapping"];
         seen ["EFAULT" "mremap" "mremap: Bad address"];
         tell "VmFlags in /proc/PID/smaps has de or pf";
 
     NOT_MAPPED "not-mapped" Error
         why "part of the range has no mapping";
-        next ["look at the range in /proc/PID/maps"];
+                next ["find the hole in /proc/PID/maps"];
         seen [
             "ENOMEM" "mprotect" "mprotect: Cannot allocate memory: there is a hole in the range",
             "EFAULT" "mremap" "mremap: Bad address: nothing is mapped there",
@@ -471,23 +503,25 @@ causes! {
 
     BAD_DESCRIPTOR "bad-descriptor" Error
         why "the descriptor is not open; -1 is what a failed open returned";
-        next ["the program: look at open's result; does the node exist, and may this user open it?"];
+                next ["the program: check what open returned; does the node exist, and may this user open it?"];
         seen ["EBADF" "mmap" "mmap: Bad file descriptor"];
         tell "strace -e openat,mmap PROGRAM";
 
     STRICT_DEVMEM "strict-devmem" Error
-        why "/dev/mem does not give RAM, nor what a driver has claimed (CONFIG_STRICT_DEVMEM and CONFIG_IO_STRICT_DEVMEM; \
-             range_is_allowed in include/linux/io.h), nor anything in a locked down kernel";
+                why "/dev/mem maps neither RAM nor ranges that a driver has claimed (CONFIG_STRICT_DEVMEM and \
+             CONFIG_IO_STRICT_DEVMEM; \
+             range_is_allowed in include/linux/io.h), and nothing at all in a locked down kernel";
         next [
             "map the device through its driver, UIO or VFIO",
-            "for memory of your own: reserve it at boot (memmap=SIZE$START), so that it is no System RAM",
-            "for experiments alone: boot with iomem=relaxed",
+                        "for memory of your own: reserve it at boot (memmap=SIZE$START), so that it is not System RAM",
+            "for experiments only: boot with iomem=relaxed",
         ];
         seen ["EPERM" "mmap" "mmap of /dev/mem: Operation not permitted"];
         tell "grep the address in /proc/iomem: System RAM, or a driver's name";
 
     LOCK_LIMIT "lock-limit" Error
-        why "the memory would be locked (MAP_LOCKED, mlockall(MCL_FUTURE)), and RLIMIT_MEMLOCK does not allow it (mlock_future_ok \
+        why "the memory would be locked (MAP_LOCKED, mlockall(MCL_FUTURE)), and RLIMIT_MEMLOCK does not allow it \
+             (mlock_future_ok \
              in mm/mmap.c; with a limit of 0 EPERM)";
         next ["raise it: ulimit -l, LimitMEMLOCK= of systemd, or CAP_IPC_LOCK; or do not lock"];
         seen [
@@ -499,8 +533,8 @@ causes! {
         tell "ulimit -l; grep VmLck /proc/PID/status";
 
     TOO_MANY_MAPPINGS "too-many-mappings" Error
-        why "a process has at most vm.max_map_count mappings (do_mmap in mm/mmap.c)";
-        next ["sysctl vm.max_map_count=…; or map larger pieces"];
+                why "a process may have at most vm.max_map_count mappings (do_mmap in mm/mmap.c)";
+        next ["raise it: sysctl vm.max_map_count=…; or map larger pieces"];
         seen ["ENOMEM" "mmap" "mmap: Cannot allocate memory, after tens of thousands of mappings"];
         tell "wc -l /proc/PID/maps; sysctl vm.max_map_count";
 
@@ -511,10 +545,10 @@ causes! {
         tell "ulimit -v; grep VmSize /proc/PID/status";
 
     OVERCOMMIT "overcommit" Error
-        why "private writable memory is charged against what the kernel promises altogether, and that is used up \
+                why "private writable memory is charged to the total that the kernel may promise, and that is used up \
              (__vm_enough_memory in mm/util.c)";
         next [
-            "the program: map it shared, or for reading alone, or with MAP_NORESERVE",
+            "the program: map it shared, or only for reading, or with MAP_NORESERVE",
             "compare CommitLimit with Committed_AS in /proc/meminfo; sysctl vm.overcommit_memory",
         ];
         seen ["ENOMEM" "mmap" "mmap of private writable memory: Cannot allocate memory, although memory is free"];
@@ -523,8 +557,8 @@ causes! {
     NO_ADDRESS_SPACE "no-address-space" Error
         why "the address space has no free range of that length";
         next [
-            "a 32-bit program has 3 or 4 GiB altogether; a length of many terabytes is a length that went wrong",
-            "MAP_32BIT: leave it out, if the addresses need not be small",
+                        "a 32-bit program has 3 or 4 GiB in total; a length of many terabytes is a miscalculation",
+            "MAP_32BIT: leave it out if the addresses need not be small",
         ];
         seen [
             "ENOMEM" "mmap" "mmap of a huge length: Cannot allocate memory",
@@ -533,13 +567,13 @@ causes! {
         tell "strace -e mmap PROGRAM shows the length";
 
     OFFSET_WRAPS "offset-wraps" Error
-        why "offset and length together pass the largest offset that the file may have (do_mmap, file_mmap_ok in mm/mmap.c)";
-        next ["look at how the offset is made: a 32-bit number with its sign extended (int in place of off_t), or an id shifted too far"];
+                why "offset plus length is beyond the largest offset that the file may have (do_mmap, file_mmap_ok in mm/mmap.c)";
+        next ["check how the offset is computed: a sign-extended 32-bit number (int instead of off_t), or an id shifted too far"];
         seen ["EOVERFLOW" "mmap" "mmap: Value too large for defined data type"];
         tell "strace -e mmap PROGRAM shows the offset";
 
     FIXED_EXISTS "fixed-exists" Error
-        why "MAP_FIXED_NOREPLACE was said, and something is mapped there";
+                why "MAP_FIXED_NOREPLACE was passed, and something is mapped there";
         next ["choose another address, or let the kernel choose"];
         seen ["EEXIST" "mmap" "mmap with MAP_FIXED_NOREPLACE: File exists"];
         tell "cat /proc/PID/maps";
@@ -552,7 +586,7 @@ causes! {
         tell "sysctl vm.mmap_min_addr";
 
     NO_EXEC "no-exec" Error
-        why "executable memory was asked for of a file on a file system that is mounted noexec (do_mmap in mm/mmap.c)";
+                why "a file cannot be mapped executable from a file system that is mounted noexec (do_mmap in mm/mmap.c)";
         next ["leave PROT_EXEC out, or mount without noexec"];
         seen [
             "EPERM" "mmap" "mmap with PROT_EXEC: Operation not permitted",
@@ -567,9 +601,10 @@ causes! {
         tell "fcntl(fd, F_GET_SEALS)";
 
     SECURITY_MODULE "security-module" Error
-        why "the kernel's own checks do not refuse this, and the driver was not asked: a security module (SELinux, AppArmor, \
-             Landlock) or seccomp can";
-        next ["look at the audit log: dmesg | grep -i -e avc -e apparmor; ausearch -m avc"];
+                why "the kernel's own checks do not refuse this, and the driver was not called: a security module \
+             (SELinux, AppArmor, \
+             Landlock) or seccomp may have refused it";
+        next ["read the audit log: dmesg | grep -i -e avc -e apparmor; ausearch -m avc"];
         seen [
             "EACCES" "mmap" "mmap: Permission denied although the file was opened for reading and writing",
             "EPERM" "mmap" "mmap: Operation not permitted by a security module",
@@ -577,25 +612,30 @@ causes! {
         tell "dmesg | grep -i -e avc -e apparmor";
 
     SLAB_MEMORY "slab-memory" Error
-        why "the frame belongs to the slab allocator: an object from kmalloc begins anywhere in its page, and shares it with \
-             others; mapping gives the page, so the program sees the object at its offset in the page, and strangers' objects \
-             beside it";
+                why "the frame belongs to the slab allocator: an object from kmalloc can start anywhere in its page, and \
+             shares the page \
+             with others; the whole page is mapped, so the program sees the object at its offset in the page, and \
+             unrelated \
+             objects beside it";
         next [
-            "the driver: allocate whole pages for what is mapped (alloc_pages, dma_alloc_coherent, vmalloc_user), never by \
+            "the driver: allocate whole pages for memory that is mapped (alloc_pages, dma_alloc_coherent, vmalloc_user), \
+             never with \
              kmalloc or from a kmem_cache",
         ];
-        seen ["data" "mmap" "wrong data at the start of the mapping: the driver's bytes are at some offset in it; memory from kmalloc"];
+        seen ["data" "mmap" "wrong data at the start of the mapping, and the driver's bytes at some offset; memory from kmalloc"];
         tell "bit 7 (SLAB) of /proc/kpageflags for the frame";
 
     PAGE_NOT_INSERTABLE "page-not-insertable" Error
-        why "vm_insert_page takes a page that is counted and nobody else's: not the slab allocator's, no anonymous memory, and \
-             none with a count of 0 (validate_page_before_insert in mm/memory.c)";
+                why "vm_insert_page accepts only pages that are reference-counted and not in other use: no slab memory, \
+             no anonymous \
+             memory, no page whose count is 0 (validate_page_before_insert in mm/memory.c)";
         next [
             "the driver: allocate with __GFP_COMP, or page by page (alloc_page), or split the block (split_page)",
             "the driver: or map the block by number (remap_pfn_range), and memory from dma_alloc_coherent with dma_mmap_coherent",
         ];
         seen [
-            "EINVAL" "mmap" "mmap: Invalid argument from vm_insert_page, at the second page of a block from __get_free_pages or \
+            "EINVAL" "mmap" "mmap: Invalid argument from vm_insert_page, at the second page of a block from \
+             __get_free_pages or \
                              dma_alloc_coherent",
             "SIGBUS" "first touch" "Bus error from a fault handler that calls vm_insert_page; the block has no __GFP_COMP",
         ];
@@ -605,40 +645,43 @@ causes! {
         why "only whole pages can be mapped: vm_iomap_memory rounds the start down to its page \
              (mm/memory.c), so the memory begins inside the mapping";
         next [
-            "the program: add the start's offset in its page (the driver has to tell it; UIO has it in maps/mapN/offset)",
-            "the driver: offer whole pages, if nothing else lies in them that others must not see",
+                        "the program: add the start's offset in its page (the driver must report it; UIO has it in maps/mapN/offset)",
+            "the driver: offer whole pages, if they hold nothing that the program must not see",
         ];
-        seen ["data" "mmap" "wrong registers: what is read at the mapping's start is what lies before the device's first register"];
+        seen ["data" "mmap" "wrong registers: the start of the mapping shows what lies before the device's first register"];
         tell "the physical address % 4096 is not 0";
 
     MAPPED_OVER "mapped-over" Warning
-        why "MAP_FIXED takes away without a word what is mapped at the address";
-        next ["the program: let the kernel choose the address, or say MAP_FIXED_NOREPLACE, which fails with EEXIST instead"];
+                why "MAP_FIXED silently removes anything that is mapped at the address";
+        next ["the program: let the kernel choose the address, or pass MAP_FIXED_NOREPLACE, which fails with EEXIST instead"];
         seen ["data" "later" "the device's memory reads as zeros, or keeps what was written, after another mmap with MAP_FIXED"];
         tell "strace -e mmap PROGRAM: a second mmap with MAP_FIXED and an address within the first one";
 
     FRAME_OF_IMAGE "frame-of-module-data" Error
-        why "a module's own variables lie in memory like vmalloc's: virt_to_phys of one is arithmetic that does not hold there, and \
-             makes the address of something else";
+                why "a module's own variables are not in the linear map, but in memory like vmalloc's: there virt_to_phys \
+             computes the \
+             address of something else";
         next [
-            "the driver: allocate what is mapped (alloc_pages, vmalloc_user, dma_alloc_coherent)",
+            "the driver: allocate the memory that is mapped (alloc_pages, vmalloc_user, dma_alloc_coherent)",
             "the driver: or find each page with vmalloc_to_page, and map page by page",
         ];
         seen ["data" "mmap" "wrong data (zeros, ones) in the mapping of a static array of the module; virt_to_phys"];
         tell "the array is declared static in the module";
 
     OTHERS_MEMORY "others-memory" Error
-        why "the frames are not the driver's: they are free, or somebody else's";
+                why "the frames do not belong to the driver: they are free, or in other use";
         next [
-            "the driver: where does the frame's number come from? virt_to_phys is for the linear map only; a DMA address is \
-             none; memory that was freed is gone",
+            "the driver: where does the frame's number come from? virt_to_phys works in the linear map only; a DMA \
+             address is \
+             not a physical address; memory that was freed is gone",
         ];
         seen ["data" "mmap" "data that changes by itself, or other programs' data, in the mapping"];
         tell "/proc/kpageflags for the frame";
 
     FRAME_OF_VMALLOC "frame-of-vmalloc" Error
-        why "virt_to_phys (and __pa, virt_to_page, virt_to_pfn) is arithmetic that holds in the linear map only; of an address \
-             from vmalloc it makes a number that is no frame of this memory";
+                why "virt_to_phys (and __pa, virt_to_page, virt_to_pfn) is arithmetic that is right in the linear map \
+             only; for an \
+             address from vmalloc the result is not a frame of this memory";
         next ["the driver: vmalloc_to_pfn for each page (one remap_pfn_range a page), or remap_vmalloc_range"];
         seen [
             "data" "mmap" "wrong data (zeros, ones) in the mapping; memory from vmalloc; virt_to_phys",
@@ -648,35 +691,39 @@ causes! {
         tell "the driver calls virt_to_phys on what vmalloc returned";
 
     FRAME_IMPOSSIBLE "frame-impossible" Error
-        why "the frame's number is beyond what this processor can address: it is a virtual address, or an address where a frame's \
-             number is wanted (shifted by PAGE_SHIFT)";
+                why "the frame's number is beyond what this processor can address: it is a virtual address, or an address \
+             that was not \
+             shifted by PAGE_SHIFT";
         next ["the driver: remap_pfn_range takes a frame's number: physical address >> PAGE_SHIFT"];
         seen [
             "oops" "first touch" "Corrupted page table at address; Bad page map in process",
             "data" "mmap" "all ones in the mapping",
-            "EINVAL" "mmap" "mmap: Invalid argument from remap_pfn_range; the frame's number is no frame's",
+            "EINVAL" "mmap" "mmap: Invalid argument from remap_pfn_range; there is no frame of that number",
         ];
         tell "address sizes in /proc/cpuinfo";
 
     DMA_ADDRESS "dma-address-as-frame" Error
-        why "a DMA address is what the device says; behind an IOMMU it is not where the memory is. remap_pfn_range wants the \
-             memory's own frame";
+                why "a DMA address is the address that the device uses; behind an IOMMU it is not the physical address. \
+             remap_pfn_range needs the physical frame";
         next ["the driver: dma_mmap_coherent (or dma_mmap_attrs), which knows where the memory is"];
-        seen ["data" "mmap" "other data than the device writes; an IOMMU is on; remap_pfn_range of a dma_addr_t"];
+                seen ["data" "mmap" "not the data that the device writes; an IOMMU is on; remap_pfn_range of a dma_addr_t"];
         tell "ls /sys/class/iommu; with iommu=off it works";
 
     NOTHING_BEHIND "nothing-behind" Error
-        why "mapping a frame does not ask whether anything answers there: reads come back as all ones (or zeros), and writes \
-             are lost, without a word";
+                why "mapping a frame does not check whether anything answers at its address: reads return all ones (or \
+             zeros), and \
+             writes are silently lost";
         next [
             "compare the address with /proc/iomem and the device's documentation; on a PC, firmware may have moved it",
-            "the driver: request_mem_region the range, and check that a written word reads back before offering it",
+                        "the driver: claim the range with request_mem_region, and check that a written word reads back \
+             before offering it",
         ];
         seen ["data" "mmap" "every read gives 0xff (or 0), dmesg is silent"];
         tell "grep the address in /proc/iomem";
 
     PRIVATE_COPY "private-copy" Warning
-        why "the mapping is private: the first write to a page gives the program a copy of its own, which neither the driver nor \
+                why "the mapping is private: the first write to a page gives the program its own copy, which neither the \
+             driver nor \
              the device ever sees (do_wp_page and do_cow_fault in mm/memory.c)";
         next [
             "the program: map with MAP_SHARED",
@@ -686,49 +733,55 @@ causes! {
         tell "Anonymous in /proc/PID/smaps is not 0; the line of /proc/PID/maps has p, not s";
 
     OFFSET_IGNORED "offset-ignored" Error
-        why "the driver maps the buffer from its start whatever offset is asked for: vm_pgoff is not in the frame's number";
+                why "the driver maps the buffer from its start and ignores the offset: it does not add vm_pgoff to the frame's number";
         next ["the driver: add vma->vm_pgoff to the frame's number, and check it against the buffer's size"];
-        seen ["data" "mmap" "the first page again, whatever offset is asked for"];
+                seen ["data" "mmap" "the first page again, with any offset"];
         tell "two mappings with different offsets show the same bytes";
 
     SAME_FRAME "same-frame" Warning
-        why "one frame was mapped at several addresses of one mapping: what is written to one page shows in the others";
+                why "one frame was mapped at several addresses of one mapping: a write to one page shows in the others";
         next ["the driver: does the loop move on to the next page (pfn + i, pages[i], vmalloc + i * PAGE_SIZE)?"];
         seen ["data" "mmap" "every page shows the same bytes"];
         tell "write to one page, read the next";
 
     FREED_BY_UNMAPPING "freed-by-unmapping" Error
-        why "the driver still had these pages, and their count fell to 0 when the mapping went, so they were freed. A page of a \
-             block that is no compound page (from dma_alloc_coherent, or alloc_pages without __GFP_COMP) has no count of its own \
-             but the first: get_page makes 1 of 0, and unmapping 0 of 1. A handler that takes no reference at all loses the \
-             driver's own";
+                why "the driver still used these pages, but their count fell to 0 when the mapping was removed, so they \
+             were freed. In a \
+             block that is not a compound page (from dma_alloc_coherent, or alloc_pages without __GFP_COMP) only the \
+             first page is \
+             counted: for the others get_page raises the count from 0 to 1, and unmapping lowers it to 0. A handler that \
+             takes no \
+             reference at all gives away the driver's own";
         next [
             "the driver: map memory from dma_alloc_coherent with dma_mmap_coherent, and other blocks by number (remap_pfn_range)",
-            "the driver: or allocate with __GFP_COMP, and get_page for each page that the handler gives",
+            "the driver: or allocate with __GFP_COMP, and call get_page for each page that the handler returns",
         ];
         seen [
-            "data" "later" "other people's data in the buffer after munmap and mmap again",
-            "oops" "later" "BUG: Bad page state in process …, after the mapping went",
+            "data" "later" "unrelated data in the buffer after munmap and mmap again",
+            "oops" "later" "BUG: Bad page state in process …, after the mapping was removed",
         ];
-        tell "dmesg | grep 'Bad page'; slub_debug and page_owner=on show who has the page";
+                tell "dmesg | grep 'Bad page'; boot with page_owner=on to see who allocated the page";
 
     OUTLIVED "outlived" Error
-        why "remap_pfn_range takes no reference: the pages went back to the allocator, somebody else gets them, and the \
-             program still reads and writes them";
+                why "remap_pfn_range takes no reference: the pages went back to the allocator and will be used for \
+             something else, while \
+             the program can still read and write them";
         next [
-            "the driver: keep the memory until the last mapping is gone: count in vm_ops->open and ->close, or give each buffer \
-             a file of its own that its mappings hold (a dma-buf), and free in its release",
-            "or take the mappings away first: unmap_mapping_range",
+            "the driver: keep the memory until the last mapping is gone: count in vm_ops->open and ->close, or give each \
+             buffer \
+             its own file that its mappings hold (a dma-buf), and free in its release",
+            "or remove the mappings first: unmap_mapping_range",
         ];
-        seen ["data" "later" "data of somebody else in the buffer; memory corruption after the driver freed it"];
-        tell "the driver frees in an ioctl, in close, or when the device goes, and does not look whether it is mapped";
+        seen ["data" "later" "unrelated data in the buffer; memory corruption after the driver freed it"];
+        tell "the driver frees in an ioctl, in close, or when the device goes away, without checking for mappings";
 
     UNCACHED_RAM "uncached-ram" Warning
-        why "the frames are ordinary RAM, which the kernel has cached: on x86 the wish is dropped, with a line in the log at \
-             most (reserve_pfn_range and pfnmap_setup_cachemode of arch/x86/mm/pat/memtype.c), elsewhere two views \
-             disagree; and where it is granted, reads are 5 to 30 times slower";
+                why "the frames are ordinary RAM, which the kernel has mapped cached: x86 ignores the requested mode, \
+             with at most a line in \
+             the log (reserve_pfn_range and pfnmap_setup_cachemode of arch/x86/mm/pat/memtype.c); elsewhere the two views \
+             disagree, and where the mode is granted, reads are 5 to 30 times slower";
         next [
-            "the driver: leave vma->vm_page_prot as it is for RAM; where a device does not snoop the caches, use \
+            "the driver: leave vma->vm_page_prot as it is for RAM; if a device does not snoop the caches, use \
              dma_mmap_coherent, which knows what the device needs",
         ];
         seen [
@@ -738,86 +791,96 @@ causes! {
         tell "dmesg | grep x86/PAT";
 
     NO_PAGES "no-pages" Error
-        why "the mapping has frames by number (VM_PFNMAP), which have no pages for get_user_pages: O_DIRECT, io_uring's fixed \
-             buffers, RDMA, vmsplice and process_vm_readv all need them and get EFAULT (check_vma_flags in mm/gup.c)";
+                why "the mapping has frames by number (VM_PFNMAP), and get_user_pages needs pages: O_DIRECT, io_uring's \
+             fixed \
+             buffers, RDMA, vmsplice and process_vm_readv all use it and get EFAULT (check_vma_flags in mm/gup.c)";
         next [
             "the program: copy through an ordinary buffer, or read and write without O_DIRECT",
             "the driver: for RAM, insert pages instead (vm_insert_pages, vm_map_pages, or a fault handler that returns them)",
         ];
-        seen ["EFAULT" "read, write" "Bad address with O_DIRECT, io_uring_register, ibv_reg_mr(3), process_vm_readv or vmsplice on the mapping"];
+        seen ["EFAULT" "read, write" "Bad address with O_DIRECT, io_uring_register, ibv_reg_mr(3), process_vm_readv or \
+             vmsplice on the mapping"];
         tell "VmFlags in /proc/PID/smaps has pf";
 
     SECRET_MEMORY "secret-memory" Error
-        why "memory of memfd_secret is taken out of the kernel's own view, so nothing can be done with it but by the program itself: \
+                why "memory of memfd_secret is removed from the kernel's own view, so only the program itself can access \
+             it: \
              O_DIRECT, io_uring's fixed buffers, RDMA and process_vm_readv get EFAULT (check_vma_flags in mm/gup.c)";
         next ["the program: copy through an ordinary buffer"];
         seen ["EFAULT" "read, write" "Bad address with O_DIRECT or process_vm_readv on memory of memfd_secret"];
-        tell "/proc/PID/maps says /secretmem";
+                tell "/proc/PID/maps has /secretmem";
 
     ERRNO_FROM_FAULT "errno-from-fault" Error
-        why "a fault handler's result is made of bits (vm_fault_t), and an error number has nearly all of them: among them \
-             VM_FAULT_RETRY and VM_FAULT_COMPLETED, so the kernel tries again for ever and loses its locks, or VM_FAULT_HWPOISON, \
-             so the memory is said to have failed (handle_mm_fault and do_user_addr_fault)";
+                why "a fault handler's result is a set of bits (vm_fault_t), and an error number has nearly all of them \
+             set: among them \
+             VM_FAULT_RETRY and VM_FAULT_COMPLETED, so the kernel retries forever and loses its locks, or \
+             VM_FAULT_HWPOISON, \
+             so the kernel reports failed memory (handle_mm_fault and do_user_addr_fault)";
         next [
-            "the driver: return vmf_error(err), or VM_FAULT_SIGBUS, VM_FAULT_OOM; NOPAGE where an entry was inserted",
-            "the machine should be started again: the program may not come to its end",
+            "the driver: return vmf_error(err), VM_FAULT_SIGBUS or VM_FAULT_OOM; VM_FAULT_NOPAGE after inserting an entry",
+            "restart the machine: the program may never exit",
         ];
         seen [
             "hang" "first touch" "the program spins at its first touch and cannot be killed; the handler returns -EINVAL or -ENOMEM",
-            "SIGBUS" "first touch" "Bus error, si_code BUS_MCEERR_AR, dmesg: MCE: Killing … due to hardware memory corruption fault; the \
+            "SIGBUS" "first touch" "Bus error, si_code BUS_MCEERR_AR, dmesg: MCE: Killing … due to hardware memory \
+             corruption fault; the \
                                     memory is fine, and the handler returns an error number",
         ];
-        tell "sparse (make C=1) warns of it: incorrect type in return expression, expected vm_fault_t";
+                tell "sparse (make C=1) warns about it: incorrect type in return expression, expected vm_fault_t";
 
     NO_PAGE_GIVEN "no-page-given" Error
-        why "a fault handler that returns 0 has put a page into vmf->page; one that has inserted the page itself (vm_insert_page, \
-             vmf_insert_pfn) returns VM_FAULT_NOPAGE (__do_fault in mm/memory.c)";
+                why "a fault handler that returns 0 must have set vmf->page; one that inserted the page itself \
+             (vm_insert_page, \
+             vmf_insert_pfn) must return VM_FAULT_NOPAGE (__do_fault in mm/memory.c)";
         next ["the driver: return VM_FAULT_NOPAGE after inserting, or set vmf->page (with get_page) and return 0"];
         seen ["oops" "first touch" "BUG: kernel NULL pointer dereference in __do_fault; the fault handler returns 0"];
-        tell "the handler has a path that returns 0 without vmf->page";
+                tell "the handler has a path that returns 0 without setting vmf->page";
 
     PAGE_OF_USER_ADDRESS "page-of-user-address" Error
-        why "the handler gave a page that it had worked out from the program's address (vmf->address or vma->vm_start) instead of \
-             from the buffer's; virt_to_page of that is no page, and the kernel died of reading it";
+                why "the handler computed the page from the program's address (vmf->address or vma->vm_start) instead of \
+             the buffer's; \
+             virt_to_page of such an address is not a page, and the kernel crashed when it read it";
         next [
-            "the driver: virt_to_page(buffer + (vmf->pgoff << PAGE_SHIFT)), and get_page before it is given",
+            "the driver: virt_to_page(buffer + (vmf->pgoff << PAGE_SHIFT)), and get_page before returning it",
         ];
         seen ["oops" "first touch" "BUG: unable to handle page fault in __do_fault; the program cannot be killed"];
         tell "the handler uses vmf->address or vm_start where it looks up its memory";
 
     PAGE_OF_VMALLOC "page-of-vmalloc" Error
-        why "virt_to_page is arithmetic that holds in the linear map only; of an address from vmalloc it makes a pointer to no \
-             page, and the kernel died of reading it";
+                why "virt_to_page is arithmetic that is right in the linear map only; for an address from vmalloc the \
+             result does not point \
+             to a page, and the kernel crashed when it read it";
         next ["the driver: vmalloc_to_page for each page, or remap_vmalloc_range for all"];
         seen ["oops" "mmap" "BUG: unable to handle page fault in validate_page_before_insert, vm_insert_page; memory from vmalloc"];
         tell "the driver calls virt_to_page on what vmalloc returned";
 
     BAD_PAGE "bad-page" Error
-        why "the kernel died of reading a page that the driver gave it: the pointer leads to no page";
-        next ["the driver: where does the page come from? virt_to_page is for the linear map; check it for NULL and errors"];
+                why "the kernel crashed when it read the page that the driver returned: the pointer does not point to a page";
+        next ["the driver: where does the page come from? virt_to_page works in the linear map only; check for NULL and errors"];
         seen ["oops" "first touch" "BUG: unable to handle page fault in __do_fault or finish_fault"];
         tell "the oops in dmesg";
 
     KERNEL_TROUBLE "kernel-trouble" Error
-        why "the kernel itself reported an error while the program ran; a thread that this happens to ends in the middle of what it did, \
-             with the locks that it held";
-        next ["the function of the module that is named in the log is the place to look; the machine should be started again"];
+                why "the kernel itself reported an error while the program ran; a thread that hits such an error is \
+             killed in the middle of \
+             its work, and never releases the locks that it held";
+        next ["look at the module's function that the log names; restart the machine"];
         seen ["oops" "any time" "BUG, Oops or general protection fault in dmesg; a program that cannot be killed (state D)"];
         tell "dmesg";
 
     KERNEL_WARNING "kernel-warning" Warning
-        why "the kernel warned of something that must not be while the program ran";
-        next ["the function of the module that is named in the log is the place to look"];
+                why "the kernel warned about something that must not happen, while the program ran";
+        next ["look at the module's function that the log names"];
         seen ["oops" "any time" "WARNING: CPU: … in dmesg"];
         tell "dmesg";
 }
 
-/// The cause of a name.
+/// The cause with this name.
 pub fn find(name: &str) -> Option<&'static Cause> {
     ALL.iter().find(|cause| cause.name == name)
 }
 
-/// Causes that are seen as this sign (`EINVAL`, `SIGBUS`, …), with what is seen; the likeliest first.
+/// Causes with this sign (`EINVAL`, `SIGBUS`, …), each with its symptom, the likeliest first.
 pub fn with_sign(sign: &str) -> Vec<(&'static Cause, &'static Symptom)> {
     ALL.iter()
         .flat_map(|cause| cause.symptoms.iter().map(move |symptom| (cause, symptom)))
@@ -825,7 +888,7 @@ pub fn with_sign(sign: &str) -> Vec<(&'static Cause, &'static Symptom)> {
         .collect()
 }
 
-/// All signs, each once.
+/// All signs, without duplicates.
 pub fn signs() -> Vec<&'static str> {
     let mut signs: Vec<_> = ALL
         .iter()

@@ -1,6 +1,5 @@
-//! What went wrong, from what was seen: one function for each kind.
-//!
-//! A finding says what it rests on and how sure it is. What could not be seen is never a finding.
+//! Finds the causes in what was seen, with one function for each kind.
+//! A finding names its evidence and says how sure it is. Something that could not be seen is never a finding.
 
 use super::{
     calls::{event_of, failed_call, frame_that_is_none, pat_line},
@@ -35,7 +34,7 @@ mod si {
 pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for refusal in &seen.history.refusals {
-        // What a program tries with ordinary memory, and does without, is its own affair.
+        // Failed attempts with ordinary memory that the program copes with do not matter.
         let last = seen.history.last_mmap.get(&refusal.thread) == Some(&false);
         if refusals::is_of_a_device(seen, refusal)
             || refusal.doing.number != nr::MMAP
@@ -51,7 +50,7 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
         }
     }
     for (thread, arguments) in &seen.life.library {
-        // The C library refuses some by itself, and the kernel never hears of it.
+        // The C library refuses some calls by itself, and they never reach the kernel.
         let refusal = Refusal {
             thread: *thread,
             space: seen.history.space_of(*thread),
@@ -111,7 +110,7 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
     }
     let mut known = Vec::new();
     findings.retain(|finding: &Finding| {
-        // Of a file that was opened before anybody watched, the kernel tells the last part of the path alone.
+        // For a file that was opened before diagnose watched, the kernel tells only the last part of the path.
         let name = finding.file.rsplit('/').next().unwrap_or_default();
         let key = (finding.cause, name.to_owned(), finding.function.clone());
         let new = !known.contains(&key);
@@ -124,7 +123,7 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Whether the program ended by itself, and said that something went wrong.
+/// Whether the program ended by itself, with a status that says failure.
 fn gave_up(seen: &Seen<'_>) -> bool {
     const ABORTED: i32 = 6;
     let life = seen.life;
@@ -138,7 +137,7 @@ impl Cause {
     }
 }
 
-/// A mapping function that failed in an `mmap` that came about all the same.
+/// A mapping function that failed in an `mmap` that nevertheless succeeded.
 fn failed_in_mmap(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     failed_call(
         seen,
@@ -176,7 +175,7 @@ fn impossible_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     })
 }
 
-/// Memory that is not the driver's to give.
+/// Memory that the driver has no right to map.
 fn kind_of_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     let by_number = mapping.filled.iter().filter(|part| part.by_number);
     for part in by_number {
@@ -186,7 +185,7 @@ fn kind_of_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
             let Some(look) = seen.frames.seen(pfn) else {
                 continue;
             };
-            // Afterwards it may be anybody's.
+            // Afterwards it may belong to anything.
             let address = part.address + at * PAGE;
             let gone = mapping
                 .gone_at(address)
@@ -211,7 +210,8 @@ fn kind_of_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
                         // Objects of whole pages begin at a page's start: the program sees the right bytes.
                         finding.severity = Severity::Warning;
                     } else {
-                        what += &format!(": {} of them and more share a page, and an object begins at some offset in it", PAGE / (*bytes).max(1));
+                        what += &format!(": {} or more of them share a page, so an object can start at any offset in \
+                            it", PAGE / (*bytes).max(1));
                     }
                 }
                 finding.what = what;
@@ -235,7 +235,7 @@ fn kind_of_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     None
 }
 
-/// What `virt_to_phys` makes of a variable of the driver's own.
+/// The result of `virt_to_phys` for a variable of the driver.
 fn module_data(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     let driver = mapping.driver();
     mapping
@@ -249,8 +249,8 @@ fn module_data(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
                 at & !(PAGE - 1) == address & !(PAGE - 1) && driver.ends_with(&format!("[{module}]"))
             })?;
             let what = format!(
-                "frame {pfn:#x} was mapped inside {driver}; it is what virt_to_phys makes of {address:#x}, where the variable {name} of \
-                 the module {module} is"
+                "frame {pfn:#x} was mapped inside {driver}; it is the result of virt_to_phys for {address:#x}, the \
+                address of the variable {name} of the module {module}"
             );
             let finding = FRAME_OF_IMAGE.found(mapping, what).sure(Sure::Follows);
             let finding = finding.proc(format!("/proc/kallsyms: {at:x} {name} [{module}]"));
@@ -269,8 +269,8 @@ fn unaligned_memory(mapping: &Mapping) -> Option<Finding> {
     })?;
     let physical = call.get("physical");
     let what = format!(
-        "vm_iomap_memory was given {physical:#x} inside {}, which is {} bytes inside a page: what the driver means begins at that \
-         offset in the mapping, and not at its start",
+        "vm_iomap_memory was called with {physical:#x} inside {}, which is {} bytes into a page: the driver's memory \
+        begins at that offset in the mapping, not at its start",
         mapping.driver(),
         physical % PAGE
     );
@@ -280,7 +280,7 @@ fn unaligned_memory(mapping: &Mapping) -> Option<Finding> {
     )))
 }
 
-/// A device's memory in whose place the program has put something else. Some mean it.
+/// A device's memory that the program replaced by something else. Some programs intend this.
 fn mapped_over(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     let gone = mapping
         .gone
@@ -290,7 +290,7 @@ fn mapped_over(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
         return None;
     }
     let what = format!(
-        "{} put other memory in the place of {} of {} pages of the mapping of {}: MAP_FIXED takes away what is there",
+        "{} replaced {} of {} pages of the mapping of {} by other memory: MAP_FIXED removes what is mapped there",
         gone.by.text(),
         gone.length / PAGE,
         mapping.pages(),
@@ -306,7 +306,7 @@ fn mapped_over(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     })
 }
 
-/// A fault handler that says `-EINVAL` and the like.
+/// A fault handler that returns `-EINVAL` or another error number.
 fn errno_from_fault(seen: &Seen<'_>) -> Option<Finding> {
     let is_negative = |call: &&Call| call.get("ret") & 0x8000_0000 != 0;
     let call = seen.history.handlers.iter().find(is_negative)?;
@@ -326,8 +326,8 @@ fn errno_from_fault(seen: &Seen<'_>) -> Option<Finding> {
     let error = i64::from(i32::from_ne_bytes(bits.to_ne_bytes()));
     let times = seen.history.handlers.iter().filter(is_negative).count();
     let what = format!(
-        "{function} returned {bits:#x}, which is {}, {times} times: a fault handler says VM_FAULT_SIGBUS, VM_FAULT_OOM or \
-         VM_FAULT_NOPAGE",
+        "{function} returned {bits:#x}, which is {}, {times} times: a fault handler must return VM_FAULT_SIGBUS, \
+        VM_FAULT_OOM, VM_FAULT_NOPAGE or the like",
         name_of(error)
     );
     let mut finding = ERRNO_FROM_FAULT
@@ -337,7 +337,7 @@ fn errno_from_fault(seen: &Seen<'_>) -> Option<Finding> {
     Some(finding)
 }
 
-/// The kernel killed the program for want of memory.
+/// The kernel killed the program because memory ran out.
 fn killed_for_memory(seen: &Seen<'_>) -> Option<Finding> {
     const SIGKILL: i32 = 9;
     let is_it = |text: &&str| {
@@ -351,16 +351,16 @@ fn killed_for_memory(seen: &Seen<'_>) -> Option<Finding> {
     let texts = seen.log.lines.iter().map(|line| line.text.as_str());
     let line = texts.into_iter().find(is_it)?;
     let whose = if line.starts_with("Memory cgroup") {
-        "the memory that its cgroup may have was used up"
+        "its cgroup was out of memory"
     } else {
-        "the machine's memory was used up"
+        "the machine was out of memory"
     };
     let end = if seen.life.killed_by == Some(SIGKILL) {
         "the program was killed by SIGKILL"
     } else {
         "a process of the program was killed by SIGKILL"
     };
-    let what = format!("{end}, by the kernel: {whose}");
+    let what = format!("{end} from the kernel: {whose}");
     let finding = Finding::new(&OUT_OF_MEMORY, "memory".to_owned(), String::new(), what);
     Some(finding.log(line))
 }
@@ -377,7 +377,7 @@ fn failed_copy(seen: &Seen<'_>, copy: &Call, findings: &mut Vec<Finding>) {
         return;
     }
     let shown = format!(
-        "a copy {} {address:#x} failed in the kernel: the system call says EFAULT, or does less than it was asked for",
+        "a copy {} {address:#x} failed in the kernel: the system call returned EFAULT, or copied less than it was asked to",
         if copy.get("error") & WRITE == 0 { "from" } else { "to" }
     );
     let known = findings
@@ -390,7 +390,7 @@ fn failed_copy(seen: &Seen<'_>, copy: &Call, findings: &mut Vec<Finding>) {
     let fault = Fault::of_copy(copy.thread, address, copy.time);
     let not_allowed = copy.get("error") & WRITE != 0 && mapping.flags & vm::WRITE == 0;
     let finding = if not_allowed {
-        let what = format!("{}, which may not be written to", at(&fault, mapping));
+        let what = format!("{}, which is not writable", at(&fault, mapping));
         Some(WRITE_PROTECTED.found(mapping, what))
     } else {
         of_a_device(seen, &fault, mapping)
@@ -410,9 +410,9 @@ fn freed(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
             "another"
         };
         let what = format!(
-            "frame {pfn:#x} was freed by {}, and {whose} mapping of {} at {:#x} (mapped by remap_pfn_range inside {}) still leads to \
-             it: vm_ops->close frees it, which is called for each mapping, also for the copy that fork makes and the parts that \
-             munmap leaves",
+            "frame {pfn:#x} was freed by {}, and {whose} mapping of {} at {:#x} (mapped by remap_pfn_range inside {}) \
+            still leads to it: vm_ops->close frees it, but is called for each mapping, including copies that fork \
+            makes and parts that munmap leaves",
             doing.text(),
             mapping.file,
             mapping.address,
@@ -443,7 +443,7 @@ fn freed(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     )
 }
 
-/// Pages that the driver still had, and that the unmapping freed.
+/// Pages that the driver still used, and that unmapping freed.
 fn freed_by_unmapping(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     let is_whole = |pfn: u64| {
         seen.frames.seen(pfn).is_none_or(|look| {
@@ -464,7 +464,7 @@ fn freed_by_unmapping(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     let function = mapping
         .handler()
         .map_or_else(|| mapping.driver(), str::to_owned);
-    // The driver gives it out again: it still believes that it has it.
+    // The driver returns it again: it still believes that it owns the page.
     let again = seen
         .history
         .mappings
@@ -472,7 +472,7 @@ fn freed_by_unmapping(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
         .filter(|other| other.file == mapping.file)
         .flat_map(|other| &other.handed)
         .find(|handed| handed.time > time && lost.iter().any(|(pfn, _)| *pfn == handed.pfn));
-    // A block: its first page has the driver's count, and stays.
+    // A block: its first page has the driver's reference, and stays.
     let kept = mapping.handed.iter().find(|handed| {
         handed.count > 1
             && mapping.released.iter().all(|(pfn, _)| *pfn != handed.pfn)
@@ -481,21 +481,21 @@ fn freed_by_unmapping(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     let (sure, more) = match (again, kept) {
         (Some(handed), _) => (
             Sure::Seen,
-            format!("; the driver has given frame {:#x} out again since then", handed.pfn),
+            format!("; the driver has used frame {:#x} again since then", handed.pfn),
         ),
         (None, Some(kept)) => (
             Sure::Follows,
             format!(
-                "; frame {:#x} of the same run was counted {} times and is still there: the pages are of one block whose first page \
-                 alone has a count",
+                "; frame {:#x} of the same run had a count of {} and is still there: the pages are of one block, in \
+                which only the first page has a count",
                 kept.pfn, kept.count
             ),
         ),
         (None, None) => return None,
     };
     let what = format!(
-        "{} of {} pages that {function} gave went back to the page allocator when the mapping was taken away, frame {pfn:#x} the \
-         first of them: their count was 1, the mapping's own{more}",
+        "{} of {} pages that {function} returned went back to the page allocator when the mapping was removed, \
+        beginning with frame {pfn:#x}: their only reference was the mapping's{more}",
         lost.len(),
         mapping.handed.len()
     );
@@ -519,8 +519,8 @@ fn uncached(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
             && seen.iomem.is_ram(call.get("pfn") * PAGE)
     };
     let call = mapping.calls.iter().find(|call| {
-        // Granted: the driver has changed the kernel's own view of this memory before, and knows what it does. Where it
-        // cannot be seen what was granted, the log alone tells.
+        // If it was granted, the driver changed the kernel's own view of this memory before, on purpose. If it is
+        // unknown what was granted, only the log tells.
         wanted(call)
             && match call.number("granted") {
                 Some(granted) => granted & NOT_CACHED == 0,
@@ -532,7 +532,7 @@ fn uncached(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
         _ => "an uncached",
     };
     let what = format!(
-        "remap_pfn_range was asked for {mode} mapping of RAM at {:#x} inside {}, and gave a cached one",
+        "remap_pfn_range was asked for {mode} mapping of RAM at {:#x} inside {}, and made a cached one",
         call.get("pfn") * PAGE,
         mapping.driver()
     );
@@ -559,15 +559,15 @@ fn unknown_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
         }
         let unknown = iomem.is_unknown(physical, part.length);
         let reads = match iomem.sight(physical) {
-            Some(Sight::Ones) => ", and reads only ones",
-            Some(Sight::Zeros) => ", and reads only zeros",
+            Some(Sight::Ones) => ", and all reads return ones",
+            Some(Sight::Zeros) => ", and all reads return zeros",
             Some(Sight::Answers) => return None,
             None if unknown => "",
             None => return None,
         };
         let known = match iomem.name(physical) {
             Some(name) => format!("which /proc/iomem calls {name}"),
-            None => "where /proc/iomem knows nothing".to_owned(),
+            None => "where /proc/iomem lists nothing".to_owned(),
         };
         let what = format!(
             "{physical:#x}-{:#x} was mapped by number inside {}, {known}{reads}",
@@ -578,7 +578,7 @@ fn unknown_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
             .found(mapping, what)
             .proc(format!("/proc/iomem: {known}"));
         if !unknown {
-            // Memory that nobody wrote to, or a device that is all zeros, looks the same.
+            // Memory that was never written, or a device that is all zeros, looks the same.
             finding.severity = Severity::Warning;
             finding.sure = Sure::Likely;
         } else if iomem.sight(physical).is_none() {
@@ -607,13 +607,14 @@ fn dma_address(seen: &Seen<'_>, mapping: &Mapping, part: &Filled) -> Option<Find
     });
     if let Some(call) = call {
         let what = format!(
-            "frame {pfn:#x} was mapped inside {}; {:#x} is the DMA address that dma_alloc_attrs gave, and the memory is at {:#x}",
+            "frame {pfn:#x} was mapped inside {}; {:#x} is the DMA address that dma_alloc_attrs returned, and the \
+            memory is at {:#x}",
             mapping.driver(),
             call.get("handle"),
             call.get("ret").wrapping_sub(bases.linear)
         );
         return Some(DMA_ADDRESS.found(mapping, what).event(format!(
-            "dma_alloc_attrs of {} bytes gave the DMA address {:#x}",
+            "dma_alloc_attrs of {} bytes returned the DMA address {:#x}",
             call.get("size"),
             call.get("handle")
         )));
@@ -621,8 +622,8 @@ fn dma_address(seen: &Seen<'_>, mapping: &Mapping, part: &Filled) -> Option<Find
     let unknown = seen.iomem.is_unknown(pfn * PAGE, part.length);
     (unknown && seen.facts.iommu).then(|| {
         let what = format!(
-            "frame {pfn:#x} was mapped inside {}, where /proc/iomem knows nothing, and an IOMMU is on: such a number is likely a \
-             DMA address",
+            "frame {pfn:#x} was mapped inside {}, where /proc/iomem lists nothing, and an IOMMU is on: the number is \
+            probably a DMA address",
             mapping.driver()
         );
         let finding = DMA_ADDRESS.found(mapping, what).sure(Sure::Likely);
@@ -655,7 +656,7 @@ fn same_frame(mapping: &Mapping) -> Option<Finding> {
         .find(|(first, second)| first.0 == second.0)?;
     let pages = places.iter().filter(|(pfn, _)| *pfn == first.0).count();
     let what = format!(
-        "frame {:#x} was mapped at {pages} addresses of one mapping inside {}, {:#x} and {:#x} the first",
+        "frame {:#x} was mapped at {pages} addresses of one mapping inside {}, the first two being {:#x} and {:#x}",
         first.0,
         mapping.handler().filter(|_| mapping.filled.is_empty()).map_or_else(|| mapping.driver(), str::to_owned),
         first.1,
@@ -674,7 +675,7 @@ fn private_copy(mapping: &Mapping) -> Option<Finding> {
         return None;
     }
     let what = format!(
-        "{} was mapped MAP_PRIVATE and written to: the writes went to copies that are the program's own (VM flags {:#x})",
+        "{} was mapped MAP_PRIVATE and written to: the writes went to the program's own copies (VM flags {:#x})",
         mapping.file, mapping.flags
     );
     let finding = PRIVATE_COPY.found(mapping, what);
@@ -750,7 +751,7 @@ fn bad_insert(seen: &Seen<'_>, insert: &Call) -> Option<Finding> {
         .text("fault")
         .filter(|_| insert.get("ops") != 0)
         .map(symbol);
-    // A call at a function's end leaves no trace of its caller.
+    // A tail call leaves no trace of its caller.
     let inside = insert
         .module_function()
         .or(handler)
@@ -788,7 +789,7 @@ fn bad_insert(seen: &Seen<'_>, insert: &Call) -> Option<Finding> {
             insert.get("pfn")
         );
         if !(start..end).contains(&address) {
-            what += &format!(", which is outside of the mapping ({start:#x}-{end:#x})");
+            what += &format!(", which is outside the mapping ({start:#x}-{end:#x})");
         } else if let Some(finding) =
             frame_that_is_none(seen, insert.get("pfn"), &mapping.file, &inside, function)
         {
@@ -810,7 +811,7 @@ fn page_not_inserted(seen: &Seen<'_>, insert: &Call) -> Option<Finding> {
         .module_function()
         .or_else(|| mapping.handler().map(str::to_owned))
         .unwrap_or_else(|| mapping.driver());
-    // Whether the handler made an error of it.
+    // Whether the handler returned an error because of it.
     let told = seen.history.handlers.iter().any(|call| {
         call.thread == insert.thread
             && call.time >= insert.time
@@ -832,10 +833,10 @@ fn page_not_inserted(seen: &Seen<'_>, insert: &Call) -> Option<Finding> {
     if insert.result() == EBUSY {
         what += ", where there is an entry already";
         if is_start {
-            what += ": the mapping's first page, whatever page the fault was at (vmf->address)";
+            what += ": always the mapping's first page, not the page of the fault (vmf->address)";
         } else {
-            what += ": another thread's fault was quicker, which is no error (VM_FAULT_NOPAGE is the answer; \
-                     vmf_insert_page_mkwrite and vmf_insert_mixed say so by themselves)";
+            what += ": another thread's fault was faster, which is not an error (return VM_FAULT_NOPAGE, as \
+                vmf_insert_page_mkwrite and vmf_insert_mixed do by themselves)";
         }
     }
     let mut finding = INSERT_FAILED.found(mapping, what).event(event_of(insert));
@@ -896,12 +897,12 @@ const DEALS_WITH_PAGES: [&str; 13] = [
     "vm_normal_page",
 ];
 
-/// What the kernel itself reported.
+/// Trouble that the kernel itself reported.
 fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
     if !seen.is_ours(trouble) {
         return;
     }
-    // The line stands with what was found already.
+    // The line belongs to what was already found.
     let explained = [
         FLAG_MISSING.name,
         PRIVATE_PFN.name,
@@ -971,7 +972,7 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
     let mut file = mapping
         .map(|mapping| mapping.file.clone())
         .unwrap_or_default();
-    // It died in the mmap itself, and a return probe may have hidden who called.
+    // It crashed in the mmap itself, and a return probe may have hidden the caller.
     if let Some(opened) = seen
         .history
         .file_in_mmap(thread)
@@ -994,8 +995,8 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
     let finding = match (&made_of, deals_with_pages) {
         (Some(MadeOf::User(address)), true) => {
             let what = format!(
-                "the kernel died in {} of the page that {who} gave it: it is what virt_to_page makes of {address:#x}, an address of the \
-                 program's{}",
+                "the kernel crashed in {} on the page that {who} passed: it is the result of virt_to_page for \
+                {address:#x}, an address of the program{}",
                 place_of(trouble),
                 mapping
                     .filter(|mapping| mapping.contains(*address))
@@ -1005,8 +1006,8 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
         }
         (Some(MadeOf::Vmalloc(address)), true) => {
             let what = format!(
-                "the kernel died in {} of the page that {who} gave it: it is what virt_to_page makes of {address:#x}, which is in \
-                 vmalloc's range",
+                "the kernel crashed in {} on the page that {who} passed: it is the result of virt_to_page for \
+                {address:#x}, which is in vmalloc's range",
                 place_of(trouble)
             );
             Finding::new(&PAGE_OF_VMALLOC, file, who, what).sure(Sure::Follows)
@@ -1017,8 +1018,8 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
                 && mapping.is_some_and(|mapping| mapping.handler().is_some()) =>
         {
             let what = format!(
-                "the kernel died in {} of reading a page at {:#x}, which is NULL: {who} returned success (0 or VM_FAULT_LOCKED) and \
-                 left vmf->page empty",
+                "the kernel crashed in {} when it read a page at {:#x}, which is NULL: {who} returned success (0 or \
+                VM_FAULT_LOCKED) without setting vmf->page",
                 place_of(trouble),
                 trouble.address.unwrap_or(0)
             );
@@ -1026,7 +1027,7 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
         }
         (None, true) if mapping.is_some() => {
             let what = format!(
-                "the kernel died in {} of a page that {who} gave it",
+                "the kernel crashed in {} on a page that {who} passed",
                 place_of(trouble)
             );
             Finding::new(&BAD_PAGE, file, who, what).sure(Sure::Likely)
@@ -1141,8 +1142,9 @@ fn segv(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
             .as_ref()
             .map(|vma| vma.path.clone())
             .unwrap_or_default();
-        let what =
-            format!("SIGSEGV at {address:#x}, which a protection key keeps this thread from");
+        let what = format!(
+            "SIGSEGV at {address:#x}, which a protection key does not let this thread access"
+        );
         return Some(Finding::new(&PROTECTION_KEY, path, String::new(), what));
     }
     let mapping = seen.history.at(space, address);
@@ -1164,7 +1166,7 @@ fn segv(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
                     .found(
                         mapping,
                         format!(
-                            "{at}, whose permissions are {permissions} since {}",
+                            "{at}, whose permissions have been {permissions} since {}",
                             doing.text()
                         ),
                     )
@@ -1179,7 +1181,11 @@ fn segv(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
         // A file that the program has mapped shared, and not a part of a program.
         let vma = fault.vma.as_ref()?;
         if vma.permissions.ends_with('s') && vma.path.starts_with('/') {
-            let what = format!("SIGSEGV at {address:#x} in the mapping of {}, which has the permissions {permissions}", vma.path);
+            let what = format!(
+                "SIGSEGV at {address:#x} in the mapping of {}, which has the permissions \
+                {permissions}",
+                vma.path
+            );
             return Some(
                 Finding::new(&WRITE_PROTECTED, vma.path.clone(), String::new(), what)
                     .proc(format!("/proc/PID/smaps: {permissions}")),
@@ -1202,7 +1208,7 @@ fn segv(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
         .find_map(|mapping| Some((mapping, mapping.gone_at(address)?)));
     if let Some((mapping, gone)) = was {
         let what = format!(
-            "{}: it was taken away by thread {} with {}, {} ms before",
+            "{}: thread {} removed it with {}, {} ms before",
             at(fault, mapping),
             gone.thread,
             gone.by.text(),
@@ -1222,14 +1228,14 @@ fn segv(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
         ),
         None if mapping.flags & vm::DONTCOPY != 0 => {
             format!(
-                "the driver has set VM_DONTCOPY (its flags are {:#x})",
+                "the driver set VM_DONTCOPY (its flags are {:#x})",
                 mapping.flags
             )
         }
         None => return None,
     };
     let what = format!(
-        "{}, which is the parent's: {how}, so process {space} did not inherit it",
+        "{}, which belongs to the parent: {how}, so process {space} did not inherit it",
         at(fault, mapping)
     );
     let finding = NOT_INHERITED.found(mapping, what).event(how);
@@ -1255,7 +1261,7 @@ fn map_failed(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
         return None;
     }
     let what = format!(
-        "SIGSEGV at {:#x}: {} had failed with {}, and byte {} of its result was accessed",
+        "SIGSEGV at {:#x}: {} had failed with {}, and the program accessed byte {} of its result",
         fault.address,
         refusal.doing.text(),
         name_of(refusal.result),
@@ -1281,7 +1287,7 @@ fn sigbus(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
         |cause: &Cause, what: String| Finding::new(cause, path.clone(), String::new(), what);
     if [si::BUS_MCEERR_AR, si::BUS_MCEERR_AO].contains(&fault.code) {
         let what = format!(
-            "SIGBUS with si_code {} at {:#x}: the memory there has failed",
+            "SIGBUS with si_code {} at {:#x}: the memory there failed",
             fault.code, fault.address
         );
         return Some(plain(&MEMORY_FAILURE, what));
@@ -1303,20 +1309,23 @@ fn sigbus(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
     }
     if let Some((group, limit)) = fault.huge_group.as_ref().filter(|_| has("ht")) {
         let what = format!(
-            "SIGBUS at {:#x}, in hugetlb memory: {} huge pages are free, and the limit of the cgroup {group} is {limit} bytes",
+            "SIGBUS at {:#x}, in hugetlb memory: {} huge pages are free, and the limit of the cgroup {group} is \
+            {limit} bytes",
             fault.address,
             fault.huge_pages_free.unwrap_or(0)
         );
         return Some(
             plain(&HUGE_GROUP_LIMIT, what)
                 .sure(Sure::Follows)
-                .proc(format!("{group}: the hugetlb limit was met (events: max)")),
+                .proc(format!(
+                    "{group}: the hugetlb limit was reached (events: max)"
+                )),
         );
     }
     let huge = has("ht");
     if huge && fault.huge_pages_free == Some(0) {
         let what = format!(
-            "SIGBUS at {:#x}, in hugetlb memory, of which no page is free",
+            "SIGBUS at {:#x}, in hugetlb memory, and no huge page is free",
             fault.address
         );
         return Some(
@@ -1363,8 +1372,8 @@ fn of_a_device(seen: &Seen<'_>, fault: &Fault, mapping: &Mapping) -> Option<Find
                     && insert.result_bits() & VM_FAULT_ERROR == 0 =>
             {
                 let what = format!(
-                    "{here}: {} returned VM_FAULT_NOPAGE (0x100), which is success, inside {function}, and {function} returned \
-                     VM_FAULT_SIGBUS all the same",
+                    "{here}: {} returned VM_FAULT_NOPAGE (0x100), which is success, inside {function}, but {function} \
+                    returned VM_FAULT_SIGBUS",
                     insert.function
                 );
                 SUCCESS_TAKEN_FOR_FAILURE
@@ -1385,14 +1394,14 @@ fn of_a_device(seen: &Seen<'_>, fault: &Fault, mapping: &Mapping) -> Option<Find
     }
     if mapping.is_filled(fault.address) {
         let what = format!(
-            "{here}: {} had mapped it before, there is no entry now, and no fault handler",
+            "{here}: {} had mapped it before, but now there is no entry and no fault handler",
             mapping.driver()
         );
         return Some(REVOKED.found(mapping, what).sure(Sure::Follows));
     }
     let mapped: u64 = mapping.filled.iter().map(|part| part.length).sum();
     let what = format!(
-        "{here}: {} mapped {} of its {} pages, and not this one",
+        "{here}: {} mapped {} of its {} pages, but not this one",
         mapping.driver(),
         mapped / PAGE,
         mapping.pages()

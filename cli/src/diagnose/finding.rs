@@ -1,4 +1,4 @@
-//! What the search for causes is given, and what it gives: a finding, with what it rests on and how sure it is.
+//! Input and output of the search for causes: what was seen, and findings with their evidence and certainty.
 
 use super::{
     catalogue::*,
@@ -24,15 +24,15 @@ const KERNEL_HALF: u64 = 0xffff_8000_0000_0000;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sure {
-    /// The kernel was seen to do it.
+    /// The kernel did it while it was watched.
     Seen,
-    /// What was seen leaves nothing else.
+    /// Nothing else can explain what was seen.
     Follows,
     /// Something else could look the same.
     Likely,
 }
 
-/// What a finding rests on.
+/// Evidence of a finding.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Evidence {
     /// `event`, `proc`, `log` or `signal`.
@@ -44,17 +44,17 @@ pub struct Evidence {
 /// A cause that was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// A name that stays, for programs and for the guide's pages.
+    /// A stable name, for programs and for the guide's pages.
     pub cause: &'static str,
     /// How bad it is.
     pub severity: Severity,
     /// How sure it is.
     pub sure: Sure,
-    /// What the kernel was seen to do.
+    /// What the kernel did.
     pub what: String,
-    /// Why that comes to what the program met.
+    /// Why this has the effect that the program saw.
     pub why: &'static str,
-    /// What it rests on.
+    /// The evidence.
     pub evidence: Vec<Evidence>,
     /// What to do.
     pub next: Vec<&'static str>,
@@ -124,7 +124,7 @@ impl Finding {
         self.from("signal", text)
     }
 
-    /// With all lines of the kernel's log that tell of it.
+    /// With all lines of the kernel's log about it.
     #[must_use]
     pub fn quoting(mut self, trouble: &Trouble) -> Self {
         for line in &trouble.quoted {
@@ -134,17 +134,17 @@ impl Finding {
     }
 }
 
-/// Everything that there is to see.
+/// Everything that was seen.
 pub struct Seen<'a> {
     /// What was mapped, and what the kernel did for it.
     pub history: &'a History,
-    /// How the program went.
+    /// How the program ran.
     pub life: &'a Life,
     /// Physical addresses.
     pub iomem: &'a Iomem,
     /// The frames that were mapped.
     pub frames: &'a Frames,
-    /// What the kernel said.
+    /// The kernel's log.
     pub log: &'a Log,
     /// The machine and the processes.
     pub facts: &'a Facts,
@@ -159,7 +159,7 @@ impl Seen<'_> {
         limit.is_some_and(|limit| made > limit)
     }
 
-    /// Whether the program was watched from its beginning, came to its end by itself, and said that all was well.
+    /// Whether the program was watched from its start, ended by itself, and exited with success.
     pub fn ended_well(&self) -> bool {
         let Life {
             status,
@@ -172,15 +172,14 @@ impl Seen<'_> {
         *status == 0 && killed_by.is_none() && !stuck && !abandoned && !attached
     }
 
-    /// Whether it befell the program.
+    /// Whether it happened to the program.
     pub fn is_ours(&self, trouble: &Trouble) -> bool {
         trouble
             .thread
             .is_some_and(|thread| self.life.threads.contains(&thread) || self.history.knows(thread))
     }
 
-    /// What a wrong pointer to a page, or a wrong frame, was made of: the address whose place in the linear map it would
-    /// be.
+    /// The address from which a wrong page pointer or frame was computed with the arithmetic of the linear map.
     pub fn made_of(&self, pfn: u64) -> Option<MadeOf> {
         let bases = self.history.bases;
         if bases.linear == 0 {
@@ -201,7 +200,7 @@ impl Seen<'_> {
     }
 }
 
-/// What arithmetic for the linear map was done with.
+/// The address that the arithmetic of the linear map was used on.
 pub enum MadeOf {
     /// An address of the program's.
     User(u64),

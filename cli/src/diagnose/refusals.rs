@@ -1,5 +1,5 @@
-//! System calls that would have mapped something, and failed: by the order of the kernel's own checks, with the arguments
-//! and with what is known of the file, the process and the machine.
+//! Mapping system calls that failed: in the order of the kernel's own checks, from the arguments and from what is known
+//! about the file, the process and the machine.
 
 use super::{
     catalogue::*,
@@ -168,8 +168,7 @@ fn found(seen: &Seen<'_>, refusal: &Refusal, cause: &Cause, why: String, sure: S
     );
     if let Some((ioctl, result)) = refusal.ioctl.as_ref().filter(|(_, result)| *result < 0) {
         what += &format!(
-            ". The ioctl before it on this descriptor ({}) had failed with {}, so an offset or length that it should have \
-             given is none",
+            ". The ioctl before it on this descriptor ({}) had failed with {}, so an offset or length from it is not valid",
             ioctl.text(),
             name_of(*result)
         );
@@ -183,7 +182,7 @@ fn of_mmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
     if result == EINVAL && mmap.offset % PAGE != 0 {
         let why = format!(
-            "the offset {:#x} is no multiple of the page size {PAGE}; neither the file nor its driver was asked",
+            "the offset {:#x} is not a multiple of the page size {PAGE}; neither the file nor its driver was asked",
             mmap.offset
         );
         let finding = say(&UNALIGNED_OFFSET, why, Sure::Seen)?;
@@ -222,7 +221,7 @@ fn of_mmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     })
 }
 
-/// The core came as far as the driver, or nearly.
+/// The core got as far as the driver, or nearly.
 fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
     let result = refusal.result;
     let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
@@ -250,7 +249,7 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
         let size = seen.facts.huge_page_bytes.unwrap_or(2 << 20);
         if mmap.offset % size != 0 {
             let why = format!(
-                "the offset {} is no multiple of the size of a huge page, {size} bytes",
+                "the offset {} is not a multiple of the size of a huge page, {size} bytes",
                 mmap.offset
             );
             return Some(Finding {
@@ -275,9 +274,9 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
         let what = seen
             .iomem
             .name(mmap.offset)
-            .unwrap_or("nothing that /proc/iomem knows");
+            .unwrap_or("nothing that /proc/iomem lists");
         if result == EPERM {
-            let why = format!("{:#x} is {what}, which /dev/mem does not give", mmap.offset);
+            let why = format!("{:#x} is {what}, which /dev/mem does not map", mmap.offset);
             return Some(
                 say(&STRICT_DEVMEM, why, Sure::Follows)?.proc(format!("/proc/iomem: {what}")),
             );
@@ -298,7 +297,7 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
         "to read and write"
     };
     let why = format!(
-        "{} refused it ({} pages from page {:#x} on, {sharing}, {writable}) before any mapping function was called",
+        "{} refused it ({} pages from page {:#x}, {sharing}, {writable}) before it called any mapping function",
         driver_of(refusal),
         mmap.length.div_ceil(PAGE),
         mmap.offset / PAGE
@@ -321,12 +320,12 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
     )))
 }
 
-/// What well-known drivers of the kernel want of length and offset: the name of their `mmap`, and the rule.
+/// What well-known drivers of the kernel require of length and offset: the name of their `mmap`, and the rule.
 const RULES: &[(&str, &str)] = &[
     (
         "uio_mmap",
         "the offset is the number of the region (mapN) times the page size, not an address (uio_find_mem_index in \
-         drivers/uio/uio.c), and the length at most what /sys/class/uio/uioN/maps/mapN/size has",
+        drivers/uio/uio.c), and the length at most that in /sys/class/uio/uioN/maps/mapN/size",
     ),
     (
         "vfio_device_fops_mmap",
@@ -335,39 +334,42 @@ const RULES: &[(&str, &str)] = &[
     ),
     (
         "v4l2_mmap",
-        "the offset is the one that VIDIOC_QUERYBUF gave for the buffer, and the length its length (vb2_mmap in \
+        "offset and length are those that VIDIOC_QUERYBUF returned for the buffer (vb2_mmap in \
          drivers/media/common/videobuf2/videobuf2-core.c)",
     ),
     (
         "drm_gem_mmap",
-        "the offset is the one that an ioctl gave for the object (DRM_IOCTL_MODE_MAP_DUMB or the driver's own), and the \
-         object must be this descriptor's (drivers/gpu/drm/drm_gem.c)",
+        "the offset is the one that an ioctl returned for the object (DRM_IOCTL_MODE_MAP_DUMB or the driver's own), \
+        and the object must belong to this descriptor (drivers/gpu/drm/drm_gem.c)",
     ),
     (
         "fb_mmap",
-        "offset and length must lie within smem_len, which FBIOGET_FSCREENINFO gives (include/uapi/linux/fb.h)",
+        "offset and length must lie within smem_len, which FBIOGET_FSCREENINFO returns (include/uapi/linux/fb.h)",
     ),
     (
         "perf_mmap",
-        "the offset is 0, the mapping is shared, and the length 1 + 2^n pages, of which vm.perf_event_mlock_kb allows so many \
+        "the offset is 0, the mapping is shared, and the length is 1 + 2^n pages, as far as vm.perf_event_mlock_kb allows \
          (kernel/events/core.c)",
     ),
     (
         "sock_mmap",
-        "of sockets only packet and XDP sockets can be mapped, whole, once their rings are set up (packet_mmap in \
+        "only packet and XDP sockets can be mapped, as a whole and after their rings were set up (packet_mmap in \
          net/packet/af_packet.c)",
     ),
     (
         "snd_pcm_mmap",
-        "the offset says what is mapped (SNDRV_PCM_MMAP_OFFSET_DATA and its like), and the length must be the buffer's (sound/core/pcm_native.c)",
+        "the offset selects what is mapped (SNDRV_PCM_MMAP_OFFSET_DATA and others), and the length must be that of \
+        the buffer (sound/core/pcm_native.c)",
     ),
     (
         "io_uring_mmap",
-        "offsets are IORING_OFF_SQ_RING and its like, and lengths come from io_uring_setup's parameters (io_uring/memmap.c)",
+        "the offset is IORING_OFF_SQ_RING or a similar constant, and the length comes from io_uring_setup's \
+        parameters (io_uring/memmap.c)",
     ),
     (
         "dma_buf_mmap_internal",
-        "offset and length must lie within the buffer's size, which lseek(fd, 0, SEEK_END) gives (drivers/dma-buf/dma-buf.c)",
+        "offset and length must lie within the buffer's size, which lseek(fd, 0, SEEK_END) returns \
+        (drivers/dma-buf/dma-buf.c)",
     ),
     (
         "fuse_file_mmap",
@@ -382,12 +384,12 @@ fn rule_of(function: &str) -> Option<&'static str> {
     known.map(|(_, rule)| *rule)
 }
 
-/// What may have happened to a 32-bit program's offset.
+/// What may have happened to the offset of a 32-bit program.
 fn truncated(seen: &Seen<'_>, refusal: &Refusal) -> String {
     if seen.history.was_narrow(refusal.space) {
         return format!(
-            ". It is a 32-bit program: where its off_t has 32 bits, an offset of 4 GiB and more that the driver gave has lost its \
-             upper half (build it with -D_FILE_OFFSET_BITS=64, or call mmap64); what arrived is {:#x}",
+            ". It is a 32-bit program: if its off_t has 32 bits, an offset of 4 GiB or more from the driver has lost \
+            its upper half (build it with -D_FILE_OFFSET_BITS=64, or call mmap64); the offset that arrived is {:#x}",
             refusal.doing.argument(5)
         );
     }
@@ -418,7 +420,7 @@ fn of_bar(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap, path: &str) -> Option
     let size = (last - first).saturating_add(1);
     if mmap.offset.saturating_add(mmap.length) > size.div_ceil(PAGE) * PAGE {
         let why = format!(
-            "{} bytes from {:#x} on pass the end of the BAR, which has {size} bytes",
+            "{} bytes from {:#x} go past the end of the BAR, which has {size} bytes",
             mmap.length, mmap.offset
         );
         return say(&BEYOND_BAR, why, Sure::Seen);
@@ -444,14 +446,14 @@ fn of_huge_pages(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Finding {
     let free = seen.facts.huge_pages_free;
     let free = free.map_or_else(|| "an unknown number".to_owned(), |free| free.to_string());
     let why = format!(
-        "{} bytes of hugetlb memory, of which {free} pages are free",
+        "{} bytes of hugetlb memory, and {free} huge pages are free",
         mmap.length
     );
     let finding = found(seen, refusal, &HUGE_PAGES_GONE, why, Sure::Follows);
     finding.proc(format!("/proc/meminfo: HugePages_Free: {free}"))
 }
 
-/// What the core refuses before it asks a driver, in the order in which it looks (`do_mmap` in `mm/mmap.c`).
+/// What the core refuses before it asks a driver, in the order of its checks (`do_mmap` in `mm/mmap.c`).
 fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
     let result = refusal.result;
     let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
@@ -460,13 +462,13 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
         EINVAL if mmap.length == 0 => say(&ZERO_LENGTH, "the length is 0".into(), Sure::Seen),
         EINVAL if !mmap.is_anonymous() && mmap.has(map::HUGETLB) => say(
             &HUGE_FLAG,
-            "MAP_HUGETLB was said for a file that is not on hugetlbfs".into(),
+            "MAP_HUGETLB was passed for a file that is not on hugetlbfs".into(),
             Sure::Follows,
         ),
         EINVAL if mmap.has(map::FIXED | map::FIXED_NOREPLACE) && mmap.address % PAGE != 0 => say(
             &UNALIGNED_ADDRESS,
             format!(
-                "the address {:#x} is no multiple of the page size",
+                "the address {:#x} is not a multiple of the page size",
                 mmap.address
             ),
             Sure::Seen,
@@ -485,7 +487,7 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
             let mut why = format!("{} bytes from offset {:#x} on", mmap.length, mmap.offset);
             if mmap.offset >= SIGN_EXTENDED {
                 why += &format!(
-                    ", which is the 32-bit number {:#x} with its sign extended",
+                    ", which is the 32-bit number {:#x}, sign-extended",
                     mmap.offset & 0xffff_ffff
                 );
             }
@@ -493,7 +495,7 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
         }
         EOPNOTSUPP if mmap.has(map::SYNC) => say(
             &NO_SYNC,
-            "MAP_SYNC was said for a file whose file system or device has no DAX".into(),
+            "MAP_SYNC was passed for a file whose file system or device has no DAX".into(),
             Sure::Follows,
         ),
         EEXIST => say(
@@ -512,10 +514,12 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
                     Sure::Seen,
                 )
             } else if shared && mmap.protection & PROT_WRITE != 0 && mode & FMODE_WRITE == 0 {
-                let why = "a shared writable mapping was asked for, and the file was opened for reading only";
+                let why =
+                    "the mapping is shared and writable, but the file was opened only for reading";
                 say(&READ_ONLY_OPEN, why.into(), Sure::Seen)
             } else {
-                let why = "the file is open for this, and the driver was not asked";
+                let why =
+                    "the file was opened with the necessary rights, and the driver was not called";
                 say(&SECURITY_MODULE, why.into(), Sure::Likely)
             }
         }
@@ -540,14 +544,12 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
         {
             say(&SEALED, "the file is a memfd".into(), Sure::Likely)
         }
-        EPERM if mmap.protection & PROT_EXEC != 0 => say(
-            &NO_EXEC,
-            "executable memory was asked for".into(),
-            Sure::Likely,
-        ),
+        EPERM if mmap.protection & PROT_EXEC != 0 => {
+            say(&NO_EXEC, "the mapping is executable".into(), Sure::Likely)
+        }
         EPERM => say(
             &SECURITY_MODULE,
-            "the driver was not asked".into(),
+            "the driver was not called".into(),
             Sure::Likely,
         ),
         ENODEV => {
@@ -556,7 +558,7 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
                 !has("mmap") && !has("prepare")
             });
             let sure = if none { Sure::Seen } else { Sure::Follows };
-            say(&NO_MMAP, "its file operations have no mmap".into(), sure)
+            say(&NO_MMAP, "the file's operations have no mmap".into(), sure)
         }
         _ => None,
     }
@@ -571,7 +573,7 @@ fn of_lock(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
     let wanted = process.locked_now.saturating_add(mmap.length);
     (wanted > limit).then(|| {
         let why = format!(
-            "{} bytes more would be locked, {} are, and the limit is {limit}",
+            "{} more bytes would be locked, {} are already, and the limit is {limit}",
             mmap.length, process.locked_now
         );
         found(seen, refusal, &LOCK_LIMIT, why, Sure::Follows)
@@ -593,7 +595,7 @@ fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding>
     }
     if mmap.has(map::LOW) && refusal.doing.number == nr::MMAP {
         let why = format!(
-            "{} bytes with MAP_32BIT, for which there is 1 GiB altogether (0x40000000-0x7fffffff)",
+            "{} bytes with MAP_32BIT, for which there is 1 GiB in total (0x40000000-0x7fffffff)",
             mmap.length
         );
         return Some(say(&NO_ADDRESS_SPACE, why, Sure::Follows));
@@ -602,7 +604,7 @@ fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding>
     if let Some(limit) = process.address_space {
         if process.size.saturating_add(mmap.length) > limit {
             let why = format!(
-                "it has {} bytes, asked for {} more, and the limit is {limit}",
+                "the process has {} bytes and asked for {} more, and the limit is {limit}",
                 process.size, mmap.length
             );
             let finding = say(&ADDRESS_SPACE_LIMIT, why, Sure::Follows);
@@ -612,7 +614,7 @@ fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding>
     if let Some(limit) = process.data.filter(|_| mmap.wants_private_writable()) {
         if process.data_now.saturating_add(mmap.length) > limit {
             let why = format!(
-                "it has {} bytes of data, asked for {} more, and the limit is {limit}",
+                "the process has {} bytes of data and asked for {} more, and the limit is {limit}",
                 process.data_now, mmap.length
             );
             let finding = say(&ADDRESS_SPACE_LIMIT, why, Sure::Follows);
@@ -621,7 +623,7 @@ fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding>
     }
     if seen.made_more_mappings_than(refusal.space, seen.facts.max_map_count) {
         let limit = seen.facts.max_map_count.unwrap_or(0);
-        let why = format!("it has made more than vm.max_map_count ({limit}) mappings");
+        let why = format!("the process has made more than vm.max_map_count ({limit}) mappings");
         return Some(say(&TOO_MANY_MAPPINGS, why, Sure::Likely));
     }
     let (limit, used) = seen.facts.commit?;
@@ -630,7 +632,8 @@ fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding>
     let obvious = seen.facts.overcommit == Some(0) && mmap.length > limit.saturating_mul(2);
     (mmap.wants_private_writable() && (strict || obvious)).then(|| {
         let why = format!(
-            "{} bytes of private writable memory; {used} bytes are promised, and the limit is {limit} (vm.overcommit_memory is {})",
+            "{} bytes of private writable memory; {used} bytes are promised, and the limit is {limit} \
+            (vm.overcommit_memory is {})",
             mmap.length,
             seen.facts.overcommit.unwrap_or(0)
         );
@@ -670,7 +673,8 @@ fn of_mprotect(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
         }
         EACCES if doing.argument(2) & PROT_EXEC != 0 => say(
             &NO_EXEC,
-            "executable memory was asked for, and VM_MAYEXEC is cleared: the file's file system is mounted noexec, or its \
+            "the program asked for executable memory, but VM_MAYEXEC is cleared: the file's file system is mounted \
+            noexec, or its \
              driver cleared it"
                 .into(),
             Sure::Likely,
@@ -686,7 +690,7 @@ fn of_mprotect(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     }
 }
 
-/// `EINVAL` is all that `munmap` says of its arguments.
+/// `munmap` returns only `EINVAL` for wrong arguments.
 fn of_munmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     let (address, length) = (refusal.doing.argument(0), refusal.doing.argument(1));
     let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
@@ -699,7 +703,7 @@ fn of_munmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
         .marked_at(refusal.space, address)
         .filter(|marked| marked.kind == Kind::Huge && (address | length) % size != 0);
     if address % PAGE != 0 {
-        let why = format!("the address {address:#x} is no multiple of the page size");
+        let why = format!("the address {address:#x} is not a multiple of the page size");
         return say(&UNALIGNED_ADDRESS, why, Sure::Seen);
     }
     if length == 0 {
@@ -707,7 +711,7 @@ fn of_munmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     }
     let marked = huge?;
     let why = format!(
-        "the memory is of huge pages ({}), and address and length must be multiples of {size}",
+        "the memory has huge pages ({}), so address and length must be multiples of {size}",
         marked.by.text()
     );
     say(&HUGE_ALIGNMENT, why, Sure::Follows)
@@ -718,7 +722,7 @@ fn of_msync(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
     match refusal.result {
         EINVAL if address % PAGE != 0 => {
-            let why = format!("the address {address:#x} is no multiple of the page size");
+            let why = format!("the address {address:#x} is not a multiple of the page size");
             say(&UNALIGNED_ADDRESS, why, Sure::Seen)
         }
         EINVAL if flags & 5 == 5 => {
@@ -739,14 +743,15 @@ fn of_madvise(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
     match refusal.result {
         EINVAL if address % PAGE != 0 => {
-            let why = format!("the address {address:#x} is no multiple of the page size");
+            let why = format!("the address {address:#x} is not a multiple of the page size");
             say(&UNALIGNED_ADDRESS, why, Sure::Seen)
         }
         EINVAL => {
             let mapping = seen.history.at(refusal.space, address)?;
             let special = mapping.flags & (vm::PFNMAP | vm::IO | vm::MIXEDMAP | vm::DONTEXPAND);
             let why = format!(
-                "advice {advice} is not taken for a device's mapping; its flags are {:#x} (VM_PFNMAP 0x400, VM_IO 0x4000, \
+                "advice {advice} is not accepted for a device's mapping; its flags are {:#x} (VM_PFNMAP 0x400, VM_IO \
+                0x4000, \
                  VM_DONTEXPAND 0x40000, VM_MIXEDMAP 0x10000000)",
                 mapping.flags
             );
@@ -763,7 +768,7 @@ fn of_madvise(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     }
 }
 
-/// Memory is locked against `RLIMIT_MEMLOCK`, whatever it is.
+/// Any memory that is locked counts against `RLIMIT_MEMLOCK`.
 fn of_mlock(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));
     let process = seen.facts.processes.get(&refusal.space)?;
@@ -777,7 +782,7 @@ fn of_mlock(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
             Some(finding.proc("/proc/PID/limits: Max locked memory 0"))
         }
         (ENOMEM | EAGAIN, Some(limit)) if wanted > limit => {
-            let why = format!("{wanted} bytes would be locked then, and the limit is {limit}");
+            let why = format!("{wanted} bytes would be locked, and the limit is {limit}");
             let finding = say(&LOCK_LIMIT, why, Sure::Follows)?;
             Some(finding.proc(format!("/proc/PID/limits: Max locked memory {limit}")))
         }
@@ -806,7 +811,8 @@ fn of_mremap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
             if to > from && mapping.flags & (vm::DONTEXPAND | vm::PFNMAP) != 0 =>
         {
             let why = format!(
-                "from {from} to {to} bytes; the mapping's flags are {:#x}, among them VM_DONTEXPAND (0x40000) or VM_PFNMAP (0x400)",
+                "from {from} to {to} bytes; the mapping's flags are {:#x}, among them VM_DONTEXPAND (0x40000) or \
+                VM_PFNMAP (0x400)",
                 mapping.flags
             );
             let finding = say(&NO_GROWTH, why, Sure::Seen)?;

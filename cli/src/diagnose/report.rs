@@ -16,10 +16,10 @@ use mapbuf::abi::explain::Bytes;
 use serde::Serialize;
 use std::{ffi::OsString, fmt};
 
-/// A line of text is not longer than this.
+/// Lines of text are at most this long.
 const WIDTH: usize = 100;
 
-/// What may be said when nothing was found.
+/// What the report concludes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -27,38 +27,38 @@ pub enum Verdict {
     Found,
     /// The program ended well, and every mapping was looked at.
     NothingWrong,
-    /// No cause was found, and there is something to be explained, or something that could not be seen.
+    /// No cause was found, but something needs an explanation or could not be seen.
     NotKnown,
 }
 
-/// All that is said.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
     program: Vec<String>,
     exit_status: u8,
     killed_by: Option<i32>,
-    /// The kernel stopped a thread of it (BUG), and it hangs in its end.
+    /// The kernel stopped one of its threads (BUG), and it hangs while it exits.
     stuck: bool,
-    /// It met one page fault again and again, and was killed.
+    /// It took the same page fault again and again, and was killed.
     spun: bool,
     /// It was not waited for.
     abandoned: bool,
-    /// It was running before, and goes on.
+    /// It was already running, and continues.
     detached: bool,
     verdict: Verdict,
     faults: Vec<Fault>,
     findings: Vec<Finding>,
     /// Mappings of devices.
     mappings: Vec<Mapping>,
-    /// What is worth knowing, and no fault.
+    /// Notes that are not findings.
     notes: Vec<String>,
-    /// What could not be seen, and so is not known.
+    /// What could not be seen and is therefore unknown.
     unknown: Vec<String>,
     lost_events: u64,
 }
 
 impl Report {
-    /// Puts it together.
+    /// Makes the report.
     pub fn new(program: &[OsString], seen: &Seen<'_>, findings: Vec<Finding>, lost: u64) -> Self {
         let (history, life) = (seen.history, seen.life);
         let mappings: Vec<_> = history
@@ -105,7 +105,7 @@ impl Report {
         }
         if lost > 0 {
             unknown.push(format!(
-                "{lost} events found no room: what is said may be incomplete"
+                "{lost} events were lost because the buffer was full: this report may be incomplete"
             ));
         }
         unknown.dedup();
@@ -150,7 +150,7 @@ impl Report {
     }
 }
 
-/// A system call that failed, and that nobody explained.
+/// A failed system call without a known cause.
 fn unexplained(seen: &Seen<'_>, refusal: &Refusal, findings: &[Finding]) -> Option<String> {
     let shown = format!("{} = {}", refusal.doing.text(), name_of(refusal.result));
     let told = |finding: &Finding| {
@@ -164,12 +164,13 @@ fn unexplained(seen: &Seen<'_>, refusal: &Refusal, findings: &[Finding]) -> Opti
     let name = name_of(refusal.result);
     let name = name.trim_start_matches('-');
     Some(match refusals::find(seen, refusal) {
-        Some(finding) => format!("{}; the program went on without it", finding.what),
-        None => format!("mmap of {file} failed with {name} ({shown}), and why is not known: mapbuf explain {name} has the usual causes"),
+        Some(finding) => format!("{}; the program continued without it", finding.what),
+        None => format!("mmap of {file} failed with {name} ({shown}) for an unknown reason: mapbuf explain {name} \
+            lists the usual causes"),
     })
 }
 
-/// An offset that was asked for and did not reach the mapping function.
+/// An offset that the program asked for but that did not reach the mapping function.
 fn offset_of(mapping: &Mapping, findings: &[Finding]) -> Option<String> {
     let asked = mapping.asked_pages().filter(|asked| *asked > 0)?;
     let call = mapping.calls.iter().find(|call| {
@@ -181,8 +182,8 @@ fn offset_of(mapping: &Mapping, findings: &[Finding]) -> Option<String> {
     let told = findings.iter().any(|finding| finding.file == mapping.file);
     (!told).then(|| {
         format!(
-            "page {asked} of {} was asked for, and {} set vm_pgoff to 0 before {}: right where the offset is a buffer's id, wrong where it \
-             is a place in the buffer",
+            "the program asked for page {asked} of {}, and {} set vm_pgoff to 0 before {}: right if the offset is a \
+            buffer's id, wrong if it is a place in the buffer",
             mapping.file,
             mapping.driver(),
             call.function
@@ -195,19 +196,20 @@ pub fn unseen_without(missing: &[&str]) -> Vec<&'static str> {
     let lacking = |name: &str| missing.contains(&name);
     let mut unknown = Vec::new();
     if lacking("mapped") {
-        unknown.push("which mappings came about (perf_event_mmap cannot be probed, or /sys/kernel/btf/vmlinux is missing)");
+        unknown.push("which mappings were made (perf_event_mmap cannot be probed, or /sys/kernel/btf/vmlinux is missing)");
     }
     if lacking("pfnmap_track") && lacking("pfnmap_setup_cachemode") && lacking("track_pfn_remap") {
-        unknown.push("which cache mode was granted (uncached-ram is seen by the log alone): this kernel's probes forget arguments");
+        unknown.push("which cache mode was granted (uncached-ram can be seen only in the log): this kernel's probes \
+            do not keep arguments");
     }
     if lacking("handler") {
         unknown.push("what fault handlers return (__do_fault cannot be probed)");
     }
     if lacking("handed") {
-        unknown.push("which pages fault handlers give (finish_fault cannot be probed)");
+        unknown.push("which pages fault handlers return (finish_fault cannot be probed)");
     }
     if lacking("dma_alloc_attrs") {
-        unknown.push("which DMA addresses were allocated (dma-address-as-frame is seen by /proc/iomem alone)");
+        unknown.push("which DMA addresses were allocated (dma-address-as-frame can be seen only in /proc/iomem)");
     }
     unknown
 }
@@ -224,28 +226,29 @@ fn not_seen(seen: &Seen<'_>) -> Vec<String> {
         );
     }
     if !seen.log.can_see() {
-        unknown.push("what the kernel said meanwhile (/dev/kmsg cannot be read)".to_owned());
+        unknown.push("what the kernel logged meanwhile (/dev/kmsg cannot be read)".to_owned());
     }
     if !seen.iomem.can_see() {
         unknown.push("what lies at physical addresses (/proc/iomem shows nothing)".to_owned());
     }
     unknown.extend(not_watched(seen.life).map(str::to_owned));
     if seen.life.abandoned {
-        unknown.push("how the program ends: it was not waited for".to_owned());
+        unknown.push("how the program ends: diagnose did not wait for it".to_owned());
     }
     unknown
 }
 
-/// What happened while nobody watched, and where nobody did.
+/// What happened while, or where, diagnose did not watch.
 fn not_watched(life: &Life) -> impl Iterator<Item = &'static str> {
     [
-        (life.attached, "what was mapped and opened before it was watched"),
+        (life.attached, "what the process had mapped and opened before"),
         (life.detached, "what comes after"),
         // The traps for these are laid when a program is executed (library.rs).
         (
             life.attached,
-            "calls of mmap that its C library refused by itself, as it does with an offset that is no multiple of the page \
-             size: they never come to the kernel, and are seen in programs that diagnose starts, or that start while it watches",
+            "calls of mmap that its C library refused by itself, such as those with an offset that is not a multiple \
+            of the page size: they never reach the kernel, and diagnose sees them only in programs that start while \
+            it watches",
         ),
     ]
     .into_iter()
@@ -261,7 +264,7 @@ fn not_looked_at(seen: &Seen<'_>, mapping: &Mapping) -> Option<String> {
                 .is_some_and(|pfn| seen.iomem.is_ram(pfn * PAGE) && seen.frames.seen(pfn).is_none())
     })?;
     Some(format!(
-        "what kind of memory frame {:#x} of {} was: it was not looked at",
+        "what kind of memory frame {:#x} of {} was: it was not checked",
         part.pfn.unwrap_or(0),
         mapping.file
     ))
@@ -283,7 +286,7 @@ fn hidden(seen: &Seen<'_>, mapping: &Mapping) -> bool {
     of_handler || cache_modes || dma
 }
 
-/// What was mapped that is no memory of the kernel's: whether it answers cannot be seen without a read.
+/// Mapped memory that is not the kernel's: without a read it is unknown whether anything answers.
 fn device_memory(mapping: &Mapping, iomem: &Iomem) -> Option<String> {
     let part = mapping.filled.iter().find(|part| {
         part.pfn.is_some_and(|pfn| {
@@ -295,43 +298,42 @@ fn device_memory(mapping: &Mapping, iomem: &Iomem) -> Option<String> {
     let physical = part.pfn? * PAGE;
     let name = iomem.name(physical)?;
     Some(format!(
-        "{} maps physical {physical:#x} ({name}). Whether anything answers there, mapbuf diagnose --read tells: it \
-         reads a word of each page, which a device may mind",
+        "{} maps physical {physical:#x} ({name}). To see whether anything answers there, use mapbuf diagnose --read: \
+        it reads a word of each page, which can have side effects in a device",
         mapping.file
     ))
 }
 
 fn elsewhere(fault: &Fault, mapping: Option<&Mapping>) -> String {
-    let place =
-        match (&fault.vma, mapping) {
-            _ if fault.blind => "and the memory map could not be read".to_owned(),
-            (_, Some(mapping)) if mapping.was_there(fault.address, fault.time) => format!(
-                "in the mapping of {}, and nothing was seen that explains it",
-                mapping.file
-            ),
-            (Some(vma), _) => format!(
-                "in {} ({}), which is no mapping of a device made under observation",
-                if vma.path.is_empty() {
-                    "anonymous memory"
-                } else {
-                    &vma.path
-                },
-                vma.permissions
-            ),
-            (None, _) if fault.code == 128 => {
-                "at an address that is none: the program's own affair".to_owned()
-            }
-            (None, _) => {
-                let stack = fault
-                    .below
-                    .as_ref()
-                    .is_none_or(|below| below.end + (1 << 20) < fault.address);
-                format!(
-                "where nothing is mapped, and nothing of a device was{}: the program's own affair",
-                if stack { "" } else { " (just behind a mapping)" }
+    let place = match (&fault.vma, mapping) {
+        _ if fault.blind => "and the memory map could not be read".to_owned(),
+        (_, Some(mapping)) if mapping.was_there(fault.address, fault.time) => format!(
+            "in the mapping of {}, for a reason that was not seen",
+            mapping.file
+        ),
+        (Some(vma), _) => format!(
+            "in {} ({}), which is not a device's mapping that was made while diagnose watched",
+            if vma.path.is_empty() {
+                "anonymous memory"
+            } else {
+                &vma.path
+            },
+            vma.permissions
+        ),
+        (None, _) if fault.code == 128 => {
+            "at an address that cannot exist: a bug of the program itself".to_owned()
+        }
+        (None, _) => {
+            let stack = fault
+                .below
+                .as_ref()
+                .is_none_or(|below| below.end + (1 << 20) < fault.address);
+            format!(
+                "where nothing is mapped, and no device was mapped{}: a bug of the program itself",
+                if stack { "" } else { " (just after a mapping)" }
             )
-            }
-        };
+        }
+    };
     format!("{} at {:#x}, {place}", fault.signal, fault.address)
 }
 
@@ -343,18 +345,18 @@ impl fmt::Display for Report {
         match self.killed_by {
             _ if self.spun => write!(
                 f,
-                "met the same page fault again and again, was killed{}",
+                "took the same page fault again and again, was killed{}",
                 if self.stuck {
-                    ", and cannot end before a reboot"
+                    ", and cannot exit before a reboot"
                 } else {
                     ""
                 }
             )?,
             _ if self.stuck => write!(
                 f,
-                "was stopped by the kernel (BUG: see dmesg) and cannot end before a reboot"
+                "was stopped by the kernel (BUG: see dmesg) and cannot exit before a reboot"
             )?,
-            _ if self.detached => write!(f, "was watched for a while, and goes on")?,
+            _ if self.detached => write!(f, "was watched for a while, and continues")?,
             Some(signal) => write!(f, "was killed by {}", signal_name(signal))?,
             None => write!(f, "exited with {}", self.exit_status)?,
         }
@@ -365,7 +367,7 @@ impl fmt::Display for Report {
             }
         }
         if self.abandoned {
-            write!(f, ", and was not waited for")?;
+            write!(f, ", and diagnose did not wait for its end")?;
         }
         writeln!(f)?;
         for finding in &self.findings {
@@ -381,9 +383,9 @@ impl fmt::Display for Report {
                 f,
                 "sure",
                 match finding.sure {
-                    Sure::Seen => "seen: the kernel was seen to do this",
-                    Sure::Follows => "it follows: what was seen leaves nothing else",
-                    Sure::Likely => "likely: something else could look the same",
+                    Sure::Seen => "seen: the kernel did this while it was watched",
+                    Sure::Follows => "it follows: nothing else can explain what was seen",
+                    Sure::Likely => "likely: other causes could look the same",
                 },
             )?;
             for evidence in finding.evidence.iter().filter(|one| !one.text.is_empty()) {
@@ -395,8 +397,8 @@ impl fmt::Display for Report {
         }
         match self.verdict {
             Verdict::Found => {}
-            Verdict::NothingWrong => writeln!(f, "nothing wrong was seen in {}", self.summary())?,
-            Verdict::NotKnown => writeln!(f, "no cause was found in {}", self.summary())?,
+            Verdict::NothingWrong => writeln!(f, "found nothing wrong in {}", self.summary())?,
+            Verdict::NotKnown => writeln!(f, "found no cause in {}", self.summary())?,
         }
         for note in &self.notes {
             writeln!(f)?;
@@ -440,7 +442,7 @@ impl Report {
         }
         texts.dedup();
         match texts.len() {
-            0 => "its memory mappings (none was a device's)".to_owned(),
+            0 => "its memory mappings (none of a device)".to_owned(),
             1..=8 => texts.join(", "),
             more => format!("{more} mappings of devices"),
         }
