@@ -23,7 +23,7 @@
 #define MAPBUF_PCI_NODE_PREFIX "/dev/mapbuf/pci-"
 #define MAPBUF_SYSFS_CLASS "/sys/class/mapbuf"
 
-// Version of this interface, in `Query::abi_version`. It changes when a program must know.
+// Version of this interface, in `Query::abi_version`. It changes with each incompatible change.
 #define MAPBUF_ABI_VERSION 1
 
 // `_IOC_TYPE` of every ioctl here; free in `Documentation/userspace-api/ioctl/ioctl-number.rst`.
@@ -41,7 +41,7 @@
 // Longest name of a device (`0000:00:04.0`), in bytes.
 #define MAPBUF_DEVICE_NAME_LEN 32
 
-// Base address registers of a PCI device.
+// Number of base address registers of a PCI device.
 #define MAPBUF_BARS 6
 
 // `Device::iommu_group`: none.
@@ -59,7 +59,7 @@
 // `Alloc::numa_node`: any node.
 #define MAPBUF_ANY_NODE -1
 
-// `Alloc::numa_node`: that of the node's device, any where it has none.
+// `Alloc::numa_node`: that of the node's device, or any if it has none.
 #define MAPBUF_NEAR_DEVICE -2
 
 // `Name::uid` and `Name::gid`: the caller's own.
@@ -68,33 +68,33 @@
 // The largest struct size that the driver reads (a page on every architecture).
 #define MAPBUF_MAX_STRUCT_SIZE 4096
 
-// `OFFSET` gives offsets for named methods.
+// `OFFSET` returns offsets for named methods.
 #define MAPBUF_FEATURE_OFFSET 1
 
-// `EXPORT` gives dma-buf descriptors.
+// `EXPORT` returns dma-buf descriptors.
 #define MAPBUF_FEATURE_EXPORT 2
 
-// `NAME` makes persistent nodes.
+// `NAME` creates persistent nodes.
 #define MAPBUF_FEATURE_NAME 4
 
 // Contiguous and coherent buffers may come from a CMA area (`cma=` on the kernel command line).
 #define MAPBUF_FEATURE_CMA 8
 
-// `IMPORT` takes dma-buf descriptors of this driver's buffers.
+// `IMPORT` accepts dma-buf descriptors of this driver's buffers.
 #define MAPBUF_FEATURE_IMPORT 32
 
 // DMA addresses of the system node are public (`expose_dma=1`).
 #define MAPBUF_FEATURE_EXPOSE_DMA 16
 
-// An ioctl that is refused says why in its own struct (struct mapbuf_refused).
+// An ioctl that is refused returns the reason in its own struct (struct mapbuf_refused).
 #define MAPBUF_FEATURE_REFUSED 64
 
 // The node is one of a bound device: `DEVICE`, `DMA_MASK`, `ATTACH`, `DETACH`, `SYNC`, `IRQ`, `CONFIG` and `BAR`
 // work.
 #define MAPBUF_FEATURE_DEVICE 128
 
-// On the node of a device: a DMA buffer. It is attached at once, in both directions, and stays so until `DETACH` or
-// `FREE`; coherent memory always is. The placement is then that of the device's addresses.
+// On the node of a device: a DMA buffer. It is attached at once, in both directions, until `DETACH` or `FREE`;
+// coherent memory is always attached. The placement then applies to the device's addresses.
 #define MAPBUF_ALLOC_FOR_DEVICE 1
 
 // It has pages: `O_DIRECT`, `io_uring` and RDMA can pin its mappings.
@@ -103,28 +103,27 @@
 // The node's device and the CPU see the same bytes at all times: `SYNC` has nothing to do.
 #define MAPBUF_TRAITS_COHERENT 2
 
-// It has addresses for the node's device: `SEGMENTS` with MAPBUF_FOR_DEVICE tells them.
+// It has addresses for the node's device: `SEGMENTS` with MAPBUF_FOR_DEVICE returns them.
 #define MAPBUF_TRAITS_ATTACHED 4
 
-// It goes when the device does: mappings then raise SIGBUS. Only the `fault` methods map it.
+// It goes away with the device: mappings then raise SIGBUS. Only the `fault` methods map it.
 #define MAPBUF_TRAITS_REVOCABLE 8
 
-// Ports, which are read and written (`pread`, `pwrite`) and not mapped.
+// Ports, which can be read and written (`pread`, `pwrite`) but not mapped.
 #define MAPBUF_TRAITS_PORTS 16
 
-// The rows are the runs that follow each other in the addresses of the node's device, of a buffer that has some.
-// Behind an IOMMU these are fewer than the physical ones. `physical_address` is MAPBUF_ADDRESS_HIDDEN.
+// The rows are runs that are contiguous in the addresses of the node's device, for a buffer that has such
+// addresses. Behind an IOMMU there are fewer than physical runs. `physical_address` is MAPBUF_ADDRESS_HIDDEN.
 #define MAPBUF_SEGMENTS_FOR_DEVICE 1
 
-// Write a pattern to every page, look whether it stays, and put back what was there. Memory only.
+// Write a pattern to every page, check whether it stays, and restore the old contents. Memory only.
 #define MAPBUF_PROBE_WRITE 1
 
-// Read a device's memory, knowing that this can hang a bus or take data out of a queue.
+// Read a device's memory, although this can hang a bus or remove data from a queue.
 #define MAPBUF_PROBE_RISK 2
 
-// Asks about dma-bufs instead of this open file: the last refusal that the driver made for this thread when it
-// mapped a dma-buf's own descriptor, or had a device import one. Which open file of ours asks does not matter; it
-// can be asked for no other thread.
+// Ask about dma-bufs instead of this open file: the last refusal for this thread when it mapped a dma-buf's own
+// descriptor, or had a device import one. Any open file of the driver returns it, but only for the calling thread.
 #define MAPBUF_LAST_ERROR_OF_DMA_BUFS 1
 
 // Memory: it can be mapped.
@@ -133,22 +132,22 @@
 // Ports: they can be read and written.
 #define MAPBUF_BAR_PORTS 2
 
-// Reading has no effect, so that writes may be gathered.
+// Reading has no side effects, and writes may be combined.
 #define MAPBUF_BAR_PREFETCHABLE 4
 
 // The MSI-X table or its pending bits lie in it; no mapping of those pages is writable.
 #define MAPBUF_BAR_MSIX 8
 
-// It is there. Without this bit it went away, and everything else here is what it was.
+// It is present. Without this bit it is gone, and the other fields are from before.
 #define MAPBUF_DEVICE_STATE_PRESENT 1
 
-// This open file may use it. Without this bit, each use says why not.
+// This open file may use it. Without this bit, each use is refused with the reason.
 #define MAPBUF_DEVICE_STATE_USABLE 2
 
 // DMA is cache-coherent: `SYNC` has nothing to do.
 #define MAPBUF_DEVICE_STATE_COHERENT 4
 
-// It may send DMA now (bus master).
+// It may do DMA now (bus master).
 #define MAPBUF_DEVICE_STATE_BUS_MASTER 8
 
 // The CPU is about to use the bytes; the device is done with them.
@@ -160,6 +159,7 @@
 // Write the value; without it, read it.
 #define MAPBUF_CONFIG_WRITE 1
 
+// An enumeration whose numbers are part of the interface.
 // Kinds of memory.
 enum mapbuf_kind {
   // Scattered order-0 pages, virtually contiguous in the kernel (`vmap` with `VM_USERMAP`).
@@ -214,33 +214,33 @@ enum mapbuf_cache {
 
 // What a region was declared to be.
 enum mapbuf_region_type {
-  // Memory: it is probed when it is registered.
+  // Memory, which is probed when it is registered.
   MAPBUF_REGION_TYPE_RAM = 1,
-  // A device: reading it may do something, so it is never touched unasked.
+  // A device: reading it may have side effects, so it is never read unless asked for.
   MAPBUF_REGION_TYPE_MMIO = 2,
 };
 
-// What is known of a region.
+// What is known about a region.
 enum mapbuf_region_state {
-  // It was not read yet.
+  // It has not been read yet.
   MAPBUF_REGION_STATE_UNPROBED = 0,
-  // Not all that it reads is ones, or zeros.
+  // It reads neither only ones nor only zeros.
   MAPBUF_REGION_STATE_ANSWERS = 1,
-  // Suspect: it reads nothing but ones, as most buses do where nothing answers.
+  // Suspect: it reads only ones, as on most buses where nothing answers.
   MAPBUF_REGION_STATE_READS_ONES = 2,
-  // Suspect: it reads nothing but zeros, as some buses and emulators do where nothing answers.
+  // Suspect: it reads only zeros, as on some buses and emulators where nothing answers.
   MAPBUF_REGION_STATE_READS_ZEROS = 3,
-  // What is written to it does not stay: there is no memory.
+  // It does not keep what is written: there is no memory.
   MAPBUF_REGION_STATE_UNBACKED = 4,
-  // What is written to it stays: there is memory.
+  // It keeps what is written: there is memory.
   MAPBUF_REGION_STATE_BACKED = 5,
   // It could not be registered; the reason says why.
   MAPBUF_REGION_STATE_REFUSED = 6,
-  // Its name was taken away, and nobody uses it any more: the claim was given back.
+  // Its name was removed and it is not in use any more: the claim was released.
   MAPBUF_REGION_STATE_RELEASED = 7,
 };
 
-// How bytes go between the CPU and a device.
+// The direction of a transfer between the CPU and a device.
 enum mapbuf_direction {
   // The CPU writes them, the device reads them.
   MAPBUF_DIRECTION_TO_DEVICE = 1,
@@ -250,37 +250,37 @@ enum mapbuf_direction {
   MAPBUF_DIRECTION_BOTH = 3,
 };
 
-// What stands between a device and memory.
+// What is between a device and memory.
 enum mapbuf_iommu {
-  // Nothing: the device reaches all memory, and its DMA addresses are physical ones.
+  // Nothing: the device reaches all memory, and DMA addresses are physical addresses.
   MAPBUF_IOMMU_NONE = 0,
-  // An IOMMU that lets everything through, at the same addresses.
+  // An IOMMU that passes everything through, at the same addresses.
   MAPBUF_IOMMU_IDENTITY = 1,
-  // An IOMMU: the device reaches what was mapped for it, at addresses of its own.
+  // An IOMMU that translates: the device reaches only memory that was mapped for it, at its own addresses.
   MAPBUF_IOMMU_TRANSLATED = 2,
 };
 
 // Kinds of interrupts of a PCI device.
 enum mapbuf_irq_kind {
-  // The pin: one, level-triggered. It is masked when it comes, until MAPBUF_Unmask.
+  // The pin: one level-triggered interrupt. It is masked when it arrives, until MAPBUF_Unmask.
   MAPBUF_IRQ_KIND_INTX = 1,
-  // Message-signalled interrupts.
+  // Message-signalled interrupts (MSI).
   MAPBUF_IRQ_KIND_MSI = 2,
-  // Message-signalled interrupts, of the table.
+  // Message-signalled interrupts with a table (MSI-X).
   MAPBUF_IRQ_KIND_MSIX = 3,
 };
 
 // What struct mapbuf_irq does.
 enum mapbuf_irq_action {
-  // Has the vector counted by an eventfd, `Irq::fd`; MAPBUF_NO_DESCRIPTOR ends that. The first vector that is set
-  // takes the kind's vectors from the device, and the last one that is unset gives them back. A device has one
-  // kind of interrupts at a time.
+  // Makes an eventfd, `Irq::fd`, count the vector; MAPBUF_NO_DESCRIPTOR ends that. The first vector that is set
+  // allocates the vectors of its kind, and unsetting the last one frees them. A device can use one kind of
+  // interrupts at a time.
   MAPBUF_IRQ_ACTION_SET = 1,
-  // Keeps the vector from coming. Masked twice is masked.
+  // Masks the vector. Masking it twice is the same as once.
   MAPBUF_IRQ_ACTION_MASK = 2,
-  // Lets the vector come again. What came meanwhile comes now.
+  // Unmasks the vector. An interrupt that came in between is delivered now.
   MAPBUF_IRQ_ACTION_UNMASK = 3,
-  // Counts one, as if the device had sent it.
+  // Triggers the vector, as if the device had sent it.
   MAPBUF_IRQ_ACTION_TRIGGER = 4,
 };
 
@@ -683,19 +683,19 @@ enum mapbuf_reason {
   MAPBUF_REASON_PLACEMENT_REFUSED = 743,
 };
 
-// Why an ioctl was refused, as struct mapbuf_last_error tells it, without a second call. An ioctl that works leaves it as it was,
-// and so does an error that is not the driver's: set it to zero before, and a `reason` of 0 afterwards means that the
-// kernel's core has failed the call.
+// Why an ioctl was refused, as in struct mapbuf_last_error, but without a second call. An ioctl that succeeds leaves it
+// unchanged, and so does an error that is not the driver's: if it was zero before the call, a `reason` of 0 afterwards
+// means that the kernel's core refused the call.
 struct mapbuf_refused {
   // Out: an enum mapbuf_reason by number.
   uint32_t reason;
   // Out: the `errno` that goes with it.
   int32_t error_number;
-  // Out: the values that the reason speaks of, in its order.
+  // Out: the reason's operands, in its order.
   uint64_t operands[MAPBUF_OPERANDS];
 };
 
-// `MAPBUF_IOCTL_QUERY`: what the driver is and may.
+// `MAPBUF_IOCTL_QUERY`: the driver's version, features and limits.
 struct mapbuf_query {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -707,29 +707,29 @@ struct mapbuf_query {
   uint32_t page_size;
   // Out: bits of MAPBUF_FEATURE_*.
   uint64_t features;
-  // Out: mask of the enum mapbuf_kind that `ALLOC` on this node takes (see (1 << number)).
+  // Out: mask of the enum mapbuf_kind that `ALLOC` on this node accepts (see (1 << number)).
   uint32_t kinds;
-  // Out: mask of the enum mapbuf_method that `OFFSET` takes.
+  // Out: mask of the enum mapbuf_method that `OFFSET` accepts.
   uint32_t methods;
   // Out: the largest buffer that the limits allow, in bytes.
   uint64_t max_buffer_bytes;
-  // Out: limit of all buffers together, in bytes (module parameter `max_bytes`).
+  // Out: limit for all buffers together, in bytes (module parameter `max_bytes`).
   uint64_t max_bytes;
-  // Out: limit of one user's buffers together, in bytes (`max_bytes_per_user`).
+  // Out: limit for all buffers of one user, in bytes (`max_bytes_per_user`).
   uint64_t max_bytes_per_user;
   // Out: bytes charged now, for all users.
   uint64_t used_bytes;
   // Out: bytes charged now to the user who opened this file.
   uint64_t used_bytes_by_user;
-  // Out: buffers that exist now, also those whose id is gone.
+  // Out: buffers that exist now, including those whose id was freed.
   uint64_t buffers;
   // Out: why it was refused.
   struct mapbuf_refused refused;
 };
 
 // `MAPBUF_IOCTL_ALLOC`: allocates a buffer of zeroed memory.
-//
-// On the node of a device that no IOMMU translates for, all memory but coherent lies where the device reaches.
+// On the node of a device without a translating IOMMU, all memory is allocated where the device reaches it. Coherent
+// memory always is.
 struct mapbuf_alloc {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -741,18 +741,18 @@ struct mapbuf_alloc {
   uint32_t kind;
   // In: an enum mapbuf_cache.
   uint32_t cache;
-  // In: NUMA node to take the memory from, MAPBUF_ANY_NODE, or MAPBUF_NEAR_DEVICE.
+  // In: NUMA node to allocate from, MAPBUF_ANY_NODE, or MAPBUF_NEAR_DEVICE.
   int32_t numa_node;
   // In: the id wanted, below MAPBUF_MAX_IDS, or 0 for any. Out: the id, never 0.
   uint32_t id;
   // Out: `mmap` offset in bytes, for method `auto`; plus any whole pages maps a part.
   uint64_t mmap_offset;
-  // In: all of it lies below this address, or 0: anywhere. Physical addresses, or with MAPBUF_FOR_DEVICE and
-  // with coherent memory those of the node's device.
+  // In: all memory lies below this address, or 0 for anywhere. This is a physical address, or, with
+  // MAPBUF_FOR_DEVICE and for coherent memory, one of the node's device.
   uint64_t below;
-  // In: so many low bits of its first byte's address are 0, at most 40.
+  // In: alignment of the first byte: this many low bits of its address are 0, at most 40.
   uint32_t align_bits;
-  // In: no run of it crosses a multiple of 2 to this power, 12 to 63, or 0: it may.
+  // In: no run crosses a multiple of 2 to this power, 12 to 63, or 0 for no such boundary.
   uint32_t boundary_bits;
   // In: 0.
   uint64_t reserved;
@@ -760,7 +760,7 @@ struct mapbuf_alloc {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_FREE`: takes the id away; the memory goes with its last user.
+// `MAPBUF_IOCTL_FREE`: frees the id; the memory is freed with its last user.
 struct mapbuf_free {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -780,7 +780,7 @@ struct mapbuf_info {
   uint32_t size;
   // In: 0.
   uint32_t flags;
-  // In: the buffer's id (0 on a named node; 0 in a session asks for the session's fields alone).
+  // In: the buffer's id (0 on a named node; 0 in a session returns only the session's fields).
   uint32_t id;
   // Out: its enum mapbuf_kind.
   uint32_t kind;
@@ -790,15 +790,15 @@ struct mapbuf_info {
   uint32_t segments;
   // Out: virtual memory areas that map it now, in any process.
   uint32_t mappings;
-  // Out: buffers of this session whose id was freed and whose memory is still held.
+  // Out: buffers of this session whose id was freed while their memory is still in use.
   uint32_t freed_held;
   // Out: its size in bytes, whole pages.
   uint64_t bytes;
   // Out: bytes in the buffers of `freed_held`.
   uint64_t freed_held_bytes;
-  // Out: its `mmap` offset for `auto` in bytes (0 on a named node, where offsets start in the buffer).
+  // Out: its `mmap` offset for `auto` in bytes (0 on a named node, whose offsets count from the start of the buffer).
   uint64_t mmap_offset;
-  // Out: its name, padded with zeros; all zeros when it has none.
+  // Out: its name, padded with zeros; all zeros if it has none.
   uint8_t name[MAPBUF_NAME_LEN];
   // Out: the address of its first byte for the node's device, or MAPBUF_ADDRESS_HIDDEN.
   uint64_t dma_address;
@@ -816,7 +816,7 @@ struct mapbuf_segment {
   uint64_t offset;
   // Its length in bytes.
   uint64_t length;
-  // Its address for the node's device, or MAPBUF_ADDRESS_HIDDEN. Only coherent memory has one at all times.
+  // Its address for the node's device, or MAPBUF_ADDRESS_HIDDEN. Only coherent memory always has one.
   uint64_t dma_address;
   // Its physical address, or MAPBUF_ADDRESS_HIDDEN: needs CAP_SYS_ADMIN.
   uint64_t physical_address;
@@ -832,11 +832,11 @@ struct mapbuf_segments {
   uint32_t id;
   // In: number of the first run wanted.
   uint32_t first;
-  // In: rows that `rows` has room for. Out: rows written.
+  // In: how many rows `rows` has room for. Out: how many were written.
   uint32_t count;
-  // Out: runs that the buffer has.
+  // Out: number of runs of the buffer.
   uint32_t total;
-  // In: address of an array of struct mapbuf_segment; not looked at when `count` is 0.
+  // In: address of an array of struct mapbuf_segment; ignored if `count` is 0.
   uint64_t rows;
   // Out: why it was refused.
   struct mapbuf_refused refused;
@@ -874,8 +874,8 @@ struct mapbuf_export {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_IMPORT`: gives a buffer whose dma-buf descriptor the caller has an id in this session, so
-// that `OFFSET` and the id's offset work on it too. The descriptor came from `EXPORT`, also of a named node.
+// `MAPBUF_IOCTL_IMPORT`: gives the buffer of a dma-buf descriptor an id in this session, so that `OFFSET` and the id's
+// offset work on it too. The descriptor comes from `EXPORT`, of a session or of a named node.
 struct mapbuf_import {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -893,7 +893,7 @@ struct mapbuf_import {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_PROBE`: looks at a region. On its own node the id is 0.
+// `MAPBUF_IOCTL_PROBE`: probes a region. On its own node the id is 0.
 struct mapbuf_probe {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -903,9 +903,9 @@ struct mapbuf_probe {
   uint32_t id;
   // Out: an enum mapbuf_region_state.
   uint32_t state;
-  // Out: words read that were nothing but ones.
+  // Out: words read that were all ones.
   uint64_t ones;
-  // Out: words read that were nothing but zeros.
+  // Out: words read that were all zeros.
   uint64_t zeros;
   // Out: other words read.
   uint64_t others;
@@ -921,7 +921,7 @@ struct mapbuf_region {
   uint32_t flags;
   // In: its number, from 0.
   uint32_t index;
-  // Out: how many were declared. The rest is zero when there is none of this number.
+  // Out: how many were declared. The other fields are zero if there is no region with this number.
   uint32_t count;
   // Out: its size in bytes.
   uint64_t bytes;
@@ -931,7 +931,7 @@ struct mapbuf_region {
   uint32_t region_type;
   // Out: its enum mapbuf_cache.
   uint32_t cache;
-  // Out: bits in an access of the kernel's own view, where that is uncached.
+  // Out: width in bits of the kernel's own accesses, where its view is uncached.
   uint32_t width;
   // Out: an enum mapbuf_region_state.
   uint32_t state;
@@ -939,7 +939,7 @@ struct mapbuf_region {
   uint32_t reason;
   // Out: the `errno` that goes with it.
   int32_t error_number;
-  // Out: the values that the reason speaks of.
+  // Out: the reason's operands.
   uint64_t operands[MAPBUF_OPERANDS];
   // Out: its name, padded with zeros.
   uint8_t name[MAPBUF_NAME_LEN];
@@ -954,9 +954,7 @@ struct mapbuf_last_error {
   // In: bits of MAPBUF_LAST_ERROR_*.
   uint32_t flags;
   // Out: number of this refusal; grows with each one on this open file. 0: none yet for the thread.
-  //
-  // A caller that has seen this number before knows that the error it has in hand came from
-  // somewhere else.
+  // If the caller has seen this number before, its current error came from somewhere else.
   uint64_t sequence;
   // Out: an enum mapbuf_reason by number.
   uint32_t reason;
@@ -964,16 +962,16 @@ struct mapbuf_last_error {
   int32_t error_number;
   // Out: an enum mapbuf_operation by number.
   uint32_t operation;
-  // In: 0 for the caller's own, or another thread that uses this open file, by the number that `gettid` gave to it:
-  // one in a process that was killed cannot ask by itself any more.
+  // In: 0 for the calling thread, or the `gettid` number of another thread that uses this open file: a thread of a
+  // process that was killed can no longer ask by itself.
   uint32_t thread;
-  // Out: the values that the reason speaks of, in its order.
+  // Out: the reason's operands, in its order.
   uint64_t operands[MAPBUF_OPERANDS];
   // Out: why it was refused.
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_NAME`: gives a buffer a node of its own, `/dev/mapbuf/named/NAME`, that stays.
+// `MAPBUF_IOCTL_NAME`: gives a buffer its own node, `/dev/mapbuf/named/NAME`, which stays until `UNNAME`.
 struct mapbuf_name {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -993,7 +991,7 @@ struct mapbuf_name {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_UNNAME`: takes a named buffer's node away; open files and mappings keep the memory.
+// `MAPBUF_IOCTL_UNNAME`: removes a named buffer's node; open files and mappings keep the memory.
 struct mapbuf_unname {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -1005,7 +1003,7 @@ struct mapbuf_unname {
   struct mapbuf_refused refused;
 };
 
-// What a base address register of a device leads to; zeros when there is none.
+// What a base address register of a device leads to; zeros if there is none.
 struct mapbuf_bar_info {
   // Its size in bytes.
   uint64_t bytes;
@@ -1015,7 +1013,7 @@ struct mapbuf_bar_info {
   uint32_t reserved;
 };
 
-// `MAPBUF_IOCTL_DEVICE`: what the device of a node is.
+// `MAPBUF_IOCTL_DEVICE`: describes the device of a node.
 struct mapbuf_device {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -1043,26 +1041,26 @@ struct mapbuf_device {
   uint32_t iommu_group;
   // Out: its NUMA node, or MAPBUF_ANY_NODE.
   int32_t numa_node;
-  // Out: bits of its DMA addresses now.
+  // Out: current width of its DMA addresses in bits.
   uint32_t dma_mask;
   // Out: bytes of its configuration space: 256 or 4096.
   uint32_t config_bytes;
-  // Out: vectors of MAPBUF_Intx that it has.
+  // Out: number of its MAPBUF_Intx vectors.
   uint32_t intx;
-  // Out: vectors of MAPBUF_Msi that it has.
+  // Out: number of its MAPBUF_Msi vectors.
   uint32_t msi;
-  // Out: vectors of MAPBUF_Msix that it has.
+  // Out: number of its MAPBUF_Msix vectors.
   uint32_t msix;
   // Out: 0.
   uint32_t reserved;
-  // Out: its base address registers. One of 64 bits is at the number of its lower half.
+  // Out: its base address registers. A 64-bit one is at the number of its lower half.
   struct mapbuf_bar_info bars[MAPBUF_BARS];
   // Out: why it was refused.
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_DMA_MASK`: how many bits the device's DMA addresses have. The driver begins with 64, or the most that
-// the platform allows. Refused while a buffer has an address for the device.
+// `MAPBUF_IOCTL_DMA_MASK`: sets how many bits the device's DMA addresses have. The driver starts with 64, or as many
+// as the platform allows. Refused while a buffer has an address for the device.
 struct mapbuf_dma_mask {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -1076,8 +1074,7 @@ struct mapbuf_dma_mask {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages for the device. Coherent memory of the device is
-// at all times.
+// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages for the device. Coherent memory of the device is always mapped.
 struct mapbuf_attach {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -1097,7 +1094,7 @@ struct mapbuf_attach {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_DETACH`: the device has no addresses for the buffer any more. So does `FREE`.
+// `MAPBUF_IOCTL_DETACH`: unmaps a buffer for the device. `FREE` does this too.
 struct mapbuf_detach {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -1111,7 +1108,7 @@ struct mapbuf_detach {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_SYNC`: says who has a part of a buffer, the CPU or the device. Where DMA is coherent
+// `MAPBUF_IOCTL_SYNC`: hands a part of a buffer to the CPU or to the device. Where DMA is coherent
 // (MAPBUF_COHERENT) it does nothing.
 struct mapbuf_sync {
   // In: size of this struct in bytes.
@@ -1124,13 +1121,14 @@ struct mapbuf_sync {
   uint32_t direction;
   // In: first byte.
   uint64_t offset;
-  // In: how many bytes, at least 1.
+  // In: number of bytes, at least 1.
   uint64_t length;
   // Out: why it was refused.
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_IRQ`: an interrupt of the device. It belongs to the open file that has set it, and ends with it.
+// `MAPBUF_IOCTL_IRQ`: controls an interrupt of the device. It belongs to the open file that set it, and ends with that
+// file.
 struct mapbuf_irq {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -1142,14 +1140,14 @@ struct mapbuf_irq {
   uint32_t index;
   // In: an enum mapbuf_irq_action.
   uint32_t action;
-  // In: with MAPBUF_Set, an eventfd, or MAPBUF_NO_DESCRIPTOR. Else 0.
+  // In: with MAPBUF_Set, an eventfd or MAPBUF_NO_DESCRIPTOR; otherwise 0.
   int32_t fd;
-  // In: with the first MAPBUF_Set, how many vectors to take from the device, or 0: as many as it has, at
-  // most 32. Else 0. Out: how many it has taken.
+  // In: with the first MAPBUF_Set, how many vectors to allocate, or 0 for as many as the device has, at most
+  // 32; otherwise 0. Out: how many were allocated.
   uint32_t vectors;
   // In: 0.
   uint32_t reserved;
-  // Out: how often it came since it was set.
+  // Out: how often the interrupt came since it was set.
   uint64_t count;
   // Out: why it was refused.
   struct mapbuf_refused refused;
@@ -1163,7 +1161,7 @@ struct mapbuf_config {
   uint32_t flags;
   // In: first byte, a multiple of `width`.
   uint32_t offset;
-  // In: bytes: 1, 2 or 4.
+  // In: width in bytes: 1, 2 or 4.
   uint32_t width;
   // In: the value to write. Out: the value read.
   uint32_t value;
@@ -1173,8 +1171,8 @@ struct mapbuf_config {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_BAR`: gives what a base address register leads to an id in this session, as a buffer of the kind
-// struct mapbuf_region, which is mapped, read and written as any other.
+// `MAPBUF_IOCTL_BAR`: gives the memory or ports of a base address register an id in this session. They are a buffer of
+// the kind struct mapbuf_region, which is mapped, read and written like any other.
 struct mapbuf_bar {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -1182,7 +1180,7 @@ struct mapbuf_bar {
   uint32_t flags;
   // In: its number, from 0.
   uint32_t index;
-  // In: an enum mapbuf_cache: uncached, or write-combined where it is prefetchable. All open files of a device see it alike.
+  // In: an enum mapbuf_cache: uncached, or write-combined if it is prefetchable. It is the same for all open files of a device.
   uint32_t cache;
   // In: the id wanted, or 0 for any. Out: the id.
   uint32_t id;
@@ -1192,7 +1190,7 @@ struct mapbuf_bar {
   uint64_t bytes;
   // Out: `mmap` offset in bytes, for method `auto`.
   uint64_t mmap_offset;
-  // In: bits in an access of the kernel's own view: 8, 16, 32 or 64; 0 is 32.
+  // In: width in bits of the kernel's own accesses: 8, 16, 32 or 64; 0 means 32.
   uint32_t width;
   // In: 0.
   uint32_t reserved;

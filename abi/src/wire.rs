@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Numbers and layouts that cross the system call.
+//! Numbers and layouts of the system call interface.
 //!
-//! # Rules that every struct keeps
+//! # Rules for every struct
 //!
 //! * The first field is the struct's size in bytes, as the caller knows it. A caller older than the
 //!   driver passes a smaller size (the rest reads as zero), a newer one a larger size (its unknown
@@ -10,34 +10,34 @@
 //! * The second field holds flags. An unknown flag is `EINVAL`; so is a reserved field that is not zero.
 //! * Every 64-bit field lies on a multiple of 8 and every size is a multiple of 8, so that 32-bit and
 //!   64-bit programs see the same layout and the driver needs no second one. There is no padding.
-//! * The driver looks at the type and the number of an ioctl, never at the size encoded in it.
-//! * The last field of an ioctl's struct is a [`Refused`]: why it was refused, where the caller has room for it. The
-//!   structs had no such field at first, so a size without it is the least that the driver takes.
+//! * The driver dispatches on the type and the number of an ioctl, never on the size encoded in it.
+//! * The last field of an ioctl's struct is a [`Refused`]: why it was refused, if the caller has room for it. The
+//!   structs had no such field at first, so the driver accepts a size without it.
 
 use core::mem::{
     offset_of,
     size_of, //
 };
 
-/// Version of this interface, in `Query::abi_version`. It changes when a program must know.
+/// Version of this interface, in `Query::abi_version`. It changes with each incompatible change.
 pub const ABI_VERSION: u32 = 1;
 
 /// `_IOC_TYPE` of every ioctl here; free in `Documentation/userspace-api/ioctl/ioctl-number.rst`.
 pub const MAGIC: u32 = 0xB9;
 
-/// Where the allocator node without a device lies.
+/// Path of the allocator node without a device.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const SYSTEM_NODE: &str = "/dev/mapbuf/system";
-/// The folder of all nodes.
+/// Directory of all nodes.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const DEV_DIR: &str = "/dev/mapbuf";
-/// The folder of the nodes of named buffers.
+/// Directory of the nodes of named buffers.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const NAMED_DIR: &str = "/dev/mapbuf/named";
-/// What the path of a bound PCI device's node begins with; its address (`0000:00:04.0`) follows.
+/// Prefix of the path of a bound PCI device's node; the device's address (`0000:00:04.0`) follows.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const PCI_NODE_PREFIX: &str = "/dev/mapbuf/pci-";
-/// The folder of attributes of named buffers (`size`, `kind`, …): `/sys/class/mapbuf/named!NAME/`.
+/// Directory of the attributes of named buffers (`size`, `kind`, …): `/sys/class/mapbuf/named!NAME/`.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const SYSFS_CLASS: &str = "/sys/class/mapbuf";
 
@@ -49,7 +49,7 @@ pub const MAX_OFFSET_PAGES: u64 = 1 << 32;
 pub const NAME_LEN: usize = 64;
 /// Longest name of a device (`0000:00:04.0`), in bytes.
 pub const DEVICE_NAME_LEN: usize = 32;
-/// Base address registers of a PCI device.
+/// Number of base address registers of a PCI device.
 pub const BARS: usize = 6;
 /// `Device::iommu_group`: none.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
@@ -62,14 +62,14 @@ pub const OPERANDS: usize = 4;
 pub const ADDRESS_HIDDEN: u64 = u64::MAX;
 /// `Alloc::numa_node`: any node.
 pub const ANY_NODE: i32 = -1;
-/// `Alloc::numa_node`: that of the node's device, any where it has none.
+/// `Alloc::numa_node`: that of the node's device, or any if it has none.
 pub const NEAR_DEVICE: i32 = -2;
 /// `Name::uid` and `Name::gid`: the caller's own.
 pub const CALLER: u32 = u32::MAX;
 /// The largest struct size that the driver reads (a page on every architecture).
 pub const MAX_STRUCT_SIZE: u32 = 4096;
 
-/// Names bit `n` of a mask after kind, method or feature `n`.
+/// Bit `n` of a mask, for kind, method or feature `n`.
 pub const fn bit(number: u32) -> u32 {
     1 << number
 }
@@ -79,7 +79,7 @@ const fn iowr<T>(nr: u32) -> u32 {
     (3 << 30) | ((size_of::<T>() as u32) << 16) | (MAGIC << 8) | nr
 }
 
-/// An enumeration whose numbers cross the system call.
+/// An enumeration whose numbers are part of the interface.
 macro_rules! numbered {
     (
         $(#[$meta:meta])*
@@ -96,7 +96,7 @@ macro_rules! numbered {
 
         #[cfg_attr(MODULE, allow(dead_code, reason = "the driver asks some of them for less"))]
         impl $name {
-            /// Every value, in the order of its number.
+            /// All values, in the order of their numbers.
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
 
             /// The value with this number, if there is one.
@@ -107,12 +107,12 @@ macro_rules! numbered {
                 }
             }
 
-            /// Its number on the wire.
+            /// Its number in the interface.
             pub const fn number(self) -> u32 {
                 self as u32
             }
 
-            /// Its name in commands, in `sysfs` and in the documents.
+            /// Its name in commands, in `sysfs` and in the documentation.
             pub const fn name(self) -> &'static str {
                 match self {
                     $( Self::$variant => $text, )*
@@ -188,31 +188,31 @@ numbered! {
 numbered! {
     /// What a region was declared to be.
     pub enum RegionType {
-        /// Memory: it is probed when it is registered.
+        /// Memory, which is probed when it is registered.
         Ram = 1, "ram";
-        /// A device: reading it may do something, so it is never touched unasked.
+        /// A device: reading it may have side effects, so it is never read unless asked for.
         Mmio = 2, "mmio";
     }
 }
 
 numbered! {
-    /// What is known of a region.
+    /// What is known about a region.
     pub enum RegionState {
-        /// It was not read yet.
+        /// It has not been read yet.
         Unprobed = 0, "unprobed";
-        /// Not all that it reads is ones, or zeros.
+        /// It reads neither only ones nor only zeros.
         Answers = 1, "answers";
-        /// Suspect: it reads nothing but ones, as most buses do where nothing answers.
+        /// Suspect: it reads only ones, as on most buses where nothing answers.
         ReadsOnes = 2, "reads only ones";
-        /// Suspect: it reads nothing but zeros, as some buses and emulators do where nothing answers.
+        /// Suspect: it reads only zeros, as on some buses and emulators where nothing answers.
         ReadsZeros = 3, "reads only zeros";
-        /// What is written to it does not stay: there is no memory.
+        /// It does not keep what is written: there is no memory.
         Unbacked = 4, "unbacked";
-        /// What is written to it stays: there is memory.
+        /// It keeps what is written: there is memory.
         Backed = 5, "backed";
         /// It could not be registered; the reason says why.
         Refused = 6, "refused";
-        /// Its name was taken away, and nobody uses it any more: the claim was given back.
+        /// Its name was removed and it is not in use any more: the claim was released.
         Released = 7, "released";
     }
 }
@@ -228,7 +228,7 @@ impl RegionState {
 }
 
 numbered! {
-    /// How bytes go between the CPU and a device.
+    /// The direction of a transfer between the CPU and a device.
     pub enum Direction {
         /// The CPU writes them, the device reads them.
         ToDevice = 1, "to-device";
@@ -240,13 +240,13 @@ numbered! {
 }
 
 numbered! {
-    /// What stands between a device and memory.
+    /// What is between a device and memory.
     pub enum Iommu {
-        /// Nothing: the device reaches all memory, and its DMA addresses are physical ones.
+        /// Nothing: the device reaches all memory, and DMA addresses are physical addresses.
         None = 0, "none";
-        /// An IOMMU that lets everything through, at the same addresses.
+        /// An IOMMU that passes everything through, at the same addresses.
         Identity = 1, "identity";
-        /// An IOMMU: the device reaches what was mapped for it, at addresses of its own.
+        /// An IOMMU that translates: the device reaches only memory that was mapped for it, at its own addresses.
         Translated = 2, "translated";
     }
 }
@@ -254,11 +254,11 @@ numbered! {
 numbered! {
     /// Kinds of interrupts of a PCI device.
     pub enum IrqKind {
-        /// The pin: one, level-triggered. It is masked when it comes, until [`IrqAction::Unmask`].
+        /// The pin: one level-triggered interrupt. It is masked when it arrives, until [`IrqAction::Unmask`].
         Intx = 1, "intx";
-        /// Message-signalled interrupts.
+        /// Message-signalled interrupts (MSI).
         Msi = 2, "msi";
-        /// Message-signalled interrupts, of the table.
+        /// Message-signalled interrupts with a table (MSI-X).
         Msix = 3, "msi-x";
     }
 }
@@ -266,15 +266,15 @@ numbered! {
 numbered! {
     /// What [`Irq`] does.
     pub enum IrqAction {
-        /// Has the vector counted by an eventfd, `Irq::fd`; [`NO_DESCRIPTOR`] ends that. The first vector that is set
-        /// takes the kind's vectors from the device, and the last one that is unset gives them back. A device has one
-        /// kind of interrupts at a time.
+        /// Makes an eventfd, `Irq::fd`, count the vector; [`NO_DESCRIPTOR`] ends that. The first vector that is set
+        /// allocates the vectors of its kind, and unsetting the last one frees them. A device can use one kind of
+        /// interrupts at a time.
         Set = 1, "set";
-        /// Keeps the vector from coming. Masked twice is masked.
+        /// Masks the vector. Masking it twice is the same as once.
         Mask = 2, "mask";
-        /// Lets the vector come again. What came meanwhile comes now.
+        /// Unmasks the vector. An interrupt that came in between is delivered now.
         Unmask = 3, "unmask";
-        /// Counts one, as if the device had sent it.
+        /// Triggers the vector, as if the device had sent it.
         Trigger = 4, "trigger";
     }
 }
@@ -345,28 +345,28 @@ numbered! {
 
 /// Feature bits of [`Query::features`].
 pub mod feature {
-    /// `OFFSET` gives offsets for named methods.
+    /// `OFFSET` returns offsets for named methods.
     pub const OFFSET: u64 = 1 << 0;
-    /// `EXPORT` gives dma-buf descriptors.
+    /// `EXPORT` returns dma-buf descriptors.
     pub const EXPORT: u64 = 1 << 1;
-    /// `NAME` makes persistent nodes.
+    /// `NAME` creates persistent nodes.
     pub const NAME: u64 = 1 << 2;
     /// Contiguous and coherent buffers may come from a CMA area (`cma=` on the kernel command line).
     pub const CMA: u64 = 1 << 3;
-    /// `IMPORT` takes dma-buf descriptors of this driver's buffers.
+    /// `IMPORT` accepts dma-buf descriptors of this driver's buffers.
     pub const IMPORT: u64 = 1 << 5;
     /// DMA addresses of the system node are public (`expose_dma=1`).
     pub const EXPOSE_DMA: u64 = 1 << 4;
-    /// An ioctl that is refused says why in its own struct ([`super::Refused`]).
+    /// An ioctl that is refused returns the reason in its own struct ([`super::Refused`]).
     pub const REFUSED: u64 = 1 << 6;
     /// The node is one of a bound device: `DEVICE`, `DMA_MASK`, `ATTACH`, `DETACH`, `SYNC`, `IRQ`, `CONFIG` and `BAR`
     /// work.
     pub const DEVICE: u64 = 1 << 7;
 }
 
-/// Why an ioctl was refused, as [`LastError`] tells it, without a second call. An ioctl that works leaves it as it was,
-/// and so does an error that is not the driver's: set it to zero before, and a `reason` of 0 afterwards means that the
-/// kernel's core has failed the call.
+/// Why an ioctl was refused, as in [`LastError`], but without a second call. An ioctl that succeeds leaves it
+/// unchanged, and so does an error that is not the driver's: if it was zero before the call, a `reason` of 0 afterwards
+/// means that the kernel's core refused the call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Refused {
@@ -374,11 +374,11 @@ pub struct Refused {
     pub reason: u32,
     /// Out: the `errno` that goes with it.
     pub errno: i32,
-    /// Out: the values that the reason speaks of, in its order.
+    /// Out: the reason's operands, in its order.
     pub operands: [u64; OPERANDS],
 }
 
-/// `MAPBUF_IOCTL_QUERY`: what the driver is and may.
+/// `MAPBUF_IOCTL_QUERY`: the driver's version, features and limits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Query {
@@ -392,21 +392,21 @@ pub struct Query {
     pub page_size: u32,
     /// Out: bits of [`feature`].
     pub features: u64,
-    /// Out: mask of the [`Kind`]s that `ALLOC` on this node takes (see [`bit`]).
+    /// Out: mask of the [`Kind`]s that `ALLOC` on this node accepts (see [`bit`]).
     pub kinds: u32,
-    /// Out: mask of the [`Method`]s that `OFFSET` takes.
+    /// Out: mask of the [`Method`]s that `OFFSET` accepts.
     pub methods: u32,
     /// Out: the largest buffer that the limits allow, in bytes.
     pub max_buffer_bytes: u64,
-    /// Out: limit of all buffers together, in bytes (module parameter `max_bytes`).
+    /// Out: limit for all buffers together, in bytes (module parameter `max_bytes`).
     pub max_bytes: u64,
-    /// Out: limit of one user's buffers together, in bytes (`max_bytes_per_user`).
+    /// Out: limit for all buffers of one user, in bytes (`max_bytes_per_user`).
     pub max_bytes_per_user: u64,
     /// Out: bytes charged now, for all users.
     pub used_bytes: u64,
     /// Out: bytes charged now to the user who opened this file.
     pub used_bytes_by_user: u64,
-    /// Out: buffers that exist now, also those whose id is gone.
+    /// Out: buffers that exist now, including those whose id was freed.
     pub buffers: u64,
     /// Out: why it was refused.
     pub refused: Refused,
@@ -414,14 +414,14 @@ pub struct Query {
 
 /// Flags of [`Alloc`].
 pub mod alloc {
-    /// On the node of a device: a DMA buffer. It is attached at once, in both directions, and stays so until `DETACH` or
-    /// `FREE`; coherent memory always is. The placement is then that of the device's addresses.
+    /// On the node of a device: a DMA buffer. It is attached at once, in both directions, until `DETACH` or `FREE`;
+    /// coherent memory is always attached. The placement then applies to the device's addresses.
     pub const FOR_DEVICE: u32 = 1 << 0;
 }
 
 /// `MAPBUF_IOCTL_ALLOC`: allocates a buffer of zeroed memory.
-///
-/// On the node of a device that no IOMMU translates for, all memory but coherent lies where the device reaches.
+/// On the node of a device without a translating IOMMU, all memory is allocated where the device reaches it. Coherent
+/// memory always is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Alloc {
@@ -435,18 +435,18 @@ pub struct Alloc {
     pub kind: u32,
     /// In: a [`Cache`].
     pub cache: u32,
-    /// In: NUMA node to take the memory from, [`ANY_NODE`], or [`NEAR_DEVICE`].
+    /// In: NUMA node to allocate from, [`ANY_NODE`], or [`NEAR_DEVICE`].
     pub numa_node: i32,
     /// In: the id wanted, below [`MAX_IDS`], or 0 for any. Out: the id, never 0.
     pub id: u32,
     /// Out: `mmap` offset in bytes, for method `auto`; plus any whole pages maps a part.
     pub mmap_offset: u64,
-    /// In: all of it lies below this address, or 0: anywhere. Physical addresses, or with [`alloc::FOR_DEVICE`] and
-    /// with coherent memory those of the node's device.
+    /// In: all memory lies below this address, or 0 for anywhere. This is a physical address, or, with
+    /// [`alloc::FOR_DEVICE`] and for coherent memory, one of the node's device.
     pub below: u64,
-    /// In: so many low bits of its first byte's address are 0, at most 40.
+    /// In: alignment of the first byte: this many low bits of its address are 0, at most 40.
     pub align_bits: u32,
-    /// In: no run of it crosses a multiple of 2 to this power, 12 to 63, or 0: it may.
+    /// In: no run crosses a multiple of 2 to this power, 12 to 63, or 0 for no such boundary.
     pub boundary_bits: u32,
     /// In: 0.
     pub reserved: u64,
@@ -454,7 +454,7 @@ pub struct Alloc {
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_FREE`: takes the id away; the memory goes with its last user.
+/// `MAPBUF_IOCTL_FREE`: frees the id; the memory is freed with its last user.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Free {
@@ -476,11 +476,11 @@ pub mod traits {
     pub const PINNABLE: u32 = 1 << 0;
     /// The node's device and the CPU see the same bytes at all times: `SYNC` has nothing to do.
     pub const COHERENT: u32 = 1 << 1;
-    /// It has addresses for the node's device: `SEGMENTS` with [`super::segments::FOR_DEVICE`] tells them.
+    /// It has addresses for the node's device: `SEGMENTS` with [`super::segments::FOR_DEVICE`] returns them.
     pub const ATTACHED: u32 = 1 << 2;
-    /// It goes when the device does: mappings then raise SIGBUS. Only the `fault` methods map it.
+    /// It goes away with the device: mappings then raise SIGBUS. Only the `fault` methods map it.
     pub const REVOCABLE: u32 = 1 << 3;
-    /// Ports, which are read and written (`pread`, `pwrite`) and not mapped.
+    /// Ports, which can be read and written (`pread`, `pwrite`) but not mapped.
     #[cfg_attr(MODULE, expect(dead_code, reason = "no operation looks at it yet"))]
     pub const PORTS: u32 = 1 << 4;
 }
@@ -493,7 +493,7 @@ pub struct Info {
     pub size: u32,
     /// In: 0.
     pub flags: u32,
-    /// In: the buffer's id (0 on a named node; 0 in a session asks for the session's fields alone).
+    /// In: the buffer's id (0 on a named node; 0 in a session returns only the session's fields).
     pub id: u32,
     /// Out: its [`Kind`].
     pub kind: u32,
@@ -503,15 +503,15 @@ pub struct Info {
     pub segments: u32,
     /// Out: virtual memory areas that map it now, in any process.
     pub mappings: u32,
-    /// Out: buffers of this session whose id was freed and whose memory is still held.
+    /// Out: buffers of this session whose id was freed while their memory is still in use.
     pub freed_held: u32,
     /// Out: its size in bytes, whole pages.
     pub bytes: u64,
     /// Out: bytes in the buffers of `freed_held`.
     pub freed_held_bytes: u64,
-    /// Out: its `mmap` offset for `auto` in bytes (0 on a named node, where offsets start in the buffer).
+    /// Out: its `mmap` offset for `auto` in bytes (0 on a named node, whose offsets count from the start of the buffer).
     pub mmap_offset: u64,
-    /// Out: its name, padded with zeros; all zeros when it has none.
+    /// Out: its name, padded with zeros; all zeros if it has none.
     pub name: [u8; NAME_LEN],
     /// Out: the address of its first byte for the node's device, or [`ADDRESS_HIDDEN`].
     pub dma_address: u64,
@@ -558,7 +558,7 @@ pub struct Segment {
     pub offset: u64,
     /// Its length in bytes.
     pub length: u64,
-    /// Its address for the node's device, or [`ADDRESS_HIDDEN`]. Only coherent memory has one at all times.
+    /// Its address for the node's device, or [`ADDRESS_HIDDEN`]. Only coherent memory always has one.
     pub dma_address: u64,
     /// Its physical address, or [`ADDRESS_HIDDEN`]: needs CAP_SYS_ADMIN.
     pub physical_address: u64,
@@ -566,8 +566,8 @@ pub struct Segment {
 
 /// Flags of [`Segments`].
 pub mod segments {
-    /// The rows are the runs that follow each other in the addresses of the node's device, of a buffer that has some.
-    /// Behind an IOMMU these are fewer than the physical ones. `physical_address` is [`super::ADDRESS_HIDDEN`].
+    /// The rows are runs that are contiguous in the addresses of the node's device, for a buffer that has such
+    /// addresses. Behind an IOMMU there are fewer than physical runs. `physical_address` is [`super::ADDRESS_HIDDEN`].
     pub const FOR_DEVICE: u32 = 1 << 0;
 }
 
@@ -583,11 +583,11 @@ pub struct Segments {
     pub id: u32,
     /// In: number of the first run wanted.
     pub first: u32,
-    /// In: rows that `rows` has room for. Out: rows written.
+    /// In: how many rows `rows` has room for. Out: how many were written.
     pub count: u32,
-    /// Out: runs that the buffer has.
+    /// Out: number of runs of the buffer.
     pub total: u32,
-    /// In: address of an array of [`Segment`]; not looked at when `count` is 0.
+    /// In: address of an array of [`Segment`]; ignored if `count` is 0.
     pub rows: u64,
     /// Out: why it was refused.
     pub refused: Refused,
@@ -629,8 +629,8 @@ pub struct Export {
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_IMPORT`: gives a buffer whose dma-buf descriptor the caller has an id in this session, so
-/// that `OFFSET` and the id's offset work on it too. The descriptor came from `EXPORT`, also of a named node.
+/// `MAPBUF_IOCTL_IMPORT`: gives the buffer of a dma-buf descriptor an id in this session, so that `OFFSET` and the id's
+/// offset work on it too. The descriptor comes from `EXPORT`, of a session or of a named node.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Import {
@@ -652,13 +652,13 @@ pub struct Import {
 
 /// Flags of [`Probe`].
 pub mod probe {
-    /// Write a pattern to every page, look whether it stays, and put back what was there. Memory only.
+    /// Write a pattern to every page, check whether it stays, and restore the old contents. Memory only.
     pub const WRITE: u32 = 1 << 0;
-    /// Read a device's memory, knowing that this can hang a bus or take data out of a queue.
+    /// Read a device's memory, although this can hang a bus or remove data from a queue.
     pub const RISK: u32 = 1 << 1;
 }
 
-/// `MAPBUF_IOCTL_PROBE`: looks at a region. On its own node the id is 0.
+/// `MAPBUF_IOCTL_PROBE`: probes a region. On its own node the id is 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Probe {
@@ -670,9 +670,9 @@ pub struct Probe {
     pub id: u32,
     /// Out: a [`RegionState`].
     pub state: u32,
-    /// Out: words read that were nothing but ones.
+    /// Out: words read that were all ones.
     pub ones: u64,
-    /// Out: words read that were nothing but zeros.
+    /// Out: words read that were all zeros.
     pub zeros: u64,
     /// Out: other words read.
     pub others: u64,
@@ -690,7 +690,7 @@ pub struct Region {
     pub flags: u32,
     /// In: its number, from 0.
     pub index: u32,
-    /// Out: how many were declared. The rest is zero when there is none of this number.
+    /// Out: how many were declared. The other fields are zero if there is no region with this number.
     pub count: u32,
     /// Out: its size in bytes.
     pub bytes: u64,
@@ -700,7 +700,7 @@ pub struct Region {
     pub class: u32,
     /// Out: its [`Cache`].
     pub cache: u32,
-    /// Out: bits in an access of the kernel's own view, where that is uncached.
+    /// Out: width in bits of the kernel's own accesses, where its view is uncached.
     pub width: u32,
     /// Out: a [`RegionState`].
     pub state: u32,
@@ -708,7 +708,7 @@ pub struct Region {
     pub reason: u32,
     /// Out: the `errno` that goes with it.
     pub errno: i32,
-    /// Out: the values that the reason speaks of.
+    /// Out: the reason's operands.
     pub operands: [u64; OPERANDS],
     /// Out: its name, padded with zeros.
     pub name: [u8; NAME_LEN],
@@ -718,9 +718,8 @@ pub struct Region {
 
 /// Bits of [`LastError::flags`].
 pub mod last_error {
-    /// Asks about dma-bufs instead of this open file: the last refusal that the driver made for this thread when it
-    /// mapped a dma-buf's own descriptor, or had a device import one. Which open file of ours asks does not matter; it
-    /// can be asked for no other thread.
+    /// Ask about dma-bufs instead of this open file: the last refusal for this thread when it mapped a dma-buf's own
+    /// descriptor, or had a device import one. Any open file of the driver returns it, but only for the calling thread.
     pub const OF_DMA_BUFS: u32 = 1 << 0;
 }
 
@@ -733,9 +732,7 @@ pub struct LastError {
     /// In: bits of [`last_error`].
     pub flags: u32,
     /// Out: number of this refusal; grows with each one on this open file. 0: none yet for the thread.
-    ///
-    /// A caller that has seen this number before knows that the error it has in hand came from
-    /// somewhere else.
+    /// If the caller has seen this number before, its current error came from somewhere else.
     pub sequence: u64,
     /// Out: a [`crate::Reason`] by number.
     pub reason: u32,
@@ -743,16 +740,16 @@ pub struct LastError {
     pub errno: i32,
     /// Out: an [`Operation`] by number.
     pub operation: u32,
-    /// In: 0 for the caller's own, or another thread that uses this open file, by the number that `gettid` gave to it:
-    /// one in a process that was killed cannot ask by itself any more.
+    /// In: 0 for the calling thread, or the `gettid` number of another thread that uses this open file: a thread of a
+    /// process that was killed can no longer ask by itself.
     pub thread: u32,
-    /// Out: the values that the reason speaks of, in its order.
+    /// Out: the reason's operands, in its order.
     pub operands: [u64; OPERANDS],
     /// Out: why it was refused.
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_NAME`: gives a buffer a node of its own, `/dev/mapbuf/named/NAME`, that stays.
+/// `MAPBUF_IOCTL_NAME`: gives a buffer its own node, `/dev/mapbuf/named/NAME`, which stays until `UNNAME`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Name {
@@ -774,7 +771,7 @@ pub struct Name {
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_UNNAME`: takes a named buffer's node away; open files and mappings keep the memory.
+/// `MAPBUF_IOCTL_UNNAME`: removes a named buffer's node; open files and mappings keep the memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unname {
@@ -795,14 +792,14 @@ pub mod bar {
     pub const MEMORY: u32 = 1 << 0;
     /// Ports: they can be read and written.
     pub const PORTS: u32 = 1 << 1;
-    /// Reading has no effect, so that writes may be gathered.
+    /// Reading has no side effects, and writes may be combined.
     pub const PREFETCHABLE: u32 = 1 << 2;
     /// The MSI-X table or its pending bits lie in it; no mapping of those pages is writable.
     #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
     pub const MSIX: u32 = 1 << 3;
 }
 
-/// What a base address register of a device leads to; zeros when there is none.
+/// What a base address register of a device leads to; zeros if there is none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct BarInfo {
@@ -816,17 +813,17 @@ pub struct BarInfo {
 
 /// Bits of [`Device::state`].
 pub mod device_state {
-    /// It is there. Without this bit it went away, and everything else here is what it was.
+    /// It is present. Without this bit it is gone, and the other fields are from before.
     pub const PRESENT: u32 = 1 << 0;
-    /// This open file may use it. Without this bit, each use says why not.
+    /// This open file may use it. Without this bit, each use is refused with the reason.
     pub const USABLE: u32 = 1 << 1;
     /// DMA is cache-coherent: `SYNC` has nothing to do.
     pub const COHERENT: u32 = 1 << 2;
-    /// It may send DMA now (bus master).
+    /// It may do DMA now (bus master).
     pub const BUS_MASTER: u32 = 1 << 3;
 }
 
-/// `MAPBUF_IOCTL_DEVICE`: what the device of a node is.
+/// `MAPBUF_IOCTL_DEVICE`: describes the device of a node.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Device {
@@ -856,26 +853,26 @@ pub struct Device {
     pub iommu_group: u32,
     /// Out: its NUMA node, or [`ANY_NODE`].
     pub numa_node: i32,
-    /// Out: bits of its DMA addresses now.
+    /// Out: current width of its DMA addresses in bits.
     pub dma_mask: u32,
     /// Out: bytes of its configuration space: 256 or 4096.
     pub config_bytes: u32,
-    /// Out: vectors of [`IrqKind::Intx`] that it has.
+    /// Out: number of its [`IrqKind::Intx`] vectors.
     pub intx: u32,
-    /// Out: vectors of [`IrqKind::Msi`] that it has.
+    /// Out: number of its [`IrqKind::Msi`] vectors.
     pub msi: u32,
-    /// Out: vectors of [`IrqKind::Msix`] that it has.
+    /// Out: number of its [`IrqKind::Msix`] vectors.
     pub msix: u32,
     /// Out: 0.
     pub reserved: u32,
-    /// Out: its base address registers. One of 64 bits is at the number of its lower half.
+    /// Out: its base address registers. A 64-bit one is at the number of its lower half.
     pub bars: [BarInfo; BARS],
     /// Out: why it was refused.
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_DMA_MASK`: how many bits the device's DMA addresses have. The driver begins with 64, or the most that
-/// the platform allows. Refused while a buffer has an address for the device.
+/// `MAPBUF_IOCTL_DMA_MASK`: sets how many bits the device's DMA addresses have. The driver starts with 64, or as many
+/// as the platform allows. Refused while a buffer has an address for the device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DmaMask {
@@ -891,8 +888,7 @@ pub struct DmaMask {
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages for the device. Coherent memory of the device is
-/// at all times.
+/// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages for the device. Coherent memory of the device is always mapped.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Attach {
@@ -914,7 +910,7 @@ pub struct Attach {
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_DETACH`: the device has no addresses for the buffer any more. So does `FREE`.
+/// `MAPBUF_IOCTL_DETACH`: unmaps a buffer for the device. `FREE` does this too.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Detach {
@@ -938,7 +934,7 @@ pub mod sync {
     pub const END: u32 = 1 << 1;
 }
 
-/// `MAPBUF_IOCTL_SYNC`: says who has a part of a buffer, the CPU or the device. Where DMA is coherent
+/// `MAPBUF_IOCTL_SYNC`: hands a part of a buffer to the CPU or to the device. Where DMA is coherent
 /// ([`traits::COHERENT`]) it does nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -953,13 +949,14 @@ pub struct Sync {
     pub direction: u32,
     /// In: first byte.
     pub offset: u64,
-    /// In: how many bytes, at least 1.
+    /// In: number of bytes, at least 1.
     pub length: u64,
     /// Out: why it was refused.
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_IRQ`: an interrupt of the device. It belongs to the open file that has set it, and ends with it.
+/// `MAPBUF_IOCTL_IRQ`: controls an interrupt of the device. It belongs to the open file that set it, and ends with that
+/// file.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Irq {
@@ -973,14 +970,14 @@ pub struct Irq {
     pub index: u32,
     /// In: an [`IrqAction`].
     pub action: u32,
-    /// In: with [`IrqAction::Set`], an eventfd, or [`NO_DESCRIPTOR`]. Else 0.
+    /// In: with [`IrqAction::Set`], an eventfd or [`NO_DESCRIPTOR`]; otherwise 0.
     pub fd: i32,
-    /// In: with the first [`IrqAction::Set`], how many vectors to take from the device, or 0: as many as it has, at
-    /// most 32. Else 0. Out: how many it has taken.
+    /// In: with the first [`IrqAction::Set`], how many vectors to allocate, or 0 for as many as the device has, at most
+    /// 32; otherwise 0. Out: how many were allocated.
     pub vectors: u32,
     /// In: 0.
     pub reserved: u32,
-    /// Out: how often it came since it was set.
+    /// Out: how often the interrupt came since it was set.
     pub count: u64,
     /// Out: why it was refused.
     pub refused: Refused,
@@ -1002,7 +999,7 @@ pub struct Config {
     pub flags: u32,
     /// In: first byte, a multiple of `width`.
     pub offset: u32,
-    /// In: bytes: 1, 2 or 4.
+    /// In: width in bytes: 1, 2 or 4.
     pub width: u32,
     /// In: the value to write. Out: the value read.
     pub value: u32,
@@ -1012,8 +1009,8 @@ pub struct Config {
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_BAR`: gives what a base address register leads to an id in this session, as a buffer of the kind
-/// [`Kind::Region`], which is mapped, read and written as any other.
+/// `MAPBUF_IOCTL_BAR`: gives the memory or ports of a base address register an id in this session. They are a buffer of
+/// the kind [`Kind::Region`], which is mapped, read and written like any other.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Bar {
@@ -1023,7 +1020,7 @@ pub struct Bar {
     pub flags: u32,
     /// In: its number, from 0.
     pub index: u32,
-    /// In: a [`Cache`]: uncached, or write-combined where it is prefetchable. All open files of a device see it alike.
+    /// In: a [`Cache`]: uncached, or write-combined if it is prefetchable. It is the same for all open files of a device.
     pub cache: u32,
     /// In: the id wanted, or 0 for any. Out: the id.
     pub id: u32,
@@ -1033,7 +1030,7 @@ pub struct Bar {
     pub bytes: u64,
     /// Out: `mmap` offset in bytes, for method `auto`.
     pub mmap_offset: u64,
-    /// In: bits in an access of the kernel's own view: 8, 16, 32 or 64; 0 is 32.
+    /// In: width in bits of the kernel's own accesses: 8, 16, 32 or 64; 0 means 32.
     pub width: u32,
     /// In: 0.
     pub reserved: u32,
@@ -1041,7 +1038,7 @@ pub struct Bar {
     pub refused: Refused,
 }
 
-/// Where the [`Refused`] of an ioctl's struct begins, in bytes; `None` for what is no ioctl.
+/// Where the [`Refused`] of an ioctl's struct begins, in bytes; `None` if the operation is not an ioctl.
 pub const fn refused_at(operation: Operation) -> Option<usize> {
     Some(match operation {
         Operation::Query => offset_of!(Query, refused),

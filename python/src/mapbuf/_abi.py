@@ -104,28 +104,28 @@ class Cache(enum.IntEnum):
 
 
 class RegionType(enum.IntEnum):
-    # Memory: it is probed when it is registered.
+    # Memory, which is probed when it is registered.
     RAM = 1
-    # A device: reading it may do something, so it is never touched unasked.
+    # A device: reading it may have side effects, so it is never read unless asked for.
     MMIO = 2
 
 
 class RegionState(enum.IntEnum):
-    # It was not read yet.
+    # It has not been read yet.
     UNPROBED = 0
-    # Not all that it reads is ones, or zeros.
+    # It reads neither only ones nor only zeros.
     ANSWERS = 1
-    # Suspect: it reads nothing but ones, as most buses do where nothing answers.
+    # Suspect: it reads only ones, as on most buses where nothing answers.
     READS_ONES = 2
-    # Suspect: it reads nothing but zeros, as some buses and emulators do where nothing answers.
+    # Suspect: it reads only zeros, as on some buses and emulators where nothing answers.
     READS_ZEROS = 3
-    # What is written to it does not stay: there is no memory.
+    # It does not keep what is written: there is no memory.
     UNBACKED = 4
-    # What is written to it stays: there is memory.
+    # It keeps what is written: there is memory.
     BACKED = 5
     # It could not be registered; the reason says why.
     REFUSED = 6
-    # Its name was taken away, and nobody uses it any more: the claim was given back.
+    # Its name was removed and it is not in use any more: the claim was released.
     RELEASED = 7
 
 
@@ -139,33 +139,33 @@ class Direction(enum.IntEnum):
 
 
 class Iommu(enum.IntEnum):
-    # Nothing: the device reaches all memory, and its DMA addresses are physical ones.
+    # Nothing: the device reaches all memory, and DMA addresses are physical addresses.
     NONE = 0
-    # An IOMMU that lets everything through, at the same addresses.
+    # An IOMMU that passes everything through, at the same addresses.
     IDENTITY = 1
-    # An IOMMU: the device reaches what was mapped for it, at addresses of its own.
+    # An IOMMU that translates: the device reaches only memory that was mapped for it, at its own addresses.
     TRANSLATED = 2
 
 
 class IrqKind(enum.IntEnum):
-    # The pin: one, level-triggered. It is masked when it comes, until MAPBUF_Unmask.
+    # The pin: one level-triggered interrupt. It is masked when it arrives, until MAPBUF_Unmask.
     INTX = 1
-    # Message-signalled interrupts.
+    # Message-signalled interrupts (MSI).
     MSI = 2
-    # Message-signalled interrupts, of the table.
+    # Message-signalled interrupts with a table (MSI-X).
     MSIX = 3
 
 
 class IrqAction(enum.IntEnum):
-    # Has the vector counted by an eventfd, `Irq::fd`; MAPBUF_NO_DESCRIPTOR ends that. The first vector that is set
-    # takes the kind's vectors from the device, and the last one that is unset gives them back. A device has one
-    # kind of interrupts at a time.
+    # Makes an eventfd, `Irq::fd`, count the vector; MAPBUF_NO_DESCRIPTOR ends that. The first vector that is set
+    # allocates the vectors of its kind, and unsetting the last one frees them. A device can use one kind of
+    # interrupts at a time.
     SET = 1
-    # Keeps the vector from coming. Masked twice is masked.
+    # Masks the vector. Masking it twice is the same as once.
     MASK = 2
-    # Lets the vector come again. What came meanwhile comes now.
+    # Unmasks the vector. An interrupt that came in between is delivered now.
     UNMASK = 3
-    # Counts one, as if the device had sent it.
+    # Triggers the vector, as if the device had sent it.
     TRIGGER = 4
 
 
@@ -572,7 +572,7 @@ class Refused(ctypes.Structure):
         ("reason", ctypes.c_uint32),
         # Out: the `errno` that goes with it.
         ("error_number", ctypes.c_int32),
-        # Out: the values that the reason speaks of, in its order.
+        # Out: the reason's operands, in its order.
         ("operands", ctypes.c_uint64 * OPERANDS),
     ]
 
@@ -589,21 +589,21 @@ class Query(ctypes.Structure):
         ("page_size", ctypes.c_uint32),
         # Out: bits of MAPBUF_FEATURE_*.
         ("features", ctypes.c_uint64),
-        # Out: mask of the enum mapbuf_kind that `ALLOC` on this node takes (see (1 << number)).
+        # Out: mask of the enum mapbuf_kind that `ALLOC` on this node accepts (see (1 << number)).
         ("kinds", ctypes.c_uint32),
-        # Out: mask of the enum mapbuf_method that `OFFSET` takes.
+        # Out: mask of the enum mapbuf_method that `OFFSET` accepts.
         ("methods", ctypes.c_uint32),
         # Out: the largest buffer that the limits allow, in bytes.
         ("max_buffer_bytes", ctypes.c_uint64),
-        # Out: limit of all buffers together, in bytes (module parameter `max_bytes`).
+        # Out: limit for all buffers together, in bytes (module parameter `max_bytes`).
         ("max_bytes", ctypes.c_uint64),
-        # Out: limit of one user's buffers together, in bytes (`max_bytes_per_user`).
+        # Out: limit for all buffers of one user, in bytes (`max_bytes_per_user`).
         ("max_bytes_per_user", ctypes.c_uint64),
         # Out: bytes charged now, for all users.
         ("used_bytes", ctypes.c_uint64),
         # Out: bytes charged now to the user who opened this file.
         ("used_bytes_by_user", ctypes.c_uint64),
-        # Out: buffers that exist now, also those whose id is gone.
+        # Out: buffers that exist now, including those whose id was freed.
         ("buffers", ctypes.c_uint64),
         # Out: why it was refused.
         ("refused", Refused),
@@ -622,18 +622,18 @@ class Alloc(ctypes.Structure):
         ("kind", ctypes.c_uint32),
         # In: an enum mapbuf_cache.
         ("cache", ctypes.c_uint32),
-        # In: NUMA node to take the memory from, MAPBUF_ANY_NODE, or MAPBUF_NEAR_DEVICE.
+        # In: NUMA node to allocate from, MAPBUF_ANY_NODE, or MAPBUF_NEAR_DEVICE.
         ("numa_node", ctypes.c_int32),
         # In: the id wanted, below MAPBUF_MAX_IDS, or 0 for any. Out: the id, never 0.
         ("id", ctypes.c_uint32),
         # Out: `mmap` offset in bytes, for method `auto`; plus any whole pages maps a part.
         ("mmap_offset", ctypes.c_uint64),
-        # In: all of it lies below this address, or 0: anywhere. Physical addresses, or with MAPBUF_FOR_DEVICE and
-        # with coherent memory those of the node's device.
+        # In: all memory lies below this address, or 0 for anywhere. This is a physical address, or, with
+        # MAPBUF_FOR_DEVICE and for coherent memory, one of the node's device.
         ("below", ctypes.c_uint64),
-        # In: so many low bits of its first byte's address are 0, at most 40.
+        # In: alignment of the first byte: this many low bits of its address are 0, at most 40.
         ("align_bits", ctypes.c_uint32),
-        # In: no run of it crosses a multiple of 2 to this power, 12 to 63, or 0: it may.
+        # In: no run crosses a multiple of 2 to this power, 12 to 63, or 0 for no such boundary.
         ("boundary_bits", ctypes.c_uint32),
         # In: 0.
         ("reserved", ctypes.c_uint64),
@@ -663,7 +663,7 @@ class Info(ctypes.Structure):
         ("size", ctypes.c_uint32),
         # In: 0.
         ("flags", ctypes.c_uint32),
-        # In: the buffer's id (0 on a named node; 0 in a session asks for the session's fields alone).
+        # In: the buffer's id (0 on a named node; 0 in a session returns only the session's fields).
         ("id", ctypes.c_uint32),
         # Out: its enum mapbuf_kind.
         ("kind", ctypes.c_uint32),
@@ -673,15 +673,15 @@ class Info(ctypes.Structure):
         ("segments", ctypes.c_uint32),
         # Out: virtual memory areas that map it now, in any process.
         ("mappings", ctypes.c_uint32),
-        # Out: buffers of this session whose id was freed and whose memory is still held.
+        # Out: buffers of this session whose id was freed while their memory is still in use.
         ("freed_held", ctypes.c_uint32),
         # Out: its size in bytes, whole pages.
         ("bytes", ctypes.c_uint64),
         # Out: bytes in the buffers of `freed_held`.
         ("freed_held_bytes", ctypes.c_uint64),
-        # Out: its `mmap` offset for `auto` in bytes (0 on a named node, where offsets start in the buffer).
+        # Out: its `mmap` offset for `auto` in bytes (0 on a named node, whose offsets count from the start of the buffer).
         ("mmap_offset", ctypes.c_uint64),
-        # Out: its name, padded with zeros; all zeros when it has none.
+        # Out: its name, padded with zeros; all zeros if it has none.
         ("name", ctypes.c_uint8 * NAME_LEN),
         # Out: the address of its first byte for the node's device, or MAPBUF_ADDRESS_HIDDEN.
         ("dma_address", ctypes.c_uint64),
@@ -700,7 +700,7 @@ class Segment(ctypes.Structure):
         ("offset", ctypes.c_uint64),
         # Its length in bytes.
         ("length", ctypes.c_uint64),
-        # Its address for the node's device, or MAPBUF_ADDRESS_HIDDEN. Only coherent memory has one at all times.
+        # Its address for the node's device, or MAPBUF_ADDRESS_HIDDEN. Only coherent memory always has one.
         ("dma_address", ctypes.c_uint64),
         # Its physical address, or MAPBUF_ADDRESS_HIDDEN: needs CAP_SYS_ADMIN.
         ("physical_address", ctypes.c_uint64),
@@ -717,11 +717,11 @@ class Segments(ctypes.Structure):
         ("id", ctypes.c_uint32),
         # In: number of the first run wanted.
         ("first", ctypes.c_uint32),
-        # In: rows that `rows` has room for. Out: rows written.
+        # In: how many rows `rows` has room for. Out: how many were written.
         ("count", ctypes.c_uint32),
-        # Out: runs that the buffer has.
+        # Out: number of runs of the buffer.
         ("total", ctypes.c_uint32),
-        # In: address of an array of struct mapbuf_segment; not looked at when `count` is 0.
+        # In: address of an array of struct mapbuf_segment; ignored if `count` is 0.
         ("rows", ctypes.c_uint64),
         # Out: why it was refused.
         ("refused", Refused),
@@ -791,9 +791,9 @@ class Probe(ctypes.Structure):
         ("id", ctypes.c_uint32),
         # Out: an enum mapbuf_region_state.
         ("state", ctypes.c_uint32),
-        # Out: words read that were nothing but ones.
+        # Out: words read that were all ones.
         ("ones", ctypes.c_uint64),
-        # Out: words read that were nothing but zeros.
+        # Out: words read that were all zeros.
         ("zeros", ctypes.c_uint64),
         # Out: other words read.
         ("others", ctypes.c_uint64),
@@ -810,7 +810,7 @@ class Region(ctypes.Structure):
         ("flags", ctypes.c_uint32),
         # In: its number, from 0.
         ("index", ctypes.c_uint32),
-        # Out: how many were declared. The rest is zero when there is none of this number.
+        # Out: how many were declared. The other fields are zero if there is no region with this number.
         ("count", ctypes.c_uint32),
         # Out: its size in bytes.
         ("bytes", ctypes.c_uint64),
@@ -820,7 +820,7 @@ class Region(ctypes.Structure):
         ("region_type", ctypes.c_uint32),
         # Out: its enum mapbuf_cache.
         ("cache", ctypes.c_uint32),
-        # Out: bits in an access of the kernel's own view, where that is uncached.
+        # Out: width in bits of the kernel's own accesses, where its view is uncached.
         ("width", ctypes.c_uint32),
         # Out: an enum mapbuf_region_state.
         ("state", ctypes.c_uint32),
@@ -828,7 +828,7 @@ class Region(ctypes.Structure):
         ("reason", ctypes.c_uint32),
         # Out: the `errno` that goes with it.
         ("error_number", ctypes.c_int32),
-        # Out: the values that the reason speaks of.
+        # Out: the reason's operands.
         ("operands", ctypes.c_uint64 * OPERANDS),
         # Out: its name, padded with zeros.
         ("name", ctypes.c_uint8 * NAME_LEN),
@@ -844,9 +844,7 @@ class LastError(ctypes.Structure):
         # In: bits of MAPBUF_LAST_ERROR_*.
         ("flags", ctypes.c_uint32),
         # Out: number of this refusal; grows with each one on this open file. 0: none yet for the thread.
-        #
-        # A caller that has seen this number before knows that the error it has in hand came from
-        # somewhere else.
+        # If the caller has seen this number before, its current error came from somewhere else.
         ("sequence", ctypes.c_uint64),
         # Out: an enum mapbuf_reason by number.
         ("reason", ctypes.c_uint32),
@@ -854,10 +852,10 @@ class LastError(ctypes.Structure):
         ("error_number", ctypes.c_int32),
         # Out: an enum mapbuf_operation by number.
         ("operation", ctypes.c_uint32),
-        # In: 0 for the caller's own, or another thread that uses this open file, by the number that `gettid` gave to it:
-        # one in a process that was killed cannot ask by itself any more.
+        # In: 0 for the calling thread, or the `gettid` number of another thread that uses this open file: a thread of a
+        # process that was killed can no longer ask by itself.
         ("thread", ctypes.c_uint32),
-        # Out: the values that the reason speaks of, in its order.
+        # Out: the reason's operands, in its order.
         ("operands", ctypes.c_uint64 * OPERANDS),
         # Out: why it was refused.
         ("refused", Refused),
@@ -937,19 +935,19 @@ class Device(ctypes.Structure):
         ("iommu_group", ctypes.c_uint32),
         # Out: its NUMA node, or MAPBUF_ANY_NODE.
         ("numa_node", ctypes.c_int32),
-        # Out: bits of its DMA addresses now.
+        # Out: current width of its DMA addresses in bits.
         ("dma_mask", ctypes.c_uint32),
         # Out: bytes of its configuration space: 256 or 4096.
         ("config_bytes", ctypes.c_uint32),
-        # Out: vectors of MAPBUF_Intx that it has.
+        # Out: number of its MAPBUF_Intx vectors.
         ("intx", ctypes.c_uint32),
-        # Out: vectors of MAPBUF_Msi that it has.
+        # Out: number of its MAPBUF_Msi vectors.
         ("msi", ctypes.c_uint32),
-        # Out: vectors of MAPBUF_Msix that it has.
+        # Out: number of its MAPBUF_Msix vectors.
         ("msix", ctypes.c_uint32),
         # Out: 0.
         ("reserved", ctypes.c_uint32),
-        # Out: its base address registers. One of 64 bits is at the number of its lower half.
+        # Out: its base address registers. A 64-bit one is at the number of its lower half.
         ("bars", BarInfo * BARS),
         # Out: why it was refused.
         ("refused", Refused),
@@ -1019,7 +1017,7 @@ class Sync(ctypes.Structure):
         ("direction", ctypes.c_uint32),
         # In: first byte.
         ("offset", ctypes.c_uint64),
-        # In: how many bytes, at least 1.
+        # In: number of bytes, at least 1.
         ("length", ctypes.c_uint64),
         # Out: why it was refused.
         ("refused", Refused),
@@ -1038,14 +1036,14 @@ class Irq(ctypes.Structure):
         ("index", ctypes.c_uint32),
         # In: an enum mapbuf_irq_action.
         ("action", ctypes.c_uint32),
-        # In: with MAPBUF_Set, an eventfd, or MAPBUF_NO_DESCRIPTOR. Else 0.
+        # In: with MAPBUF_Set, an eventfd or MAPBUF_NO_DESCRIPTOR; otherwise 0.
         ("fd", ctypes.c_int32),
-        # In: with the first MAPBUF_Set, how many vectors to take from the device, or 0: as many as it has, at
-        # most 32. Else 0. Out: how many it has taken.
+        # In: with the first MAPBUF_Set, how many vectors to allocate, or 0 for as many as the device has, at most
+        # 32; otherwise 0. Out: how many were allocated.
         ("vectors", ctypes.c_uint32),
         # In: 0.
         ("reserved", ctypes.c_uint32),
-        # Out: how often it came since it was set.
+        # Out: how often the interrupt came since it was set.
         ("count", ctypes.c_uint64),
         # Out: why it was refused.
         ("refused", Refused),
@@ -1060,7 +1058,7 @@ class Config(ctypes.Structure):
         ("flags", ctypes.c_uint32),
         # In: first byte, a multiple of `width`.
         ("offset", ctypes.c_uint32),
-        # In: bytes: 1, 2 or 4.
+        # In: width in bytes: 1, 2 or 4.
         ("width", ctypes.c_uint32),
         # In: the value to write. Out: the value read.
         ("value", ctypes.c_uint32),
@@ -1079,7 +1077,7 @@ class Bar(ctypes.Structure):
         ("flags", ctypes.c_uint32),
         # In: its number, from 0.
         ("index", ctypes.c_uint32),
-        # In: an enum mapbuf_cache: uncached, or write-combined where it is prefetchable. All open files of a device see it alike.
+        # In: an enum mapbuf_cache: uncached, or write-combined if it is prefetchable. It is the same for all open files of a device.
         ("cache", ctypes.c_uint32),
         # In: the id wanted, or 0 for any. Out: the id.
         ("id", ctypes.c_uint32),
@@ -1089,7 +1087,7 @@ class Bar(ctypes.Structure):
         ("bytes", ctypes.c_uint64),
         # Out: `mmap` offset in bytes, for method `auto`.
         ("mmap_offset", ctypes.c_uint64),
-        # In: bits in an access of the kernel's own view: 8, 16, 32 or 64; 0 is 32.
+        # In: width in bits of the kernel's own accesses: 8, 16, 32 or 64; 0 means 32.
         ("width", ctypes.c_uint32),
         # In: 0.
         ("reserved", ctypes.c_uint32),
