@@ -53,14 +53,14 @@ pub struct DemoArgs {
     /// of the text
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
-    /// What the guide shows, to run it: a list that 'cargo xtask demo' makes
+    /// The guide's programs to run: a list that 'cargo xtask demo' makes
     #[arg(long, value_name = "FILE")]
     pub guide: Option<PathBuf>,
-    /// The module's file, to load it again in the end
+    /// The module's file, to load it again at the end
     #[arg(long, value_name = "FILE")]
     pub module: Option<PathBuf>,
-    /// In the end, load the module with dma_heaps=1 and show a dma-heap: it cannot be unloaded any more then, until the
-    /// machine is booted again
+    /// At the end, load the module with dma_heaps=1 and show a dma-heap; the module then cannot be unloaded until the
+    /// machine is rebooted
     #[arg(long)]
     pub dma_heaps: bool,
 }

@@ -4,7 +4,7 @@ mod checks;
 mod options;
 
 use crate::{
-    failure::Failure,
+    failure::{Failure, Unwell},
     output::{self, OutputArgs},
     pci::{Address, System},
 };
@@ -91,31 +91,6 @@ impl Finding {
             found: found.into(),
             next: Some(next.into()),
         }
-    }
-}
-
-/// What does not work, of what was looked at.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unwell {
-    /// The driver; `mapbuf diagnose` does.
-    Driver,
-    /// `mapbuf diagnose`; the driver does.
-    Diagnose,
-    /// Both.
-    Both,
-    /// The device that was asked for cannot be bound.
-    Device,
-}
-
-impl fmt::Display for Unwell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Driver => "the driver does not work here, mapbuf diagnose does",
-            Self::Diagnose => "mapbuf diagnose does not work here, the driver does",
-            Self::Both => "neither the driver nor mapbuf diagnose works here",
-            Self::Device => "the device cannot be bound",
-        })?;
-        f.write_str("; the obstacles are marked 'no' above")
     }
 }
 

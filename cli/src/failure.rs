@@ -1,9 +1,13 @@
 //! Why the command did not do what it was asked, and the exit code that tells a script.
 
-use crate::{doctor::Unwell, holders::Holder};
+use crate::holders::Holder;
 use mapbuf::errno_name;
 use serde_json::{json, Value};
-use std::{fmt::Write, io, path::PathBuf};
+use std::{
+    fmt::{self, Write},
+    io,
+    path::PathBuf,
+};
 
 /// The driver or the kernel refused, or a check failed.
 const REFUSED: u8 = 1;
@@ -21,6 +25,31 @@ const OTHER: u8 = 6;
 const DIAGNOSE_ALONE: u8 = 7;
 /// The doctor: the driver works here, `mapbuf diagnose` does not.
 const DRIVER_ALONE: u8 = 8;
+
+/// What the doctor found not to work.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unwell {
+    /// The driver; `mapbuf diagnose` does.
+    Driver,
+    /// `mapbuf diagnose`; the driver does.
+    Diagnose,
+    /// Both.
+    Both,
+    /// The device that was asked for cannot be bound.
+    Device,
+}
+
+impl fmt::Display for Unwell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Driver => "the driver does not work here, mapbuf diagnose does",
+            Self::Diagnose => "mapbuf diagnose does not work here, the driver does",
+            Self::Both => "neither the driver nor mapbuf diagnose works here",
+            Self::Device => "the device cannot be bound",
+        })?;
+        f.write_str("; the obstacles are marked 'no' above")
+    }
+}
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ mod tables;
 mod values;
 
 use args::{Args, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -47,8 +47,8 @@ fn main() -> ExitCode {
         Command::Matrix(args) => matrix::run(&args),
         Command::Show(args) => commands::show::run(&args),
         Command::Figure(args) => figure::run(&args),
-        Command::Completions(args) => commands::generate::completions(&args),
-        Command::Man(args) => commands::generate::man(&args),
+        Command::Completions(args) => commands::generate::completions(&args, Args::command()),
+        Command::Man(args) => commands::generate::man(&args, Args::command()),
         Command::Doctor(args) => doctor::run(&args),
         Command::Probe(args) => commands::probe::run(&args),
     };

@@ -21,7 +21,10 @@ use std::{
     time::Duration,
 };
 
-/// How often, and how many times, it is looked whether a driver has taken a device: the kernel may probe in a thread.
+/// The name of mapbuf's PCI driver.
+pub const MAPBUF: &str = "mapbuf";
+
+/// How often, and how many times, to check whether a driver has taken a device: the kernel may probe in a thread.
 const LOOK: Duration = Duration::from_millis(20);
 const LOOKS: usize = 250;
 

@@ -4,7 +4,7 @@ use crate::{
     failure::Failure,
     module,
     output::{self, OutputArgs},
-    pci::{Address, Bar, Function, Interrupts, Ledger, Obstacle, System},
+    pci::{Address, Bar, Function, Interrupts, Ledger, Obstacle, System, MAPBUF},
 };
 use clap::Args as Group;
 use mapbuf::abi::explain::Bytes;
@@ -13,9 +13,6 @@ use std::{
     fmt,
     io::{self, BufRead, IsTerminal, Write},
 };
-
-/// The driver of this project.
-pub const MAPBUF: &str = "mapbuf";
 
 /// Give a PCI device to mapbuf, so that programs can drive it
 ///

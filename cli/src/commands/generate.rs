@@ -1,7 +1,7 @@
 //! `mapbuf completions` and `mapbuf man`: what is made from the command line's own definition.
 
-use crate::{args::Args, failure::Failure, output};
-use clap::{Args as Group, CommandFactory};
+use crate::{failure::Failure, output};
+use clap::{Args as Group, Command};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -23,14 +23,16 @@ pub struct ManArgs {
     pub directory: PathBuf,
 }
 
-pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
+/// Prints the completions of a command line.
+pub fn completions(args: &CompletionsArgs, mut command: Command) -> Result<(), Failure> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Args::command(), "mapbuf", &mut text);
+    clap_complete::generate(args.shell, &mut command, "mapbuf", &mut text);
     output::print(&String::from_utf8_lossy(&text)).map(drop)
 }
 
-pub fn man(args: &ManArgs) -> Result<(), Failure> {
-    let command = Args::command().disable_help_subcommand(true);
+/// Writes the manual pages of a command line.
+pub fn man(args: &ManArgs, command: Command) -> Result<(), Failure> {
+    let command = command.disable_help_subcommand(true);
     clap_mangen::generate_to(command, &args.directory).map_err(|source| Failure::File {
         path: args.directory.clone(),
         source,
@@ -40,16 +42,18 @@ pub fn man(args: &ManArgs) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Args;
+    use clap::CommandFactory;
     use std::fs;
 
     #[test]
     fn every_command_has_a_page() {
         let directory = std::env::temp_dir().join(format!("mapbuf-man-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        man(&ManArgs {
+        let args = ManArgs {
             directory: directory.clone(),
-        })
-        .unwrap();
+        };
+        man(&args, Args::command()).unwrap();
         let text = fs::read_to_string(directory.join("mapbuf.1")).unwrap();
         assert!(
             text.contains("Exit codes") && text.contains(".TH"),

@@ -1,10 +1,10 @@
 //! `mapbuf list`
 
-use super::bind::{describe_bars, MAPBUF};
+use super::bind::describe_bars;
 use crate::{
     failure::Failure,
     output::{self, OutputArgs},
-    pci::{Address, Bar, Function, Interrupts, System},
+    pci::{Address, Bar, Function, Interrupts, System, MAPBUF},
 };
 use anstyle::{AnsiColor, Style};
 use clap::Args as Group;

@@ -1,10 +1,9 @@
 //! `mapbuf unbind`
 
-use super::bind::MAPBUF;
 use crate::{
     failure::Failure,
     output::{self, OutputArgs},
-    pci::{Address, Ledger, System},
+    pci::{Address, Ledger, System, MAPBUF},
 };
 use clap::Args as Group;
 use serde::Serialize;

@@ -1,11 +1,10 @@
-//! A device: bound, given memory, and driven from here. It is QEMU's `edu` (`docs/specs/edu` of QEMU's sources), which computes
-//! factorials, interrupts, and copies by DMA between the machine's memory and 4 KiB of its own.
+//! A device: bound, given memory, and driven from here. It is QEMU's `edu` (`docs/specs/edu` of QEMU's sources), which
+//! computes factorials, interrupts, and copies by DMA between the machine's memory and 4 KiB of its own.
 
 use super::scene::{Demo, Outcome};
 use crate::{
-    commands::bind::MAPBUF,
     diagnose::Log,
-    pci::{Fault, Function, System},
+    pci::{Fault, Function, System, MAPBUF},
 };
 use mapbuf::{Buffer, Device, Direction, Iommu, IrqKind, Kind, Mapping, Reason};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
@@ -20,7 +19,8 @@ use std::{
 const EDU: &str = "1234:11e8";
 /// What its DMA engine reaches.
 const BITS: u32 = 28;
-/// Where its own memory lies, for its DMA engine, and how much of it is used: QEMU takes a copy up to the end for one beyond it.
+/// Where its own memory lies, for its DMA engine, and how much of it is used: QEMU takes a copy up to the end for one
+/// beyond it.
 const OWN: u64 = 0x40000;
 const OWN_BYTES: usize = 2048;
 /// An address that nobody gives it.
@@ -83,7 +83,7 @@ pub fn scene(demo: &mut Demo) -> Outcome {
     }
     let system = System::default();
     let none = match (system.has_driver(MAPBUF), find(&system)) {
-        (false, _) => "the driver that is loaded takes no PCI devices yet",
+        (false, _) => "the loaded driver does not take PCI devices",
         (true, None) => "this machine has no edu device; cargo xtask demo has one",
         (true, Some(function)) => {
             function.give(Some(MAPBUF))?;
@@ -129,7 +129,7 @@ fn bound(demo: &mut Demo, function: &Function) -> Outcome {
     demo.check(
         &["D6"],
         identification & 0xffff == 0xed,
-        &format!("BAR 0 mapped: the device says that it is {identification:#010x}"),
+        &format!("BAR 0 mapped: the device identifies itself as {identification:#010x}"),
     );
     edu.registers.write(STATUS, 0x80_u32)?;
     edu.registers.write(FACTORIAL, 10_u32)?;
@@ -160,7 +160,7 @@ fn bound(demo: &mut Demo, function: &Function) -> Outcome {
 
 fn address_of(buffer: &Buffer) -> Result<u64, Box<dyn std::error::Error>> {
     let address = buffer.info()?.dma_address;
-    Ok(address.ok_or("it has no address for the device")?)
+    Ok(address.ok_or("the buffer has no address for the device")?)
 }
 
 /// Behind an IOMMU the device's addresses are not the machine's.
@@ -224,7 +224,7 @@ fn to_and_fro(
 /// A DMA to an address that the device was not given.
 fn stray(demo: &mut Demo, edu: &Edu, function: &Function, iommu: Option<Iommu>) -> Outcome {
     if iommu != Some(Iommu::Translated) {
-        demo.not_yet("D5", "no IOMMU is there to stop a DMA to any address");
+        demo.not_yet("D5", "there is no IOMMU to stop a stray DMA");
         return Ok(());
     }
     edu.copy(OWN, STRAY, true)?;
@@ -271,7 +271,7 @@ fn pulled_out(demo: &mut Demo, function: &Function) -> Outcome {
     demo.check(
         &["D9"],
         before && !after,
-        "the device is taken out: its registers and its memory are mapped no more",
+        "the device is unplugged: its registers and memory are no longer mapped",
     );
     let now = Timespec::default();
     let mut fds = [PollFd::new(&arrived, PollFlags::IN)];
@@ -281,12 +281,12 @@ fn pulled_out(demo: &mut Demo, function: &Function) -> Outcome {
     demo.check(
         &["D9"],
         told && gone,
-        "who waits for its interrupt is told, and requests say that it is gone",
+        "a waiter for its interrupt is woken, and requests say that it is gone",
     );
     drop((registers, memory, coherent, device));
     fs::write("/sys/bus/pci/rescan", "1")?;
     let system = System::default();
-    let again = find(&system).ok_or("the device does not come back")?;
+    let again = find(&system).ok_or("the device did not come back")?;
     again.give(Some(MAPBUF))?;
     let identification: u32 = Device::open_pci(&address)?
         .bar(0)?
@@ -296,7 +296,7 @@ fn pulled_out(demo: &mut Demo, function: &Function) -> Outcome {
     demo.check(
         &["D9"],
         identification & 0xffff == 0xed,
-        "back again: it is bound as before",
+        "plugged in again: it is bound as before",
     );
     Ok(())
 }

@@ -1,10 +1,7 @@
 //! A disk: a block of it written and read by a driver in this process (`examples/nvme`), and left as it was.
 
 use super::scene::{Demo, Outcome};
-use crate::{
-    commands::bind::MAPBUF,
-    pci::{Function, System},
-};
+use crate::pci::{Function, System, MAPBUF};
 use mapbuf_nvme::{platform::Bound, Disk, Memory};
 
 /// QEMU's NVMe controller: vendor and device. The demo touches no other.
@@ -18,10 +15,8 @@ pub const SHOWS: &[&str] = &["D10"];
 pub fn scene(demo: &mut Demo) -> Outcome {
     let system = System::default();
     let none = match (system.has_driver(MAPBUF), find(&system)) {
-        (false, _) => "the driver that is loaded takes no PCI devices yet",
-        (true, None) => {
-            "this machine has no disk for it that nothing uses; cargo xtask demo has one"
-        }
+        (false, _) => "the loaded driver does not take PCI devices",
+        (true, None) => "this machine has no unused disk for it; cargo xtask demo has one",
         (true, Some(function)) => {
             let former = function.driver();
             function.give(Some(MAPBUF))?;
@@ -44,10 +39,7 @@ fn driven(demo: &mut Demo, function: &Function) -> Outcome {
     let mut disk = Disk::start(Bound::open(&function.address.to_string())?)?;
     let identity = disk.identity().clone();
     if identity.serial != SERIAL {
-        demo.not_yet(
-            "D10",
-            "the disk that is here is not the kit's, and is left alone",
-        );
+        demo.not_yet("D10", "the disk here is not the kit's, and is left alone");
         return Ok(());
     }
     let bytes = identity.block_bytes;

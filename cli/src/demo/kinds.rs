@@ -174,7 +174,7 @@ fn draw(
     }
     let Some(picture) = Picture::new(&segments, page_size) else {
         demo.stage
-            .line("(physical addresses are shown to root alone: no picture)");
+            .line("(only root sees physical addresses: no picture)");
         return Ok(());
     };
     frames::touch(mapping)?;
@@ -185,7 +185,7 @@ fn draw(
     if let [only] = segments.as_slice() {
         if only.dma_address != ADDRESS_HIDDEN {
             demo.stage.line(&format!(
-                "for the device it lies at DMA address {:#x}",
+                "its DMA address for the device is {:#x}",
                 only.dma_address
             ));
         }

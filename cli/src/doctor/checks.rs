@@ -5,10 +5,9 @@ use super::{
     Finding, State, DEVICE, DIAGNOSE,
 };
 use crate::{
-    commands::bind::MAPBUF,
     diagnose::{unseen_here, Iomem, Log},
     module,
-    pci::{Fault, Function, System},
+    pci::{Fault, Function, System, MAPBUF},
 };
 use mapbuf::{
     abi::{
