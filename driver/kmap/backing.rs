@@ -58,6 +58,36 @@ pub trait Backing {
     }
 }
 
+impl Backing for CoherentBlock {
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+
+    fn page(&self, _index: usize) -> Option<PageRef<'_>> {
+        None
+    }
+
+    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+        Self::frames(self, index, most)
+    }
+
+    fn attributes(&self) -> Attributes {
+        Self::attributes(self)
+    }
+
+    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+        Self::bytes(self, index, offset, length)
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        Some(Self::address(self))
+    }
+
+    fn coherent(&self) -> Option<&CoherentBlock> {
+        Some(self)
+    }
+}
+
 /// Is told when memory is mapped.
 pub trait Watch {
     /// A mapping is about to be made. May wait; an error refuses it.

@@ -7,12 +7,10 @@
 
 use super::cache::Cache;
 use super::{
-    backing::Backing,
     bytes::Bytes,
     frames::{
         Attributes,
-        Frames,
-        PageRef, //
+        Frames, //
     },
     helpers::*, //
 };
@@ -203,35 +201,5 @@ impl Drop for CoherentBlock {
         let (device, address, dma, size) = self.raw();
         // SAFETY: By the type's invariants.
         unsafe { kmap_helper_free_coherent(device, size, address.cast(), dma) };
-    }
-}
-
-impl Backing for CoherentBlock {
-    fn len(&self) -> usize {
-        Self::len(self)
-    }
-
-    fn page(&self, _index: usize) -> Option<PageRef<'_>> {
-        None
-    }
-
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
-        Self::frames(self, index, most)
-    }
-
-    fn attributes(&self) -> Attributes {
-        Self::attributes(self)
-    }
-
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
-        Self::bytes(self, index, offset, length)
-    }
-
-    fn address(&self) -> Option<NonNull<u8>> {
-        Some(self.address)
-    }
-
-    fn coherent(&self) -> Option<&CoherentBlock> {
-        Some(self)
     }
 }
