@@ -10,6 +10,7 @@ mod dist;
 mod docs;
 mod fuzz;
 mod guest;
+mod install_test;
 mod inventory;
 mod kernel;
 mod kit;
@@ -54,6 +55,7 @@ enum Command {
     Dist(dist::Arguments),
     Docs(docs::Arguments),
     Fuzz(fuzz::Arguments),
+    InstallTest(install_test::Arguments),
     Kernel(kernel::Arguments),
     Module(module::Arguments),
     Museum(test::museum::Arguments),
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Dist(arguments) => dist::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),
         Command::Fuzz(arguments) => fuzz::main(&arguments),
+        Command::InstallTest(arguments) => install_test::main(&arguments),
         Command::Kernel(arguments) => kernel::main(&arguments),
         Command::Module(arguments) => module::main(&arguments),
         Command::Museum(arguments) => test::museum::show(&arguments),

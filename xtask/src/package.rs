@@ -19,8 +19,13 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Runs the command.
 pub fn main(_: &Arguments) -> Result<ExitCode> {
-    let ui = Ui::default();
-    let built = guest::build(&["mapbuf-cli"], &ui)?.join("mapbuf");
+    println!("{}", build(&Ui::default())?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the package; its file.
+pub fn build(ui: &Ui) -> Result<PathBuf> {
+    let built = guest::build(&["mapbuf-cli"], ui)?.join("mapbuf");
     let workspace = crate::workspace()?;
     let out = workspace.join("target/package");
     let root = out.join("mapbuf");
@@ -53,8 +58,7 @@ pub fn main(_: &Arguments) -> Result<ExitCode> {
         .args(["--root-owner-group", "--build"])
         .arg(&tree.root)
         .arg(&package))?;
-    println!("{}", package.display());
-    Ok(ExitCode::SUCCESS)
+    Ok(package)
 }
 
 /// Files of the repository, and where they are installed.
