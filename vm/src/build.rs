@@ -121,7 +121,8 @@ impl Build<'_> {
         let lost = lost(fragment, &config);
         if !lost.is_empty() {
             bail!(
-                "options of the {variant} kernel did not take (what they depend on is off, or they are no more):\n{}",
+                "options of the {variant} kernel were not accepted (their dependencies are off, or they no longer \
+                exist):\n{}",
                 lost.join("\n")
             );
         }
@@ -136,7 +137,7 @@ impl Build<'_> {
         let made = fs::read_to_string(self.tree().join("include/config/kernel.release"))?;
         if made.trim() != self.identity.release {
             bail!(
-                "the kernel calls itself {}, and should {}",
+                "the kernel calls itself {} instead of {}",
                 made.trim(),
                 self.identity.release
             );
@@ -197,7 +198,7 @@ fn lost(fragment: &str, config: &str) -> Vec<String> {
         .filter_map(|(name, wanted)| {
             let wanted = wanted.trim_matches('"');
             let got = config_value(config, name).unwrap_or("n");
-            (got != wanted).then(|| format!("- {name} is {got}, and should be {wanted}"))
+            (got != wanted).then(|| format!("- {name} is {got} instead of {wanted}"))
         })
         .collect()
 }
@@ -222,10 +223,10 @@ mod tests {
         assert_eq!(
             lost,
             [
-                "- CONFIG_B is n, and should be y",
-                "- CONFIG_GONE is n, and should be y",
-                "- CONFIG_N is 17, and should be 18",
-                "- CONFIG_ON is y, and should be n",
+                "- CONFIG_B is n instead of y",
+                "- CONFIG_GONE is n instead of y",
+                "- CONFIG_N is 17 instead of 18",
+                "- CONFIG_ON is y instead of n",
             ]
         );
     }

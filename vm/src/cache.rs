@@ -122,7 +122,7 @@ impl Cache {
                 )
             } else {
                 error.context(format!(
-                    "making {name} failed; everything that was printed is in {}",
+                    "making {name} failed; the full output is in {}",
                     self.log(name).display()
                 ))
             };

@@ -59,7 +59,7 @@ impl FromStr for Version {
             Ok(Self(text.to_owned()))
         } else {
             Err(format!(
-                "`{text}` is no kernel's number; one is like 7.3 or 7.3.4"
+                "`{text}` is not a kernel version such as 7.3 or 7.3.4"
             ))
         }
     }

@@ -216,7 +216,7 @@ impl Root {
         let output = output.context("bwrap could not be started")?;
         if !output.status.success() {
             bail!(
-                "no program can be run in {}:\n{}\n{}",
+                "programs cannot be run in {}:\n{}\n{}",
                 self.path.display(),
                 String::from_utf8_lossy(&output.stderr).trim(),
                 SANDBOX_HINT

@@ -66,7 +66,7 @@ pub fn parse(descriptions: &[impl AsRef<str>]) -> Result<Vec<Device>> {
         let mut words = description.split(',');
         let model = words.next().unwrap_or_default().to_owned();
         if model.is_empty() {
-            bail!("`{description}` names no device; `qemu-system-x86_64 -device help` lists those that there are");
+            bail!("`{description}` does not name a device; `qemu-system-x86_64 -device help` lists them");
         }
         let (mut named, mut id, mut options) = (None, None, Vec::new());
         for word in words {
@@ -74,7 +74,7 @@ pub fn parse(descriptions: &[impl AsRef<str>]) -> Result<Vec<Device>> {
                 Some(("image", path)) => named = Some(PathBuf::from(path)),
                 Some(("id", value)) => id = Some(value.to_owned()),
                 Some(("bus" | "addr", _)) => {
-                    bail!("{model}: the kit gives each device a bus of its own; leave `{word}` out")
+                    bail!("{model}: the kit gives each device its own bus; leave out `{word}`")
                 }
                 _ => options.push(word.to_owned()),
             }
@@ -241,8 +241,8 @@ mod tests {
     #[test]
     fn mistakes_are_said() {
         for (wrong, why) in [
-            ("", "names no device"),
-            ("edu,bus=pcie.0", "leave `bus=pcie.0` out"),
+            ("", "does not name a device"),
+            ("edu,bus=pcie.0", "leave out `bus=pcie.0`"),
             ("edu,image=/dev/null", "has no image"),
             ("nvme,image=/there/is/none", "no image"),
         ] {

@@ -30,7 +30,7 @@ pub fn image(cache: &Cache, ui: &Ui, kernel: &Kernel, packages: &[String]) -> Re
     for package in packages {
         let fits = |c: char| c.is_ascii_alphanumeric() || "+-.:=~_/".contains(c);
         if package.is_empty() || !package.chars().all(fits) {
-            bail!("`{package}` is no name of a Debian package");
+            bail!("`{package}` is not the name of a Debian package");
         }
     }
     let mut packages: Vec<&str> = packages.iter().map(String::as_str).chain(ALWAYS).collect();

@@ -85,7 +85,7 @@ pub fn ensure(ui: &Ui) -> Result<()> {
     let missing = self::missing();
     if !missing.is_empty() {
         bail!(
-            "these packages were installed, and yet what they should bring is not found: {}",
+            "these packages were installed, but something that they should provide was not found: {}",
             missing.join(" ")
         );
     }

@@ -92,7 +92,7 @@ impl Archive {
         let name = path.as_os_str().as_bytes();
         let size = u32::try_from(contents.len()).with_context(|| {
             format!(
-                "{}: a file of 4 GiB or more fits no initramfs",
+                "{}: a file of 4 GiB or more does not fit in an initramfs",
                 path.display()
             )
         })?;

@@ -54,7 +54,7 @@ impl Module {
         if !now.is_empty() {
             let list: Vec<_> = now.iter().map(ToString::to_string).collect();
             bail!(
-                "no module can be built against {}; this is missing:\n{}",
+                "modules cannot be built against {}; missing:\n{}",
                 tree.path.display(),
                 list.join("\n")
             );
@@ -131,10 +131,13 @@ impl Module {
     }
 
     fn source(&self) -> Result<PathBuf> {
-        let context = || format!("{} is no folder with a module", self.source.display());
+        let context = || format!("{} is not a folder with a module", self.source.display());
         let source = self.source.canonicalize().with_context(context)?;
         if !source.join("Kbuild").exists() && !source.join("Makefile").exists() {
-            bail!("{}: neither a Kbuild nor a Makefile there", context());
+            bail!(
+                "{}: there is neither a Kbuild file nor a Makefile",
+                context()
+            );
         }
         Ok(source)
     }
@@ -194,7 +197,7 @@ fn built(out: &Path) -> Result<Vec<PathBuf>> {
         .map(|stem| out.join(stem).with_extension("ko"))
         .collect();
     if modules.is_empty() {
-        bail!("make built no module: does the Kbuild file have an `obj-m`?");
+        bail!("make did not build a module: does the Kbuild file have an `obj-m`?");
     }
     Ok(modules)
 }

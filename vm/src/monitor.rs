@@ -63,7 +63,7 @@ impl Monitor {
         };
         let greeting = monitor.message()?;
         if greeting.get("QMP").is_none() {
-            bail!("QEMU's monitor greets with {greeting}");
+            bail!("unexpected greeting of QEMU's monitor: {greeting}");
         }
         monitor.execute("qmp_capabilities", json!({}))?;
         Ok(monitor)

@@ -110,9 +110,9 @@ fn fetch(
     step: &crate::ui::Step,
 ) -> Result<Identity> {
     let suite = series.suite();
-    let mirror = debian::mirror().or_else(|| root.mirror()).context(
-        "it is not known where Debian is to be had; MAPBUF_DEBIAN_MIRROR can name a mirror",
-    )?;
+    let mirror = debian::mirror()
+        .or_else(|| root.mirror())
+        .context("no Debian mirror is known; set MAPBUF_DEBIAN_MIRROR")?;
     for folder in ["state/lists/partial", "cache/archives/partial", "debs"] {
         fs::create_dir_all(work.join(folder))?;
     }

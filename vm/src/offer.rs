@@ -161,8 +161,8 @@ impl Offers {
             .map(|(missing, of)| format!("without {}: {}\n", missing.join(", "), of.join(", ")))
             .collect();
         let mut text = format!(
-            "there is no kernel {what} to be had for {}: the archive has none whose {} and {SOURCE} packages have one \
-             version, and the cache has none.\n\
+            "there is no kernel {what} for {}: the archive has none whose {} and {SOURCE} packages have the same \
+            version, and neither does the cache.\n\
              Debian {suite} has, whole: {}\n{parts}\
              The cache has: {}\n",
             self.flavour,

@@ -30,7 +30,7 @@ impl Accel {
             Ok("kvm") => return Ok(Self::Kvm),
             Ok("tcg") => return Ok(Self::Tcg),
             Ok("") | Err(_) => {}
-            Ok(other) => bail!("MAPBUF_ACCEL is `{other}`; it can be `kvm` or `tcg`"),
+            Ok(other) => bail!("MAPBUF_ACCEL is `{other}`; it must be `kvm` or `tcg`"),
         }
         let device = Path::new("/dev/kvm");
         if rustix::fs::access(
@@ -77,7 +77,7 @@ impl Accel {
             let why = report.verdict.to_string();
             let why = why.lines().next().unwrap_or_default();
             ui.note(format!(
-                "KVM is here but does not boot a guest ({why}); emulation is used from now on."
+                "KVM is available but does not boot a guest ({why}); using emulation from now on."
             ));
         }
         answers.insert(host, accel);

@@ -549,8 +549,8 @@ impl Watch {
             let idle = self.vigil.idle();
             if machine.note_idle && idle >= IDLE && !noted {
                 eprintln!(
-                    "The guest has had nothing to do for {} s, and its program prints nothing; it may be waiting for \
-                     something that does not come.",
+                    "The guest has been idle for {} s, and its program prints nothing; it may be waiting for \
+                    something that never comes.",
                     idle.as_secs()
                 );
             }
@@ -649,7 +649,7 @@ impl Watch {
         let races = splat::leave_out_races_of_others(&mut self.log);
         if races > 0 {
             self.log.push(format!(
-                "({races} reports of data races in which no module has part are left out)"
+                "({races} reports of data races that involve no module are omitted)"
             ));
         }
         let verdict = if self.panicked {
@@ -667,7 +667,7 @@ impl Watch {
                 }
                 None if self.log.is_empty() => Verdict::QemuFailed(match self.qemu.trim() {
                     "" => format!(
-                        "the machine ended before the kernel said anything ({}); has it memory enough?",
+                        "the machine ended before the kernel printed anything ({}); does it have enough memory?",
                         status
                             .map_or_else(|error| error.to_string(), |status| status.to_string())
                     ),

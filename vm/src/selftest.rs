@@ -32,7 +32,7 @@ pub fn build(kernel: &Kernel, name: &str, sources: &[&str], out: &Path) -> Resul
     let output = command.output().context("bwrap could not be started")?;
     if !output.status.success() {
         bail!(
-            "the selftest {name} did not compile:\n{}",
+            "the selftest {name} does not compile:\n{}",
             String::from_utf8_lossy(&output.stderr)
         );
     }

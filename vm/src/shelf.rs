@@ -177,9 +177,7 @@ impl Shelf<'_> {
         let _lock = self.cache.lock("kernel")?;
         let Some(kernel) = self.newest() else {
             self.fetch()?;
-            return self
-                .newest()
-                .context("the kernel was made and is not there");
+            return self.newest().context("the kernel was built but is missing");
         };
         if self.is_good(&kernel) {
             return Ok(kernel);
@@ -204,7 +202,7 @@ impl Shelf<'_> {
         let (series, supported) = (kernel.identity.series(), SERIES.join(" and "));
         if !offer::is_supported(upstream) {
             self.ui.note(format!(
-                "{series} is not supported ({supported} are): the driver may not build or not work with it."
+                "{series} is not supported ({supported} are): the driver may not build for it or not work."
             ));
             return;
         }
@@ -216,7 +214,7 @@ impl Shelf<'_> {
         let asked = self.stock.version.is_some() || kernel.is_of_newest_series();
         if !asked && offers.lacks(newest) {
             self.ui.note(format!(
-                "Debian {} has no whole kernel {newest}; {upstream} is taken.",
+                "Debian {} has no complete kernel {newest}; using {upstream}.",
                 self.stock.suite
             ));
         }
@@ -227,7 +225,7 @@ impl Shelf<'_> {
                 suite => format!("@{suite}"),
             };
             self.ui.note(format!(
-                "{newer} is there, and not supported yet; `cargo xtask kernel try {series}{suite}` builds and tries it."
+                "{newer} is available but not supported yet; `cargo xtask kernel try {series}{suite}` builds and tries it."
             ));
         }
     }
@@ -382,13 +380,13 @@ fn prepare(
         "scripts/mod/modpost",
     ] {
         if !part.join("build").join(file).exists() {
-            bail!("make prepare ended well and yet did not make {file}; is CONFIG_RUST still set in the configuration?");
+            bail!("make prepare succeeded but did not make {file}; is CONFIG_RUST still set in the configuration?");
         }
     }
     let made = fs::read_to_string(part.join("build/include/config/kernel.release"))?;
     if made.trim() != release {
         bail!(
-            "the tree calls itself {}, and the image {release}: its modules would not load",
+            "the tree calls itself {}, but the image {release}: modules built with it would not load",
             made.trim()
         );
     }

@@ -56,7 +56,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
                 .with_context(|| {
                     let there: Vec<_> = trees.iter().map(|tree| tree.series.to_string()).collect();
                     format!(
-                        "there are no sources of {series}, only of {}; --tree takes others",
+                        "there are no sources of {series}, only of {}; name another tree with --tree",
                         there.join(" and ")
                     )
                 })
@@ -74,7 +74,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     }
     let series: Vec<_> = trees.iter().map(|tree| tree.series.to_string()).collect();
     println!(
-        "{} references to {} places in the kernel, looked for in {}",
+        "{} references to {} places in the kernel, checked in {}",
         said.references.iter().filter(|claim| !claim.ours).count(),
         said.places().len(),
         series.join(" and ")
@@ -352,7 +352,7 @@ fn walk(root: &Path, folder: &Path, files: &mut Vec<String>) -> Result<()> {
 /// Looks for everything that was said in each series that it is said of.
 pub fn check(said: &Said, trees: &[Tree]) -> Result<Vec<Finding>> {
     if trees.is_empty() {
-        bail!("there is no series to hold the texts against");
+        bail!("there is no series to check the texts against");
     }
     let mut findings = said.complaints.clone();
     for tree in trees {
@@ -425,7 +425,7 @@ fn wrong(tree: &Tree, path: &str, name: Option<&str>) -> Option<String> {
         .map(|(_, path)| path)
         .collect();
     let elsewhere = if files.is_empty() {
-        "and neither has another file that was looked at".to_owned()
+        "and neither does any other file that was checked".to_owned()
     } else {
         format!("which is in {}", files.join(", "))
     };
@@ -555,7 +555,7 @@ mod tests {
             ("b.c", "/* memory.c */\n"),
         ];
         let findings = findings(&project);
-        let neither = "and neither has another file that was looked at";
+        let neither = "and neither does any other file that was checked";
         assert_eq!(
             findings,
             [

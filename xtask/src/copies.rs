@@ -149,7 +149,7 @@ fn table(rows: &[Row]) -> Result<String> {
     }
     writeln!(
         out,
-        "\nshare: of the better of memcpy or memset and the vector loop; the fastest of 40 samples each."
+        "\nshare: compared with the faster of memcpy or memset and the vector loop; the fastest of 40 samples each."
     )?;
     Ok(out)
 }

@@ -92,13 +92,16 @@ fn begins_with(chapter: &str, way: &Way) -> Result<()> {
             &format!("{{{{#include ../../examples/drivers/rust/{file}.rs}}}}"),
         );
     }
-    shows_first(chapter, &format!("No driver in Rust for `{file}`: "))
+    shows_first(
+        chapter,
+        &format!("There is no driver in Rust for `{file}`: "),
+    )
 }
 
 /// Whether a chapter has a line before what is seen and what goes wrong.
 fn shows_first(chapter: &str, line: &str) -> Result<()> {
     let Some(place) = chapter.find(line) else {
-        bail!("it does not show its driver; there is no line {line}");
+        bail!("it does not show its driver; the line {line} is missing");
     };
     for later in [
         "\n## Seen",
@@ -422,7 +425,8 @@ mod tests {
         let one = way("prepare");
         let c = "{{#include ../../examples/drivers/c/mmap_prepare.c}}";
         assert!(begins_with(&format!("{c}\n## Seen\n"), one).is_err());
-        let why = "No driver in Rust for `mmap_prepare`: the kernel crate has no such callback.";
+        let why =
+            "There is no driver in Rust for `mmap_prepare`: the kernel crate has no such callback.";
         assert!(begins_with(&format!("{c}\n{why}\n## Seen\n"), one).is_ok());
     }
 

@@ -173,8 +173,8 @@ fn inventory(workspace: &Path) -> Result<String> {
         if allowed {
             if let Some(function) = comments_that_ask(&source).first() {
                 bail!(
-                    "{name}: the comment of the safe function '{function}' asks something of its caller; \
-                     a type must see to that, or the function is unsafe and says so under '# Safety'"
+                    "{name}: the comment of the safe function '{function}' has a condition for the caller; let a type \
+                    ensure it, or make the function unsafe and document it under '# Safety'"
                 );
             }
         }
@@ -183,7 +183,7 @@ fn inventory(workspace: &Path) -> Result<String> {
         }
         if !allowed {
             bail!(
-                "{name} has unsafe code: '{}'; it belongs into {}",
+                "{name} has unsafe code: '{}'; move it to {}",
                 places[0].code,
                 ROOMS.join(" or ")
             );
@@ -198,7 +198,7 @@ fn inventory(workspace: &Path) -> Result<String> {
             }
             if place.reason.starts_with("As above") {
                 bail!(
-                    "{name}: the reason of '{}' is another one's: say what makes this place right",
+                    "{name}: the reason of '{}' refers to another one: say what makes this place right",
                     place.code
                 );
             }
@@ -224,7 +224,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let text = inventory(&workspace)?;
     if arguments.check {
         if fs::read_to_string(&path).unwrap_or_default() != text {
-            bail!("docs/unsafe.md is stale: cargo xtask unsafe makes it again");
+            bail!("docs/unsafe.md is out of date: run cargo xtask unsafe");
         }
     } else {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;

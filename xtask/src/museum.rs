@@ -38,7 +38,7 @@ pub fn reports(
     )?;
     let oopses = report.log.iter().filter(|line| line.contains("Oops:"));
     kit.ui.note(format!(
-        "{} ({} lines of the kernel's log speak of an oops, as some reports must)",
+        "{} ({} lines of the kernel's log mention an oops, as expected for some reports)",
         report.verdict,
         oopses.count()
     ));
@@ -147,7 +147,7 @@ pub fn scores(kit: &Kit) -> Result<ExitCode> {
                 &mut |_, _| {},
             )?;
         }
-        rows.push(read()?.context("the reports came to no score: run them by themselves")?);
+        rows.push(read()?.context("the reports gave no score: run them separately")?);
     }
     println!(
         "{:<32} {:>6} {:>7} {:>7} {:>6}",
@@ -222,7 +222,7 @@ fn build(
         }
     }
     if built.is_empty() {
-        bail!("there is no report of such a name: each is a folder with a prog.c");
+        bail!("there is no report with this name: each is a folder with a prog.c");
     }
     if !kbuild.is_empty() {
         fs::write(out.join("Kbuild"), kbuild)?;

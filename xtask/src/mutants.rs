@@ -133,13 +133,16 @@ fn read_all(folder: &Path, names: &[String]) -> Result<Vec<Mutant>> {
         let text = fs::read_to_string(&file)?;
         let mutant = parse(&name, &text).with_context(|| file.display().to_string())?;
         if !mutant.tests.is_empty() && !crate::test::is_profile(&mutant.profile) {
-            bail!("{name} wants the profile {}, which is none", mutant.profile);
+            bail!(
+                "{name} asks for the profile {}, which does not exist",
+                mutant.profile
+            );
         }
         mutants.push(mutant);
     }
     for name in names {
         if !mutants.iter().any(|mutant| mutant.name == *name) {
-            bail!("there is no mutant {name}; --list shows those that there are");
+            bail!("there is no mutant {name}; --list shows all of them");
         }
     }
     Ok(mutants)
@@ -210,7 +213,7 @@ fn apply(change: &Change, text: &str) -> Result<String> {
     match text.matches(&change.before).count() {
         1 => Ok(text.replacen(&change.before, &change.after, 1)),
         count => bail!(
-            "{} has this text {count} times, must have it once:\n{}",
+            "{} has this text {count} times instead of once:\n{}",
             change.file,
             change.before
         ),

@@ -131,7 +131,7 @@ pub const WAYS: &[Way] = &[
         "fault-page",
         "fault_page",
         "fault-page.md",
-        "pages when they are touched: the way to take when in doubt",
+        "pages when they are touched: the way to use when in doubt",
     ),
     Way {
         in_rust: false,
@@ -140,7 +140,7 @@ pub const WAYS: &[Way] = &[
             "fault-pfn",
             "fault_pfn",
             "fault-pfn.md",
-            "device memory that may be taken away while it is mapped",
+            "device memory that may be revoked while it is mapped",
         )
     },
     way(
@@ -219,7 +219,7 @@ pub fn next_steps(way: &Way, name: &str, lang: Language) -> String {
         }
         Some(needs) => {
             text += &format!(
-                "  The driver wants {needs}; the beginning of {driver} and the guide say more.\n"
+                "  The driver needs {needs}; see the beginning of {driver} and the guide.\n"
             )
         }
     }
@@ -248,14 +248,14 @@ pub fn make(way: &Way, name: &str, lang: Language, folder: &Path) -> Result<()> 
     check(name)?;
     if lang == Language::Rust && !way.in_rust {
         bail!(
-            "there is no driver in Rust for {}: the guide's chapter {} says why; take --lang c",
+            "there is no driver in Rust for {}: the guide's chapter {} says why; use --lang c",
             way.name,
             way.chapter
         );
     }
     if folder.exists() {
         bail!(
-            "{} is there already; take another name, or remove it",
+            "{} already exists; choose another name, or remove it",
             folder.display()
         );
     }
@@ -318,11 +318,12 @@ fn check(name: &str) -> Result<()> {
         .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
     if !begins || !goes_on || name.len() > 32 {
         bail!(
-            "{name} cannot be a module's name here: up to 32 small letters, digits and underscores, a letter first"
+            "{name} cannot be a module's name here: use up to 32 lowercase letters, digits and underscores, beginning \
+            with a letter"
         );
     }
     if name == "try" {
-        bail!("try.c is the program that tries the driver; take another name");
+        bail!("try.c is the program that tries the driver; choose another name");
     }
     Ok(())
 }

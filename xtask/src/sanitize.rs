@@ -47,7 +47,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
             bail!("no toolchain here has Miri: rustup +nightly component add miri")
         }
         None => {
-            eprintln!("no toolchain here has Miri: with AddressSanitizer");
+            eprintln!("no toolchain here has Miri: using AddressSanitizer");
             let mut command = to_run("cargo");
             // An option of nightly compilers that stable ones have as well, for those who say that they know.
             command.env("RUSTC_BOOTSTRAP", "1");

@@ -182,7 +182,7 @@ enum Depth {
 impl Depth {
     fn describe(self, choice: &Choice) -> String {
         match self {
-            Self::Whole => format!("The whole ladder with the kernel {choice}"),
+            Self::Whole => format!("All tests with the kernel {choice}"),
             Self::Short => {
                 format!("The driver's clippy, stock, witness and demo with the kernel {choice}")
             }

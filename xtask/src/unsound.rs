@@ -36,7 +36,7 @@ fn parse(text: &str) -> Result<Attempt> {
     };
     let error = key("error: ")?.trim();
     if code.contains("unsafe") {
-        bail!("with unsafe code everything can be misused");
+        bail!("an attempt must not have unsafe code, with which anything can be misused");
     }
     Ok(Attempt {
         why: key("why: ")?.trim().to_owned(),
@@ -72,11 +72,11 @@ fn wrong(attempt: &Attempt, built: bool, said: &str) -> Option<String> {
     let codes: Vec<_> = codes.into_iter().collect();
     match &attempt.error {
         None if built => None,
-        None => Some(format!("it must compile, and does not: {codes:?}")),
-        Some(error) if built => Some(format!("it compiles, and must be refused by {error}")),
+        None => Some(format!("it must compile but does not: {codes:?}")),
+        Some(error) if built => Some(format!("it compiles but must be refused with {error}")),
         Some(error) if codes == [error.as_str()] && elsewhere == 0 => None,
         Some(error) => Some(format!(
-            "it must be refused by {error} alone, and in {FILE}: {codes:?}, {elsewhere} elsewhere"
+            "it must be refused with only {error}, and in {FILE}: {codes:?}, {elsewhere} elsewhere"
         )),
     }
 }
@@ -138,7 +138,7 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     }
-    println!("{right} as they should be, {not} not");
+    println!("{right} as expected, {not} not");
     Ok(if not == 0 && right > 0 {
         ExitCode::SUCCESS
     } else {

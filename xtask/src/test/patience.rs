@@ -69,7 +69,7 @@ fn idle_guest_is_given_up(kit: &Kit) -> Result<()> {
     match report.verdict {
         Verdict::Idle(idle) if idle <= NOTICED => Ok(()),
         verdict => bail!(
-            "{verdict}; it should have been noticed that it was idle for {} s",
+            "{verdict}; that it was idle for {} s should have been noticed",
             IDLE.as_secs()
         ),
     }

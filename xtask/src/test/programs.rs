@@ -139,7 +139,7 @@ fn run(
     };
     if tally.failed > 0 {
         println!(
-            "{PROFILE}: {} of the programs failed; what they said:\n{said}",
+            "{PROFILE}: {} of the programs failed; their output:\n{said}",
             tally.failed
         );
     }

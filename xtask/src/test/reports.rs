@@ -97,7 +97,7 @@ fn score(kit: &Kit, logs: &Path, series: Option<Series>, name: &str) -> Result<(
     match report.program {
         Some(Ending::Exited(0)) if said.contains(RIGHT) => Ok(()),
         Some(Ending::Exited(_)) => bail!(
-            "a finding is wrong, or less than nine of ten reports are diagnosed; all of it: {}",
+            "a finding is wrong, or fewer than nine of ten reports are diagnosed; full output: {}",
             log.display()
         ),
         _ => bail!(

@@ -211,7 +211,7 @@ impl Witness {
                 continue;
             };
             let heard = serde_json::from_str(text)
-                .context("the program's words are not understood")
+                .context("the program's output was not understood")
                 .and_then(|message| self.hear(message));
             if let Err(error) = heard {
                 self.broken.get_or_insert(format!("{error:#}"));
@@ -326,7 +326,7 @@ impl Witness {
             let finding = self.findings.remove(name).unwrap_or_default();
             let mut wrong = finding.wrong;
             if !finding.complete {
-                wrong.push("the program did not get to its end".into());
+                wrong.push("the program did not finish".into());
             }
             let passed = wrong.is_empty();
             tally.add(Tally::one(passed));
