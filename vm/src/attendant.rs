@@ -1,8 +1,11 @@
-//! Does for a program in the guest what it asks of its host: pulls a device out, puts it back, looks into a disk's image.
+//! Does for a program in the guest what it asks of its host: pulls a device out, puts it back, looks into a disk's image
+//! or into the guest's memory.
 //! `mapbuf_init::ask` is what the two say to each other.
 
 use crate::device::Device;
+use crate::iommu::{self, Requester};
 use crate::monitor::{self, Monitor};
+use crate::pagetable::PhysicalMemory;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::ask::{Answer, Ask, ASK_PORT};
 use serde_json::json;
@@ -19,6 +22,8 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is asked whether it has.
 const LOOK: Duration = Duration::from_millis(50);
+/// Bytes in a page.
+const PAGE: usize = 4096;
 /// No more than that is read from an image at once.
 const MOST: usize = 1 << 20;
 
@@ -95,6 +100,43 @@ impl Attendant {
     }
 }
 
+/// Bytes at a physical address.
+fn physical(memory: &impl PhysicalMemory, address: u64, bytes: usize) -> Result<Vec<u8>> {
+    if bytes > PAGE {
+        bail!("{bytes} bytes are more than a page");
+    }
+    let mut contents = vec![0; bytes];
+    memory.read(address, &mut contents)?;
+    Ok(contents)
+}
+
+/// Bytes that a function reads at an address of its own, within a page: what the IOMMU's tables say, or where there is no
+/// IOMMU, what lies there.
+fn dma(
+    memory: &impl PhysicalMemory,
+    function: Requester,
+    address: u64,
+    bytes: usize,
+) -> Result<Vec<u8>> {
+    if address % PAGE as u64 + bytes as u64 > PAGE as u64 {
+        bail!("{bytes} bytes at {address:#x} are not within a page");
+    }
+    let mut status = [0; 4];
+    // Where there is no unit, nothing can be read.
+    let there = memory.read(iommu::STATUS, &mut status).is_ok();
+    if !there || u32::from_le_bytes(status) & iommu::TRANSLATES == 0 {
+        return physical(memory, address, bytes);
+    }
+    let mut root = [0; 8];
+    memory.read(iommu::ROOT, &mut root)?;
+    let tables = iommu::Tables::new(memory, u64::from_le_bytes(root))?;
+    match tables.at(function, address)? {
+        None => bail!("the IOMMU has nothing for it at {address:#x}"),
+        Some(target) if !target.read => bail!("at {address:#x} it may not read: {target}"),
+        Some(target) => physical(memory, target.physical, bytes),
+    }
+}
+
 struct Service {
     devices: Vec<Device>,
     folder: TempDir,
@@ -114,9 +156,18 @@ impl Service {
                 let description = self.device(&device)?.description();
                 let monitor = self.monitor()?;
                 let line = format!("device_add {description}");
-                let said = monitor.human(&line)?;
-                if !said.trim().is_empty() {
-                    bail!("{device} cannot be put back: {}", said.trim());
+                let begun = monitor.time();
+                loop {
+                    let said = monitor.human(&line)?;
+                    if said.trim().is_empty() {
+                        break;
+                    }
+                    // The old one may be there still, though nobody can see it any more.
+                    let late = monitor.time() - begun > PATIENCE;
+                    if late || !said.contains("conflict") {
+                        bail!("{device} cannot be put back: {}", said.trim());
+                    }
+                    thread::sleep(LOOK);
                 }
             }
             Ask::Read {
@@ -141,6 +192,23 @@ impl Service {
                 .image(&device, true)?
                 .write_all_at(&contents, offset)
                 .with_context(|| format!("{device} at {offset:#x}"))?,
+            Ask::Physical { address, bytes } => {
+                let monitor = self.monitor()?;
+                return monitor
+                    .stopped(|memory| physical(memory, address, bytes))
+                    .map(Answer::Bytes);
+            }
+            Ask::Dma {
+                function,
+                address,
+                bytes,
+            } => {
+                let function = function.parse()?;
+                let monitor = self.monitor()?;
+                return monitor
+                    .stopped(|memory| dma(memory, function, address, bytes))
+                    .map(Answer::Bytes);
+            }
         }
         Ok(Answer::Done)
     }

@@ -41,6 +41,7 @@ pub mod flavour;
 pub mod host;
 pub mod identity;
 pub mod initramfs;
+pub mod iommu;
 pub mod kernel;
 pub mod module;
 pub mod monitor;

@@ -1,9 +1,11 @@
 //! QEMU's monitor (QMP): stops the machine and tells what is in its registers.
 
 use crate::clock::Clock;
+use crate::pagetable::PhysicalMemory;
 use anyhow::{bail, Context, Result};
 use rustix::net::sockopt::socket_peercred;
 use serde_json::{json, Value};
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -120,6 +122,14 @@ impl Monitor {
         Ok(answer.as_str().unwrap_or_default().to_owned())
     }
 
+    /// Stops the machine, calls `f` with its memory, and lets it go on.
+    pub fn stopped<T>(&mut self, f: impl FnOnce(&Memory<'_>) -> Result<T>) -> Result<T> {
+        self.stop()?;
+        let seen = f(&Memory(RefCell::new(self)));
+        self.go_on()?;
+        seen
+    }
+
     /// What the first processor is doing.
     pub fn registers(&mut self) -> Result<Registers> {
         let text = &self.human("info registers")?;
@@ -147,6 +157,43 @@ impl Monitor {
         let line = String::from_utf8_lossy(&line);
         serde_json::from_str(&line).with_context(|| format!("QEMU's monitor says {line}"))
     }
+}
+
+/// The memory of a machine, registers of devices included, as its monitor shows it.
+pub struct Memory<'a>(RefCell<&'a mut Monitor>);
+
+impl PhysicalMemory for Memory<'_> {
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        // In pieces that a register can be read in.
+        let (size, letter) = match bytes.len() % 8 {
+            0 => (8, 'g'),
+            4 => (4, 'w'),
+            _ => (1, 'b'),
+        };
+        let count = bytes.len() / size;
+        let text = self
+            .0
+            .borrow_mut()
+            .human(&format!("xp /{count}{letter}x {address:#x}"))?;
+        let words = words(&text).filter(|words| words.len() == count);
+        let words = words.with_context(|| format!("memory at {address:#x}: QEMU says {text}"))?;
+        for (to, word) in bytes.chunks_exact_mut(size).zip(words) {
+            to.copy_from_slice(word.to_le_bytes().get(..size).unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+/// The numbers of a dump: lines of an address, a colon, and numbers.
+fn words(text: &str) -> Option<Vec<u64>> {
+    let mut words = Vec::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let (_, numbers) = line.split_once(':')?;
+        for number in numbers.split_whitespace() {
+            words.push(u64::from_str_radix(number.strip_prefix("0x")?, 16).ok()?);
+        }
+    }
+    Some(words)
 }
 
 fn registers(text: &str) -> Option<Registers> {
@@ -179,6 +226,14 @@ mod tests {
         };
         assert_eq!(registers(text), Some(expected));
         assert_eq!(registers("CR3=zz CR4=0 CPL=0"), None);
+    }
+
+    #[test]
+    fn dumps_of_memory_are_read() {
+        let text = "00000000fed90020: 0x0000000004a3e000 0x00000000000000ff\r\n\
+            00000000fed90030: 0x8000000000000001\r\n";
+        assert_eq!(words(text), Some(vec![0x4a3_e000, 0xff, 1 << 63 | 1]));
+        assert_eq!(words("Cannot access memory\r\n"), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What a program in the guest may ask of the host: that a device is pulled out or put back, and what a disk's image has.
+//! What a program in the guest may ask of the host: that a device is pulled out or put back, what a disk's image has, and
+//! what lies in the machine's memory.
 //!
 //! There is a second virtio-serial port for it where the machine was given devices. A line with an [`Ask`] in JSON goes to
 //! the host, and a line with an [`Answer`] comes back.
@@ -26,6 +27,22 @@ pub enum Ask {
         device: String,
         /// The first byte.
         offset: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// So many bytes of the machine's memory, within a page.
+    Physical {
+        /// The physical address of the first.
+        address: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// The same at an address of a device's own, by the tables of the IOMMU, if there is one.
+    Dma {
+        /// The function, as in `0000:01:00.0`.
+        function: String,
+        /// What it calls the first byte.
+        address: u64,
         /// How many.
         bytes: usize,
     },
