@@ -64,6 +64,7 @@ mod named;
 mod pci;
 pub mod raw;
 mod region;
+mod removal;
 mod size;
 pub mod sysfs;
 mod transfer;
@@ -85,6 +86,7 @@ pub use mapping::{Mapping, Value};
 pub use named::{NameOptions, Named};
 pub use pci::{ConfigValue, Interrupt, PciBar, PciInfo};
 pub use region::{ProbeOptions, Probeable, Probed, RegionInfo};
+pub use removal::survive_removal;
 pub use size::{parse_size, ParseSizeError};
 
 /// The driver's binary interface, as numbers and structs.

@@ -5,8 +5,10 @@ use crate::{
     bounds::{self, wide, OutOfBounds},
     core_refusal,
     error::{Error, Result},
+    removal::Watch,
     volatile::{self, Copies},
 };
+use mapbuf_abi::Operation;
 use rustix::{
     io::Errno,
     mm::{MprotectFlags, MremapFlags},
@@ -44,8 +46,9 @@ use std::{mem::ManuallyDrop, ptr::NonNull, slice};
 ///
 /// # Signals
 ///
-/// The memory of a device goes away with it; an access after that raises SIGBUS, as with a truncated file. So does an access
-/// to a page for which the machine has no memory left.
+/// The memory of a device goes away with it; an access after that raises SIGBUS, as with a truncated file, or is an error
+/// where the program has called [`survive_removal`](crate::survive_removal). An access to a page for which the machine has no
+/// memory left raises SIGBUS too.
 // INVARIANT: `base` is the start of a mapping of `len` bytes, rounded up to whole pages, that this value alone unmaps;
 // it can be read, and written if `access` says so.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ pub struct Mapping {
     len: usize,
     access: Access,
     copies: Copies,
+    watch: Watch,
 }
 
 // SAFETY: the mapping belongs to the process and not to the thread that made it.
@@ -77,12 +81,15 @@ impl Mapping {
         access: Access,
         copies: Copies,
     ) -> Self {
+        // SAFETY: by this function's contract; the watch ends, or follows, before the mapping does.
+        let watch = unsafe { Watch::over(base.as_ptr(), len) };
         // INVARIANT: by this function's contract.
         Self {
             base,
             len,
             access,
             copies,
+            watch,
         }
     }
 
@@ -115,7 +122,8 @@ impl Mapping {
     pub fn read<T: Value>(&self, offset: usize) -> Result<T> {
         let at = self.place::<T>(offset)?;
         // SAFETY: `place` has checked that the number lies in the mapping and is aligned; any bits are a valid `T`.
-        Ok(unsafe { at.read_volatile() })
+        let value = unsafe { at.read_volatile() };
+        self.watch.check(Operation::Read).map(|()| value)
     }
 
     /// Writes a number, in the machine's byte order, by one volatile access.
@@ -128,7 +136,7 @@ impl Mapping {
         self.check_writable()?;
         // SAFETY: `place` has checked that the number lies in the mapping and is aligned, and it may be written.
         unsafe { at.write_volatile(value) };
-        Ok(())
+        self.watch.check(Operation::Write)
     }
 
     /// Copies bytes out of the mapping.
@@ -141,7 +149,7 @@ impl Mapping {
         // SAFETY: `range` has checked that the bytes lie in the mapping, which can be read and has whole pages, so whole
         // words.
         unsafe { volatile::copy_out(at, to, self.copies) };
-        Ok(())
+        self.watch.check(Operation::Read)
     }
 
     /// Copies bytes into the mapping.
@@ -157,7 +165,7 @@ impl Mapping {
         // SAFETY: `range` has checked that the bytes lie in the mapping, it may be written, and they are whole words where
         // they must be, as the mapping starts at a page.
         unsafe { volatile::copy_in(at, from, self.copies) };
-        Ok(())
+        self.watch.check(Operation::Write)
     }
 
     /// Sets bytes of the mapping.
@@ -172,7 +180,7 @@ impl Mapping {
         // SAFETY: `range` has checked that the bytes lie in the mapping, it may be written, and they are whole words where
         // they must be, as the mapping starts at a page.
         unsafe { volatile::fill(at, len, byte, self.copies) };
-        Ok(())
+        self.watch.check(Operation::Write)
     }
 
     /// Copies all bytes of the mapping.
@@ -238,9 +246,10 @@ impl Mapping {
     /// [`CoreRefusal::NoGrowth`](crate::CoreRefusal::NoGrowth); the mapping is as it was.
     pub fn resize(&mut self, len: usize) -> Result<()> {
         let base = self.base.as_ptr().cast();
+        self.watch.pause();
         // SAFETY: the range is this mapping, and no reference to its memory lives through `&mut self`.
         let moved = unsafe { rustix::mm::mremap(base, self.len, len, MremapFlags::MAYMOVE) };
-        match moved.map(|base| NonNull::new(base.cast::<u8>())) {
+        let result = match moved.map(|base| NonNull::new(base.cast::<u8>())) {
             Ok(Some(base)) => {
                 // INVARIANT: the kernel has moved the whole mapping there, and cut it to this length.
                 self.base = base;
@@ -253,7 +262,9 @@ impl Mapping {
                 core_refusal::of_mremap(self.len, len, errno),
                 errno,
             )),
-        }
+        };
+        self.watch.follow(self.base.as_ptr(), self.len);
+        result
     }
 
     /// Unmaps it, as dropping does, but reports a failure.
@@ -266,6 +277,7 @@ impl Mapping {
     }
 
     fn munmap(&self) -> Result<()> {
+        self.watch.end();
         // SAFETY: the invariant says that this value alone unmaps it; both callers do so once, and at the end.
         unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) }
             .map_err(|errno| failed("munmap", None, errno))

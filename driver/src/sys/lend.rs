@@ -265,9 +265,6 @@ impl Lender {
         let bars = core::mem::replace(&mut state.bars, Bars::new());
         let vectors = state.vectors.take();
         drop(state);
-        if let Some(vectors) = vectors {
-            vectors.wake_all();
-        }
         bars.revoke();
         for attached in attached.values() {
             // SAFETY: It was on the list, so this was not done yet; the device is bound until this returns.
@@ -278,6 +275,10 @@ impl Lender {
             // SAFETY: It was on the list, so this was not done yet. Nobody holds the lease, nobody will, and no mapping has
             // an entry for it.
             unsafe { lent.give_back() };
+        }
+        // Whoever waits looks at the memory next: it is to find it gone, and not to wait again.
+        if let Some(vectors) = vectors {
+            vectors.wake_all();
         }
     }
 }

@@ -35,6 +35,8 @@ fn run(words: &[&str]) -> Result<Option<()>> {
         [address, ref task @ ..] => (address, task),
         [] => return Ok(None),
     };
+    // A disk that is pulled out is an error like others, and no signal.
+    mapbuf::survive_removal()?;
     let start = || Disk::start(Bound::open(address)?);
     match *task {
         [] => {

@@ -4,11 +4,12 @@ use super::disks;
 use crate::check::{Failure, Outcome};
 use crate::disk::{Fixed, Way};
 use crate::pci::{ask, Function, EDU, NVME};
+use crate::sys::PAGE;
 use crate::{check, check_eq, skip, sys};
-use mapbuf::{CoreRefusal, Direction, IrqKind, Kind};
+use mapbuf::{CoreRefusal, Device, Direction, IrqKind, Kind};
 use mapbuf_edu::{address_of, Edu, OWN_BYTES};
 use mapbuf_init::ask::Ask;
-use mapbuf_nvme::{platform::Bound, Disk};
+use mapbuf_nvme::{command, platform::Bound, Disk, Memory};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
@@ -18,8 +19,10 @@ tests! { "driven":
     DEVICES, 120: [
         edu_computes_and_interrupts,
         edu_copies_both_ways_below_its_mask,
+        host_finds_the_bytes_at_the_device_s_address,
         stray_dma_is_stopped_and_named,
         nvme_moves_bytes_that_the_host_finds,
+        nvme_is_pulled_out_with_32_requests_in_flight,
         one_buffer_goes_from_disk_to_disk,
         program_copies_from_disk_to_disk,
         disk_reaches_the_end_of_a_gibibyte,
@@ -122,6 +125,81 @@ fn edu_copies_both_ways_below_its_mask() -> Outcome {
     Ok(())
 }
 
+/// The host looks from outside: it walks the IOMMU's own tables in the machine's memory, and asks nobody in the guest.
+fn host_finds_the_bytes_at_the_device_s_address() -> Outcome {
+    const PAGES: u64 = 600;
+    const BYTES: usize = 16;
+    let translated = std::fs::exists("/sys/class/iommu/dmar0")?;
+    let given = Given::new(EDU)?;
+    let device = Device::open_pci(&given.0.address)?;
+    let dma = |address| {
+        ask(&Ask::Dma {
+            function: given.0.address.clone(),
+            address,
+            bytes: BYTES,
+        })
+    };
+    let mut different = false;
+    for kind in [Kind::Coherent, Kind::Pages, Kind::Vmalloc, Kind::Contiguous] {
+        let buffer = device.alloc(kind, PAGES * PAGE as u64)?;
+        if kind != Kind::Coherent {
+            buffer.attach(Direction::Both)?;
+        }
+        let memory = buffer.map()?;
+        let looked_at = [0, 1, 2, 255, 511, 512, 513, PAGES - 1];
+        let word = |page: u64| (page + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ kind as u64;
+        for page in looked_at {
+            let at = page as usize * PAGE;
+            memory.write::<u64>(at, word(page))?;
+            memory.write::<u64>(at + 8, !word(page))?;
+        }
+        buffer.sync_end(0..PAGES * PAGE as u64, Direction::Both)?;
+        let (theirs, ours) = (buffer.device_segments()?, buffer.segments()?);
+        let mut last = 0;
+        for page in looked_at {
+            let offset = page * PAGE as u64;
+            let run = |runs: &[mapbuf::Segment]| {
+                let run = runs.iter().rfind(|run| run.offset <= offset);
+                run.map(|run| (*run, offset - run.offset))
+            };
+            let (Some((their, skip)), Some((our, skip_ours))) = (run(&theirs), run(&ours)) else {
+                return Err(Failure::new(format!("{kind:?}: no run has page {page}")));
+            };
+            let address = their.dma_address + skip;
+            let physical = our.physical_address + skip_ours;
+            let expected = [word(page), !word(page)].map(u64::to_le_bytes).concat();
+            let what = format!("{kind:?}, page {page}, at {address:#x}");
+            check_eq!(dma(address)?, expected, "{what}: what the device finds");
+            let found = ask(&Ask::Physical {
+                address: physical,
+                bytes: BYTES,
+            })?;
+            check_eq!(found, expected, "{what}: what lies at {physical:#x}");
+            different |= address != physical;
+            last = address;
+        }
+        if kind != Kind::Coherent {
+            buffer.detach()?;
+            check_eq!(dma(last).is_err(), translated, "{kind:?}: gone by DETACH");
+            // What the device only writes, it cannot read.
+            let address = buffer.attach(Direction::FromDevice)?;
+            check_eq!(dma(address).is_err(), translated, "{kind:?}: one way");
+            buffer.detach()?;
+            last = buffer.attach(Direction::ToDevice)?;
+            check!(dma(last).is_ok(), "{kind:?}: the other way");
+        }
+        drop(memory);
+        buffer.free()?;
+        check_eq!(dma(last).is_err(), translated, "{kind:?}: gone by FREE");
+    }
+    check_eq!(
+        different,
+        translated,
+        "addresses are others than the physical ones"
+    );
+    Ok(())
+}
+
 fn stray_dma_is_stopped_and_named() -> Outcome {
     if !std::fs::exists("/sys/class/iommu/dmar0")? {
         skip!("no IOMMU is there to stop it");
@@ -148,6 +226,66 @@ fn stray_dma_is_stopped_and_named() -> Outcome {
 }
 
 fn nvme_moves_bytes_that_the_host_finds() -> Outcome {
+    let given = Given::new(NVME)?;
+    disks::moves_bytes_that_the_host_finds(Disk::start(Bound::open(&given.0.address)?)?)
+}
+
+/// As `device_del`: the guest is asked to let go, in the middle of all of it.
+fn nvme_is_pulled_out_with_32_requests_in_flight() -> Outcome {
+    const DEPTH: usize = 32;
+    mapbuf::survive_removal()?;
+    let given = Given::new(NVME)?;
+    let mut disk = Disk::start(Bound::open(&given.0.address)?)?;
+    let block = disk.identity().block_bytes;
+    let memory = disk.memory(DEPTH * PAGE)?;
+    let mut answers = 0_u64;
+    let mut work = || -> mapbuf_nvme::Result<()> {
+        let mut next = 0;
+        let mut submit = |disk: &mut Disk<Bound>| {
+            let opcode = [command::READ, command::WRITE][next % 2];
+            let at = next % DEPTH * PAGE;
+            next += 1;
+            disk.submit(opcode, (at / block) as u64, &memory, at, PAGE)
+        };
+        for _ in 0..DEPTH {
+            submit(&mut disk)?;
+        }
+        disk.ring()?;
+        loop {
+            disk.wait()?;
+            answers += 1;
+            submit(&mut disk)?;
+            disk.ring()?;
+        }
+    };
+    let (end, pulled) = std::thread::scope(|scope| {
+        let pulls = scope.spawn(|| {
+            ask(&Ask::Unplug("nvme".into()))?;
+            ask(&Ask::AwaitUnplugged("nvme".into()))
+        });
+        let end = work();
+        let pulled = pulls
+            .join()
+            .unwrap_or_else(|_| Err(Failure::new("panicked")));
+        (end, pulled)
+    });
+    pulled?;
+    let why = end.err().map(|error| error.to_string()).unwrap_or_default();
+    check!(
+        why.contains("the device was unbound from the driver, or removed"),
+        "after {answers} answers it ends with: {why}"
+    );
+    check!(answers > 0, "it was gone before it did anything");
+    // All that is left of it is held by nobody but this.
+    let result = memory.read(0, &mut [0; 8]);
+    drop((disk, memory, given));
+    result?;
+    ask(&Ask::Plug("nvme".into()))?;
+    let back = || Function::find(NVME).is_ok();
+    check!(
+        sys::until(Duration::from_secs(20), back),
+        "it does not come back"
+    );
     let given = Given::new(NVME)?;
     disks::moves_bytes_that_the_host_finds(Disk::start(Bound::open(&given.0.address)?)?)
 }
@@ -234,7 +372,7 @@ fn one_buffer_goes_from_disk_to_disk() -> Outcome {
     disk.flush()?;
     host_has("nvme", 2 << 20, &back, "back")?;
     // Coherent memory of the same device has no pages to give.
-    let frames = mapbuf::Device::open_pci(&given.0.address)?
+    let frames = Device::open_pci(&given.0.address)?
         .alloc(Kind::Coherent, 4096)?
         .map()?;
     let refused = frames.write_to(0, 4096, &other, 0);
