@@ -9,4 +9,4 @@ pub mod vfio;
 pub mod witness;
 pub mod yardstick;
 
-pub use profile::{patience, Profile, DEBUG_PROFILES, PATIENCE, PROFILES};
+pub use profile::{patience, rounds, Profile, DEBUG_PROFILES, PATIENCE, PROFILES, ROUNDS};

@@ -1,5 +1,7 @@
 //! How the guest is booted: some behaviour shows itself under certain kernel parameters only.
 
+use std::time::Duration;
+
 /// The environment variable that says how many times longer things may take than in the stock kernel.
 pub const PATIENCE: &str = "MAPBUF_PATIENCE";
 
@@ -10,6 +12,18 @@ pub fn patience() -> u32 {
         .and_then(|times| times.parse().ok())
         .unwrap_or(1)
 }
+
+/// The environment variable that says how many rounds a test has that goes on in rounds, instead of a few.
+pub const ROUNDS: &str = "MAPBUF_ROUNDS";
+
+/// How many rounds were asked for, if any were.
+pub fn rounds() -> Option<u32> {
+    let text = std::env::var(ROUNDS).ok()?;
+    text.parse().ok()
+}
+
+/// What each round may take, beside what a test may take anyway.
+pub const PER_ROUND: Duration = Duration::from_secs(1);
 
 /// One way to boot the guest. Each is one boot and one run of `mapbuf-test --profile NAME`.
 #[derive(Clone, Copy, Debug)]
@@ -188,12 +202,12 @@ pub const PROFILES: &[Profile] = &[
         purpose: "the same behind an IOMMU, and two devices that it cannot tell apart",
         memory_mib: 2560,
         devices: DEVICES,
-        modules: &[("uio_pci_generic", ""), ("virtio_blk", "")],
+        modules: &[("virtio_blk", "")],
         qemu_args: &[
             "-device",
             "pcie-pci-bridge,id=shared",
             "-device",
-            "pci-testdev,bus=shared,addr=1",
+            "virtio-rng-pci,bus=shared,addr=1,disable-legacy=on,disable-modern=off",
             "-device",
             "pci-testdev,bus=shared,addr=2",
         ],
@@ -218,6 +232,7 @@ pub const PROFILES: &[Profile] = &[
         modules: &[],
         module_parameters: "seam_us=60",
         qemu_args: &[],
+        devices: &["edu"],
         quiet_seconds: 300,
         ..Profile::PLAIN
     },
@@ -250,6 +265,11 @@ impl Profile {
     }
 }
 
+/// When memory fails in it, the interpreter of ACPI's methods goes on with what it has freed (`acpi_ut_update_object_reference`
+/// of `drivers/acpi/acpica/utdelete.c`). Without it PCI is found in the old way, and devices have no NUMA node, so that the
+/// kernel probes them in the task that binds them (`pci_call_probe` of `drivers/pci/pci-driver.c`), where faults are injected.
+const NO_ACPI: &str = "pci=noacpi";
+
 /// Profiles for a kernel that was built to find mistakes.
 pub const DEBUG_PROFILES: &[Profile] = &[
     Profile {
@@ -274,6 +294,31 @@ pub const DEBUG_PROFILES: &[Profile] = &[
         modules: &[("vgem", "")],
         module_parameters: "",
         qemu_args: &[],
+        quiet_seconds: 1000,
+        ..Profile::PLAIN
+    },
+    Profile {
+        name: "faults-binding",
+        purpose: "the same while a PCI device is bound and unbound",
+        append: &["dma_debug=off", NO_ACPI],
+        devices: &["edu"],
+        quiet_seconds: 1000,
+        ..Profile::PLAIN
+    },
+    Profile {
+        name: "faults-devices",
+        purpose: "the same while one is driven",
+        append: &["dma_debug=off"],
+        devices: &["edu"],
+        quiet_seconds: 1000,
+        ..Profile::PLAIN
+    },
+    Profile {
+        name: "faults-devices-iommu",
+        purpose: "the same behind an IOMMU, whose tables need memory too",
+        append: &["dma_debug=off"],
+        devices: &["edu"],
+        iommu: true,
         quiet_seconds: 1000,
         ..Profile::PLAIN
     },

@@ -7,7 +7,8 @@ use crate::guest::{self, EXAMPLES};
 use crate::kit::Kit;
 use crate::vm;
 use anyhow::{bail, Context, Result};
-use mapbuf_guest::{Profile, DEBUG_PROFILES, PROFILES};
+use mapbuf_guest::profile::PER_ROUND;
+use mapbuf_guest::{Profile, DEBUG_PROFILES, PROFILES, ROUNDS};
 use mapbuf_init::{Ending, Job};
 use mapbuf_vm::{device, qemu, selftest, splat, Variant, Verdict};
 use std::fmt::Write as _;
@@ -187,6 +188,10 @@ pub(super) fn boot(
         job.env
             .insert("MAPBUF_RACE_ROUNDS".into(), rounds.to_string());
         quiet += Duration::from_secs(rounds);
+    }
+    if let Some(rounds) = mapbuf_guest::rounds() {
+        job.env.insert(ROUNDS.into(), rounds.to_string());
+        quiet += PER_ROUND * rounds;
     }
     // The names of regions hold the module.
     if !profile.module_parameters.contains("regions=") {

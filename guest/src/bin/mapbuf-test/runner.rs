@@ -7,6 +7,7 @@ use crate::sys::{self, Child, Ending};
 use crate::tests::counts::Held;
 use crate::tests::Test;
 use mapbuf_abi::{NAMED_DIR, SYSTEM_NODE};
+use mapbuf_guest::profile::PER_ROUND;
 use mapbuf_init::clock::{self, Stopwatch};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -120,7 +121,8 @@ fn run_one(test: &Test) -> Result<(), Failure> {
         status
     })
     .map_err(Failure::from)?;
-    let deadline = test.deadline * mapbuf_guest::patience();
+    let rounds = PER_ROUND * mapbuf_guest::rounds().unwrap_or(0);
+    let deadline = (test.deadline + rounds) * mapbuf_guest::patience();
     let waited = wait(&child, deadline);
     child.kill_group();
     sys::reap();

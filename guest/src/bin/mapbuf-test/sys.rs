@@ -526,6 +526,13 @@ pub fn pipe() -> Result<(File, File)> {
     Ok((own(ends[0]), own(ends[1])))
 }
 
+/// A file without a name, in memory.
+pub fn memfd() -> Result<File> {
+    // SAFETY: the name ends with a zero.
+    let fd = check(unsafe { libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC) }.into())?;
+    Ok(own(fd as i32))
+}
+
 /// Opens a file with these flags, any access mode included.
 pub fn open_with(path: &std::path::Path, flags: i32) -> Result<File> {
     use std::os::unix::ffi::OsStrExt;

@@ -83,7 +83,7 @@ fn unbind_waits_for_no_user_copy() -> Outcome {
 /// Kinds whose pages are no device's.
 const PAGED: [Kind; 3] = [Kind::Vmalloc, Kind::Pages, Kind::Contiguous];
 
-fn attach(session: &Session, id: u32, direction: u32) -> Result<Attach, Refused> {
+pub fn attach(session: &Session, id: u32, direction: u32) -> Result<Attach, Refused> {
     let request = Attach {
         size: size_of::<Attach>() as u32,
         id,
@@ -93,7 +93,7 @@ fn attach(session: &Session, id: u32, direction: u32) -> Result<Attach, Refused>
     session.ioctl(ioctl::ATTACH, request)
 }
 
-fn detach(session: &Session, id: u32) -> Result<(), Refused> {
+pub fn detach(session: &Session, id: u32) -> Result<(), Refused> {
     let request = Detach {
         size: size_of::<Detach>() as u32,
         id,
@@ -102,7 +102,7 @@ fn detach(session: &Session, id: u32) -> Result<(), Refused> {
     session.ioctl(ioctl::DETACH, request).map(drop)
 }
 
-fn set_mask(session: &Session, bits: u32) -> Result<(), Refused> {
+pub fn set_mask(session: &Session, bits: u32) -> Result<(), Refused> {
     let request = DmaMask {
         size: size_of::<DmaMask>() as u32,
         bits,
@@ -112,7 +112,7 @@ fn set_mask(session: &Session, bits: u32) -> Result<(), Refused> {
 }
 
 /// Some runs of the device's addresses, and how many there are.
-fn device_rows(session: &Session, id: u32, count: u32) -> Result<(Vec<Segment>, u32), Refused> {
+pub fn device_rows(session: &Session, id: u32, count: u32) -> Result<(Vec<Segment>, u32), Refused> {
     let mut rows = vec![Segment::default(); count as usize];
     let request = Segments {
         size: size_of::<Segments>() as u32,
@@ -131,7 +131,7 @@ fn translated(session: &Session) -> Outcome<bool> {
     Ok(device(session)?.iommu == Iommu::Translated.number())
 }
 
-const BOTH: u32 = Direction::Both as u32;
+pub const BOTH: u32 = Direction::Both as u32;
 
 fn attached_pages_have_addresses_and_can_be_pinned() -> Outcome {
     let bound = Bound::edu()?;

@@ -9,7 +9,7 @@ use crate::{check, check_eq};
 use mapbuf_abi::{ioctl, Cache, Irq, IrqAction, IrqKind, Operation, Reason, NO_DESCRIPTOR};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::thread;
 use std::time::Duration;
 
@@ -30,11 +30,11 @@ tests! { "interrupts":
 const NVME: (u32, u32) = (0x1b36, 0x0010);
 /// Registers of `edu`: raises an interrupt, and ends it.
 pub const RAISE: usize = 0x60;
-const ACKNOWLEDGE: usize = 0x64;
+pub const ACKNOWLEDGE: usize = 0x64;
 /// How long something that is not to come is waited for.
-const SHORT: i32 = 50;
+pub const SHORT: i32 = 50;
 /// How long something that is to come may take.
-const LONG: i32 = 10_000;
+pub const LONG: i32 = 10_000;
 
 /// An eventfd.
 pub struct Event(File);
@@ -58,13 +58,19 @@ impl Event {
     }
 
     /// How often it was signalled since the last time, if at all.
-    fn taken(&self) -> Outcome<u64> {
+    pub fn taken(&self) -> Outcome<u64> {
         if !self.came_within(LONG) {
             return Err(Failure::new("the interrupt does not come"));
         }
         let mut count = [0; 8];
         (&self.0).read_exact(&mut count)?;
         Ok(u64::from_ne_bytes(count))
+    }
+}
+
+impl AsRawFd for Event {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
@@ -92,7 +98,7 @@ impl Vector<'_> {
         self.ask(IrqAction::Set, event.0.as_raw_fd())
     }
 
-    fn unset(&self) -> Result<Irq> {
+    pub fn unset(&self) -> Result<Irq> {
         self.ask(IrqAction::Set, NO_DESCRIPTOR)
     }
 
@@ -113,7 +119,7 @@ pub fn vector(session: &Session, kind: IrqKind) -> Vector<'_> {
     }
 }
 
-fn registers(session: &Session) -> Outcome<Map> {
+pub fn registers(session: &Session) -> Outcome<Map> {
     let shown = bar(session, 0, Cache::Uncached, 0)?;
     Ok(session.map(PAGE, RW, SHARED, shown.mmap_offset)?)
 }

@@ -85,7 +85,6 @@ pub const RACES: &[&str] = &["races"];
 pub const KUNIT: &[&str] = &["kunit"];
 /// Run where allocations can be made to fail.
 pub const FAULTS: &[&str] = &["faults"];
-
 /// The table of a file's tests: profiles, seconds, then the functions.
 macro_rules! tests {
     ($module:literal: $( $profiles:ident, $seconds:literal: [ $($function:ident),* $(,)? ] );* $(;)?) => {
@@ -155,6 +154,7 @@ mod sizes;
 mod structs;
 mod traced;
 mod vfio;
+mod waiting;
 mod ways;
 mod zeroing;
 
@@ -179,6 +179,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         calls::TESTS,
         info::TESTS,
         interrupts::TESTS,
+        waiting::TESTS,
         counts::TESTS,
         names::TESTS,
         export::TESTS,

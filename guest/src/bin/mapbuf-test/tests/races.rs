@@ -6,6 +6,7 @@
 //! in `operations.rs` and a line in its table: its pairs, and their tests, follow.
 
 mod arena;
+mod gone;
 mod operations;
 
 use self::arena::{Arena, Rules, Side};
@@ -31,6 +32,8 @@ tests! { "races":
 
 /// Rounds of each pair in a quick run.
 const FEW: u64 = 24;
+/// The same where each round binds a device.
+const FEW_BINDS: u64 = 12;
 /// The same where each round loads the module, which takes ten times as long.
 const FEW_LOADS: u64 = 6;
 
@@ -44,7 +47,9 @@ pub fn pairs() -> impl Iterator<Item = Test> {
     OPERATIONS.iter().enumerate().flat_map(move |(at, first)| {
         OPERATIONS[at..].iter().map(move |second| {
             let pair = [first, second];
-            let few = match Rules::of(pair).unloads {
+            let rules = Rules::of(pair);
+            let few = match rules.unloads {
+                0 if rules.device => FEW_BINDS,
                 0 => FEW,
                 _ => FEW_LOADS,
             };
@@ -67,6 +72,9 @@ fn race(pair: [&'static Operation; 2], rounds: u64) -> Outcome {
         "the module was built without seams"
     );
     let rules = Rules::of(pair);
+    if rules.unbinds {
+        gone::survive()?;
+    }
     let _expedited = (rules.unloads > 0).then(Expedited::new);
     let slot = RwLock::new(None);
     let (start, end) = (Barrier::new(3), Barrier::new(3));

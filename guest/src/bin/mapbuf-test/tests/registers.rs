@@ -447,7 +447,7 @@ fn prefetchable_memory_may_be_write_combined() -> Outcome {
 }
 
 fn ports_are_read_and_written_and_not_mapped() -> Outcome {
-    let bound = Bound::of(TEST_DEVICE)?;
+    let bound = Bound::first_of(TEST_DEVICE)?;
     let session = bound.open()?;
     let told = device(&session)?.bars[1];
     check_eq!((told.bytes, told.flags), (256, bar::PORTS), "BAR 1");

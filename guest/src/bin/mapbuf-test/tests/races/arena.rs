@@ -1,11 +1,13 @@
 //! What two operations of a round meet: a session, a buffer in it, a mapping.
 
+use super::gone;
 use super::operations::{Act, Operation};
 use crate::check::{Failure, Outcome};
 use crate::session::{alloc_request, Borrowed, Refused, Session, KINDS};
 use crate::sys::{self, Errno, Map, PAGE, RW, SHARED};
+use crate::tests::devices::{device, Bound};
 use crate::{check, check_eq};
-use mapbuf_abi::{ioctl, Alloc, Kind, Method, Reason};
+use mapbuf_abi::{device_state, ioctl, Alloc, Kind, Method, Reason};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The buffer's id.
@@ -30,6 +32,10 @@ pub struct Rules {
     pub unnames: bool,
     /// One is killed in the middle of something.
     pub kills: bool,
+    /// The session is one of a PCI device.
+    pub device: bool,
+    /// One takes that device away.
+    pub unbinds: bool,
     /// How many unload the module.
     pub unloads: usize,
 }
@@ -42,6 +48,8 @@ impl Rules {
             frees: has("free"),
             unnames: has("unname"),
             kills: has("kill"),
+            device: pair.iter().any(|operation| operation.device),
+            unbinds: has("unbind"),
             unloads: pair
                 .iter()
                 .filter(|operation| matches!(operation.act, Act::Outside(_)))
@@ -69,6 +77,8 @@ pub struct Arena {
     /// A mapping of it that nobody has touched.
     pub map: Map,
     rules: Rules,
+    /// The device.
+    pub bound: Option<Bound>,
     /// How often the buffer was freed.
     pub freed: AtomicU32,
 }
@@ -85,7 +95,12 @@ impl Arena {
         let kind = KINDS[round as usize % KINDS.len()];
         let huge = kind == Kind::Pages && round % 8 == 1;
         let bytes = PAGE * if huge { HUGE } else { FEW };
-        let opened = match Session::open() {
+        let bound = rules.device.then(Bound::edu).transpose()?;
+        let opened = match &bound {
+            Some(bound) => Session::open_path(bound.node(), true),
+            None => Session::open(),
+        };
+        let opened = match opened {
             // devtmpfs has no node, or the node has no device (`chrdev_open` of fs/char_dev.c).
             Err(Errno(libc::ENOENT | libc::ENXIO | libc::ENODEV)) if rules.unloads > 0 => {
                 return Err(Failure::Failed(GONE.to_owned()));
@@ -104,7 +119,9 @@ impl Arena {
             filler.set_u64(page * PAGE, mark | page as u64);
         }
         drop(filler);
-        if rules.unnames && round % 4 < 3 {
+        // What goes with a device has no name.
+        let nameless = rules.device && kind == Kind::Coherent;
+        if rules.unnames && round % 4 < 3 && !nameless {
             opened.name(ID, NAME, 0o600)?;
         }
         let map = opened.map(bytes, RW, SHARED, buffer.mmap_offset)?;
@@ -116,13 +133,24 @@ impl Arena {
             mark,
             map,
             rules,
+            bound,
             freed: AtomicU32::new(0),
         })
+    }
+
+    pub fn rules(&self) -> Rules {
+        self.rules
     }
 
     /// The session, as one thread uses it. Its descriptor may be closed at any time.
     pub fn session(&self) -> Borrowed {
         Session::on_number(NUMBER)
+    }
+
+    /// Whether the session's device is gone; not where the session is.
+    fn device_is_gone(&self) -> bool {
+        let told = device(&self.session());
+        told.is_ok_and(|told| told.state & device_state::PRESENT == 0)
     }
 
     /// Closes the session under everybody.
@@ -146,6 +174,10 @@ impl Arena {
                 || reasons
                     .iter()
                     .any(|reason| refused.errno == Errno(reason.errno())));
+        let mut reasons = reasons.to_vec();
+        if self.rules.unbinds {
+            reasons.push(Reason::DeviceGone);
+        }
         if closed || told.is_some_and(|reason| reasons.contains(&reason)) {
             return Ok(());
         }
@@ -155,12 +187,22 @@ impl Arena {
         )))
     }
 
+    /// Whether the buffer goes with a device that may have been taken away.
+    pub fn may_be_gone(&self) -> bool {
+        self.rules.unbinds && self.kind == Kind::Coherent
+    }
+
+    /// Whether that has come to pass with a page of a mapping that was just touched.
+    pub fn is_gone(&self, map: &Map, page: usize) -> bool {
+        self.may_be_gone() && gone::is_gone(map, page)
+    }
+
     /// That a mapping shows the buffer from its start on, and nothing else.
     #[track_caller]
     pub fn shows(&self, map: &Map) -> Outcome {
         for page in 0..map.len / PAGE {
             let (found, wanted) = (map.u64(page * PAGE), self.mark | page as u64);
-            if found != wanted {
+            if found != wanted && !self.is_gone(map, page) {
                 return Err(Failure::new(format!(
                     "{:?}: page {page} has {found:#x}, must have {wanted:#x}",
                     self.kind
@@ -191,6 +233,7 @@ impl Arena {
                 Method::FaultPage,
                 Method::RemapEach,
             ],
+            Kind::Coherent if self.rules.device => &[Method::FaultPfn, Method::Auto],
             Kind::Coherent => &[Method::Dma, Method::FaultPfn, Method::Remap],
             _ => &[
                 Method::Auto,
@@ -213,6 +256,12 @@ impl Arena {
         }
         // Whatever became of its id, the mapping shows the buffer.
         self.shows(&self.map)?;
+        if self.may_be_gone() && self.device_is_gone() {
+            for page in 0..self.bytes / PAGE {
+                let gone = gone::is_gone(&self.map, page);
+                check!(gone, "page {page} outlives its device");
+            }
+        }
         if let Err(error) = Session::open()?.unname(NAME) {
             let said = error.said.and_then(|said| Reason::from_number(said.reason));
             check_eq!(said, Some(Reason::NameUnknown), "why there is no name");

@@ -1,11 +1,15 @@
 //! The operations that race.
 
 use super::arena::{Arena, Side, ID, NAME};
+use super::gone;
 use crate::check::{Failure, Outcome};
 use crate::session::{id_offset, Session};
 use crate::sys::{self, fork, until, Ending, Errno, Map, PAGE, READ, RW, SHARED};
+use crate::tests::attached::{attach, detach, BOTH};
+use crate::tests::interrupts::{vector, Event};
+use crate::tests::registers::bar;
 use crate::{check, check_eq};
-use mapbuf_abi::{Method, Reason};
+use mapbuf_abi::{ioctl, sync, Cache, IrqAction, IrqKind, Method, Reason, Sync};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,6 +18,8 @@ use std::time::Duration;
 pub struct Operation {
     pub name: &'static str,
     pub act: Act,
+    /// It needs a session of a PCI device.
+    pub device: bool,
 }
 
 /// What an operation does.
@@ -39,11 +45,27 @@ pub const OPERATIONS: &[Operation] = &[
     operation("kill", Inside(kill)),
     operation("name", Inside(name)),
     operation("unname", Inside(unname)),
+    of_device("attach", attach_and_sync),
+    of_device("registers", registers),
+    of_device("irq", irq),
+    of_device("unbind", unbind),
     operation("rmmod", Outside(rmmod)),
 ];
 
 const fn operation(name: &'static str, act: Act) -> Operation {
-    Operation { name, act }
+    Operation {
+        name,
+        act,
+        device: false,
+    }
+}
+
+const fn of_device(name: &'static str, act: fn(&Arena, &Side) -> Outcome) -> Operation {
+    Operation {
+        name,
+        act: Inside(act),
+        device: true,
+    }
 }
 
 /// Frees the buffer, and has whoever gets its memory next write into it.
@@ -60,7 +82,10 @@ fn free(arena: &Arena, _: &Side) -> Outcome {
     match session.map(arena.bytes, RW, SHARED, next.mmap_offset) {
         Ok(map) => {
             for page in 0..arena.bytes / PAGE {
-                check_eq!(map.u64(page * PAGE), 0, "page {page} of a new buffer");
+                let found = map.u64(page * PAGE);
+                if !arena.is_gone(&map, page) {
+                    check_eq!(found, 0, "page {page} of a new buffer");
+                }
                 map.set_u64(page * PAGE, !0);
             }
         }
@@ -105,12 +130,10 @@ fn fault(arena: &Arena, side: &Side) -> Outcome {
         arena.map.set_u64(at, side.round);
         // Refused where entries for frames could not be put in again.
         let _ = arena.map.advise(page * PAGE, PAGE, libc::MADV_DONTNEED);
-        check_eq!(
-            arena.map.u64(at),
-            side.round,
-            "{:?}, a word of page {page}",
-            arena.kind
-        );
+        let found = arena.map.u64(at);
+        if !arena.is_gone(&arena.map, page) {
+            check_eq!(found, side.round, "{:?}, a word of page {page}", arena.kind);
+        }
     }
     arena.shows(&arena.map)
 }
@@ -227,7 +250,12 @@ fn name(arena: &Arena, _: &Side) -> Outcome {
     if let Err(error) = arena.session().name(ID, NAME, 0o600) {
         arena.may(
             error,
-            &[Reason::NameTaken, Reason::AlreadyNamed, Reason::NoSuchId],
+            &[
+                Reason::NameTaken,
+                Reason::AlreadyNamed,
+                Reason::NoSuchId,
+                Reason::RevocableUnnamed,
+            ],
         )?;
     }
     let node = match Session::open_named(NAME, true) {
@@ -248,6 +276,100 @@ fn unname(arena: &Arena, _: &Side) -> Outcome {
         .session()
         .unname(NAME)
         .or_else(|error| arena.may(error, &[Reason::NameUnknown]))
+}
+
+/// Gives the buffer to the device, back to the CPU, and takes it away again.
+fn attach_and_sync(arena: &Arena, _: &Side) -> Outcome {
+    let session = arena.session();
+    // Freed meanwhile, or the other one is faster; coherent memory is always attached.
+    let may = [
+        Reason::NoSuchId,
+        Reason::AlreadyAttached,
+        Reason::NotAttached,
+    ];
+    if let Err(error) = attach(&session, ID, BOTH) {
+        return arena.may(error, &may);
+    }
+    for flags in [sync::END, sync::BEGIN] {
+        let request = Sync {
+            size: size_of::<Sync>() as u32,
+            flags,
+            id: ID,
+            direction: BOTH,
+            length: arena.bytes as u64,
+            ..Default::default()
+        };
+        if let Err(error) = session.ioctl(ioctl::SYNC, request) {
+            arena.may(error, &may)?;
+        }
+    }
+    detach(&session, ID).or_else(|error| arena.may(error, &may))
+}
+
+/// Looks at the device's registers in both ways.
+fn registers(arena: &Arena, _: &Side) -> Outcome {
+    // What `edu` says that it is, but for its version.
+    const EDU: u32 = 0xed;
+    let session = arena.session();
+    let shown = match bar(&session, 0, Cache::Uncached, 0) {
+        Ok(shown) => shown,
+        Err(error) => return arena.may(error, &[]),
+    };
+    match session.map(PAGE, RW, SHARED, shown.mmap_offset) {
+        Ok(map) => {
+            let found = map.u32(0);
+            let gone = arena.rules().unbinds && gone::is_gone(&map, 0);
+            check!(gone || found & 0xff == EDU, "the registers say {found:#x}");
+        }
+        Err(error) => arena.may(error, &[])?,
+    }
+    let mut word = [0; 4];
+    match session.pread(&mut word, shown.mmap_offset) {
+        Ok(_) => check_eq!(u32::from(word[0]), EDU, "the registers, read"),
+        Err(error) => arena.may(error, &[])?,
+    }
+    session
+        .free(shown.id)
+        .or_else(|error| arena.may(error, &[]))
+}
+
+/// Has an interrupt counted, triggers it, and ends that.
+fn irq(arena: &Arena, _: &Side) -> Outcome {
+    let session = arena.session();
+    let (event, irq) = (Event::new()?, vector(&session, IrqKind::Msi));
+    if let Err(error) = irq.set(&event) {
+        return arena.may(error, &[]);
+    }
+    for action in [
+        IrqAction::Mask,
+        IrqAction::Unmask,
+        IrqAction::Trigger,
+        IrqAction::Trigger,
+    ] {
+        if let Err(error) = irq.act(action) {
+            arena.may(error, &[Reason::IrqNotSet])?;
+        }
+    }
+    irq.unset()
+        .map(drop)
+        .or_else(|error| arena.may(error, &[Reason::IrqNotSet]))
+}
+
+/// Takes the device away; every other time it comes back at once.
+fn unbind(arena: &Arena, side: &Side) -> Outcome {
+    let Some(bound) = &arena.bound else {
+        return Ok(());
+    };
+    match bound.unbind() {
+        Ok(()) => {}
+        // Somebody else has, or there is no such driver any more.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if side.round % 2 == 1 {
+        bound.bind_again()?;
+    }
+    Ok(())
 }
 
 /// Unloads the module, as soon as nothing holds it.
