@@ -21,6 +21,7 @@ mod physical;
 mod probes;
 mod refusals;
 mod report;
+mod stops;
 mod trace;
 mod tracee;
 mod tracefs;
@@ -34,6 +35,7 @@ pub use iomem::Iomem;
 pub use log::Log;
 use report::Report;
 use std::{ffi::OsString, fs, io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use stops::Stops;
 use tracee::{Moment, State};
 
 /// The subcommand that becomes the program.
@@ -194,9 +196,15 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
         None => tracee::Tracee::new(&args.command, STUB, signals)?,
     };
     let (process, threads) = (tracee.pid(), tracee.threads());
-    // A process that runs already may have a device's memory.
-    let lean = args.attach.is_none() && tracer.can_be_lean();
-    let recording = match tracer.watch(&threads, lean) {
+    // A process that runs already may have a device's memory, and descriptors that are inherited may lead to one.
+    let all_at_once = args.attach.is_some() || facts::inherits_a_device(process);
+    let wanted = if all_at_once {
+        Vec::new()
+    } else {
+        tracer.stops()
+    };
+    let mut stops = Stops::new(wanted);
+    let recording = match tracer.watch(&threads, stops.are_wanted()) {
         Ok(recording) => recording,
         Err(problem) => {
             tracee.give_up();
@@ -215,6 +223,13 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
         Some(pid) => vec![name_of_process(pid)],
         None => args.command.clone(),
     };
+    // What cannot be turned on is not seen, no more.
+    let turn_all_on = |stops: &mut Stops| {
+        if stops.are_wanted() {
+            stops.take_away();
+            let _ = tracer.all_on();
+        }
+    };
     let mut log = Log::follow();
     let mut facts = Facts::default();
     let life = tracee.run(
@@ -223,6 +238,19 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
             Moment::Standing(thread) => {
                 recording.catch_up();
                 facts.process(thread);
+                if recording.ran_short() {
+                    facts.count_mappings(thread);
+                }
+                State::Well
+            }
+            Moment::Executed(process, narrow) => {
+                if stops.are_wanted() && (narrow || stops.lay(process).is_err()) {
+                    turn_all_on(&mut stops);
+                }
+                State::Well
+            }
+            Moment::AtStop => {
+                turn_all_on(&mut stops);
                 State::Well
             }
             Moment::Passing(threads) => {
@@ -244,6 +272,8 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
             }
         },
     )?;
+    // A probe that stops somebody cannot be removed.
+    drop(stops);
     let (text, frames) = recording.finish();
     log.catch_up();
     facts.read();
@@ -263,8 +293,7 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     }
     let mut history = History::with_threads(&threads, process);
     history.narrow.clone_from(&life.narrow);
-    history.lean = lean;
-    history.go_on(&trace::parse(&text));
+    history.go_on(&trace::parse_with(&text, &life.returned));
     facts.find_variables(&history.made_of_module_addresses());
     let mut iomem = Iomem::read();
     if args.read {

@@ -3,7 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 /// A process, as it stood before its end.
@@ -25,6 +29,8 @@ pub struct Process {
     pub locked_now: u64,
     /// Bytes of private writable memory.
     pub data_now: u64,
+    /// How many mappings it has, where that was counted.
+    pub mappings: Option<u64>,
 }
 
 /// The machine, and the program's processes.
@@ -126,8 +132,25 @@ impl Facts {
             size: bytes("VmSize:"),
             locked_now: bytes("VmLck:"),
             data_now: bytes("VmData:"),
+            mappings: None,
         };
         self.processes.insert(pid, process);
+    }
+
+    /// Counts the mappings of such a process. Another thread that the kernel stopped may hold the lock of its memory map for
+    /// ever: then they are not known.
+    pub fn count_mappings(&mut self, pid: i32) {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let lines = fs::read(format!("/proc/{pid}/maps"))
+                .map(|text| memchr::memchr_iter(b'\n', &text).count());
+            // Nobody waits any more: it came too late.
+            let _ = sender.send(lines);
+        });
+        let count = receiver.recv_timeout(Duration::from_secs(5));
+        if let (Ok(Ok(count)), Some(process)) = (count, self.processes.get_mut(&pid)) {
+            process.mappings = u64::try_from(count).ok();
+        }
     }
 
     /// Whether an open file is known to be a regular one.
@@ -161,6 +184,35 @@ pub fn is_narrow(process: i32) -> bool {
     let read = fs::File::open(format!("/proc/{process}/exe"))
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
     read.is_ok() && head == [0x7f, b'E', b'L', b'F', CLASS_32]
+}
+
+/// Whether a process was started with a descriptor of what may have a device's memory: neither an ordinary file, nor a pipe,
+/// a socket, a terminal or `/dev/null`.
+pub fn inherits_a_device(process: i32) -> bool {
+    /// `/dev/null` and terminals (`Documentation/admin-guide/devices.txt`): major and minor numbers, from and to.
+    const HARMLESS: [(u32, u32, u32); 5] = [
+        (1, 3, 3),
+        (4, 0, u32::MAX),
+        (5, 0, u32::MAX),
+        (136, 0, u32::MAX),
+        (204, 0, u32::MAX),
+    ];
+    let all = fs::read_dir(format!("/proc/{process}/fd"));
+    let files = all.into_iter().flatten().flatten();
+    files
+        .filter_map(|entry| fs::metadata(entry.path()).ok())
+        .any(|file| {
+            let kind = file.file_type();
+            let ordinary = kind.is_file() || kind.is_dir() || kind.is_fifo() || kind.is_socket();
+            let (major, minor) = (
+                rustix::fs::major(file.rdev()),
+                rustix::fs::minor(file.rdev()),
+            );
+            let harmless = HARMLESS
+                .iter()
+                .any(|&(of, from, to)| major == of && (from..=to).contains(&minor));
+            !(ordinary || kind.is_char_device() && harmless)
+        })
 }
 
 /// The first number of a line that begins so.

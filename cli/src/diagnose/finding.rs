@@ -153,10 +153,12 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// Whether a process has made more mappings than this.
-    pub fn made_more_mappings_than(&self, space: i32, limit: Option<u64>) -> bool {
-        let made = self.history.mmaps.get(&space).copied().unwrap_or(0);
-        limit.is_some_and(|limit| made > limit)
+    /// How many mappings a process had before its end, or made, where either is known; the greater number.
+    pub fn mappings_of(&self, space: i32) -> u64 {
+        let process = self.facts.processes.get(&space);
+        let had = process.and_then(|process| process.mappings);
+        let made = self.history.mmaps.get(&space).copied();
+        made.max(had).unwrap_or(0)
     }
 
     /// Whether the program was watched from its start, ended by itself, and exited with success.

@@ -3,8 +3,8 @@
 use super::{
     frames::{self, PAGE},
     probes::{
-        nr, COPY_FAILED, FOLLOWED, GATE, HANDED, MAPPED, MUNMAP_FAILED, OF_32_BITS, PROBES,
-        TOLD_WHEN_FAILED,
+        nr, COPY_FAILED, FOLLOWED, HANDED, MAPPED, MMAP_FAILED, MUNMAP_FAILED, OF_32_BITS, PROBES,
+        REACHED, TOLD_WHEN_FAILED,
     },
     trace::{symbol, Call, Event, What},
 };
@@ -329,8 +329,6 @@ pub struct History {
     pub mmaps: BTreeMap<i32, u64>,
     /// The last call of `mmap` by each thread: whether it went well.
     pub last_mmap: BTreeMap<i32, bool>,
-    /// Ends of `mmap` and calls of `munmap` that went well were left out until a device's memory was mapped.
-    pub lean: bool,
     /// The last call by each thread that failed and is told of, unless memory was mapped since then.
     pub last_failed: BTreeMap<i32, Doing>,
     /// Runs of frames that were allocated under observation: the first, how many, and when.
@@ -366,10 +364,6 @@ struct Thread {
     calls: Vec<Call>,
     region: Option<Call>,
     reached: Option<Call>,
-    /// It may have come back from what it is in: that end was left out.
-    may_be_back: bool,
-    /// The last call that failed before this `mmap`.
-    failed_before: Option<Doing>,
     /// The cache mode that the kernel chose for what is being mapped by frame number.
     granted: Option<String>,
     /// Frames that were freed outside of a system call that is followed: perhaps in the thread's end.
@@ -445,9 +439,7 @@ impl History {
         let doing = self.threads.get(&thread)?.doing.as_ref()?;
         let descriptor = doing.argument(4) & 0xffff_ffff;
         let file = self.files.get(&(self.space_of(thread), descriptor))?;
-        // It came back from the mmap of an ordinary file, and no more was recorded.
-        let may_be_back = self.lean && !file.is_of_a_device();
-        (doing.number == nr::MMAP && !may_be_back).then_some(file)
+        (doing.number == nr::MMAP).then_some(file)
     }
 
     /// Whether a thread is one of the program's.
@@ -471,11 +463,6 @@ impl History {
                 let Some(doing) = self.doing(number, event.time, *nr, arguments) else {
                     return;
                 };
-                if self.lean && doing.number == nr::MMAP {
-                    // Unless it is told otherwise.
-                    self.counts(number);
-                    thread.failed_before = self.last_failed.remove(&number);
-                }
                 self.begins(number, thread, doing);
             }
             What::Exit { number: nr, result } => {
@@ -490,6 +477,11 @@ impl History {
                     return;
                 };
                 let Some(doing) = thread.doing.take().filter(|doing| doing.number == nr) else {
+                    // Its beginning was left out.
+                    if nr == nr::MMAP && *result >= 0 {
+                        self.last_mmap.insert(number, true);
+                        self.last_failed.remove(&number);
+                    }
                     return;
                 };
                 self.returned(number, thread, doing, *result, event.time);
@@ -521,14 +513,7 @@ impl History {
         thread.calls.clear();
         thread.region = None;
         thread.reached = None;
-        thread.may_be_back = false;
         thread.doing = Some(doing);
-    }
-
-    /// One more `mmap`, which went well.
-    fn counts(&mut self, number: i32) {
-        *self.mmaps.entry(self.space_of(number)).or_default() += 1;
-        self.last_mmap.insert(number, true);
     }
 
     /// Whether a thread is a 32-bit program's at that time.
@@ -634,11 +619,7 @@ impl History {
     fn returned(&mut self, number: i32, thread: &mut Thread, doing: Doing, result: i64, time: u64) {
         let space = self.space_of(number);
         if doing.number == nr::MMAP {
-            if !self.lean {
-                self.counts(number);
-            } else if let Some(failed) = thread.failed_before.take().filter(|_| result < 0) {
-                self.last_failed.insert(number, failed);
-            }
+            *self.mmaps.entry(space).or_default() += 1;
             self.last_mmap.insert(number, result >= 0);
         }
         if result < 0 && TOLD_WHEN_FAILED.contains(&doing.number) {
@@ -727,36 +708,32 @@ impl History {
         if call.unfinished && always_ends {
             self.unfinished.push(call.clone());
         }
-        if [GATE, MAPPED, "mmap_region"].contains(&call.function.as_str()) {
-            thread.may_be_back = false;
-        }
         let in_mmap = thread
             .doing
             .as_ref()
-            .is_some_and(|doing| doing.number == nr::MMAP && !thread.may_be_back);
+            .is_some_and(|doing| doing.number == nr::MMAP);
+        let in_munmap = thread
+            .doing
+            .as_ref()
+            .is_some_and(|doing| doing.number == nr::MUNMAP);
         let space = self.space_of(number);
-        if call.function == GATE && self.lean {
-            // From here on the ends are recorded; of what others did before, they are not.
-            for other in self.threads.values_mut() {
-                other.may_be_back |= other
-                    .doing
-                    .as_ref()
-                    .is_some_and(|doing| doing.number == nr::MMAP);
-            }
-        }
         match call.function.as_str() {
-            // It only turns others on.
-            GATE => {}
+            MMAP_FAILED => {
+                let fields = ["addr", "size", "prot", "flags", "fd", "offset"];
+                let doing = Doing {
+                    number: nr::MMAP,
+                    arguments: fields.map(|name| call.get(name)).to_vec(),
+                };
+                // What was recorded within it stays.
+                thread.doing = None;
+                self.returned(number, thread, doing, call.result(), call.time);
+            }
             MUNMAP_FAILED => {
-                let is_followed = thread
-                    .doing
-                    .as_ref()
-                    .is_some_and(|doing| doing.number == nr::MUNMAP);
                 let doing = Doing {
                     number: nr::MUNMAP,
                     arguments: vec![call.get("addr"), call.get("size")],
                 };
-                if !is_followed {
+                if !in_munmap {
                     self.begins(number, thread, doing.clone());
                 }
                 thread.doing = None;
@@ -781,23 +758,7 @@ impl History {
                     self.mapped(number, thread, doing, result, call.time);
                 }
             },
-            "mmap_region" => {
-                let mut reached = call.clone();
-                // Of two events the first may have been left out, as the file is an ordinary one.
-                let opened = thread.doing.as_ref().and_then(|doing| {
-                    let descriptor = doing.argument(4) & 0xffff_ffff;
-                    self.files.get(&(space, descriptor))
-                });
-                if let Some(opened) = opened.filter(|_| reached.number("file").is_none()) {
-                    for (name, value) in &opened.fields {
-                        reached
-                            .fields
-                            .entry(name.clone())
-                            .or_insert_with(|| value.clone());
-                    }
-                }
-                thread.reached = Some(reached);
-            }
+            "mmap_region" | REACHED => thread.reached = Some(call.clone()),
             "opened" => {
                 self.files.insert((space, call.get("fd")), call.clone());
             }
@@ -883,11 +844,27 @@ impl History {
     fn refused(&mut self, number: i32, thread: &mut Thread, doing: Doing, result: i64) {
         let descriptor = doing.argument(4) & 0xffff_ffff;
         let space = self.space_of(number);
+        let mut reached = thread.reached.take();
+        // Nothing was recorded of the file where that would cost too much, or where of two events the first was left out.
+        if let Some(reached) = reached
+            .as_mut()
+            .filter(|call| call.number("file").is_none())
+        {
+            for (name, value) in self
+                .files
+                .get(&(space, descriptor))
+                .into_iter()
+                .flat_map(|opened| &opened.fields)
+            {
+                let field = reached.fields.entry(name.clone());
+                field.or_insert_with(|| value.clone());
+            }
+        }
         self.refusals.push(Refusal {
             thread: number,
             space,
             result,
-            reached: thread.reached.take(),
+            reached,
             calls: std::mem::take(&mut thread.calls),
             opened: self.files.get(&(space, descriptor)).cloned(),
             ioctl: self.ioctls.get(&(space, descriptor)).cloned(),
@@ -1053,7 +1030,7 @@ impl History {
 
     fn free(&mut self, number: i32, thread: &mut Thread, (pfn, pages, time): (u64, u64, u64)) {
         let space = self.space_of(number);
-        match thread.doing.as_ref().filter(|_| !thread.may_be_back) {
+        match thread.doing.as_ref() {
             Some(doing)
                 if matches!(
                     doing.number,
@@ -1275,27 +1252,23 @@ mod tests {
     }
 
     #[test]
-    fn an_mmap_whose_end_was_left_out_went_well() {
-        let enter =
-            |time| format!(" p-7 [000] 1.00000{time}: sys_enter: NR 9 (0, 1000, 1, 2, 3, 0)\n");
-        let failed = |time| format!(" p-7 [000] 1.00000{time}: sys_exit: NR 9 = -12\n");
+    fn a_call_whose_beginning_was_left_out_is_known_by_its_end() {
+        let failed = |time| {
+            format!(
+                " p-7 [000] 1.00000{time}: mmap_failed: (x64_sys_call+0x1/0x2 <- __x64_sys_mmap) ret=-12 addr=0x0 size=0x1000 \
+                 prot=0x1 flags=0x2 fd=0x3 offset=0x0\n"
+            )
+        };
+        let went_well = |time| format!(" p-7 [000] 1.00000{time}: sys_mmap -> 0x7f0000000000\n");
         let unmapped =
             " p-7 [000] 1.000003: munmap_failed: (x64_sys_call+0x1/0x2 <- __x64_sys_munmap) \
                         ret=-22 addr=0x7001 size=0x1000\n";
-        let after = |text: &str| {
-            let mut history = History {
-                lean: true,
-                ..History::default()
-            };
-            history.go_on(&trace::parse(text));
-            history
-        };
-        let history = after(&[enter(1), failed(2), enter(3)].concat());
+        let text = [failed(1), went_well(2)].concat();
+        let history = History::of(&trace::parse(&text));
         assert_eq!(history.last_mmap.get(&7), Some(&true));
-        assert_eq!(history.mmaps.get(&7), Some(&2));
         // A failure of munmap is told with its arguments, and stays the last one where the next mmap fails.
-        let text = enter(1) + unmapped + &enter(4) + &failed(5);
-        let history = after(&text);
+        let text = went_well(1) + unmapped + &failed(4);
+        let history = History::of(&trace::parse(&text));
         let calls: Vec<_> = history
             .refusals
             .iter()
@@ -1308,5 +1281,8 @@ mod tests {
         let last = history.last_failed.get(&7).map(Doing::text);
         assert_eq!(last.as_deref(), Some("munmap(0x7001, 4096)"));
         assert_eq!(history.last_mmap.get(&7), Some(&false));
+        // One that goes well makes up for it.
+        let history = History::of(&trace::parse(&(text + &went_well(5))));
+        assert_eq!(history.last_failed.get(&7), None);
     }
 }

@@ -115,9 +115,23 @@ macro_rules! file {
 pub const DEVICE: &str = "file != 0 && (!(mode & 0x8000) || magic == 0x62656572 || magic == 0x9fa0 || magic == 0x444d4142 \
                           || magic == 0x9041934)";
 
-/// Files whose mappings are followed: those, and the ones of hugetlbfs and of `memfd_secret`.
-pub const FOLLOWED_FILE: &str = "file != 0 && (!(mode & 0x8000) || magic == 0x62656572 || magic == 0x9fa0 || \
-                                 magic == 0x444d4142 || magic == 0x9041934 || magic == 0x958458f6 || magic == 0x5345434d)";
+/// Files whose mappings are followed: those of the above that can be mapped, and the ones of hugetlbfs and of
+/// `memfd_secret`. A field and what is said of it; of the fields that a kernel does not have nothing is said. A file of sysfs can be
+/// mapped where its node has the flag `KERNFS_HAS_MMAP` (`include/linux/kernfs.h`).
+pub const MAPPABLE: [(&str, &str); 6] = [
+    (
+        "mmap",
+        "(!(mode & 0x8000) || magic == 0x444d4142 || magic == 0x9041934) && mmap != 0",
+    ),
+    (
+        "prepare",
+        "(!(mode & 0x8000) || magic == 0x444d4142 || magic == 0x9041934) && prepare != 0",
+    ),
+    ("kernfs", "magic == 0x62656572 && kernfs & 0x80"),
+    ("proc", "magic == 0x9fa0 && proc != 0"),
+    ("magic", "magic == 0x958458f6"),
+    ("magic", "magic == 0x5345434d"),
+];
 
 /// `VM_FAULT_OOM | SIGBUS | HWPOISON | SIGSEGV | HWPOISON_LARGE | FALLBACK`, `include/linux/mm_types.h`.
 const FAILED_FAULT: &str = "ret & 0x73";
@@ -151,17 +165,26 @@ pub const OF_ONE_PROGRAM: &[&str] = &[
     MAPPED,
     HANDED,
     COPY_FAILED,
-    GATE,
+    MMAP_FAILED,
     MUNMAP_FAILED,
+    REACHED,
+    STOP,
+    STOP_HUGE,
     HANDLER,
     "copied",
     "dma_alloc_attrs",
 ];
-/// The event that a file is about to be mapped: what is of interest then, and happens often, waits for it.
-pub const GATE: &str = "gate";
+/// The event that a file is open that can be mapped: what is of interest then, and happens often, is off before.
+pub const STOP: &str = "stop";
+/// The same of memory of huge pages without a file of the program's own.
+pub const STOP_HUGE: &str = "stop_huge";
+/// The event of an `mmap` that failed. Those that go well are not recorded before a file that may be a device's is open.
+pub const MMAP_FAILED: &str = "mmap_failed";
 /// The event of what a fault handler returned.
 pub const HANDLER: &str = "handler";
-/// The event of a `munmap` that failed. Those that go well are not recorded before a device's memory is mapped.
+/// The event of an `mmap` that the file's driver, or what follows it, refused. It goes with [`MMAP_FAILED`].
+pub const REACHED: &str = "reached";
+/// The event of a `munmap` that failed.
 pub const MUNMAP_FAILED: &str = "munmap_failed";
 /// The event of a copy between the kernel and the program that failed.
 pub const COPY_FAILED: &str = "copy_failed";
@@ -170,18 +193,19 @@ pub const HANDED: &str = "handed";
 
 /// The functions of `mm/`, `kernel/dma/mapping.c` and `fs/file.c` that are watched.
 pub const PROBES: &[Probe] = &[
-    // Every mapping of a file begins here (mm/mmap.c).
-    Probe {
-        event: GATE,
-        enter_if: FOLLOWED_FILE,
-        ..call(
-            "do_mmap",
-            Form::Entry,
-            "file=$arg1:x64 mode=+{inode:i_mode}(+{file:f_inode}($arg1)):x16 \
-             magic=+{super_block:s_magic}(+{inode:i_sb}(+{file:f_inode}($arg1))):x64",
-            "",
-        )
-    },
+    Probe { event: STOP, ..call(
+        "fd_install",
+        Form::Entry,
+        "mode=+{inode:i_mode}(+{file:f_inode}($arg2)):x16 \
+         magic=+{super_block:s_magic}(+{inode:i_sb}(+{file:f_inode}($arg2))):x64 \
+         mmap=+{file_operations:mmap}(+{file:f_op}($arg2)):x64 \
+         prepare=+{file_operations:mmap_prepare}(+{file:f_op}($arg2)):x64 \
+         kernfs=+{kernfs_node:flags}(+{inode:i_private}(+{file:f_inode}($arg2))):x16 \
+         proc=+{proc_ops:proc_mmap}(+{proc_dir_entry:proc_ops}(+{proc_inode:pde-vfs_inode}(+{file:f_inode}($arg2)))):x64",
+        "",
+    ) },
+    // The file behind anonymous memory of huge pages (hugetlb_file_setup of fs/hugetlbfs/inode.c).
+    Probe { event: STOP_HUGE, ..call("hugetlb_file_setup", Form::Entry, "", "") },
     // The VMA as it is when all is done. Called by mprotect, too.
     Probe {
         event: MAPPED,
@@ -204,6 +228,17 @@ pub const PROBES: &[Probe] = &[
             "mmap_region",
             Form::Whole,
             concat!("addr=$arg2:x64 size=$arg3:x64 asked_flags=$arg4:x64", file!("$arg1")),
+            "s64",
+        )
+    },
+    // The same of any file, told by its end alone: of all that is recorded of the file above, each mmap would pay for the reading.
+    Probe {
+        event: REACHED,
+        end_if: IS_ERROR,
+        ..call(
+            "mmap_region",
+            Form::WholeOnly,
+            "addr=$arg2:x64 size=$arg3:x64 asked_flags=$arg4:x64",
             "s64",
         )
     },
@@ -283,7 +318,18 @@ pub const PROBES: &[Probe] = &[
     call("vmf_insert_mixed_mkwrite", Form::Pair, concat!("addr=$arg2:x64 pfn=$arg3:x64", bases!(), vma!("$arg1")), "x32"),
     // Its VMA is the second argument, too; the offset is in pages.
     call("dma_buf_mmap", Form::Whole, concat!("asked_pgoff=$arg3:x64 size=+{dma_buf:size}($arg1):x64", vma!("$arg2")), "s32"),
-    // Its argument is the registers of the program (`struct pt_regs` of `arch/x86/include/asm/ptrace.h`).
+    // Their argument is the registers of the program (`struct pt_regs` of `arch/x86/include/asm/ptrace.h`).
+    Probe {
+        event: MMAP_FAILED,
+        end_if: IS_ERROR,
+        ..call(
+            "__x64_sys_mmap",
+            Form::WholeOnly,
+            "addr=+{pt_regs:di}($arg1):x64 size=+{pt_regs:si}($arg1):x64 prot=+{pt_regs:dx}($arg1):x64 \
+             flags=+{pt_regs:r10}($arg1):x64 fd=+{pt_regs:r8}($arg1):x64 offset=+{pt_regs:r9}($arg1):x64",
+            "s64",
+        )
+    },
     Probe {
         event: MUNMAP_FAILED,
         end_if: IS_ERROR,

@@ -113,7 +113,8 @@ pub fn is_of_a_device(seen: &Seen<'_>, refusal: &Refusal) -> bool {
     if refusal.doing.number != nr::MMAP || Mmap::of(&refusal.doing).is_anonymous() {
         return false;
     }
-    let known = refusal.reached.iter().chain(&refusal.opened).next();
+    let mut known = refusal.reached.iter().chain(&refusal.opened);
+    let known = known.find(|call| call.number("mode").is_some());
     match known {
         Some(call) => {
             call.get("mode") & 0o170_000 != 0o100_000 || call.get("magic") == magic::SYSFS
@@ -621,9 +622,9 @@ fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding>
             return Some(finding.proc(format!("/proc/PID/limits: Max data size {limit}")));
         }
     }
-    if seen.made_more_mappings_than(refusal.space, seen.facts.max_map_count) {
-        let limit = seen.facts.max_map_count.unwrap_or(0);
-        let why = format!("the process has made more than vm.max_map_count ({limit}) mappings");
+    let limit = seen.facts.max_map_count.unwrap_or(u64::MAX);
+    if seen.mappings_of(refusal.space) >= limit {
+        let why = format!("the process has as many mappings as vm.max_map_count allows ({limit})");
         return Some(say(&TOO_MANY_MAPPINGS, why, Sure::Likely));
     }
     let (limit, used) = seen.facts.commit?;

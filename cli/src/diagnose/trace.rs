@@ -121,12 +121,6 @@ impl Call {
         }
     }
 
-    /// Whether the file is one of those that [`DEVICE`](super::probes::DEVICE) tells from ordinary ones.
-    pub fn is_of_a_device(&self) -> bool {
-        let magics = [0x6265_6572, 0x9fa0, 0x444d_4142, 0x0904_1934];
-        self.get("mode") & 0x8000 == 0 || magics.contains(&self.get("magic"))
-    }
-
     /// The function that called, if it is a module's.
     pub fn module_function(&self) -> Option<String> {
         self.caller.contains('[').then(|| symbol(&self.caller))
@@ -219,7 +213,13 @@ fn first_open(events: &[Event]) -> BTreeMap<i32, usize> {
 
 /// All events, in the order of their time.
 pub fn parse(text: &str) -> Vec<Event> {
+    parse_with(text, &[])
+}
+
+/// The same, with others that are known otherwise.
+pub fn parse_with(text: &str, others: &[Event]) -> Vec<Event> {
     let mut events: Vec<_> = text.lines().filter_map(line).collect();
+    events.extend_from_slice(others);
     // Buffers of several processors are read one after the other. What has the same time stays as it is.
     events.sort_by_key(|event| event.time);
     let mut events = paired(events);

@@ -1,7 +1,14 @@
 //! The program, from its first instruction to its end: it is traced so that the memory map can be seen at the moment
 //! of a signal.
 
-use super::{facts, frames, library::Traps, Problem};
+use super::{
+    facts, frames,
+    library::Traps,
+    probes::nr,
+    stops,
+    trace::{Event, What},
+    Problem,
+};
 use nix::{
     sys::{
         ptrace::{self, Options},
@@ -153,12 +160,18 @@ pub struct Life {
     pub threads: BTreeSet<i32>,
     /// Calls of `mmap` that the C library refused by itself: the thread, and the arguments.
     pub library: Vec<(i32, [u64; 6])>,
+    /// Calls of `mmap` that threads came back from when they met a stop.
+    pub returned: Vec<Event>,
 }
 
 /// What the caller is told while the program runs.
 pub enum Moment<'a> {
     /// A thread stands still before its end, and has all that it had.
     Standing(i32),
+    /// A process has become another program; whether one for 32 bits.
+    Executed(i32, bool),
+    /// A thread has met one of the stops that were laid for it.
+    AtStop,
     /// Some time has passed; the threads that there were. What is wrong with them is the answer.
     Passing(&'a BTreeSet<i32>),
 }
@@ -418,8 +431,9 @@ impl Tracee {
                     held.insert(thread);
                     raw::go_on(thread, 0);
                 } else {
-                    let ours =
-                        event != 0 || (signal == Signal::SIGTRAP as i32 && traps.met(thread));
+                    let ours = event != 0
+                        || (signal == Signal::SIGTRAP as i32
+                            && (stops::is_at_one(thread) || traps.met(thread)));
                     held.remove(&thread);
                     raw::detach(thread, if ours { 0 } else { signal });
                 }
@@ -461,15 +475,21 @@ impl Tracee {
             }
             let (signal, event) = (raw::stop_signal(status), raw::event(status));
             let deliver = match event {
+                0 if signal == Signal::SIGTRAP as i32 && stops::is_at_one(pid) => {
+                    told(Moment::AtStop);
+                    life.returned.extend(mmap_before(pid).into_iter().flatten());
+                    0
+                }
                 0 if signal == Signal::SIGTRAP as i32 && traps.met(pid) => 0,
                 0 => {
                     look(pid, signal, life);
                     signal
                 }
                 EVENT_EXEC => {
-                    life.narrow
-                        .insert((pid, frames::now()), facts::is_narrow(pid));
+                    let narrow = facts::is_narrow(pid);
+                    life.narrow.insert((pid, frames::now()), narrow);
                     traps.executed(pid);
+                    told(Moment::Executed(pid, narrow));
                     0
                 }
                 EVENT_EXIT => {
@@ -547,6 +567,35 @@ fn hangs(threads: &BTreeSet<i32>) -> bool {
         .iter()
         .filter_map(|thread| fs::read_to_string(format!("/proc/{thread}/stat")).ok())
         .any(|stat| is_ending_in_vain(&stat))
+}
+
+/// The `mmap` that a thread comes back from, as its registers have it: its beginning and its end.
+#[cfg(target_arch = "x86_64")]
+fn mmap_before(thread: i32) -> Option<[Event; 2]> {
+    let registers = ptrace::getregs(Pid::from_raw(thread)).ok()?;
+    let time = frames::now();
+    let number = nr::MMAP;
+    let arguments = vec![
+        registers.rdi,
+        registers.rsi,
+        registers.rdx,
+        registers.r10,
+        registers.r8,
+        registers.r9,
+    ];
+    let result = i64::from_ne_bytes(registers.rax.to_ne_bytes());
+    let event = |what| Event { thread, time, what };
+    (registers.orig_rax == number).then(|| {
+        [
+            event(What::Enter { number, arguments }),
+            event(What::Exit { number, result }),
+        ]
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn mmap_before(_: i32) -> Option<[Event; 2]> {
+    None
 }
 
 /// Keeps what there is to see of a fault, before the signal arrives.

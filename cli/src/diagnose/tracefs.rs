@@ -7,21 +7,24 @@ use super::{
     btf::Btf,
     frames::Frames,
     probes::{
-        nr, Form, Probe, DEVICE, FOLLOWED, FOLLOWED_FILE, GATE, HANDED, HANDLER, MAPPED,
-        MAPPING_CALLS, MUNMAP_FAILED, OF_32_BITS, OF_ONE_PROGRAM, OPENED, PROBES,
+        nr, Form, Probe, DEVICE, FOLLOWED, HANDED, HANDLER, MAPPABLE, MAPPED, MAPPING_CALLS,
+        MMAP_FAILED, MUNMAP_FAILED, OF_32_BITS, OF_ONE_PROGRAM, OPENED, PROBES, REACHED, STOP,
+        STOP_HUGE,
     },
-    trace::{END, ENTER},
+    stops::Stop,
+    trace::{self, What, END, ENTER},
     Problem,
 };
 use std::{
     collections::BTreeSet,
+    ffi::CString,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         atomic::{AtomicBool, AtomicU64, Ordering},
-        Arc,
+        Arc, Mutex, PoisonError,
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -34,18 +37,40 @@ const GROUP: &str = "mapbuf_";
 const BUFFER_KIB: &str = "4096";
 /// What a line has that is about what a fault handler returned.
 const HANDLED: &[u8] = b": handler: (";
-/// Events of system calls that are recorded once a device's memory is mapped, and what of each.
-const LATER: [(&str, &str); 3] = [
-    ("sys_exit_mmap", "ret >= 0"),
-    ("sys_enter_munmap", ""),
-    ("sys_exit_munmap", "ret >= 0"),
+/// The same of an `mmap` that failed.
+const FAILED: &[u8] = b": mmap_failed: (";
+/// The probes that see failures alone, and are on until all is.
+const OF_FAILURES: [&str; 3] = [MMAP_FAILED, MUNMAP_FAILED, REACHED];
+/// Those that are off until then.
+const LATER: [&str; 3] = [HANDLER, MAPPED, "mmap_region"];
+/// Calls of `mmap` that go well, which are recorded once something has failed: what failed may have been made up for.
+const WENT_WELL: &str = "sys_exit_mmap";
+const AFTER_A_FAILURE: &str = "enable_event:syscalls:sys_exit_mmap if ret < 0";
+/// The events of calls whose failure is told of, beside `mmap` and `munmap`.
+const MAY_FAIL: [&str; 7] = [
+    "sys_exit_mprotect",
+    "sys_exit_mremap",
+    "sys_exit_msync",
+    "sys_exit_madvise",
+    "sys_exit_mlock",
+    "sys_exit_mlock2",
+    "sys_exit_mlockall",
 ];
+
+/// What is recorded, and what not.
+struct Switch {
+    instance: PathBuf,
+    group: String,
+    /// Whether all is that there is to record.
+    is_all_on: Mutex<bool>,
+}
 
 /// The probes and the instance; dropping it removes them.
 pub struct Tracer {
     root: PathBuf,
     instance: PathBuf,
     group: String,
+    switch: Arc<Switch>,
     /// Each event that this kernel has, with its probe.
     events: Vec<(String, &'static Probe)>,
     /// Functions that it does not have, or that cannot be probed.
@@ -71,10 +96,16 @@ impl Tracer {
         fs::create_dir(&instance)
             .map_err(|error| refused("an instance of its own".into(), &error))?;
         let readme = fs::read_to_string(root.join("README")).unwrap_or_default();
+        let group = format!("{GROUP}{own}");
         let mut tracer = Self {
             root,
+            switch: Arc::new(Switch {
+                instance: instance.clone(),
+                group: group.clone(),
+                is_all_on: Mutex::new(true),
+            }),
             instance,
-            group: format!("{GROUP}{own}"),
+            group,
             events: Vec::new(),
             missing: Vec::new(),
             numbered: readme.is_empty() || readme.contains("$arg<N>"),
@@ -146,11 +177,11 @@ impl Tracer {
         &self.missing
     }
 
-    /// Records what these threads do, and those that they start. `lean` leaves out what [`Self::can_be_lean`] says; that
+    /// Records what these threads do, and those that they start. `lean` leaves out what waits for the stops ([`Self::stops`]); that
     /// a process has no device's memory yet is the caller's to know.
     pub fn watch(&self, threads: &BTreeSet<i32>, lean: bool) -> Result<Recording, Problem> {
         self.begin(Some(threads), lean)?;
-        Recording::start(&self.instance, &self.group)
+        Recording::start(&self.instance, &self.group, Arc::clone(&self.switch))
             .map_err(|error| refused("to be read (trace_pipe)".into(), &error))
     }
 
@@ -168,12 +199,50 @@ impl Tracer {
             .map_err(|error| refused("to be read (trace_pipe)".into(), &error))
     }
 
-    /// Whether calls that map and unmap ordinary files can be left out: the kernel tells of those that fail, with their
-    /// arguments, and of the others later.
-    pub fn can_be_lean(&self) -> bool {
+    /// What stops the program when a file is open whose memory may be a device's, so that all is recorded from there on
+    /// ([`Self::all_on`]), and until then only calls of `mmap` and `munmap` that fail. Nothing where the kernel cannot tell those by
+    /// themselves, with their arguments.
+    pub fn stops(&self) -> Vec<Stop> {
         let has = |wanted: &str| self.events.iter().any(|(name, _)| name == wanted);
-        let events = self.instance.join("events/syscalls");
-        has(MUNMAP_FAILED) && has(GATE) && LATER.iter().all(|(name, _)| events.join(name).exists())
+        let went_well = self.instance.join("events/syscalls").join(WENT_WELL);
+        if !(OF_FAILURES.iter().all(|event| has(event)) && has(STOP) && went_well.exists()) {
+            return Vec::new();
+        }
+        let types = Btf::running();
+        let fields = PROBES
+            .iter()
+            .find(|probe| probe.event == STOP)
+            .map(|probe| Btf::fill_in(types, probe.fetch))
+            .unwrap_or_default();
+        let is_there = |field: &str| {
+            let mut all = fields.split_whitespace();
+            all.any(|one| one.split_once('=').is_some_and(|(name, _)| name == field))
+        };
+        let clauses: Vec<_> = MAPPABLE
+            .iter()
+            .filter(|(field, _)| is_there(field))
+            .map(|(_, clause)| format!("({clause})"))
+            .collect();
+        let stop = |event: &str, filter: String| {
+            let path = self.root.join("events").join(&self.group).join(event);
+            let id = fs::read_to_string(path.join("id")).ok()?;
+            Some(Stop {
+                id: id.trim().parse().ok()?,
+                filter: CString::new(filter).ok()?,
+            })
+        };
+        let Some(opened) = stop(STOP, clauses.join(" || ")) else {
+            return Vec::new();
+        };
+        // Without it the kernel has no huge pages.
+        std::iter::once(opened)
+            .chain(stop(STOP_HUGE, String::new()))
+            .collect()
+    }
+
+    /// Records from here on all that there is to record of threads that were watched for less.
+    pub fn all_on(&self) -> Result<(), Problem> {
+        self.switch.all_on()
     }
 
     fn begin(&self, threads: Option<&BTreeSet<i32>>, lean: bool) -> Result<(), Problem> {
@@ -199,35 +268,21 @@ impl Tracer {
             Some(_) => FOLLOWED.as_slice(),
             None => MAPPING_CALLS,
         };
-        let of_32_bits = OF_32_BITS
-            .iter()
-            .filter(|(_, native)| followed.contains(native))
-            .map(|(number, _)| number);
-        let numbers: Vec<_> = followed.iter().chain(of_32_bits).copied().collect();
-        let is = |number: &u64| format!("id == {number}");
-        let all = |left_out: &[u64]| {
-            let left = numbers.iter().filter(|number| !left_out.contains(number));
-            left.map(is).collect::<Vec<_>>().join(" || ")
-        };
-        // Programs map and unmap ordinary files often: of that a failure is recorded, and of mmap its beginning, until a
-        // device's memory is mapped.
-        let (enter, exit) = if lean {
-            let exit = all(&[nr::MMAP, nr::MUNMAP]);
-            let exit = format!("{exit} || ({} && ret < 0)", is(&nr::MMAP));
-            (all(&[nr::MUNMAP]), exit)
-        } else {
-            (all(&[]), all(&[]))
-        };
-        for (event, filter) in [("sys_enter", enter), ("sys_exit", exit)] {
-            let event = format!("events/raw_syscalls/{event}");
-            set(&format!("{event}/filter"), &filter)?;
-            set(&format!("{event}/enable"), "1")?;
+        *self
+            .switch
+            .is_all_on
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = !lean;
+        self.switch.follow(followed, !lean)?;
+        for event in ["sys_enter", "sys_exit"] {
+            set(&format!("events/raw_syscalls/{event}/enable"), "1")?;
         }
-        for (event, filter) in LATER
-            .iter()
-            .filter(|(_, filter)| lean && !filter.is_empty())
-        {
-            set(&format!("events/syscalls/{event}/filter"), filter)?;
+        if lean {
+            set(&format!("events/syscalls/{WENT_WELL}/filter"), "ret >= 0")?;
+            for event in MAY_FAIL {
+                // A call that this kernel does not have.
+                let _ = self.set(&format!("events/syscalls/{event}/trigger"), AFTER_A_FAILURE);
+            }
         }
         // Without them processes are not told apart, no more.
         for event in [
@@ -253,15 +308,17 @@ impl Tracer {
             if threads.is_none() && OF_ONE_PROGRAM.contains(&probe.event) {
                 continue;
             }
-            if [GATE, MUNMAP_FAILED].contains(&probe.event) && !lean {
+            let of_failures = OF_FAILURES.contains(&probe.event);
+            if [STOP, STOP_HUGE].contains(&probe.event) || of_failures && !lean {
                 continue;
             }
-            let triggered = self.triggered_by(name, lean);
-            for wanted in triggered.iter().filter(|_| threads.is_some()) {
-                // What is of interest once a device's memory is mapped, and happens often.
-                let _ = self.set(&format!("{event}/trigger"), wanted);
+            if of_failures && probe.event != REACHED {
+                set(&format!("{event}/trigger"), AFTER_A_FAILURE)?;
             }
-            let waits = name == HANDED || lean && [MAPPED, HANDLER].contains(&name.as_str());
+            if probe.event == MAPPED && threads.is_some() && !lean {
+                self.switch.let_mapping_trigger();
+            }
+            let waits = name == HANDED || lean && LATER.contains(&name.as_str());
             if !waits {
                 set(&format!("{event}/enable"), "1")?;
             }
@@ -269,33 +326,8 @@ impl Tracer {
         Ok(())
     }
 
-    /// What an event turns on. Its own filter does not hold for that.
-    fn triggered_by(&self, event: &str, lean: bool) -> Vec<String> {
-        let (group, gate) = (&self.group, if lean { GATE } else { MAPPED });
-        if event != gate {
-            return Vec::new();
-        }
-        let mut all = vec![
-            format!("enable_event:kmem:mm_page_free if {DEVICE}"),
-            format!("enable_event:kmem:mm_page_alloc if {DEVICE}"),
-        ];
-        let own = [HANDED, MAPPED, HANDLER];
-        for name in own.iter().filter(|name| lean || **name == HANDED) {
-            if self.events.iter().any(|(defined, _)| defined == name) {
-                all.push(format!("enable_event:{group}:{name} if {DEVICE}"));
-            }
-        }
-        for (event, _) in LATER.iter().filter(|_| lean) {
-            all.push(format!("enable_event:syscalls:{event} if {FOLLOWED_FILE}"));
-        }
-        all
-    }
-
     fn set(&self, file: &str, value: &str) -> io::Result<()> {
-        OpenOptions::new()
-            .write(true)
-            .open(self.instance.join(file))?
-            .write_all(value.as_bytes())
+        self.switch.set(file, value)
     }
 
     /// How many events found no room.
@@ -314,6 +346,107 @@ impl Tracer {
                     .sum::<u64>()
             })
             .sum()
+    }
+}
+
+impl Switch {
+    /// Records from here on all that there is to record.
+    fn all_on(&self) -> Result<(), Problem> {
+        let mut is_all_on = self
+            .is_all_on
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *is_all_on {
+            return Ok(());
+        }
+        self.follow(FOLLOWED.as_slice(), true)?;
+        self.let_mapping_trigger();
+        for event in LATER {
+            let enable = format!("events/{}/{event}/enable", self.group);
+            if self.instance.join(&enable).exists() {
+                self.set(&enable, "1")
+                    .map_err(|error| refused(format!("to turn {event} on"), &error))?;
+            }
+        }
+        for event in OF_FAILURES {
+            // Told twice is no harm.
+            let _ = self.set(&format!("events/{}/{event}/enable", self.group), "0");
+        }
+        *is_all_on = true;
+        Ok(())
+    }
+
+    /// Says which system calls are recorded: these, of 32-bit programs too; those that map and unmap or not.
+    fn follow(&self, followed: &[u64], maps: bool) -> Result<(), Problem> {
+        let of_32_bits = OF_32_BITS
+            .iter()
+            .filter(|(_, native)| followed.contains(native))
+            .map(|(number, _)| number);
+        let left_out = |number: &&u64| !maps && [nr::MMAP, nr::MUNMAP].contains(number);
+        let numbers = followed.iter().filter(|number| !left_out(number));
+        let numbers: BTreeSet<_> = numbers
+            .chain(of_32_bits.filter(|number| !left_out(number)))
+            .collect();
+        let is: Vec<_> = numbers
+            .iter()
+            .map(|number| format!("id == {number}"))
+            .collect();
+        let mut filter = is.join(" || ");
+        if !maps {
+            // The most frequent ones are soon decided.
+            let (mmap, munmap) = (nr::MMAP, nr::MUNMAP);
+            filter = format!("id != {mmap} && id != {munmap} && ({filter})");
+        }
+        for event in ["sys_enter", "sys_exit"] {
+            let file = format!("events/raw_syscalls/{event}/filter");
+            self.set(&file, &filter)
+                .map_err(|error| refused(format!("to write {filter:?} into {file}"), &error))?;
+        }
+        Ok(())
+    }
+
+    /// Has the mapping of a device turn on what is of interest then, and happens often. The event's own filter does not hold
+    /// for that.
+    fn let_mapping_trigger(&self) {
+        let group = &self.group;
+        let mut all = vec![
+            format!("enable_event:kmem:mm_page_free if {DEVICE}"),
+            format!("enable_event:kmem:mm_page_alloc if {DEVICE}"),
+        ];
+        let handed = self.instance.join(format!("events/{group}/{HANDED}"));
+        if handed.exists() {
+            all.push(format!("enable_event:{group}:{HANDED} if {DEVICE}"));
+        }
+        for wanted in all {
+            let _ = self.set(&format!("events/{group}/{MAPPED}/trigger"), &wanted);
+        }
+    }
+
+    fn set(&self, file: &str, value: &str) -> io::Result<()> {
+        OpenOptions::new()
+            .write(true)
+            .open(self.instance.join(file))?
+            .write_all(value.as_bytes())
+    }
+
+    /// Whether lines tell that a file is open that may be a device's, and not all is recorded yet. The program was stopped at
+    /// that, unless it blocks SIGTRAP.
+    fn is_late(&self, lines: &str) -> bool {
+        const OPENED: &str = ": opened: (";
+        let is_all_on = self
+            .is_all_on
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *is_all_on || memchr::memmem::find(lines.as_bytes(), OPENED.as_bytes()).is_none() {
+            return false;
+        }
+        let opened: Vec<_> = lines.lines().filter(|line| line.contains(OPENED)).collect();
+        trace::parse(&opened.join("\n"))
+            .iter()
+            .any(|event| match &event.what {
+                What::Call(call) => call.get("mode") & 0x8000 == 0 && call.mmap().is_some(),
+                _ => false,
+            })
     }
 }
 
@@ -368,13 +501,16 @@ pub struct Recording {
     stop: Arc<AtomicBool>,
     rounds: Arc<AtomicU64>,
     spins: Arc<AtomicBool>,
+    short: Arc<AtomicBool>,
     thread: JoinHandle<(Vec<u8>, Frames)>,
 }
 
 impl Recording {
-    fn start(instance: &Path, group: &str) -> io::Result<Self> {
+    fn start(instance: &Path, group: &str, switch: Arc<Switch>) -> io::Result<Self> {
         let spins = Arc::new(AtomicBool::new(false));
         let round_and_round = Arc::clone(&spins);
+        let short = Arc::new(AtomicBool::new(false));
+        let ran_short = Arc::clone(&short);
         let handler = instance.join(format!("events/{group}/handler/enable"));
         let mut negative = 0;
         let mut pipe = open_pipe(instance)?;
@@ -401,6 +537,14 @@ impl Recording {
                     if memchr::memmem::find(new.as_bytes(), HANDLED).is_some() {
                         negative += new.lines().filter(|line| is_negative_fault(line)).count();
                     }
+                    if switch.is_late(&new) {
+                        let _ = switch.all_on();
+                    }
+                    if memchr::memmem::find(new.as_bytes(), b"-12").is_some()
+                        && new.lines().any(is_enomem)
+                    {
+                        ran_short.store(true, Ordering::Release);
+                    }
                     if negative > SPINNING && !round_and_round.swap(true, Ordering::AcqRel) {
                         // It goes on like this, and tells nothing new.
                         let _ = fs::write(&handler, "0");
@@ -422,6 +566,7 @@ impl Recording {
             stop,
             rounds,
             spins,
+            short,
             thread,
         })
     }
@@ -429,6 +574,11 @@ impl Recording {
     /// Whether a fault handler has the program fault again and again.
     pub fn spins(&self) -> bool {
         self.spins.load(Ordering::Acquire)
+    }
+
+    /// Whether an `mmap` failed with `ENOMEM`.
+    pub fn ran_short(&self) -> bool {
+        self.short.load(Ordering::Acquire)
     }
 
     /// Waits until all that has happened so far was read, and the frames in it were looked at.
@@ -457,6 +607,12 @@ const SPINNING: usize = 200;
 /// Whether a line tells of a fault handler that returned a negative number.
 fn is_negative_fault(line: &str) -> bool {
     memchr::memmem::find(line.as_bytes(), HANDLED).is_some() && line.contains(" ret=0xfffff")
+}
+
+/// Whether a line tells of an `mmap` that failed with `ENOMEM`.
+fn is_enomem(line: &str) -> bool {
+    memchr::memmem::find(line.as_bytes(), FAILED).is_some() && line.contains(" ret=-12 ")
+        || line.ends_with("sys_exit: NR 9 = -12")
 }
 
 /// Reads what there is, and says whether that was all: a program that makes events as fast as they are read is not waited
@@ -526,8 +682,10 @@ fn remove(root: &Path, instance: &Path, group: &str) {
     off(instance.join("tracing_on"));
     off(instance.join("events/enable"));
     // A trigger holds the event that it turns on.
-    for gate in [GATE, MAPPED] {
-        let trigger = instance.join(format!("events/{group}/{gate}/trigger"));
+    let own = [MMAP_FAILED, MUNMAP_FAILED, MAPPED].map(|event| format!("{group}/{event}"));
+    let of_calls = MAY_FAIL.map(|event| format!("syscalls/{event}"));
+    for event in own.iter().chain(&of_calls) {
+        let trigger = instance.join(format!("events/{event}/trigger"));
         let set = fs::read_to_string(&trigger).unwrap_or_default();
         for line in set.lines().filter(|line| line.starts_with("enable_event")) {
             // `enable_event:kmem:mm_page_free:unlimited if …`
@@ -548,8 +706,17 @@ fn remove(root: &Path, instance: &Path, group: &str) {
     let path = root.join("dynamic_events");
     let defined = fs::read_to_string(&path).unwrap_or_default();
     for line in defined.lines() {
-        if let Some(event) = event_of(line, group) {
-            let _ = append(&path, &format!("-:{event}"));
+        let Some(event) = event_of(line, group) else {
+            continue;
+        };
+        for _ in 0..20 {
+            match append(&path, &format!("-:{event}")) {
+                // The end of what it stopped is still under way.
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                _ => break,
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::plan::{self, Boot};
 use super::tail;
 use crate::kit::Kit;
-use crate::museum;
+use crate::{museum, overhead};
 use anyhow::{bail, Context, Result};
 use mapbuf_init::Ending;
 use mapbuf_vm::museum_kernel::Series;
@@ -52,7 +52,7 @@ pub fn plan<'a>(kit: &'a Kit, filter: &str, logs: &'a Path, kernels: Kernels) ->
         Kernels::Few => KERNELS.get(..2),
         Kernels::All => KERNELS.get(..),
     };
-    tried
+    let scores = tried
         .unwrap_or_default()
         .iter()
         .filter_map(|(series, test, name)| {
@@ -71,8 +71,30 @@ pub fn plan<'a>(kit: &'a Kit, filter: &str, logs: &'a Path, kernels: Kernels) ->
                     }))
                 }),
             })
-        })
-        .collect()
+        });
+    scores.chain(cost(kit, filter)).collect()
+}
+
+/// The name of the test of what it costs.
+const COST: &str = "reports::diagnose_costs_little";
+/// Its mappings of an ordinary file; `cargo xtask overhead` makes more.
+const MAPPINGS: u64 = 5000;
+
+/// What it costs a program that maps ordinary files.
+fn cost<'a>(kit: &'a Kit, filter: &str) -> Option<Boot<'a>> {
+    const NAME: &str = "overhead";
+    let chosen = plan::chosen([(COST, ())], filter);
+    (!chosen.is_empty()).then(|| Boot {
+        name: NAME.to_owned(),
+        purpose: "the instructions that diagnose costs a program that maps ordinary files",
+        tests: 1,
+        memory: MEMORY_MIB,
+        run: Box::new(move |line| {
+            Ok(plan::one_by_one(NAME, chosen, line, |()| {
+                overhead::measure(kit, MAPPINGS)?.is_within()
+            }))
+        }),
+    })
 }
 
 /// Gives them all to `mapbuf diagnose`, in one guest.
