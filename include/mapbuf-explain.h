@@ -33,6 +33,8 @@ static inline const char *mapbuf_kind_name(uint32_t number)
 		return "coherent";
 	case 5:
 		return "region";
+	case 6:
+		return "foreign";
 	default:
 		return NULL;
 	}
@@ -245,8 +247,6 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "CacheRefused";
 	case 221:
 		return "NotADmaBuf";
-	case 222:
-		return "ForeignDmaBuf";
 	case 223:
 		return "OffsetsFull";
 	case 224:
@@ -255,6 +255,10 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "NoPagesForDevices";
 	case 226:
 		return "NodeNotAllowed";
+	case 227:
+		return "DmaBufMode";
+	case 228:
+		return "ForeignFrames";
 	case 301:
 		return "UnknownMethod";
 	case 302:
@@ -283,6 +287,10 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "NothingHuge";
 	case 314:
 		return "KernelRefused";
+	case 315:
+		return "ExporterMaps";
+	case 316:
+		return "ExporterRefused";
 	case 401:
 		return "NameInvalid";
 	case 402:
@@ -299,6 +307,8 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "OwnerNotPermitted";
 	case 408:
 		return "TooManyNames";
+	case 409:
+		return "ForeignUnnamed";
 	case 501:
 		return "OffsetIsId";
 	case 502:
@@ -307,6 +317,8 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "WriteBeyondEnd";
 	case 504:
 		return "UnalignedWrite";
+	case 505:
+		return "ForeignView";
 	case 601:
 		return "RegionIsRam";
 	case 602:
@@ -403,6 +415,12 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "PlacementInvalid";
 	case 743:
 		return "PlacementRefused";
+	case 744:
+		return "ExporterRefusedDevice";
+	case 745:
+		return "ForeignOutOfReach";
+	case 746:
+		return "ExporterRefusedSync";
 	default:
 		return NULL;
 	}
@@ -475,8 +493,6 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "the kernel could not change its own mapping of this memory to {0:cache} (errno {1})";
 	case 221:
 		return "descriptor {0:signed} is not a dma-buf";
-	case 222:
-		return "descriptor {0:signed} is another driver's dma-buf";
 	case 223:
 		return "this session has no {0:bytes} left in its mmap offsets, which end at 16 TiB";
 	case 224:
@@ -485,6 +501,10 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "a device cannot import {0:kind} memory: it has no pages";
 	case 226:
 		return "NUMA node {0} is not in the caller's cpuset";
+	case 227:
+		return "descriptor {0:signed} is a dma-buf that was not opened for both reading and writing";
+	case 228:
+		return "another driver's dma-buf does not say where its memory lies";
 	case 301:
 		return "there is no method {0}";
 	case 302:
@@ -513,6 +533,10 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "no part of these {0:bytes} can be mapped with an entry of {1:bytes}";
 	case 314:
 		return "the kernel function behind {0:method} returned errno {1}";
+	case 315:
+		return "another driver's dma-buf is mapped by that driver alone, and not by {0:method}";
+	case 316:
+		return "the driver that exported this dma-buf did not map {0} bytes of it (errno {1})";
 	case 401:
 		return "the name is empty, or has a byte {1:char} at position {0} that is not allowed there";
 	case 402:
@@ -529,6 +553,8 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "giving a node to user {0}, group {1} needs CAP_CHOWN";
 	case 408:
 		return "there are {0} named buffers, the most that there can be";
+	case 409:
+		return "another driver's dma-buf cannot have a name here: it belongs to that driver";
 	case 501:
 		return "offset {0:hex} stands for a buffer's id, and leaves no room for a byte offset";
 	case 502:
@@ -537,6 +563,8 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "a write at byte {0}, but the buffer ends at byte {1}";
 	case 504:
 		return "a write of {1} bytes at byte {0}, to uncached memory that is written in {2}-bit words";
+	case 505:
+		return "read and write do not reach another driver's dma-buf";
 	case 601:
 		return "part of the {0:bytes} is System RAM that the kernel uses";
 	case 602:
@@ -633,6 +661,12 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "{1:hex} at byte {0} of the struct is no place for memory";
 	case 743:
 		return "no {0:bytes} were found with addresses below {1:hex}, {2} low bits of 0 at the start, and no run over a multiple of 2^{3} (0: no such wish)";
+	case 744:
+		return "the driver that exported this dma-buf did not map its {0:bytes} for the device (errno {1})";
+	case 745:
+		return "the device reaches memory with {0} address bits, and another driver's dma-buf may lie anywhere";
+	case 746:
+		return "the driver that exported this dma-buf did not sync it (errno {0})";
 	default:
 		return NULL;
 	}
@@ -705,8 +739,6 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "use cached; the other modes need x86, and some free memory for page tables";
 	case 221:
 		return "pass a descriptor that EXPORT returned";
-	case 222:
-		return "map that descriptor directly; only this driver's buffers can have an id here";
 	case 223:
 		return "free buffers, or open the node again: each open file has its own offsets";
 	case 224:
@@ -715,6 +747,10 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "have the device import another kind of buffer, or map the dma-buf's descriptor and copy";
 	case 226:
 		return "use a node from Mems_allowed_list in /proc/self/status, or -1 for any of them";
+	case 227:
+		return "have its exporter open it with O_RDWR (DMA_HEAP_IOCTL_ALLOC: fd_flags); an id here can be mapped for writing, and a device can write to it";
+	case 228:
+		return "ATTACH it on a device's node, and ask with the flag FOR_DEVICE for that device's addresses";
 	case 301:
 		return "QUERY returns a mask of the methods; 0 is auto";
 	case 302:
@@ -743,6 +779,10 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "use the kind pages or contiguous with at least that size, at an offset and address that are multiples of it, or the method auto";
 	case 314:
 		return "please report this with the kernel version: the driver should have refused it earlier";
+	case 315:
+		return "use the method auto";
+	case 316:
+		return "map it with MAP_SHARED, which is all that most exporters take, or by that driver's own means";
 	case 401:
 		return "use 1 to 64 letters, digits, '_', '.' or '-', not starting with '.' or '-'";
 	case 402:
@@ -759,6 +799,8 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "leave the owner and group as the caller's own, or run with CAP_CHOWN";
 	case 408:
 		return "remove one, or load the module with a larger max_names";
+	case 409:
+		return "pass its descriptor on, or copy it to a buffer of this driver and name that";
 	case 501:
 		return "read and write at the mmap_offset that ALLOC returned, plus the offset in the buffer";
 	case 502:
@@ -767,6 +809,8 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "write within the buffer: it does not grow";
 	case 504:
 		return "write whole words at multiples of their size, or map the region";
+	case 505:
+		return "map it, and SYNC before and after the accesses";
 	case 601:
 		return "reserve it at boot: memmap=SIZE$START on the kernel command line (x86), or a reserved-memory node (device tree)";
 	case 602:
@@ -863,6 +907,12 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "use for `below` 0 or at least a page, for `align_bits` at most 40, for `boundary_bits` 0 or 12 to 63";
 	case 743:
 		return "ask for less at a time or for less of it; behind an IOMMU the device's addresses are chosen anew, so ask with FOR_DEVICE there";
+	case 744:
+		return "attach less at a time, or with more address bits (DMA_MASK); memory that only importers which let go may have (EOPNOTSUPP, 95) cannot be attached";
+	case 745:
+		return "set more bits (DMA_MASK) if the device has them, boot with an IOMMU, or copy to a buffer that is allocated on the device's node";
+	case 746:
+		return "try again; if it stays so, the exporting driver's documentation says when the CPU may have its memory";
 	default:
 		return NULL;
 	}

@@ -116,7 +116,10 @@
 // addresses. Behind an IOMMU there are fewer than physical runs. `physical_address` is MAPBUF_ADDRESS_HIDDEN.
 #define MAPBUF_SEGMENTS_FOR_DEVICE 1
 
-// Write a pattern to every page, check whether it stays, and restore the old contents. Memory only.
+// Attach it to the node's device at once, for both directions.
+#define MAPBUF_IMPORT_FOR_DEVICE 1
+
+// Write a pattern to every page, look whether it stays, and put back what was there. Memory only.
 #define MAPBUF_PROBE_WRITE 1
 
 // Read a device's memory, although this can hang a bus or remove data from a queue.
@@ -172,6 +175,8 @@ enum mapbuf_kind {
   MAPBUF_KIND_COHERENT = 4,
   // A reserved physical range, or a PCI BAR, registered by name.
   MAPBUF_KIND_REGION = 5,
+  // Another driver's dma-buf, which `IMPORT` gave an id: that driver maps it, and pays for it.
+  MAPBUF_KIND_FOREIGN = 6,
 };
 
 // Ways to map, each named after the kernel function that does it.
@@ -444,9 +449,6 @@ enum mapbuf_reason {
   // (descriptor): not a dma-buf.
   // Comes with EINVAL.
   MAPBUF_REASON_NOT_A_DMA_BUF = 221,
-  // (descriptor): another driver's dma-buf.
-  // Comes with EOPNOTSUPP.
-  MAPBUF_REASON_FOREIGN_DMA_BUF = 222,
   // (bytes): no range of this size is free among the session's `mmap` offsets.
   // Comes with ENOSPC.
   MAPBUF_REASON_OFFSETS_FULL = 223,
@@ -459,6 +461,12 @@ enum mapbuf_reason {
   // (node): the caller's cpuset has no memory on this NUMA node.
   // Comes with EACCES.
   MAPBUF_REASON_NODE_NOT_ALLOWED = 226,
+  // (descriptor): the dma-buf was not opened for both reading and writing.
+  // Comes with EACCES.
+  MAPBUF_REASON_DMA_BUF_MODE = 227,
+  // (): another driver's dma-buf does not say where its memory lies.
+  // Comes with EOPNOTSUPP.
+  MAPBUF_REASON_FOREIGN_FRAMES = 228,
   // (method): no such method.
   // Comes with EINVAL.
   MAPBUF_REASON_UNKNOWN_METHOD = 301,
@@ -501,6 +509,12 @@ enum mapbuf_reason {
   // (method, errno): the kernel function refused for a reason of its own.
   // Comes with EINVAL.
   MAPBUF_REASON_KERNEL_REFUSED = 314,
+  // (method): another driver's dma-buf is mapped by that driver alone.
+  // Comes with EINVAL.
+  MAPBUF_REASON_EXPORTER_MAPS = 315,
+  // (bytes, errno): the driver that exported the dma-buf did not map it.
+  // Comes with EINVAL.
+  MAPBUF_REASON_EXPORTER_REFUSED = 316,
   // (position, byte): a name cannot have this byte at this position; position 64: it is too long or empty.
   // Comes with EINVAL.
   MAPBUF_REASON_NAME_INVALID = 401,
@@ -525,6 +539,9 @@ enum mapbuf_reason {
   // (most): there are as many names as there can be.
   // Comes with ENOSPC.
   MAPBUF_REASON_TOO_MANY_NAMES = 408,
+  // (): another driver's dma-buf cannot have a name.
+  // Comes with EOPNOTSUPP.
+  MAPBUF_REASON_FOREIGN_UNNAMED = 409,
   // (offset): this offset is a buffer's id, which leaves no room for a byte offset.
   // Comes with EINVAL.
   MAPBUF_REASON_OFFSET_IS_ID = 501,
@@ -537,6 +554,9 @@ enum mapbuf_reason {
   // (offset, length, width in bits): a write to uncached memory that is not whole, aligned words.
   // Comes with EINVAL.
   MAPBUF_REASON_UNALIGNED_WRITE = 504,
+  // (): the kernel has no view of its own of another driver's dma-buf.
+  // Comes with EOPNOTSUPP.
+  MAPBUF_REASON_FOREIGN_VIEW = 505,
   // (bytes): the range overlaps System RAM that the kernel uses.
   // Comes with EBUSY.
   MAPBUF_REASON_REGION_IS_RAM = 601,
@@ -681,6 +701,15 @@ enum mapbuf_reason {
   // (bytes, below, alignment in bits, boundary in bits): no memory was found that lies so; 0 is no wish.
   // Comes with ENOMEM.
   MAPBUF_REASON_PLACEMENT_REFUSED = 743,
+  // (bytes, errno): the driver that exported the dma-buf did not map it for the device.
+  // Comes with EIO.
+  MAPBUF_REASON_EXPORTER_REFUSED_DEVICE = 744,
+  // (bits): another driver's dma-buf may lie where the device's addresses do not reach.
+  // Comes with EINVAL.
+  MAPBUF_REASON_FOREIGN_OUT_OF_REACH = 745,
+  // (errno): the driver that exported the dma-buf did not give it to the CPU, or to the devices.
+  // Comes with EIO.
+  MAPBUF_REASON_EXPORTER_REFUSED_SYNC = 746,
 };
 
 // Why an ioctl was refused, as in struct mapbuf_last_error, but without a second call. An ioctl that succeeds leaves it
@@ -786,7 +815,7 @@ struct mapbuf_info {
   uint32_t kind;
   // Out: its enum mapbuf_cache.
   uint32_t cache;
-  // Out: physically contiguous runs in it.
+  // Out: physically contiguous runs in it; 0: not known (MAPBUF_Foreign).
   uint32_t segments;
   // Out: virtual memory areas that map it now, in any process.
   uint32_t mappings;
@@ -874,12 +903,14 @@ struct mapbuf_export {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_IMPORT`: gives the buffer of a dma-buf descriptor an id in this session, so that `OFFSET` and the id's
-// offset work on it too. The descriptor comes from `EXPORT`, of a session or of a named node.
+// `MAPBUF_IOCTL_IMPORT`: gives a buffer whose dma-buf descriptor the caller has an id in this session. It came from
+// `EXPORT`, also of a named node, and every method maps it; or from another driver (a dma-heap, `udmabuf`, a graphics
+// card), and is of kind MAPBUF_Foreign: `mmap` at its offset is that driver's, struct mapbuf_sync asks that driver, and `ATTACH`
+// gives it addresses for the node's device. The descriptor must be open for reading and writing.
 struct mapbuf_import {
   // In: size of this struct in bytes.
   uint32_t size;
-  // In: 0.
+  // In: bits of MAPBUF_IMPORT_*.
   uint32_t flags;
   // In: the descriptor; it may be closed afterwards.
   int32_t fd;
@@ -1074,7 +1105,8 @@ struct mapbuf_dma_mask {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages for the device. Coherent memory of the device is always mapped.
+// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages, or another driver's, for the device. Coherent memory of the device is
+// at all times.
 struct mapbuf_attach {
   // In: size of this struct in bytes.
   uint32_t size;
@@ -1108,8 +1140,9 @@ struct mapbuf_detach {
   struct mapbuf_refused refused;
 };
 
-// `MAPBUF_IOCTL_SYNC`: hands a part of a buffer to the CPU or to the device. Where DMA is coherent
-// (MAPBUF_COHERENT) it does nothing.
+// `MAPBUF_IOCTL_SYNC`: says who has a part of a buffer, the CPU or the device. Where DMA is coherent
+// (MAPBUF_COHERENT) it does nothing. For another driver's buffer (MAPBUF_Foreign) it is said to that driver, for the
+// whole of it, on any allocator node; BEGIN waits until the devices that write to it are done.
 struct mapbuf_sync {
   // In: size of this struct in bytes.
   uint32_t size;

@@ -188,9 +188,56 @@ impl Reason {
                 "descriptor {0:signed} is not a dma-buf",
                 "pass a descriptor that EXPORT returned",
             ),
-            Self::ForeignDmaBuf => text(
-                "descriptor {0:signed} is another driver's dma-buf",
-                "map that descriptor directly; only this driver's buffers can have an id here",
+            Self::DmaBufMode => text(
+                "descriptor {0:signed} is a dma-buf that was not opened for both reading and writing",
+                "have its exporter open it with O_RDWR (DMA_HEAP_IOCTL_ALLOC: fd_flags); an id here can be mapped for writing, and a device can write to it",
+            )
+            .since(
+                "no check there: drivers/dma-buf/dma-buf.c, dma_buf_mmap and dma_buf_dynamic_attach do not look at the mode of the file",
+            ),
+            Self::ForeignFrames => text(
+                "another driver's dma-buf does not say where its memory lies",
+                "ATTACH it on a device's node, and ask with the flag FOR_DEVICE for that device's addresses",
+            )
+            .since(
+                "drivers/dma-buf/dma-buf.c, dma_buf_wrap_sg_table: importers get DMA addresses, and with CONFIG_DMABUF_DEBUG no struct pages at all",
+            ),
+            Self::ExporterMaps => text(
+                "another driver's dma-buf is mapped by that driver alone, and not by {0:method}",
+                "use the method auto",
+            ),
+            Self::ExporterRefused => text(
+                "the driver that exported this dma-buf did not map {0} bytes of it (errno {1})",
+                "map it with MAP_SHARED, which is all that most exporters take, or by that driver's own means",
+            ),
+            Self::ForeignUnnamed => text(
+                "another driver's dma-buf cannot have a name here: it belongs to that driver",
+                "pass its descriptor on, or copy it to a buffer of this driver and name that",
+            ),
+            Self::ForeignView => text(
+                "read and write do not reach another driver's dma-buf",
+                "map it, and SYNC before and after the accesses",
+            )
+            .since(
+                "drivers/dma-buf/dma-buf.c, dma_buf_vmap: warns (WARN_ON_ONCE) when the exporter cannot map it for the kernel, which a signal is enough for",
+            ),
+            Self::ExporterRefusedDevice => text(
+                "the driver that exported this dma-buf did not map its {0:bytes} for the device (errno {1})",
+                "attach less at a time, or with more address bits (DMA_MASK); memory that only importers which let go may have (EOPNOTSUPP, 95) cannot be attached",
+            )
+            .since(
+                "drivers/dma-buf/dma-buf.c, dma_buf_attach and dma_buf_map_attachment: the exporter's attach, pin or map_dma_buf has failed",
+            ),
+            Self::ForeignOutOfReach => text(
+                "the device reaches memory with {0} address bits, and another driver's dma-buf may lie anywhere",
+                "set more bits (DMA_MASK) if the device has them, boot with an IOMMU, or copy to a buffer that is allocated on the device's node",
+            )
+            .since(
+                "kernel/dma/direct.h, dma_direct_map_phys: warns (dev_WARN_ONCE) about such memory where there are no bounce buffers, and an importer cannot look before it is mapped",
+            ),
+            Self::ExporterRefusedSync => text(
+                "the driver that exported this dma-buf did not sync it (errno {0})",
+                "try again; if it stays so, the exporting driver's documentation says when the CPU may have its memory",
             ),
             Self::OffsetsFull => text(
                 "this session has no {0:bytes} left in its mmap offsets, which end at 16 TiB",

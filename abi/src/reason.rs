@@ -166,8 +166,7 @@ reasons! {
 
     /// (descriptor): not a dma-buf.
     NotADmaBuf = 221, EINVAL;
-    /// (descriptor): another driver's dma-buf.
-    ForeignDmaBuf = 222, EOPNOTSUPP;
+    // 222 was that of another driver's dma-buf, before there were ids for those.
     /// (bytes): no range of this size is free among the session's `mmap` offsets.
     OffsetsFull = 223, ENOSPC;
     /// (bytes, limit, room): the caller's memory cgroup, or one of its ancestors, does not have this much left.
@@ -176,6 +175,10 @@ reasons! {
     NoPagesForDevices = 225, EOPNOTSUPP;
     /// (node): the caller's cpuset has no memory on this NUMA node.
     NodeNotAllowed = 226, EACCES;
+    /// (descriptor): the dma-buf was not opened for both reading and writing.
+    DmaBufMode = 227, EACCES;
+    /// (): another driver's dma-buf does not say where its memory lies.
+    ForeignFrames = 228, EOPNOTSUPP;
 
     // 3xx: mapping.
 
@@ -207,6 +210,10 @@ reasons! {
     NothingHuge = 313, EINVAL;
     /// (method, errno): the kernel function refused for a reason of its own.
     KernelRefused = 314, EINVAL;
+    /// (method): another driver's dma-buf is mapped by that driver alone.
+    ExporterMaps = 315, EINVAL;
+    /// (bytes, errno): the driver that exported the dma-buf did not map it.
+    ExporterRefused = 316, EINVAL;
 
     // 4xx: names.
 
@@ -226,6 +233,8 @@ reasons! {
     OwnerNotPermitted = 407, EPERM;
     /// (most): there are as many names as there can be.
     TooManyNames = 408, ENOSPC;
+    /// (): another driver's dma-buf cannot have a name.
+    ForeignUnnamed = 409, EOPNOTSUPP;
 
     // 5xx: the file's own read, write and lseek.
 
@@ -237,6 +246,8 @@ reasons! {
     WriteBeyondEnd = 503, ENOSPC;
     /// (offset, length, width in bits): a write to uncached memory that is not whole, aligned words.
     UnalignedWrite = 504, EINVAL;
+    /// (): the kernel has no view of its own of another driver's dma-buf.
+    ForeignView = 505, EOPNOTSUPP;
 
     // 6xx: regions.
 
@@ -339,6 +350,12 @@ reasons! {
     PlacementInvalid = 742, EINVAL;
     /// (bytes, below, alignment in bits, boundary in bits): no memory was found that lies so; 0 is no wish.
     PlacementRefused = 743, ENOMEM;
+    /// (bytes, errno): the driver that exported the dma-buf did not map it for the device.
+    ExporterRefusedDevice = 744, EIO;
+    /// (bits): another driver's dma-buf may lie where the device's addresses do not reach.
+    ForeignOutOfReach = 745, EINVAL;
+    /// (errno): the driver that exported the dma-buf did not give it to the CPU, or to the devices.
+    ExporterRefusedSync = 746, EIO;
 }
 
 /// A refusal: the reason and its operands.

@@ -140,6 +140,25 @@ numbered! {
         Coherent = 4, "coherent";
         /// A reserved physical range, or a PCI BAR, registered by name.
         Region = 5, "region";
+        /// Another driver's dma-buf, which `IMPORT` gave an id: that driver maps it, and pays for it.
+        Foreign = 6, "foreign";
+    }
+}
+
+#[cfg_attr(
+    MODULE,
+    expect(dead_code, reason = "for tables of what can be asked for")
+)]
+impl Kind {
+    /// The kinds whose memory is this driver's, and which its ways to map apply to.
+    pub const fn own() -> &'static [Self] {
+        &[
+            Self::Vmalloc,
+            Self::Pages,
+            Self::Contiguous,
+            Self::Coherent,
+            Self::Region,
+        ]
     }
 }
 
@@ -499,7 +518,7 @@ pub struct Info {
     pub kind: u32,
     /// Out: its [`Cache`].
     pub cache: u32,
-    /// Out: physically contiguous runs in it.
+    /// Out: physically contiguous runs in it; 0: not known ([`Kind::Foreign`]).
     pub segments: u32,
     /// Out: virtual memory areas that map it now, in any process.
     pub mappings: u32,
@@ -629,14 +648,22 @@ pub struct Export {
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_IMPORT`: gives the buffer of a dma-buf descriptor an id in this session, so that `OFFSET` and the id's
-/// offset work on it too. The descriptor comes from `EXPORT`, of a session or of a named node.
+/// Flags of [`Import`].
+pub mod import {
+    /// Attach it to the node's device at once, for both directions.
+    pub const FOR_DEVICE: u32 = 1 << 0;
+}
+
+/// `MAPBUF_IOCTL_IMPORT`: gives a buffer whose dma-buf descriptor the caller has an id in this session. It came from
+/// `EXPORT`, also of a named node, and every method maps it; or from another driver (a dma-heap, `udmabuf`, a graphics
+/// card), and is of kind [`Kind::Foreign`]: `mmap` at its offset is that driver's, [`Sync`] asks that driver, and `ATTACH`
+/// gives it addresses for the node's device. The descriptor must be open for reading and writing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Import {
     /// In: size of this struct in bytes.
     pub size: u32,
-    /// In: 0.
+    /// In: bits of [`import`].
     pub flags: u32,
     /// In: the descriptor; it may be closed afterwards.
     pub fd: i32,
@@ -888,7 +915,8 @@ pub struct DmaMask {
     pub refused: Refused,
 }
 
-/// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages for the device. Coherent memory of the device is always mapped.
+/// `MAPBUF_IOCTL_ATTACH`: maps a buffer that has pages, or another driver's, for the device. Coherent memory of the device is
+/// at all times.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Attach {
@@ -934,8 +962,9 @@ pub mod sync {
     pub const END: u32 = 1 << 1;
 }
 
-/// `MAPBUF_IOCTL_SYNC`: hands a part of a buffer to the CPU or to the device. Where DMA is coherent
-/// ([`traits::COHERENT`]) it does nothing.
+/// `MAPBUF_IOCTL_SYNC`: says who has a part of a buffer, the CPU or the device. Where DMA is coherent
+/// ([`traits::COHERENT`]) it does nothing. For another driver's buffer ([`Kind::Foreign`]) it is said to that driver, for the
+/// whole of it, on any allocator node; BEGIN waits until the devices that write to it are done.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sync {

@@ -8,6 +8,7 @@ mod by_hand;
 mod charset;
 mod device;
 mod disk;
+mod exporters;
 pub mod frames;
 mod guide;
 mod heap;

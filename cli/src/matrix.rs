@@ -54,8 +54,9 @@ pub struct MatrixArgs {
 const ALLOCATED: [Kind; 4] = [Kind::Vmalloc, Kind::Pages, Kind::Contiguous, Kind::Coherent];
 
 fn kind(name: &str) -> Result<Kind, String> {
-    Kind::from_name(name).ok_or_else(|| {
-        let names: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    let kind = Kind::from_name(name).filter(|kind| Kind::own().contains(kind));
+    kind.ok_or_else(|| {
+        let names: Vec<_> = Kind::own().iter().map(|kind| kind.name()).collect();
         format!("one of {}", names.join(", "))
     })
 }

@@ -67,6 +67,15 @@ impl<'a> FileVma<'a> {
     pub fn wish(&self) -> Wish {
         Wish::of(self.0)
     }
+
+    /// Keeps it from being executable, now and by `mprotect`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`: it is already.
+    pub fn never_executable(&self) -> Result {
+        self.0.try_clear_mayexec()
+    }
 }
 
 fn page_offset(vma: &VmaNew) -> u64 {

@@ -39,7 +39,6 @@ use crate::{
         Request,
         Sharing, //
     },
-    reach::Reach,
     refusals::{
         self,
         Refusals, //
@@ -260,13 +259,14 @@ impl Buffer {
         decide(&self.memory, &request)
     }
 
-    /// Calls `f` with the row of each run, starting at run `first`, at most `count` times.
+    /// Calls `f` with the row of each run, starting at run `first`, at most `count` times. `address` says what a byte's
+    /// address is for the node's device.
     pub(crate) fn rows(
         &self,
         first: u32,
         count: u32,
         show: Visible,
-        reach: &Reach,
+        address: impl Fn(u64) -> Option<u64>,
         mut f: impl FnMut(Segment) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let memory = self.memory.backing();
@@ -276,32 +276,10 @@ impl Buffer {
             f(Segment {
                 offset: (at * PAGE_SIZE) as u64,
                 length: (run * PAGE_SIZE) as u64,
-                dma_address: reach
-                    .address(&self.memory, (at * PAGE_SIZE) as u64)
+                dma_address: address((at * PAGE_SIZE) as u64)
                     .filter(|_| show.dma)
                     .unwrap_or(ADDRESS_HIDDEN),
                 physical_address: physical.filter(|_| show.physical).unwrap_or(ADDRESS_HIDDEN),
-            })
-        })
-    }
-
-    /// Calls `f` with the row of each run of addresses for the node's device, starting at run `first`, at most `count` times.
-    /// Returns how many there are, or `None` if the device has no addresses for it.
-    pub(crate) fn device_rows(
-        &self,
-        first: u32,
-        count: u32,
-        show: Visible,
-        reach: &Reach,
-        mut f: impl FnMut(Segment) -> Result<(), Refusal>,
-    ) -> Result<Option<u32>, Refusal> {
-        reach.each(&self.memory, first, count, |run| {
-            let address = Some(run.address).filter(|_| show.dma);
-            f(Segment {
-                offset: run.offset,
-                length: run.length,
-                dma_address: address.unwrap_or(ADDRESS_HIDDEN),
-                physical_address: ADDRESS_HIDDEN,
             })
         })
     }

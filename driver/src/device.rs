@@ -37,6 +37,7 @@ use crate::{
             Counted,
             Sort, //
         },
+        foreign::Foreign,
         lend::{
             Lender,
             Lent, //
@@ -168,6 +169,20 @@ impl BoundDevice {
         // As many bits as have no address beyond it.
         let most = below.checked_ilog2();
         let attached = self.lender.attach(buffer, direction, most);
+        attached.ok_or_else(|| Reason::DeviceGone.into())
+    }
+
+    /// Has another driver map its dma-buf for the device.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::DeviceGone`].
+    pub(crate) fn import(
+        &self,
+        foreign: &Foreign,
+        direction: Direction,
+    ) -> Result<Result<Arc<Attached>, NotMapped>, Refusal> {
+        let attached = self.lender.import(foreign, direction);
         attached.ok_or_else(|| Reason::DeviceGone.into())
     }
 

@@ -35,6 +35,10 @@ use crate::{
         Memory, //
     },
     named,
+    object::{
+        self,
+        Object, //
+    },
     policy::{
         place,
         plan::Layout,
@@ -74,10 +78,7 @@ use crate::{
             Sort, //
         },
         credentials::Opener,
-        dmabuf::{
-            self,
-            NotOurs, //
-        },
+        dmabuf,
         refused,
         seam::{
             pause,
@@ -217,7 +218,8 @@ impl OpenFile for MapbufFile {
     fn get_unmapped_area(&self, page_offset: u64) -> u64 {
         match &self.opened {
             Opened::Session(session) => session.target(page_offset).map_or(page_offset, |target| {
-                target.buffer.memory().unmapped_area(target.page)
+                let memory = target.object.memory();
+                memory.map_or(target.page, |memory| memory.unmapped_area(target.page))
             }),
             Opened::Named(buffer) => buffer.memory().unmapped_area(page_offset),
         }
@@ -271,11 +273,13 @@ impl MapbufFile {
         }
     }
 
-    /// The buffer that an id means on this file.
-    fn buffer(&self, id: u32) -> Result<BufferRef, Refusal> {
+    /// What an id means on this file.
+    fn object(&self, id: u32) -> Result<Object, Refusal> {
         match &self.opened {
-            Opened::Session(session) => session.buffer(id),
-            Opened::Named(buffer) => right::id_on_named_node(id).map(|()| buffer.clone()),
+            Opened::Session(session) => session.object(id),
+            Opened::Named(buffer) => {
+                right::id_on_named_node(id).map(|()| Object::Own(buffer.clone()))
+            }
         }
     }
 
@@ -283,7 +287,7 @@ impl MapbufFile {
         match &self.opened {
             Opened::Session(session) => session.target(page),
             Opened::Named(buffer) => Ok(Target {
-                buffer: buffer.clone(),
+                object: Object::Own(buffer.clone()),
                 page,
                 method: Method::Auto,
             }),
@@ -297,16 +301,24 @@ impl MapbufFile {
         }
         let target = self.target(position / PAGE_SIZE as u64)?;
         let offset = target.page * PAGE_SIZE as u64 + position % PAGE_SIZE as u64;
-        Ok((target.buffer, offset))
+        match target.object {
+            Object::Own(buffer) => Ok((buffer, offset)),
+            Object::Foreign(_) => Err(Reason::ForeignView.into()),
+        }
     }
 
     fn map(&self, vma: NodeVma<'_>) -> Result<(), Refusal> {
         let Target {
-            buffer,
+            object,
             page,
             method,
-            ..
         } = self.target(vma.page_offset())?;
+        let buffer = match object {
+            Object::Own(buffer) => buffer,
+            Object::Foreign(foreign) => {
+                return object::map_foreign(&foreign, vma, page, method);
+            }
+        };
         let plan = buffer.plan(vma.wish(), page, method)?;
         let bytes = (vma.pages() * PAGE_SIZE) as u64;
         buffer::map(&buffer, vma, page, &plan).map_err(|error| {
@@ -508,31 +520,33 @@ impl MapbufFile {
             }
             info.mmap_offset = session.offset(info.id, Method::Auto)?;
         }
-        let (buffer, reach) = self.reach(info.id)?;
-        info.kind = buffer.memory().kind().number();
-        info.cache = buffer.memory().cache().number();
-        info.segments = buffer.segments();
-        info.mappings = buffer.mappings();
-        info.bytes = buffer.bytes();
-        info.name = buffer.name();
+        let (object, reach) = self.reach(info.id)?;
+        info.kind = object.kind().number();
+        info.cache = object.cache().number();
+        info.mappings = object.mappings();
+        info.bytes = object.bytes();
+        if let Some(buffer) = object.own() {
+            info.segments = buffer.segments();
+            info.name = buffer.name();
+        }
         let visible = self.visible(access);
         info.dma_address = reach
-            .address(buffer.memory(), 0)
+            .address(&object, 0)
             .filter(|_| visible.dma)
             .unwrap_or(wire::ADDRESS_HIDDEN);
-        info.traits = reach.traits(buffer.memory());
+        info.traits = reach.traits(&object);
         place.write(&info)
     }
 
     fn segments(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let (place, mut segments) =
             read_with_flags::<wire::Segments>(argument, wire::segments::FOR_DEVICE)?;
-        let (buffer, reach) = self.reach(segments.id)?;
+        let (object, reach) = self.reach(segments.id)?;
         let visible = self.visible(access);
         let (first, count) = (segments.first, segments.count);
         let mut written = 0;
         let rows = usize::try_from(segments.rows).unwrap_or(usize::MAX);
-        let row = |row: Segment| {
+        let mut row = |row: Segment| {
             let to = rows.saturating_add(written as usize * size_of::<Segment>());
             user::write_bytes(to, row.as_bytes())?;
             written += 1;
@@ -540,11 +554,21 @@ impl MapbufFile {
         };
         segments.total = match segments.flags & wire::segments::FOR_DEVICE {
             0 => {
-                buffer.rows(first, count, visible, &reach, row)?;
+                let buffer = object.own().ok_or(Reason::ForeignFrames)?;
+                let address = |offset| reach.address(&object, offset);
+                buffer.rows(first, count, visible, address, row)?;
                 buffer.segments()
             }
             _ => {
-                let total = buffer.device_rows(first, count, visible, &reach, row)?;
+                let total = reach.each(&object, first, count, |run| {
+                    let address = Some(run.address).filter(|_| visible.dma);
+                    row(Segment {
+                        offset: run.offset,
+                        length: run.length,
+                        dma_address: address.unwrap_or(wire::ADDRESS_HIDDEN),
+                        physical_address: wire::ADDRESS_HIDDEN,
+                    })
+                })?;
                 total.ok_or(Reason::NotAttached.with(&[u64::from(segments.id)]))?
             }
         };
@@ -552,11 +576,11 @@ impl MapbufFile {
         place.write(&segments)
     }
 
-    /// A buffer, and the addresses that the node's device has for it by ATTACH.
-    fn reach(&self, id: u32) -> Result<(BufferRef, Reach), Refusal> {
+    /// What an id means, and the addresses that the node's device has for it by ATTACH.
+    fn reach(&self, id: u32) -> Result<(Object, Reach), Refusal> {
         match &self.opened {
             Opened::Session(session) => session.reach(id),
-            Opened::Named(_) => Ok((self.buffer(id)?, Reach::new(None, None))),
+            Opened::Named(_) => Ok((self.object(id)?, Reach::new(None, None))),
         }
     }
 
@@ -592,20 +616,34 @@ impl MapbufFile {
     }
 
     fn sync(&self, access: Access, argument: usize) -> Result<(), Refusal> {
-        let device = self.device(Operation::Sync)?;
+        let Opened::Session(session) = &self.opened else {
+            return Err(right::needs_device(Operation::Sync));
+        };
         access.writable(Operation::Sync)?;
         let known = wire::sync::BEGIN | wire::sync::END;
         let (_, sync) = read_with_flags::<wire::Sync>(argument, known)?;
+        let device = session.device();
+        let foreign = |session: &Session| matches!(session.object(sync.id), Ok(Object::Foreign(_)));
+        if device.is_none() && !foreign(session) {
+            return Err(right::needs_device(Operation::Sync));
+        }
         let for_cpu = request::phase(sync.flags)?;
         let direction = request::direction(sync.direction)?;
-        let (buffer, reach) = self.reach(sync.id)?;
-        place::sync(sync.offset, sync.length, buffer.bytes())?;
-        device.usable()?;
-        match reach.attached() {
-            Some(on_device) => on_device.sync((sync.offset, sync.length), direction, for_cpu),
+        let (object, reach) = session.reach(sync.id)?;
+        place::sync(sync.offset, sync.length, object.bytes())?;
+        if let Some(device) = device {
+            device.usable()?;
+        }
+        match (&object, reach.attached()) {
+            // Its exporter knows who has it, be it attached here or not.
+            (Object::Foreign(foreign), on_device) => {
+                on_device.map_or(Ok(()), |on_device| on_device.goes(direction))?;
+                object::sync_foreign(foreign, direction, for_cpu)
+            }
+            (_, Some(on_device)) => on_device.sync((sync.offset, sync.length), direction, for_cpu),
             // The CPU and the device see the same bytes at all times.
-            None if reach.address(buffer.memory(), 0).is_some() => Ok(()),
-            None => Err(Reason::NotAttached.with(&[u64::from(sync.id)])),
+            (_, None) if reach.address(&object, 0).is_some() => Ok(()),
+            (_, None) => Err(Reason::NotAttached.with(&[u64::from(sync.id)])),
         }
     }
 
@@ -624,26 +662,30 @@ impl MapbufFile {
     fn export(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         access.both(Operation::Export)?;
         let (place, mut export) = read::<wire::Export>(argument)?;
-        let buffer = self.buffer(export.id)?;
+        let object = self.object(export.id)?;
         let descriptor = FileDescriptorReservation::get_unused_fd_flags(bindings::O_CLOEXEC)
             .map_err(|_| Reason::NoDescriptor)?;
         export.fd = descriptor.reserved_fd() as i32;
         // The descriptor means something only when its number has reached the caller.
         place.write(&export)?;
-        buffer.install(descriptor);
+        object.install(descriptor);
         Ok(())
     }
 
     fn import(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let session = self.session(Operation::Import)?;
         access.writable(Operation::Import)?;
-        let (place, mut import) = read::<wire::Import>(argument)?;
-        let descriptor = [i64::from(import.fd) as u64];
-        let buffer = BufferRef::from_descriptor(import.fd).map_err(|error| match error {
-            NotOurs::NoDmaBuf => Reason::NotADmaBuf.with(&descriptor),
-            NotOurs::Foreign => Reason::ForeignDmaBuf.with(&descriptor),
-        })?;
-        let done = session.import(buffer, import.id)?;
+        let (place, mut import) =
+            read_with_flags::<wire::Import>(argument, wire::import::FOR_DEVICE)?;
+        let device = match import.flags & wire::import::FOR_DEVICE {
+            0 => None,
+            _ => Some(self.device(Operation::Import)?),
+        };
+        let object = Object::from_descriptor(import.fd)?;
+        if let Some(device) = device {
+            device.usable()?;
+        }
+        let done = session.import(object, import.id, device)?;
         import.id = done.id;
         import.bytes = done.bytes;
         import.mmap_offset = done.mmap_offset;
@@ -656,9 +698,9 @@ impl MapbufFile {
         access.both(Operation::Probe)?;
         let (place, mut probe) =
             read_with_flags::<wire::Probe>(argument, wire::probe::WRITE | wire::probe::RISK)?;
-        let buffer = self.buffer(probe.id)?;
-        let Memory::Region(region) = buffer.memory() else {
-            let kind = buffer.memory().kind().number();
+        let object = self.object(probe.id)?;
+        let Some(Memory::Region(region)) = object.memory() else {
+            let kind = object.kind().number();
             return Err(Reason::NotARegion.with(&[u64::from(kind)]));
         };
         let has = |flag| probe.flags & flag != 0;
@@ -671,7 +713,7 @@ impl MapbufFile {
         let _alone = match asked.write {
             true => Some(region.gate().alone().map_err(|error| match error {
                 NotAlone::Mapped(mappings) => Reason::ProbeWhileMapped.with(&[mappings]),
-                NotAlone::Interrupted => Reason::Interrupted.with(&[buffer.bytes(), 0]),
+                NotAlone::Interrupted => Reason::Interrupted.with(&[object.bytes(), 0]),
             })?),
             false => None,
         };
@@ -707,7 +749,10 @@ impl MapbufFile {
         let session = self.session(Operation::Name)?;
         access.both(Operation::Name)?;
         let (_, name) = read::<wire::Name>(argument)?;
-        let buffer = session.buffer(name.id)?;
+        let buffer = match session.object(name.id)? {
+            Object::Own(buffer) => buffer,
+            Object::Foreign(_) => return Err(Reason::ForeignUnnamed.into()),
+        };
         if buffer.memory().revocable() {
             let kind = buffer.memory().kind().number();
             return Err(Reason::RevocableUnnamed.with(&[u64::from(kind)]));

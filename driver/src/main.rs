@@ -28,6 +28,7 @@ mod kunit;
 mod mapping;
 mod memory;
 mod named;
+mod object;
 mod pinned;
 mod places;
 mod reach;

@@ -154,7 +154,7 @@ impl Memory {
                 Device::System(device) => Self::Coherent(Coherent::new(spec, device.clone())?),
                 Device::Bound(device) => Self::Device(DeviceCoherent::new(spec, device)?),
             },
-            Kind::Region => {
+            Kind::Region | Kind::Foreign => {
                 return Err(Reason::KindNotHere.with(&[u64::from(spec.kind.number())]));
             }
         })

@@ -13,9 +13,11 @@ use crate::{
             Direction, //
         },
     },
-    buffer::BufferRef,
     device::BoundDevice,
-    memory::Memory,
+    object::{
+        self,
+        Object, //
+    },
     sys::{
         attached::{
             Attached,
@@ -50,30 +52,31 @@ impl Reach {
     }
 
     /// The address of a byte of the buffer, if the device has one.
-    pub(crate) fn address(&self, memory: &Memory, offset: u64) -> Option<u64> {
+    pub(crate) fn address(&self, object: &Object, offset: u64) -> Option<u64> {
         match &self.attached {
             Some(attached) => attached.address(offset),
             None => {
                 let page = usize::try_from(offset / PAGE_SIZE as u64).ok()?;
-                memory.dma_address(page, self.node.as_ref())
+                object.memory()?.dma_address(page, self.node.as_ref())
             }
         }
     }
 
     /// Bits of [`traits`].
-    pub(crate) fn traits(&self, memory: &Memory) -> u32 {
+    pub(crate) fn traits(&self, object: &Object) -> u32 {
         let attached = self
             .attached
             .as_ref()
             .map_or(0, |attached| attached.traits());
-        memory.traits(self.node.as_ref()) | attached
+        let own = object.memory();
+        own.map_or(0, |memory| memory.traits(self.node.as_ref())) | attached
     }
 
     /// Calls `f` with each run of addresses, starting at run `first`, at most `count` times. Returns how many there are, or
     /// `None` if the device has no addresses for the buffer.
     pub(crate) fn each(
         &self,
-        memory: &Memory,
+        object: &Object,
         first: u32,
         count: u32,
         mut f: impl FnMut(DmaRun) -> Result<(), Refusal>,
@@ -81,12 +84,12 @@ impl Reach {
         let whole;
         let runs = match &self.attached {
             Some(attached) => attached.runs(),
-            None => match self.address(memory, 0) {
+            None => match self.address(object, 0) {
                 // The DMA API gives one run.
                 Some(address) => {
                     whole = [DmaRun {
                         offset: 0,
-                        length: (memory.backing().len() * PAGE_SIZE) as u64,
+                        length: object.bytes(),
                         address,
                     }];
                     whole.as_slice()
@@ -105,7 +108,7 @@ impl Reach {
     }
 }
 
-/// A buffer that is attached to a device, until this is dropped.
+/// A buffer, or another driver's dma-buf, that is attached to a device until this is dropped.
 pub(crate) struct OnDevice {
     attached: Arc<Attached>,
     device: Arc<BoundDevice>,
@@ -116,31 +119,35 @@ impl OnDevice {
     ///
     /// # Errors
     ///
-    /// [`Reason::CannotAttach`], [`Reason::OutOfReach`], [`Reason::DmaRefused`], [`Reason::DeviceGone`].
+    /// [`Reason::CannotAttach`], [`Reason::OutOfReach`], [`Reason::DmaRefused`], [`Reason::ForeignOutOfReach`],
+    /// [`Reason::ExporterRefusedDevice`], [`Reason::DeviceGone`], [`Reason::Interrupted`].
     pub(crate) fn new(
-        buffer: &BufferRef,
+        object: &Object,
         device: &Arc<BoundDevice>,
         direction: Direction,
         below: u64,
     ) -> Result<Self, Refusal> {
-        if !buffer.can_attach() {
-            let kind = buffer.memory().kind().number();
-            return Err(Reason::CannotAttach.with(&[u64::from(kind)]));
-        }
-        let attached = device
-            .attach(buffer, direction, below)?
-            .map_err(|error| match error {
-                NotMapped::OutOfReach(offset) => {
-                    Reason::OutOfReach.with(&[u64::from(device.dma_mask()), offset])
-                }
-                NotMapped::Failed(error) if error == EINTR => {
-                    Reason::Interrupted.with(&[buffer.bytes(), 0])
-                }
-                NotMapped::Failed(error) => {
-                    let errno = error.to_errno().unsigned_abs();
-                    Reason::DmaRefused.with(&[buffer.bytes(), u64::from(errno)])
-                }
-            })?;
+        let (attached, fails) = match object {
+            Object::Own(buffer) if !buffer.can_attach() => {
+                let kind = object.kind().number();
+                return Err(Reason::CannotAttach.with(&[u64::from(kind)]));
+            }
+            Object::Own(buffer) => {
+                let attached = device.attach(buffer, direction, below)?;
+                (attached, Reason::DmaRefused)
+            }
+            Object::Foreign(foreign) => {
+                let attached = device.import(foreign, direction)?;
+                (attached, Reason::ExporterRefusedDevice)
+            }
+        };
+        let bits = u64::from(device.dma_mask());
+        let bytes = object.bytes();
+        let attached = attached.map_err(|error| match error {
+            NotMapped::OutOfReach(offset) => Reason::OutOfReach.with(&[bits, offset]),
+            NotMapped::MaybeOutOfReach => Reason::ForeignOutOfReach.with(&[bits]),
+            NotMapped::Failed(error) => object::failed(fails, error, &[bytes], bytes),
+        })?;
         Ok(Self {
             attached,
             device: device.clone(),
@@ -172,7 +179,21 @@ impl OnDevice {
         }
     }
 
-    /// Gives a range of the buffer to the CPU or to the device.
+    /// That it was attached for this direction.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::SyncDirection`].
+    pub(crate) fn goes(&self, direction: Direction) -> Result<(), Refusal> {
+        let mapped = self.attached.direction();
+        if mapped != Direction::Both && mapped != direction {
+            let operands = [direction, mapped].map(|direction| u64::from(direction.number()));
+            return Err(Reason::SyncDirection.with(&operands));
+        }
+        Ok(())
+    }
+
+    /// Gives a range of a buffer of this driver's to the CPU or to the device.
     ///
     /// # Errors
     ///
@@ -183,11 +204,7 @@ impl OnDevice {
         direction: Direction,
         for_cpu: bool,
     ) -> Result<(), Refusal> {
-        let mapped = self.attached.direction();
-        if mapped != Direction::Both && mapped != direction {
-            let operands = [direction, mapped].map(|direction| u64::from(direction.number()));
-            return Err(Reason::SyncDirection.with(&operands));
-        }
+        self.goes(direction)?;
         // Where both see the same bytes, nobody has to wait for others who sync.
         let there = match self.attached.needs_sync() {
             true => self.device.sync(&self.attached, range, direction, for_cpu),

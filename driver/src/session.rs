@@ -25,7 +25,6 @@ use crate::{
     accounts::Payers,
     buffer::{
         Buffer,
-        BufferRef,
         Freed, //
     },
     device::DeviceFile,
@@ -34,6 +33,7 @@ use crate::{
         Memory,
         Spec, //
     },
+    object::Object,
     places::{
         Places,
         Reservation, //
@@ -83,12 +83,12 @@ use kernel::{
 
 const FLAGS: kernel::alloc::Flags = GFP_KERNEL_ACCOUNT;
 
-/// What an id stands for.
+/// An id.
 struct Entry {
-    buffer: BufferRef,
+    object: Object,
     /// The first page of the packed range of each method that has one.
     places: [Option<u64>; Method::ALL.len()],
-    /// Another session allocated it.
+    /// It was not allocated by this session.
     imported: bool,
     /// The node's device has addresses for it.
     on_device: Option<Arc<OnDevice>>,
@@ -97,7 +97,7 @@ struct Entry {
 
 /// What a packed range of page offsets maps.
 struct Place {
-    buffer: BufferRef,
+    object: Object,
     method: Method,
     _counted: Counted,
 }
@@ -111,8 +111,8 @@ struct Table {
 
 /// What an `mmap` offset refers to.
 pub(crate) struct Target {
-    pub(crate) buffer: BufferRef,
-    /// The page of the buffer at the offset.
+    pub(crate) object: Object,
+    /// The page of it at the offset.
     pub(crate) page: u64,
     pub(crate) method: Method,
 }
@@ -222,12 +222,14 @@ impl Session {
         // Before memory is allocated in vain; `insert` checks again.
         self.table.lock().room_for(wanted.id)?;
         let buffer = Buffer::allocate(&self.payers, &self.freed, &spec, &device)?;
+        let can_attach = buffer.can_attach();
+        let object = Object::Own(buffer);
         let on_device = match &device {
             // Coherent memory is the device's from the first.
-            Device::Bound(device) if wanted.for_device && buffer.can_attach() => {
+            Device::Bound(device) if wanted.for_device && can_attach => {
                 let wish = &spec.placement;
                 let below = if spec.for_device { wish.below } else { 0 };
-                let made = OnDevice::new(&buffer, device, Direction::Both, below)?;
+                let made = OnDevice::new(&object, device, Direction::Both, below)?;
                 let runs = made.runs().iter().enumerate();
                 let keeps = |(number, run): (usize, &DmaRun)| {
                     wish.keeps(number == 0, run.address, run.length)
@@ -239,7 +241,7 @@ impl Session {
             }
             _ => None,
         };
-        self.insert(buffer, wanted.id, false, on_device)
+        self.insert(object, wanted.id, false, on_device)
     }
 
     /// Gives an id to memory of the node's device that costs nothing.
@@ -247,23 +249,41 @@ impl Session {
         let id = place::wanted_id(id)?;
         self.table.lock().room_for(id)?;
         let buffer = Buffer::of_region(&self.payers, &self.freed, memory)?;
-        self.insert(buffer, id, false, None)
+        self.insert(Object::Own(buffer), id, false, None)
     }
 
-    /// Gives an id to a buffer that somebody else allocated.
-    pub(crate) fn import(&self, buffer: BufferRef, id: u32) -> Result<Allocated, Refusal> {
+    /// Gives an id to what somebody else allocated, and addresses to the device if there is one here.
+    pub(crate) fn import(
+        &self,
+        object: Object,
+        id: u32,
+        device: Option<&DeviceFile>,
+    ) -> Result<Allocated, Refusal> {
         pause(Seam::Imported);
-        self.insert(buffer, place::wanted_id(id)?, true, None)
+        let id = place::wanted_id(id)?;
+        // Before it is mapped for the device in vain; `insert` checks again.
+        self.table.lock().room_for(id)?;
+        let mut on_device = None;
+        if let Some(device) = device {
+            // Memory of the device's own has addresses already.
+            let reach = Reach::new(Some(device.bound()), None);
+            if reach.address(&object, 0).is_none() {
+                let made = OnDevice::new(&object, device.bound(), Direction::Both, 0)?;
+                let made = Arc::new(made, FLAGS);
+                on_device = Some(made.map_err(|_| refusals::no_memory(PAGE_SIZE as u64, 0))?);
+            }
+        }
+        self.insert(object, id, true, on_device)
     }
 
     fn insert(
         &self,
-        buffer: BufferRef,
+        object: Object,
         wanted: u32,
         imported: bool,
         on_device: Option<Arc<OnDevice>>,
     ) -> Result<Allocated, Refusal> {
-        let bytes = buffer.bytes();
+        let bytes = object.bytes();
         let entry = |_| refusals::no_memory(bytes, PAGE_SIZE as u64);
         let reserve = (
             RBTreeNodeReservation::new(FLAGS).map_err(entry)?,
@@ -271,7 +291,7 @@ impl Session {
         );
         let mut table = self.table.lock();
         let id = table.room_for(wanted)?;
-        let first = table.take_place(&buffer, Method::Auto, reserve.1)?;
+        let first = table.take_place(&object, Method::Auto, reserve.1)?;
         let mut places = [None; Method::ALL.len()];
         if let Some(place) = places.get_mut(Method::Auto.number() as usize) {
             *place = Some(first);
@@ -280,7 +300,7 @@ impl Session {
         table.ids.insert(reserve.0.into_node(
             id,
             Entry {
-                buffer,
+                object,
                 places,
                 imported,
                 on_device,
@@ -302,8 +322,8 @@ impl Session {
     pub(crate) fn free(&self, id: u32) -> Result<(), Refusal> {
         let entry = self.table.lock().remove(id).ok_or(no_such_id(id))?;
         pause(Seam::Removed);
-        if !entry.imported {
-            entry.buffer.id_freed();
+        if let (false, Some(buffer)) = (entry.imported, entry.object.own()) {
+            buffer.id_freed();
         }
         if let Some(on_device) = &entry.on_device {
             on_device.end();
@@ -313,25 +333,25 @@ impl Session {
         Ok(())
     }
 
-    /// The buffer with this id.
-    pub(crate) fn buffer(&self, id: u32) -> Result<BufferRef, Refusal> {
+    /// What this id stands for.
+    pub(crate) fn object(&self, id: u32) -> Result<Object, Refusal> {
         let found = self
             .table
             .lock()
             .ids
             .get(&id)
-            .map(|entry| entry.buffer.clone());
+            .map(|entry| entry.object.clone());
         pause(Seam::Found);
         found.ok_or(no_such_id(id))
     }
 
-    /// The buffer with this id, and the addresses that the node's device has for it by ATTACH.
-    pub(crate) fn reach(&self, id: u32) -> Result<(BufferRef, Reach), Refusal> {
+    /// What this id stands for, and the addresses that the node's device has for it by ATTACH.
+    pub(crate) fn reach(&self, id: u32) -> Result<(Object, Reach), Refusal> {
         let node = self.device.as_ref().map(DeviceFile::bound);
         let table = self.table.lock();
         let entry = table.ids.get(&id).ok_or(no_such_id(id))?;
         let reach = Reach::new(node, entry.on_device.clone());
-        Ok((entry.buffer.clone(), reach))
+        Ok((entry.object.clone(), reach))
     }
 
     /// Gives the node's device addresses for a buffer.
@@ -342,18 +362,18 @@ impl Session {
         direction: Direction,
     ) -> Result<Arc<OnDevice>, Refusal> {
         let attached = || Reason::AlreadyAttached.with(&[u64::from(id)]);
-        let (buffer, before) = self.reach(id)?;
-        if before.attached().is_some() || before.address(buffer.memory(), 0).is_some() {
+        let (object, before) = self.reach(id)?;
+        if before.attached().is_some() || before.address(&object, 0).is_some() {
             return Err(attached());
         }
         // Not under the lock, which the threads of the session share: this takes long.
-        let made = OnDevice::new(&buffer, device.bound(), direction, 0)?;
+        let made = OnDevice::new(&object, device.bound(), direction, 0)?;
         let made = Arc::new(made, FLAGS).map_err(|_| refusals::no_memory(PAGE_SIZE as u64, 0))?;
         let mut table = self.table.lock();
         let entry = table
             .ids
             .get_mut(&id)
-            .filter(|entry| entry.buffer.is(&buffer));
+            .filter(|entry| entry.object.is(&object));
         let entry = entry.ok_or(no_such_id(id))?;
         if entry.on_device.is_some() {
             return Err(attached());
@@ -376,10 +396,10 @@ impl Session {
     /// The `mmap` offset of a buffer in bytes, for a method.
     pub(crate) fn offset(&self, id: u32, method: Method) -> Result<u64, Refusal> {
         let index = method.number() as usize;
-        let known = |table: &Table| -> Result<(Option<u64>, BufferRef), Refusal> {
+        let known = |table: &Table| -> Result<(Option<u64>, Object), Refusal> {
             let entry = table.ids.get(&id).ok_or(no_such_id(id))?;
             let first = entry.places.get(index).copied().flatten();
-            Ok((first, entry.buffer.clone()))
+            Ok((first, entry.object.clone()))
         };
         let bytes = |first: u64| first * PAGE_SIZE as u64;
         if let (Some(first), _) = known(&self.table.lock())? {
@@ -389,11 +409,11 @@ impl Session {
         let reserved = Reservation::new(FLAGS)
             .map_err(|_| refusals::no_memory(PAGE_SIZE as u64, PAGE_SIZE as u64))?;
         let mut table = self.table.lock();
-        let (first, buffer) = known(&table)?;
+        let (first, object) = known(&table)?;
         if let Some(first) = first {
             return Ok(bytes(first));
         }
-        let first = table.take_place(&buffer, method, reserved)?;
+        let first = table.take_place(&object, method, reserved)?;
         let places = table.ids.get_mut(&id).map(|entry| &mut entry.places);
         if let Some(place) = places.and_then(|places| places.get_mut(index)) {
             *place = Some(first);
@@ -409,14 +429,14 @@ impl Session {
                 return Err(nothing);
             }
             return Ok(Target {
-                buffer: self.buffer(id)?,
+                object: self.object(id)?,
                 page: 0,
                 method: Method::Auto,
             });
         }
         let table = self.table.lock();
         let target = table.places.at(page, |first, place| Target {
-            buffer: place.buffer.clone(),
+            object: place.object.clone(),
             page: page - first,
             method: place.method,
         });
@@ -452,14 +472,14 @@ impl Table {
     /// Takes a range for a buffer and a method. Returns its first page.
     fn take_place(
         &mut self,
-        buffer: &BufferRef,
+        object: &Object,
         method: Method,
         memory: Reservation<Place>,
     ) -> Result<u64, Refusal> {
-        let full = Reason::OffsetsFull.with(&[buffer.bytes()]);
-        let free = self.places.find(buffer.pages() as u64).ok_or(full)?;
+        let full = Reason::OffsetsFull.with(&[object.bytes()]);
+        let free = self.places.find(object.pages()).ok_or(full)?;
         let place = Place {
-            buffer: buffer.clone(),
+            object: object.clone(),
             method,
             _counted: Counted::new(Sort::Offset),
         };
@@ -468,7 +488,7 @@ impl Table {
 
     fn remove(&mut self, id: u32) -> Option<Entry> {
         let entry = self.ids.remove(&id)?;
-        let pages = entry.buffer.pages() as u64;
+        let pages = entry.object.pages();
         for first in entry.places.iter().flatten() {
             self.places.remove(*first, pages);
         }

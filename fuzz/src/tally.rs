@@ -19,6 +19,16 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
         "the kernel has to run out of something: see fault injection",
     ),
     (
+        &[
+            Reason::ForeignFrames,
+            Reason::ExporterMaps,
+            Reason::ExporterRefused,
+            Reason::ForeignUnnamed,
+            Reason::ForeignView,
+        ],
+        "takes another driver's dma-buf that gets an id: the one here is open for reading alone",
+    ),
+    (
         &[Reason::Interrupted],
         "is for a thread that dies, which cannot tell of it",
     ),
@@ -67,6 +77,9 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
             Reason::SyncDirection,
             Reason::PlacementInvalid,
             Reason::PlacementRefused,
+            Reason::ExporterRefusedDevice,
+            Reason::ForeignOutOfReach,
+            Reason::ExporterRefusedSync,
         ],
         "takes a device that is bound to the driver",
     ),

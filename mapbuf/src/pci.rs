@@ -326,6 +326,7 @@ impl Buffer {
     /// # Errors
     ///
     /// [`Reason::CannotAttach`](crate::Reason::CannotAttach),
+    /// [`Reason::ExporterRefusedDevice`](crate::Reason::ExporterRefusedDevice),
     /// [`Reason::AlreadyAttached`](crate::Reason::AlreadyAttached),
     /// [`Reason::DmaRefused`](crate::Reason::DmaRefused).
     pub fn attach(&self, direction: Direction) -> Result<u64> {

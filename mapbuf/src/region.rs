@@ -9,8 +9,8 @@ use crate::{
     named::Named,
 };
 use mapbuf_abi::{
-    probe, reason::Refusal, Cache, Import, Probe, Reason, Refused, Region, RegionState, RegionType,
-    ADDRESS_HIDDEN, NAME_LEN, OPERANDS,
+    import, probe, reason::Refusal, Cache, Import, Probe, Reason, Refused, Region, RegionState,
+    RegionType, ADDRESS_HIDDEN, NAME_LEN, OPERANDS,
 };
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -233,15 +233,31 @@ impl Device {
         Ok(regions)
     }
 
-    /// Gives a buffer an id in this session, by its dma-buf descriptor: an [`Export`](crate::Export) of another session,
-    /// or of a named buffer. Every method can then map it.
+    /// Gives a dma-buf an id in this session, by its descriptor: an [`Export`](crate::Export) of another session, or of a
+    /// named buffer, which every method can then map; or one of another driver (a dma-heap, `udmabuf`, a graphics card),
+    /// which is of kind [`Kind::Foreign`](crate::Kind::Foreign) and is mapped as that driver does it. The descriptor
+    /// may be closed afterwards.
     ///
     /// # Errors
     ///
-    /// [`Reason::NotADmaBuf`], [`Reason::ForeignDmaBuf`]; [`Reason::ReadOnlyOpen`] if the device was opened
+    /// [`Reason::NotADmaBuf`], [`Reason::DmaBufMode`]; [`Reason::ReadOnlyOpen`] if the device was opened
     /// read-only.
     pub fn import(&self, dma_buf: &impl AsFd) -> Result<Buffer> {
+        self.import_with(dma_buf, 0)
+    }
+
+    /// The same on the node of a device, with addresses for that device from the first, in both directions.
+    ///
+    /// # Errors
+    ///
+    /// As for [`import`](Self::import) and [`Buffer::attach`].
+    pub fn import_dma(&self, dma_buf: &impl AsFd) -> Result<Buffer> {
+        self.import_with(dma_buf, import::FOR_DEVICE)
+    }
+
+    fn import_with(&self, dma_buf: &impl AsFd, flags: u32) -> Result<Buffer> {
         let mut request = Import {
+            flags,
             fd: dma_buf.as_fd().as_raw_fd(),
             ..Import::default()
         };

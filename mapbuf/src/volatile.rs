@@ -36,6 +36,8 @@ impl Copies {
         width: impl FnOnce() -> Option<u32>,
     ) -> Self {
         match (cache, kind) {
+            // It may be a device's.
+            (_, Some(Kind::Foreign)) => Self::Words,
             (Some(Cache::Cached), Some(_)) => Self::Cached,
             (Some(Cache::Uncached), Some(Kind::Region)) => Self::Device(match width() {
                 Some(8) => 1,

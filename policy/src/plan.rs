@@ -287,6 +287,21 @@ fn revocable(method: Method, facts: &Facts, huge: Huge) -> Result<Way, Refusal> 
     }
 }
 
+/// Whether a mapping of another driver's dma-buf is left to that driver: one of `pages` pages.
+///
+/// # Errors
+///
+/// [`Reason::Executable`], [`Reason::ExporterMaps`], [`Reason::BeyondEnd`].
+pub fn by_exporter(request: &Request, pages: u64, page_size: u64) -> Result<(), Refusal> {
+    if request.exec {
+        return Err(Reason::Executable.into());
+    }
+    if !matches!(request.method, Method::Auto) {
+        return Err(Reason::ExporterMaps.with(&[u64::from(request.method.number())]));
+    }
+    within(request.page, request.pages, pages, page_size).map(drop)
+}
+
 /// Decides how a request is served.
 ///
 /// # Errors
@@ -601,7 +616,7 @@ mod tests {
 
     prop_compose! {
         fn any_memory()(
-            kind in prop::sample::select(Kind::ALL),
+            kind in prop::sample::select(Kind::own()),
             cache in prop::sample::select(Cache::ALL),
             lengths in prop::collection::vec(1u64..6, 1..6),
             cma: bool, device: bool, unbacked: bool, huge: bool, large: bool, one_run: bool,
@@ -609,7 +624,7 @@ mod tests {
             let paged = match kind {
                 Kind::Vmalloc | Kind::Pages => true,
                 Kind::Contiguous => !cma,
-                Kind::Coherent | Kind::Region => false,
+                Kind::Coherent | Kind::Region | Kind::Foreign => false,
             };
             let mut runs = match kind {
                 Kind::Contiguous | Kind::Region => std::vec![lengths.iter().sum()],

@@ -112,13 +112,13 @@ pub fn memory(kind: u32, cache: u32, node: Node) -> Result<(Kind, Cache), Refusa
 ///
 /// # Errors
 ///
-/// [`Reason::KindNotHere`] for a region: it is named when the module is loaded. [`Reason::CoherentIsCached`]: the only
+/// [`Reason::KindNotHere`] for a region, which is named when the module is loaded, and for another driver's dma-buf. [`Reason::CoherentIsCached`]: the only
 /// machines that the driver is built for are cache-coherent. `dma_pgprot` of `kernel/dma/mapping.c` then leaves the
 /// cache mode as it is; from 7.3 on it settles, for such devices too, whether the memory is encrypted.
 pub fn available(kind: Kind, cache: Cache) -> Result<(), Refusal> {
     let number = u64::from(kind.number());
     match (kind, cache) {
-        (Kind::Region, _) => Err(Reason::KindNotHere.with(&[number])),
+        (Kind::Region | Kind::Foreign, _) => Err(Reason::KindNotHere.with(&[number])),
         (Kind::Coherent, Cache::WriteCombined | Cache::Uncached) => {
             Err(Reason::CoherentIsCached.with(&[number, u64::from(cache.number())]))
         }

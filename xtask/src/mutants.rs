@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// Break the driver in each of the ways that tests/mutants/ lists, and see the tests fail.
 ///
-/// With --rows, see the rows of the demo fail instead: each of A1 to A11, B1 to B8, and D1 to D11 has a break that turns it.
+/// With --rows, see the rows of the demo fail instead: each of A1 to A11, B1 to B8, and D1 to D12 has a break that turns it.
 ///
 /// The exit status is 0 when each break was seen.
 #[derive(clap::Args)]

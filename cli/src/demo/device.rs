@@ -1,12 +1,15 @@
 //! A device: bound, given memory, and driven from here. It is QEMU's `edu` (`docs/specs/edu` of QEMU's sources), which
 //! computes factorials, interrupts, and copies by DMA between the machine's memory and 4 KiB of its own.
 
-use super::scene::{Demo, Outcome};
+use super::{
+    exporters,
+    scene::{Demo, Outcome},
+};
 use crate::{
     diagnose::Log,
     pci::{Fault, Function, System, MAPBUF},
 };
-use mapbuf::{Buffer, Device, Direction, Iommu, IrqKind, Kind, Mapping, Reason};
+use mapbuf::{Buffer, Device, Direction, Export, Iommu, IrqKind, Kind, Mapping, Reason};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use std::{
     fs::{self, File},
@@ -38,9 +41,10 @@ const COMMAND: u32 = 4;
 const BUS_MASTER: u16 = 4;
 
 /// Rows that one device shows.
-pub const SHOWS: &[&str] = &["D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8", "D9"];
-/// Rows that are shown by no scene yet.
-const LATER: [(&str, &str); 1] = [("D12", "the demo imports no foreign dma-buf yet")];
+pub const SHOWS: &[&str] = &["D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8", "D9", "D12"];
+/// Who exports memory that is none of mapbuf's.
+const HEAP: &str = "/dev/dma_heap/system";
+const UDMABUF: &str = "/dev/udmabuf";
 
 /// The device, driven.
 struct Edu {
@@ -78,9 +82,6 @@ impl Edu {
 }
 
 pub fn scene(demo: &mut Demo) -> Outcome {
-    for (id, why) in LATER {
-        demo.not_yet(id, why);
-    }
     let system = System::default();
     let none = match (system.has_driver(MAPBUF), find(&system)) {
         (false, _) => "the loaded driver does not take PCI devices",
@@ -155,6 +156,7 @@ fn bound(demo: &mut Demo, function: &Function) -> Outcome {
     let pages = device.alloc(Kind::Pages, 2 * OWN_BYTES as u64)?;
     pages.attach(Direction::Both)?;
     to_and_fro(demo, &edu, &pages, "pages, attached", "D8")?;
+    foreign(demo, &edu, &device)?;
     stray(demo, &edu, function, info.iommu)
 }
 
@@ -218,6 +220,45 @@ fn to_and_fro(
         there && back && came == sent,
         &format!("{what}: {OWN_BYTES} bytes from here to the device, and back"),
     );
+    Ok(())
+}
+
+/// Memory that other drivers made: they map it, and the device reads and writes it.
+fn foreign(demo: &mut Demo, edu: &Edu, device: &Device) -> Outcome {
+    let bytes = 2 * OWN_BYTES as u64;
+    let made = [
+        (HEAP, exporters::of_heap(&File::open(HEAP)?, bytes)?),
+        (UDMABUF, exporters::of_udmabuf(bytes)?),
+    ];
+    for (node, dma_buf) in made {
+        let buffer = match device.import_dma(&dma_buf) {
+            Err(error) if error.reason() == Some(Reason::ForeignOutOfReach) => {
+                demo.not_yet("D12", "no IOMMU gives this device addresses for all memory");
+                return Ok(());
+            }
+            imported => imported?,
+        };
+        let address = address_of(&buffer)?;
+        // What its exporter's own descriptor shows.
+        let theirs = Export::from_fd(dma_buf)?.map()?;
+        let sent: Vec<u8> = (0..OWN_BYTES)
+            .map(|at| (at * 37 + at / 127) as u8)
+            .collect();
+        buffer.sync_begin(0..bytes, Direction::Both)?;
+        theirs.copy_in(0, &sent)?;
+        buffer.sync_end(0..bytes, Direction::Both)?;
+        let there = edu.copy(address, OWN, false)?;
+        let back = edu.copy(OWN, address + bytes / 2, true)?;
+        buffer.sync_begin(0..bytes, Direction::Both)?;
+        let mut came = vec![0; OWN_BYTES];
+        theirs.copy_out(OWN_BYTES, &mut came)?;
+        buffer.sync_end(0..bytes, Direction::Both)?;
+        demo.check(
+            &["D12"],
+            there && back && came == sent,
+            &format!("{node}: {OWN_BYTES} bytes of its memory to the device, and back"),
+        );
+    }
     Ok(())
 }
 

@@ -1,32 +1,19 @@
 //! A dma-heap of the driver's, used as by a program that knows dma-heaps and nothing of mapbuf.
 
-use super::scene::{Demo, Outcome};
+use super::{
+    exporters,
+    scene::{Demo, Outcome},
+};
 use crate::module;
 use mapbuf::{sysfs, Device, Export};
 use rustix::{
     fs::{open, Mode, OFlags},
     io::Errno,
-    ioctl::{ioctl, opcode, Updater},
 };
-use std::{
-    os::fd::{FromRawFd, OwnedFd},
-    path::Path,
-};
+use std::path::Path;
 
 const HEAP: &str = "/dev/dma_heap/mapbuf-pages";
 const BYTES: u64 = 64 << 10;
-/// `DMA_HEAP_IOCTL_ALLOC` of `uapi/linux/dma-heap.h`.
-const ALLOC: rustix::ioctl::Opcode = opcode::read_write::<Request>(b'H', 0);
-
-/// `struct dma_heap_allocation_data`.
-#[repr(C)]
-struct Request {
-    len: u64,
-    fd: u32,
-    fd_flags: u32,
-    heap_flags: u64,
-}
-
 /// Row D11.
 pub fn scene(demo: &mut Demo) -> Outcome {
     let opened = || open(HEAP, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
@@ -42,20 +29,7 @@ pub fn scene(demo: &mut Demo) -> Outcome {
         }
         heap => heap?,
     };
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let mut request = Request {
-        len: BYTES,
-        fd: 0,
-        fd_flags: flags.bits(),
-        heap_flags: 0,
-    };
-    // SAFETY: The opcode is that of the request, which the kernel reads and writes.
-    let update = unsafe { Updater::<ALLOC, Request>::new(&mut request) };
-    // SAFETY: As the header has it; the kernel looks at nothing else of ours.
-    unsafe { ioctl(&heap, update) }?;
-    let number = i32::try_from(request.fd)?;
-    // SAFETY: The kernel has just put this descriptor into our table, and nobody else knows of it.
-    let buffer = Export::from_fd(unsafe { OwnedFd::from_raw_fd(number) })?;
+    let buffer = Export::from_fd(exporters::of_heap(&heap, BYTES)?)?;
     let memory = buffer.map();
     let works = memory.and_then(|memory| {
         let zero = memory.read::<u32>(4096)? == 0;

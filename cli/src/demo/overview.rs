@@ -82,7 +82,7 @@ pub fn scene(demo: &mut Demo) -> scene::Outcome {
                 .filter(of_method)
                 .any(|outcome| of_kind(&outcome))
         };
-        let kinds: Vec<_> = Kind::ALL
+        let kinds: Vec<_> = Kind::own()
             .iter()
             .filter(|kind| maps(kind))
             .map(|kind| kind.name())

@@ -65,7 +65,7 @@ impl Layout for Memory {
             return 0;
         }
         match self.facts.kind {
-            Kind::Vmalloc => 1,
+            Kind::Vmalloc | Kind::Foreign => 1,
             Kind::Pages => self.folio_end(page) - page,
             Kind::Contiguous | Kind::Coherent | Kind::Region => self.facts.pages - page,
         }
@@ -75,7 +75,7 @@ impl Layout for Memory {
         let fits = page.next_multiple_of(HUGE) + HUGE <= end.min(self.facts.pages);
         match self.facts.kind {
             _ if !fits => Huge::No,
-            Kind::Vmalloc => Huge::No,
+            Kind::Vmalloc | Kind::Foreign => Huge::No,
             Kind::Pages => Huge::Folio,
             // One folio of just that size.
             Kind::Contiguous if self.facts.pages == HUGE => Huge::Folio,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages of a buffer, mapped for a device that is bound to us: by `dma_map_sgtable`, once. The [`Lender`] of the device
-//! keeps a list of them, and unmaps what is on it when the device goes.
+//! Memory that is mapped for a device that is bound to us: pages of a buffer, by `dma_map_sgtable`, once; or another driver's
+//! dma-buf, by that driver. The [`Lender`] of the device keeps a list of them, and unmaps what is on it when the device goes.
 //!
 //! [`Lender`]: super::lend::Lender
 
@@ -16,6 +16,10 @@ use super::{
     dmabuf::{
         DmaBuf,
         Exporter, //
+    },
+    foreign::{
+        Foreign,
+        Imported, //
     },
     helpers::*,
     long_vec::LongVec,
@@ -55,6 +59,8 @@ pub(crate) struct DmaRun {
 pub(crate) enum NotMapped {
     /// From this byte of the buffer on they lie where the device does not reach.
     OutOfReach(u64),
+    /// There is memory that the device does not reach, and nobody can tell whether this is some.
+    MaybeOutOfReach,
     /// The DMA API, or an allocation, has failed.
     Failed(Error),
 }
@@ -80,21 +86,45 @@ unsafe fn memory_of<T: Exporter>(buffer: &NonNull<bindings::dma_buf>) -> &dyn Ba
     unsafe { Exported::<T>::of(buffer.as_ptr()) }.backing()
 }
 
-/// Pages that a device has addresses for.
+/// Pages of a buffer of ours.
 ///
 /// # Invariants
 ///
-/// The table describes the memory of a dma-buf on which a reference (`buffer`) is ours, and which `memory` finds. Until
-/// [`Self::give_back`] it is mapped for `device`, in `direction`; `runs` are the addresses, from the first byte to the last.
-pub(crate) struct Attached {
+/// The table describes the memory of a dma-buf on which a reference (`buffer`) is ours, and which `memory` finds.
+struct Pages {
     table: Scatter,
+    memory: Memory,
+    buffer: NonNull<bindings::dma_buf>,
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants the reference is ours. Whoever has mapped the table has taken the addresses away.
+        unsafe { bindings::dma_buf_put(self.buffer.as_ptr()) };
+    }
+}
+
+/// Whose memory is mapped, and by whom.
+enum Mapped {
+    /// Ours, by us.
+    Pages(Pages),
+    /// Another driver's, by that driver.
+    Imported(Imported),
+}
+
+/// Memory that a device has addresses for.
+///
+/// # Invariants
+///
+/// Until [`Self::give_back`] it is mapped for `device`, in `direction`; `runs` are the addresses, from the first byte to the
+/// last.
+pub(crate) struct Attached {
+    mapped: Mapped,
     device: *mut bindings::device,
     direction: Direction,
     runs: LongVec<DmaRun>,
     needs_sync: bool,
     gone: Atomic<bool>,
-    memory: Memory,
-    buffer: NonNull<bindings::dma_buf>,
     counted: ManuallyDrop<Counted>,
 }
 
@@ -134,31 +164,82 @@ impl Attached {
         }
         // SAFETY: The table describes pages that the reference below keeps, and is unmapped before it is freed.
         to_result(unsafe { mapbuf_map_table(device, table.as_ptr(), direction.number()) })?;
-        // INVARIANT: It was just mapped, and the reference is taken.
-        let mut this = Self {
+        // INVARIANT: The reference is taken.
+        let pages = Pages {
             table,
+            memory: memory_of::<T>,
+            buffer: DmaBuf::clone(buffer).into_raw(),
+        };
+        // SAFETY: It was just mapped so.
+        Ok(unsafe { Self::of(Mapped::Pages(pages), device, direction) }?)
+    }
+
+    /// Has another driver map all of its dma-buf. That one alone knows whether the CPU and the device see the same bytes.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::new`].
+    pub(super) unsafe fn imported(
+        foreign: &Foreign,
+        device: *mut bindings::device,
+        direction: Direction,
+    ) -> Result<Self, NotMapped> {
+        // SAFETY: The device is bound to us.
+        if !unsafe { mapbuf_reaches_all(device) } {
+            return Err(NotMapped::MaybeOutOfReach);
+        }
+        // SAFETY: By the safety requirements.
+        let imported = unsafe { Imported::new(foreign, device, direction) }?;
+        // SAFETY: It was just mapped so.
+        let mut this = unsafe { Self::of(Mapped::Imported(imported), device, direction) }?;
+        this.needs_sync = true;
+        let mapped = this.runs.last().map_or(0, |run| run.offset + run.length);
+        if mapped < foreign.bytes() {
+            // SAFETY: It was just mapped, and nobody else has it.
+            unsafe { this.give_back() };
+            return Err(NotMapped::Failed(EINVAL));
+        }
+        Ok(this)
+    }
+
+    /// # Safety
+    ///
+    /// This is mapped so, and the device is bound to us.
+    unsafe fn of(
+        mapped: Mapped,
+        device: *mut bindings::device,
+        direction: Direction,
+    ) -> Result<Self> {
+        // INVARIANT: By the safety requirements; nobody has this before it has the addresses.
+        let mut this = Self {
+            mapped,
             device,
             direction,
             runs: LongVec::new(),
             needs_sync: false,
             gone: Atomic::new(false),
-            memory: memory_of::<T>,
-            buffer: DmaBuf::clone(buffer).into_raw(),
             counted: ManuallyDrop::new(Counted::new(Sort::DeviceMapping)),
         };
         if let Err(error) = this.read_runs() {
-            // SAFETY: It was just mapped, and nobody else has it.
+            // SAFETY: By the safety requirements; nobody else has it.
             unsafe { this.give_back() };
-            return Err(error.into());
+            return Err(error);
         }
         Ok(this)
+    }
+
+    fn table(&self) -> *mut bindings::sg_table {
+        match &self.mapped {
+            Mapped::Pages(pages) => pages.table.as_ptr(),
+            Mapped::Imported(imported) => imported.table().as_ptr(),
+        }
     }
 
     /// Notes the addresses.
     fn read_runs(&mut self) -> Result {
         // SAFETY: By the type's invariants the table is mapped; so many entries of its list have addresses.
         let (mut entry, count) = unsafe {
-            let table = self.table.as_ptr();
+            let table = self.table();
             ((*table).sgl, (*table).nents)
         };
         // Under a lock that an unbind takes, so that a full memory cgroup must not matter.
@@ -222,7 +303,7 @@ impl Attached {
         inside && (self.direction == Direction::Both || self.direction == direction)
     }
 
-    /// Gives `length` bytes from `offset` on to the CPU, or to the device.
+    /// Gives `length` bytes from `offset` on to the CPU, or to the device, where they are ours.
     ///
     /// # Safety
     ///
@@ -235,8 +316,11 @@ impl Attached {
         direction: Direction,
         for_cpu: bool,
     ) {
-        // SAFETY: By the type's invariants the reference on the dma-buf is ours, and it is one for this function.
-        let memory = unsafe { (self.memory)(&self.buffer) };
+        let Mapped::Pages(pages) = &self.mapped else {
+            return;
+        };
+        // SAFETY: By the invariants of `Pages` the reference on the dma-buf is ours, and it is one for this function.
+        let memory = unsafe { (pages.memory)(&pages.buffer) };
         let end = offset.saturating_add(length);
         let mut at = offset;
         while at < end {
@@ -283,14 +367,14 @@ impl Attached {
         self.gone.store(true, Relaxed);
         // SAFETY: By the safety requirements this is the only time.
         drop(unsafe { core::ptr::read(&*self.counted) });
-        // SAFETY: By the safety requirements and the type's invariants it is mapped so.
-        unsafe { mapbuf_unmap_table(self.device, self.table.as_ptr(), self.direction.number()) };
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        // SAFETY: By the type's invariants the reference is ours. Whoever has made this has taken the addresses away.
-        unsafe { bindings::dma_buf_put(self.buffer.as_ptr()) };
+        // SAFETY: By the safety requirements and the type's invariants it is mapped so, and the device is bound to us.
+        unsafe {
+            match &self.mapped {
+                Mapped::Pages(_) => {
+                    mapbuf_unmap_table(self.device, self.table(), self.direction.number());
+                }
+                Mapped::Imported(imported) => imported.end(),
+            }
+        };
     }
 }

@@ -46,8 +46,8 @@ use kernel::{
 };
 
 /// `FMODE_READ` and `FMODE_WRITE` of `include/linux/fs.h`.
-const FMODE_READ: bindings::fmode_t = 1 << 0;
-const FMODE_WRITE: bindings::fmode_t = 1 << 1;
+pub(super) const FMODE_READ: bindings::fmode_t = 1 << 0;
+pub(super) const FMODE_WRITE: bindings::fmode_t = 1 << 1;
 
 /// Devices in our range: minor numbers are used once before one is used again.
 pub(crate) const MINORS: u32 = 1 << 20;

@@ -9,6 +9,11 @@ use super::{
         Importable, //
     },
     backing::Typed,
+    chardev::{
+        FMODE_READ,
+        FMODE_WRITE, //
+    },
+    foreign::Foreign,
     helpers::*,
     node_vma::NodeVma,
     seam::{
@@ -59,12 +64,49 @@ pub(crate) trait Exporter: Importable {
     fn release(self);
 }
 
-/// Why a descriptor is of no use.
-pub(crate) enum NotOurs {
-    /// It is not that of a dma-buf.
-    NoDmaBuf,
-    /// Another driver made it.
-    Foreign,
+/// What is behind a descriptor.
+pub(crate) enum Found<T: Exporter> {
+    /// No dma-buf.
+    Nothing,
+    /// A dma-buf whose file cannot be both read and written.
+    NotReadWrite,
+    /// A dma-buf of ours.
+    Own(DmaBuf<T>),
+    /// A dma-buf of another driver.
+    Foreign(Foreign),
+}
+
+/// Finds what is behind a descriptor of the caller's.
+pub(crate) fn find<T: Exporter>(descriptor: i32) -> Found<T> {
+    // SAFETY: Any number may be asked about.
+    let buffer = from_err_ptr(unsafe { bindings::dma_buf_get(descriptor) });
+    let Some(buffer) = buffer.ok().and_then(NonNull::new) else {
+        return Found::Nothing;
+    };
+    // SAFETY: The reference on it is ours.
+    let foreign = unsafe { Foreign::from_raw(buffer) };
+    // SAFETY: The reference keeps it. Its owner never changes, and what this module owns was made by `export`. Its file
+    // never changes, nor does the mode of an open file, as far as access goes.
+    let (ours, mode) = unsafe {
+        let dma_buf = buffer.as_ptr();
+        let ours =
+            (*dma_buf).owner == this_module() && Typed::<T>::is((*dma_buf).priv_.cast_const());
+        (ours, (*(*dma_buf).file).f_mode)
+    };
+    let both = FMODE_READ | FMODE_WRITE;
+    if mode & both != both {
+        return Found::NotReadWrite;
+    }
+    if !ours {
+        return Found::Foreign(foreign);
+    }
+    // The reference changes hands.
+    core::mem::forget(foreign);
+    // INVARIANT: It was made by `export`, for a `T`.
+    Found::Own(DmaBuf {
+        buffer,
+        _data: PhantomData,
+    })
 }
 
 /// A reference to a dma-buf of ours.
@@ -136,30 +178,6 @@ impl<T: Exporter> DmaBuf<T> {
                 Err(error)
             }
         }
-    }
-
-    /// The dma-buf behind a descriptor of the caller's.
-    pub(crate) fn from_descriptor(descriptor: i32) -> Result<Self, NotOurs> {
-        // SAFETY: Any number may be asked about.
-        let buffer = from_err_ptr(unsafe { bindings::dma_buf_get(descriptor) })
-            .ok()
-            .and_then(NonNull::new)
-            .ok_or(NotOurs::NoDmaBuf)?;
-        // SAFETY: The reference on it is ours, and its owner never changes. What this module owns was made by `export`.
-        let ours = unsafe {
-            (*buffer.as_ptr()).owner == this_module()
-                && Typed::<T>::is((*buffer.as_ptr()).priv_.cast_const())
-        };
-        if !ours {
-            // SAFETY: The reference is ours.
-            unsafe { bindings::dma_buf_put(buffer.as_ptr()) };
-            return Err(NotOurs::Foreign);
-        }
-        // INVARIANT: It was made by `export`, for a `T`.
-        Ok(Self {
-            buffer,
-            _data: PhantomData,
-        })
     }
 
     fn file(&self) -> *mut bindings::file {

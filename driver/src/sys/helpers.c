@@ -439,7 +439,34 @@ int mapbuf_map_table(struct device *dev, struct sg_table *table, u32 direction)
 	return dma_map_sgtable(dev, table, mapbuf_direction(direction), DMA_ATTR_NO_WARN);
 }
 
-/* Afterwards the pages may be given back: the IOMMU has forgotten them. */
+/* Whether there is no memory that the device does not reach. */
+bool mapbuf_reaches_all(struct device *dev)
+{
+	return mapbuf_reach(dev) >= dma_get_required_mask(dev);
+}
+
+/* dma-bufs of other drivers. */
+
+struct sg_table *mapbuf_import_map(struct dma_buf_attachment *attachment, u32 direction)
+{
+	return dma_buf_map_attachment_unlocked(attachment, mapbuf_direction(direction));
+}
+
+/* Afterwards the IOMMU has forgotten the pages. */
+void mapbuf_import_unmap(struct dma_buf_attachment *attachment, struct sg_table *table, u32 direction)
+{
+	dma_buf_unmap_attachment_unlocked(attachment, table, mapbuf_direction(direction));
+	kmap_helper_flush_iommu(attachment->dev);
+}
+
+int mapbuf_cpu_access(struct dma_buf *buffer, u32 direction, bool begin)
+{
+	if (begin)
+		return dma_buf_begin_cpu_access(buffer, mapbuf_direction(direction));
+	return dma_buf_end_cpu_access(buffer, mapbuf_direction(direction));
+}
+
+/* Memory of ours. Afterwards the pages may be given back: the IOMMU has forgotten them. */
 void mapbuf_unmap_table(struct device *dev, struct sg_table *table, u32 direction)
 {
 	dma_unmap_sgtable(dev, table, mapbuf_direction(direction), DMA_ATTR_NO_WARN);

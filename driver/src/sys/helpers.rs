@@ -9,6 +9,7 @@ use kernel::{
         cred,
         device,
         dma_buf,
+        dma_buf_attachment,
         dma_data_direction,
         file,
         inode,
@@ -93,6 +94,17 @@ extern "C" {
         address: *mut u64,
         length: *mut u64,
     ) -> *mut scatterlist;
+    pub(super) fn mapbuf_reaches_all(dev: *mut device) -> bool;
+    pub(super) fn mapbuf_import_map(
+        attachment: *mut dma_buf_attachment,
+        direction: u32,
+    ) -> *mut sg_table;
+    pub(super) fn mapbuf_import_unmap(
+        attachment: *mut dma_buf_attachment,
+        table: *mut sg_table,
+        direction: u32,
+    );
+    pub(super) fn mapbuf_cpu_access(buffer: *mut dma_buf, direction: u32, begin: bool) -> c_int;
     pub(super) fn mapbuf_needs_sync(dev: *mut device, address: u64) -> bool;
     pub(super) fn mapbuf_sync_range(
         dev: *mut device,

@@ -19,6 +19,7 @@ use super::{
         Exporter,
         Inode, //
     },
+    foreign::Foreign,
     irq::{
         Interrupts,
         Vectors, //
@@ -64,12 +65,15 @@ struct State {
 ///
 /// Until `gone` is set the device is bound to us, and its pin is masked unless a vector is set. What is on the list `lent`,
 /// and nothing else, has memory of it; what is on the list `attached`, and nothing else, is mapped for it; what is in `bars`
-/// has its registers, and `vectors` its interrupts.
+/// has its registers, and `vectors` its interrupts. The device stays bound to us while `busy` is held.
 #[pin_data]
 pub(crate) struct Lender {
     pci: PciDevice,
     #[pin]
     state: Mutex<State>,
+    /// Held while another driver maps or unmaps its memory for the device: not under the lock, since that one may wait.
+    #[pin]
+    busy: Lease,
 }
 
 impl Lender {
@@ -88,6 +92,7 @@ impl Lender {
         let this = pin_init!(Self {
             pci,
             state <- kernel::new_mutex!(state, "mapbuf_lender"),
+            busy <- Lease::new(),
         });
         Arc::pin_init(this, GFP_KERNEL)
     }
@@ -155,12 +160,50 @@ impl Lender {
         Some(Ok(attached))
     }
 
+    /// Has another driver map its dma-buf for the device; `None` where the device is gone.
+    pub(crate) fn import(
+        &self,
+        foreign: &Foreign,
+        direction: Direction,
+    ) -> Option<Result<Arc<Attached>, NotMapped>> {
+        let _busy = self.busy.hold()?;
+        let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+        let room = RBTreeNodeReservation::new(flags)
+            .and_then(|place| Ok((place, UniqueArc::new_uninit(flags)?)));
+        let Ok((place, room)) = room else {
+            return Some(Err(NotMapped::Failed(ENOMEM)));
+        };
+        // SAFETY: While `busy` is held the device is bound to us. The answer goes on the list, from which it is given back
+        // before the device goes, or is given back here.
+        let attached = match unsafe { Attached::imported(foreign, self.pci.device(), direction) } {
+            Ok(attached) => Arc::from(room.write(attached)),
+            Err(error) => return Some(Err(error)),
+        };
+        let mut state = self.state.lock();
+        if state.gone {
+            drop(state);
+            // SAFETY: It was just mapped, nobody else has it, and while `busy` is held the device is bound to us.
+            unsafe { attached.give_back() };
+            return None;
+        }
+        // INVARIANT: It is mapped.
+        let key = Arc::as_ptr(&attached).addr();
+        state
+            .attached
+            .insert(place.into_node(key, attached.clone()));
+        Some(Ok(attached))
+    }
+
     /// Takes the addresses of a buffer away, if the device has not done so.
     pub(crate) fn detach(&self, attached: &Arc<Attached>) {
-        let mut state = self.state.lock();
+        // Where nobody can hold it any more, the device does it.
+        let Some(_busy) = self.busy.hold() else {
+            return;
+        };
         let key = Arc::as_ptr(attached).addr();
-        if let Some(attached) = state.attached.remove(&key) {
-            // SAFETY: It was on the list, so this was not done yet, and under the lock the device stays bound.
+        let taken = self.state.lock().attached.remove(&key);
+        if let Some(attached) = taken {
+            // SAFETY: It was on the list, so this was not done yet, and while `busy` is held the device stays bound.
             unsafe { attached.give_back() };
         }
     }
@@ -259,6 +302,10 @@ impl Lender {
         state.gone = true;
         // Before its memory is anybody else's.
         self.pci.set_master(false);
+        drop(state);
+        // Who is about to be mapped, or unmapped, for it. Nobody will any more.
+        self.busy.revoke();
+        let mut state = self.state.lock();
         // INVARIANT: What is taken from the list has no memory any more when this returns.
         let all = core::mem::take(&mut state.lent);
         let attached = core::mem::replace(&mut state.attached, RBTree::new());

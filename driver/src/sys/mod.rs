@@ -16,6 +16,7 @@ pub(crate) mod chardev;
 pub(crate) mod counts;
 pub(crate) mod credentials;
 pub(crate) mod dmabuf;
+pub(crate) mod foreign;
 pub(crate) mod heap;
 pub(crate) mod irq;
 pub(crate) mod kernel_map;

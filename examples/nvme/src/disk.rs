@@ -120,6 +120,11 @@ impl<F: Function> Disk<F> {
         &self.identity
     }
 
+    /// Whose memory, registers and interrupts it uses.
+    pub fn function(&self) -> &F {
+        &self.function
+    }
+
     /// Memory that it reads from and writes to.
     pub fn memory(&self, bytes: usize) -> Result<F::Memory> {
         self.function.memory(bytes)

@@ -11,6 +11,7 @@
 pub mod command;
 pub mod disk;
 pub mod error;
+mod imported;
 mod needs;
 pub mod platform;
 pub mod queue;

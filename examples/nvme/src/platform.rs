@@ -15,7 +15,7 @@ const REGISTERS: usize = 0x2000;
 
 /// A function that is bound to mapbuf.
 pub struct Bound {
-    device: Device,
+    pub(crate) device: Device,
     registers: Mapping,
     interrupts: RefCell<Vec<Interrupt>>,
     coherent: bool,
@@ -35,7 +35,7 @@ impl Bound {
         })
     }
 
-    fn shared(buffer: Buffer, segments: Vec<Segment>, coherent: bool) -> Result<Shared> {
+    pub(crate) fn shared(buffer: Buffer, segments: Vec<Segment>, coherent: bool) -> Result<Shared> {
         Ok(Shared {
             mapping: buffer.map()?,
             segments,

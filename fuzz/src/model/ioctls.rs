@@ -424,7 +424,7 @@ impl World {
         let session = begun.session()?;
         let wanted = self.process(worker).id(id);
         let buffer = match self.process(worker).file(buffer).map(|file| &file.what) {
-            _ if buffer == FOREIGN => return Err(Reason::ForeignDmaBuf.into()),
+            _ if buffer == FOREIGN => return Err(Reason::DmaBufMode.into()),
             Some(What::DmaBuf(buffer)) => Rc::clone(buffer),
             _ => return Err(Reason::NotADmaBuf.into()),
         };

@@ -108,7 +108,7 @@ fn huge(buffer: &Buffer, wanted: &Wanted) -> Option<bool> {
         Kind::Contiguous if buffer.len() == HUGE => starts.next().map(|_| false),
         Kind::Contiguous | Kind::Coherent => starts.next().map(|_| true),
         // Ours are too small.
-        Kind::Vmalloc | Kind::Region => None,
+        Kind::Vmalloc | Kind::Region | Kind::Foreign => None,
     }
 }
 

@@ -39,6 +39,7 @@ TRAITS_ATTACHED = 4
 TRAITS_REVOCABLE = 8
 TRAITS_PORTS = 16
 SEGMENTS_FOR_DEVICE = 1
+IMPORT_FOR_DEVICE = 1
 PROBE_WRITE = 1
 PROBE_RISK = 2
 LAST_ERROR_OF_DMA_BUFS = 1
@@ -65,6 +66,8 @@ class Kind(enum.IntEnum):
     COHERENT = 4
     # A reserved physical range, or a PCI BAR, registered by name.
     REGION = 5
+    # Another driver's dma-buf, which `IMPORT` gave an id: that driver maps it, and pays for it.
+    FOREIGN = 6
 
 
 class Method(enum.IntEnum):
@@ -327,9 +330,6 @@ class Reason(enum.IntEnum):
     # (descriptor): not a dma-buf.
     # Comes with EINVAL.
     NOT_A_DMA_BUF = 221
-    # (descriptor): another driver's dma-buf.
-    # Comes with EOPNOTSUPP.
-    FOREIGN_DMA_BUF = 222
     # (bytes): no range of this size is free among the session's `mmap` offsets.
     # Comes with ENOSPC.
     OFFSETS_FULL = 223
@@ -342,6 +342,12 @@ class Reason(enum.IntEnum):
     # (node): the caller's cpuset has no memory on this NUMA node.
     # Comes with EACCES.
     NODE_NOT_ALLOWED = 226
+    # (descriptor): the dma-buf was not opened for both reading and writing.
+    # Comes with EACCES.
+    DMA_BUF_MODE = 227
+    # (): another driver's dma-buf does not say where its memory lies.
+    # Comes with EOPNOTSUPP.
+    FOREIGN_FRAMES = 228
     # (method): no such method.
     # Comes with EINVAL.
     UNKNOWN_METHOD = 301
@@ -384,6 +390,12 @@ class Reason(enum.IntEnum):
     # (method, errno): the kernel function refused for a reason of its own.
     # Comes with EINVAL.
     KERNEL_REFUSED = 314
+    # (method): another driver's dma-buf is mapped by that driver alone.
+    # Comes with EINVAL.
+    EXPORTER_MAPS = 315
+    # (bytes, errno): the driver that exported the dma-buf did not map it.
+    # Comes with EINVAL.
+    EXPORTER_REFUSED = 316
     # (position, byte): a name cannot have this byte at this position; position 64: it is too long or empty.
     # Comes with EINVAL.
     NAME_INVALID = 401
@@ -408,6 +420,9 @@ class Reason(enum.IntEnum):
     # (most): there are as many names as there can be.
     # Comes with ENOSPC.
     TOO_MANY_NAMES = 408
+    # (): another driver's dma-buf cannot have a name.
+    # Comes with EOPNOTSUPP.
+    FOREIGN_UNNAMED = 409
     # (offset): this offset is a buffer's id, which leaves no room for a byte offset.
     # Comes with EINVAL.
     OFFSET_IS_ID = 501
@@ -420,6 +435,9 @@ class Reason(enum.IntEnum):
     # (offset, length, width in bits): a write to uncached memory that is not whole, aligned words.
     # Comes with EINVAL.
     UNALIGNED_WRITE = 504
+    # (): the kernel has no view of its own of another driver's dma-buf.
+    # Comes with EOPNOTSUPP.
+    FOREIGN_VIEW = 505
     # (bytes): the range overlaps System RAM that the kernel uses.
     # Comes with EBUSY.
     REGION_IS_RAM = 601
@@ -564,6 +582,15 @@ class Reason(enum.IntEnum):
     # (bytes, below, alignment in bits, boundary in bits): no memory was found that lies so; 0 is no wish.
     # Comes with ENOMEM.
     PLACEMENT_REFUSED = 743
+    # (bytes, errno): the driver that exported the dma-buf did not map it for the device.
+    # Comes with EIO.
+    EXPORTER_REFUSED_DEVICE = 744
+    # (bits): another driver's dma-buf may lie where the device's addresses do not reach.
+    # Comes with EINVAL.
+    FOREIGN_OUT_OF_REACH = 745
+    # (errno): the driver that exported the dma-buf did not give it to the CPU, or to the devices.
+    # Comes with EIO.
+    EXPORTER_REFUSED_SYNC = 746
 
 
 class Refused(ctypes.Structure):
@@ -669,7 +696,7 @@ class Info(ctypes.Structure):
         ("kind", ctypes.c_uint32),
         # Out: its enum mapbuf_cache.
         ("cache", ctypes.c_uint32),
-        # Out: physically contiguous runs in it.
+        # Out: physically contiguous runs in it; 0: not known (MAPBUF_Foreign).
         ("segments", ctypes.c_uint32),
         # Out: virtual memory areas that map it now, in any process.
         ("mappings", ctypes.c_uint32),
@@ -766,7 +793,7 @@ class Import(ctypes.Structure):
     _fields_ = [
         # In: size of this struct in bytes.
         ("size", ctypes.c_uint32),
-        # In: 0.
+        # In: bits of MAPBUF_IMPORT_*.
         ("flags", ctypes.c_uint32),
         # In: the descriptor; it may be closed afterwards.
         ("fd", ctypes.c_int32),
@@ -1123,6 +1150,7 @@ KIND_NAMES = {
     3: "contiguous",
     4: "coherent",
     5: "region",
+    6: "foreign",
 }
 
 CACHE_NAMES = {
@@ -1378,12 +1406,6 @@ REASONS = {
         "descriptor {0:signed} is not a dma-buf",
         "pass a descriptor that EXPORT returned",
     ),
-    222: (
-        "ForeignDmaBuf",
-        95,
-        "descriptor {0:signed} is another driver's dma-buf",
-        "map that descriptor directly; only this driver's buffers can have an id here",
-    ),
     223: (
         "OffsetsFull",
         28,
@@ -1407,6 +1429,18 @@ REASONS = {
         13,
         "NUMA node {0} is not in the caller's cpuset",
         "use a node from Mems_allowed_list in /proc/self/status, or -1 for any of them",
+    ),
+    227: (
+        "DmaBufMode",
+        13,
+        "descriptor {0:signed} is a dma-buf that was not opened for both reading and writing",
+        "have its exporter open it with O_RDWR (DMA_HEAP_IOCTL_ALLOC: fd_flags); an id here can be mapped for writing, and a device can write to it",
+    ),
+    228: (
+        "ForeignFrames",
+        95,
+        "another driver's dma-buf does not say where its memory lies",
+        "ATTACH it on a device's node, and ask with the flag FOR_DEVICE for that device's addresses",
     ),
     301: (
         "UnknownMethod",
@@ -1492,6 +1526,18 @@ REASONS = {
         "the kernel function behind {0:method} returned errno {1}",
         "please report this with the kernel version: the driver should have refused it earlier",
     ),
+    315: (
+        "ExporterMaps",
+        22,
+        "another driver's dma-buf is mapped by that driver alone, and not by {0:method}",
+        "use the method auto",
+    ),
+    316: (
+        "ExporterRefused",
+        22,
+        "the driver that exported this dma-buf did not map {0} bytes of it (errno {1})",
+        "map it with MAP_SHARED, which is all that most exporters take, or by that driver's own means",
+    ),
     401: (
         "NameInvalid",
         22,
@@ -1540,6 +1586,12 @@ REASONS = {
         "there are {0} named buffers, the most that there can be",
         "remove one, or load the module with a larger max_names",
     ),
+    409: (
+        "ForeignUnnamed",
+        95,
+        "another driver's dma-buf cannot have a name here: it belongs to that driver",
+        "pass its descriptor on, or copy it to a buffer of this driver and name that",
+    ),
     501: (
         "OffsetIsId",
         22,
@@ -1563,6 +1615,12 @@ REASONS = {
         22,
         "a write of {1} bytes at byte {0}, to uncached memory that is written in {2}-bit words",
         "write whole words at multiples of their size, or map the region",
+    ),
+    505: (
+        "ForeignView",
+        95,
+        "read and write do not reach another driver's dma-buf",
+        "map it, and SYNC before and after the accesses",
     ),
     601: (
         "RegionIsRam",
@@ -1851,5 +1909,23 @@ REASONS = {
         12,
         "no {0:bytes} were found with addresses below {1:hex}, {2} low bits of 0 at the start, and no run over a multiple of 2^{3} (0: no such wish)",
         "ask for less at a time or for less of it; behind an IOMMU the device's addresses are chosen anew, so ask with FOR_DEVICE there",
+    ),
+    744: (
+        "ExporterRefusedDevice",
+        5,
+        "the driver that exported this dma-buf did not map its {0:bytes} for the device (errno {1})",
+        "attach less at a time, or with more address bits (DMA_MASK); memory that only importers which let go may have (EOPNOTSUPP, 95) cannot be attached",
+    ),
+    745: (
+        "ForeignOutOfReach",
+        22,
+        "the device reaches memory with {0} address bits, and another driver's dma-buf may lie anywhere",
+        "set more bits (DMA_MASK) if the device has them, boot with an IOMMU, or copy to a buffer that is allocated on the device's node",
+    ),
+    746: (
+        "ExporterRefusedSync",
+        5,
+        "the driver that exported this dma-buf did not sync it (errno {0})",
+        "try again; if it stays so, the exporting driver's documentation says when the CPU may have its memory",
     ),
 }

@@ -71,9 +71,10 @@ class Session:
         self._node.call(_abi.IOCTL_ALLOC, request)
         return Buffer(self, request.id, request.bytes, request.mmap_offset)
 
-    def import_fd(self, fd: int, *, id: int = 0) -> Buffer:
-        """Takes a dma-buf descriptor as a buffer of this session. The descriptor stays the caller's."""
-        request = _abi.Import(fd=fd, id=id)
+    def import_fd(self, fd: int, *, id: int = 0, for_device: bool = False) -> Buffer:
+        """Takes a dma-buf descriptor, of this driver or another, as a buffer of this session. The descriptor stays the
+        caller's. With `for_device`, the node's device has addresses for it from the first."""
+        request = _abi.Import(fd=fd, id=id, flags=int(for_device))
         self._node.call(_abi.IOCTL_IMPORT, request)
         return Buffer(self, request.id, request.bytes, request.mmap_offset)
 

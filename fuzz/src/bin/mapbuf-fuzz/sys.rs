@@ -273,11 +273,11 @@ pub fn without_descriptors<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A dma-buf of another driver, if this kernel has one that makes them.
+/// A dma-buf of another driver that is open for reading alone, if this kernel has one that makes them.
 pub fn foreign_dma_buf() -> Option<i32> {
     let heap = open("/dev/dma_heap/system", 2).ok()?;
     // DMA_HEAP_IOCTL_ALLOC of include/uapi/linux/dma-heap.h: u64 len, u32 fd, u32 fd_flags, u64 heap_flags.
-    let mut request = [PAGE as u64, (libc::O_RDWR as u64) << 32, 0];
+    let mut request = [PAGE as u64, (libc::O_RDONLY as u64) << 32, 0];
     let number = 3 << 30 | 24 << 16 | u32::from(b'H') << 8;
     // SAFETY: the struct has that size.
     let result = unsafe { libc::ioctl(heap, number.into(), request.as_mut_ptr()) };

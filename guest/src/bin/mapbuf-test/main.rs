@@ -8,6 +8,7 @@
 mod check;
 mod disk;
 mod drm;
+mod foreign;
 mod pci;
 mod proc;
 mod runner;

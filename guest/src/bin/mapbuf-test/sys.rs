@@ -533,6 +533,19 @@ pub fn memfd() -> Result<File> {
     Ok(own(fd as i32))
 }
 
+/// A file in memory of so many bytes, which cannot shrink.
+pub fn sealed_memfd(bytes: usize) -> Result<File> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: the name ends with a zero.
+    let fd = check(unsafe { libc::memfd_create(c"test".as_ptr(), flags) }.into())?;
+    let memfd = own(fd as i32);
+    memfd.set_len(bytes as u64)?;
+    let fd = memfd.as_raw_fd();
+    // SAFETY: a system call without pointers.
+    check(unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK) }.into())?;
+    Ok(memfd)
+}
+
 /// Opens a file with these flags, any access mode included.
 pub fn open_with(path: &std::path::Path, flags: i32) -> Result<File> {
     use std::os::unix::ffi::OsStrExt;

@@ -21,7 +21,15 @@ pub fn bytes(salt: u64, count: usize) -> Vec<u8> {
 }
 
 /// That what the program writes is what the host finds in the image, and the other way round.
-pub fn moves_bytes_that_the_host_finds<F: Function>(mut disk: Disk<F>) -> Outcome {
+pub fn moves_bytes_that_the_host_finds<F: Function>(disk: Disk<F>) -> Outcome {
+    moves_bytes_with(disk, |disk, bytes| Ok(disk.memory(bytes)?))
+}
+
+/// The same, in memory that `memory` makes for each command.
+pub fn moves_bytes_with<F: Function>(
+    mut disk: Disk<F>,
+    memory: impl Fn(&Disk<F>, usize) -> Outcome<F::Memory>,
+) -> Outcome {
     let identity = disk.identity().clone();
     check_eq!(identity.serial, "mapbuf", "serial number");
     check_eq!(
@@ -39,7 +47,7 @@ pub fn moves_bytes_that_the_host_finds<F: Function>(mut disk: Disk<F>) -> Outcom
         (4096, 64 << 10),
         (1024, 128 << 10),
     ]) {
-        let memory = disk.memory(offset + count)?;
+        let memory = memory(&disk, offset + count)?;
         let at = salt << 20;
         let out = bytes(salt, count);
         memory.write(offset, &out)?;

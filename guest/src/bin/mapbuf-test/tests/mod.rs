@@ -117,6 +117,7 @@ mod driven;
 mod encoding;
 mod export;
 mod faults;
+mod foreign;
 mod fuzz;
 mod going;
 mod growth;
@@ -191,6 +192,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         denial::TESTS,
         devices::TESTS,
         attached::TESTS,
+        foreign::TESTS,
         going::TESTS,
         growth::TESTS,
         numa::TESTS,
