@@ -421,6 +421,8 @@ static inline const char *mapbuf_reason_name(uint32_t number)
 		return "ForeignOutOfReach";
 	case 746:
 		return "ExporterRefusedSync";
+	case 747:
+		return "BarNotProbed";
 	default:
 		return NULL;
 	}
@@ -667,6 +669,8 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 		return "the device reaches memory with {0} address bits, and another driver's dma-buf may lie anywhere";
 	case 746:
 		return "the driver that exported this dma-buf did not sync it (errno {0})";
+	case 747:
+		return "these {0:bytes} are a device's registers, which are never probed: reading one can change what the device does";
 	default:
 		return NULL;
 	}
@@ -913,6 +917,8 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 		return "set more bits (DMA_MASK) if the device has them, boot with an IOMMU, or copy to a buffer that is allocated on the device's node";
 	case 746:
 		return "try again; if it stays so, the exporting driver's documentation says when the CPU may have its memory";
+	case 747:
+		return "read the registers that the device's manual names, by a mapping or with pread; whether the device is there, DEVICE says";
 	default:
 		return NULL;
 	}

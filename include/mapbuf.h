@@ -119,7 +119,7 @@
 // Attach it to the node's device at once, for both directions.
 #define MAPBUF_IMPORT_FOR_DEVICE 1
 
-// Write a pattern to every page, look whether it stays, and put back what was there. Memory only.
+// Write a pattern to every page, check whether it stays, and restore the old contents. Memory only.
 #define MAPBUF_PROBE_WRITE 1
 
 // Read a device's memory, although this can hang a bus or remove data from a queue.
@@ -710,6 +710,9 @@ enum mapbuf_reason {
   // (errno): the driver that exported the dma-buf did not give it to the CPU, or to the devices.
   // Comes with EIO.
   MAPBUF_REASON_EXPORTER_REFUSED_SYNC = 746,
+  // (bytes): what a base address register leads to is never probed.
+  // Comes with EPERM.
+  MAPBUF_REASON_BAR_NOT_PROBED = 747,
 };
 
 // Why an ioctl was refused, as in struct mapbuf_last_error, but without a second call. An ioctl that succeeds leaves it
@@ -833,8 +836,9 @@ struct mapbuf_info {
   uint64_t dma_address;
   // Out: bits of MAPBUF_TRAITS_*.
   uint32_t traits;
-  // In: 0.
-  uint32_t reserved;
+  // Out: bits in each of the kernel's own accesses (`read`, `write`), where those must be by words: a region that is not
+  // cached, or a BAR; 0: any.
+  uint32_t width;
   // Out: why it was refused.
   struct mapbuf_refused refused;
 };

@@ -235,6 +235,10 @@ impl Reason {
             .since(
                 "kernel/dma/direct.h, dma_direct_map_phys: warns (dev_WARN_ONCE) about such memory where there are no bounce buffers, and an importer cannot look before it is mapped",
             ),
+            Self::BarNotProbed => text(
+                "these {0:bytes} are a device's registers, which are never probed: reading one can change what the device does",
+                "read the registers that the device's manual names, by a mapping or with pread; whether the device is there, DEVICE says",
+            ),
             Self::ExporterRefusedSync => text(
                 "the driver that exported this dma-buf did not sync it (errno {0})",
                 "try again; if it stays so, the exporting driver's documentation says when the CPU may have its memory",

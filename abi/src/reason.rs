@@ -356,6 +356,8 @@ reasons! {
     ForeignOutOfReach = 745, EINVAL;
     /// (errno): the driver that exported the dma-buf did not give it to the CPU, or to the devices.
     ExporterRefusedSync = 746, EIO;
+    /// (bytes): what a base address register leads to is never probed.
+    BarNotProbed = 747, EPERM;
 }
 
 /// A refusal: the reason and its operands.

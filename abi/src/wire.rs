@@ -536,8 +536,9 @@ pub struct Info {
     pub dma_address: u64,
     /// Out: bits of [`traits`].
     pub traits: u32,
-    /// In: 0.
-    pub reserved: u32,
+    /// Out: bits in each of the kernel's own accesses (`read`, `write`), where those must be by words: a region that is not
+    /// cached, or a BAR; 0: any.
+    pub width: u32,
     /// Out: why it was refused.
     pub refused: Refused,
 }
@@ -559,7 +560,7 @@ impl Default for Info {
             name: [0; NAME_LEN],
             dma_address: 0,
             traits: 0,
-            reserved: 0,
+            width: 0,
             refused: Refused {
                 reason: 0,
                 errno: 0,
@@ -1162,7 +1163,7 @@ const _: () = {
     assert!(offset_of!(Info, bytes) == 32);
     assert!(offset_of!(Info, name) == 56);
     assert!(offset_of!(Info, dma_address) == 120);
-    assert!(offset_of!(Info, reserved) == 132);
+    assert!(offset_of!(Info, width) == 132);
     assert!(size_of::<Segment>() == 32);
     assert!(size_of::<Segments>() == 72);
     assert!(offset_of!(Segments, rows) == 24);

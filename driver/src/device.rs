@@ -94,7 +94,9 @@ impl Devices {
 /// Open files of a node.
 #[derive(Default)]
 struct Users {
+    /// Those that may use the device.
     now: u32,
+    /// All that there ever were.
     ever: u64,
 }
 
@@ -105,7 +107,8 @@ pub(crate) struct BoundDevice {
     /// What was known of it when it was bound.
     told: wire::Device,
     minor: u32,
-    /// Open files of its node. It may send DMA while there are some.
+    /// Open files of its node. It may send DMA while some may use it, and not after one of them was closed where no IOMMU keeps
+    /// it from what that one had.
     #[pin]
     users: Mutex<Users>,
     /// Goes when the device does.
@@ -234,11 +237,15 @@ impl DeviceFile {
     pub(crate) fn open(device: Arc<BoundDevice>) -> Self {
         let rawio = !device.isolated() && caller::capable(Capability::SysRawio);
         let mut users = device.users.lock();
-        users.now += 1;
         users.ever += 1;
         let number = users.ever;
-        if users.now == 1 {
-            device.lender.while_bound(|pci| pci.set_master(true));
+        if device.isolated() || rawio {
+            users.now += 1;
+            // Elsewhere it could go on with what somebody had it do before, in memory that is another's now: whoever knows
+            // that it does not, sets the bit.
+            if users.now == 1 && device.isolated() {
+                device.lender.while_bound(|pci| pci.set_master(true));
+            }
         }
         drop(users);
         Self {
@@ -246,6 +253,11 @@ impl DeviceFile {
             number,
             rawio,
         }
+    }
+
+    /// Whether this file was opened by somebody who may have the device at all.
+    fn counts(&self) -> bool {
+        self.device.isolated() || self.rawio
     }
 
     /// That this file may use the device.
@@ -325,9 +337,13 @@ impl DeviceFile {
 impl Drop for DeviceFile {
     fn drop(&mut self) {
         self.end_interrupts();
+        if !self.counts() {
+            return;
+        }
         let mut users = self.device.users.lock();
         users.now = users.now.saturating_sub(1);
-        if users.now == 0 {
+        // Before the memory of this file is given back, which nothing else would keep the device from.
+        if users.now == 0 || !self.device.isolated() {
             self.device.lender.while_bound(|pci| pci.set_master(false));
         }
     }

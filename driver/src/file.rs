@@ -507,10 +507,7 @@ impl MapbufFile {
 
     fn info(&self, access: Access, argument: usize) -> Result<(), Refusal> {
         let (place, mut info) = read::<wire::Info>(argument)?;
-        request::reserved(
-            &[u64::from(info.reserved)],
-            core::mem::offset_of!(wire::Info, reserved),
-        )?;
+        info.width = 0;
         if let Opened::Session(session) = &self.opened {
             let (buffers, bytes) = session.freed_held();
             info.freed_held = u32::try_from(buffers).unwrap_or(u32::MAX);
@@ -535,6 +532,7 @@ impl MapbufFile {
             .filter(|_| visible.dma)
             .unwrap_or(wire::ADDRESS_HIDDEN);
         info.traits = reach.traits(&object);
+        info.width = object.memory().and_then(Memory::word).unwrap_or(0);
         place.write(&info)
     }
 
@@ -699,9 +697,13 @@ impl MapbufFile {
         let (place, mut probe) =
             read_with_flags::<wire::Probe>(argument, wire::probe::WRITE | wire::probe::RISK)?;
         let object = self.object(probe.id)?;
-        let Some(Memory::Region(region)) = object.memory() else {
-            let kind = object.kind().number();
-            return Err(Reason::NotARegion.with(&[u64::from(kind)]));
+        let region = match object.memory() {
+            Some(Memory::Region(region)) => region,
+            Some(Memory::Bar(bar)) => return Err(Reason::BarNotProbed.with(&[bar.bytes()])),
+            _ => {
+                let kind = object.kind().number();
+                return Err(Reason::NotARegion.with(&[u64::from(kind)]));
+            }
         };
         let has = |flag| probe.flags & flag != 0;
         let asked = Asked {

@@ -122,6 +122,7 @@ pub(crate) struct Target {
 pub(crate) struct Session {
     payers: Arc<Payers>,
     freed: Arc<Freed>,
+    /// Dropped before the table: the device must not write to memory that is given back.
     device: Option<DeviceFile>,
     #[pin]
     table: Mutex<Table>,

@@ -80,6 +80,7 @@ pub const UNREACHABLE: &[(&[Reason], &str)] = &[
             Reason::ExporterRefusedDevice,
             Reason::ForeignOutOfReach,
             Reason::ExporterRefusedSync,
+            Reason::BarNotProbed,
         ],
         "takes a device that is bound to the driver",
     ),

@@ -67,11 +67,11 @@ impl Buffer {
         self
     }
 
-    /// How copies access its memory: the width of a region that was imported comes from its declaration.
+    /// How copies access its memory: `INFO` tells the width of a region that was imported.
     fn copies(&self) -> Copies {
         Copies::of(Some(self.kind), Some(self.cache), || {
-            let of_region = || self.device.width_of_region(&self.info().ok()?.name?);
-            self.width.or_else(of_region)
+            let told = || self.info().ok()?.width;
+            self.width.or_else(told)
         })
     }
 

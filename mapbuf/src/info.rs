@@ -88,6 +88,8 @@ pub struct BufferInfo {
     pub dma_address: Option<u64>,
     /// Bits of [`traits`](mapbuf_abi::traits).
     pub traits: u32,
+    /// Bits in each of the kernel's own accesses, where those must be by words: a region that is not cached, or a BAR.
+    pub width: Option<u32>,
 }
 
 impl TryFrom<Info> for BufferInfo {
@@ -107,6 +109,7 @@ impl TryFrom<Info> for BufferInfo {
             mmap_offset: info.mmap_offset,
             dma_address: (info.dma_address != ADDRESS_HIDDEN).then_some(info.dma_address),
             traits: info.traits,
+            width: (info.width != 0).then_some(info.width),
         })
     }
 }

@@ -197,7 +197,7 @@ impl World {
         }
         let kind = Kind::from_number(kind).ok_or(Reason::UnknownKind)?;
         let cache = Cache::from_number(cache).ok_or(Reason::UnknownCache)?;
-        if kind == Kind::Region {
+        if matches!(kind, Kind::Region | Kind::Foreign) {
             return Err(Reason::KindNotHere.into());
         }
         if kind == Kind::Coherent && cache != Cache::Cached {
@@ -270,10 +270,7 @@ impl World {
     }
 
     fn info(&self, worker: u8, file: u8, id: Id, damage: Damage) -> Result<Answer> {
-        let before = Before {
-            reserved: true,
-            ..Before::default()
-        };
+        let before = Before::default();
         let begun = self.begin(worker, file, damage, before)?;
         let id = self.process(worker).id(id);
         let (mut freed, mut offset) = ((0, 0), 0);

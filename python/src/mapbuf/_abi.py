@@ -591,6 +591,9 @@ class Reason(enum.IntEnum):
     # (errno): the driver that exported the dma-buf did not give it to the CPU, or to the devices.
     # Comes with EIO.
     EXPORTER_REFUSED_SYNC = 746
+    # (bytes): what a base address register leads to is never probed.
+    # Comes with EPERM.
+    BAR_NOT_PROBED = 747
 
 
 class Refused(ctypes.Structure):
@@ -714,8 +717,9 @@ class Info(ctypes.Structure):
         ("dma_address", ctypes.c_uint64),
         # Out: bits of MAPBUF_TRAITS_*.
         ("traits", ctypes.c_uint32),
-        # In: 0.
-        ("reserved", ctypes.c_uint32),
+        # Out: bits in each of the kernel's own accesses (`read`, `write`), where those must be by words: a region that is not
+        # cached, or a BAR; 0: any.
+        ("width", ctypes.c_uint32),
         # Out: why it was refused.
         ("refused", Refused),
     ]
@@ -1927,5 +1931,11 @@ REASONS = {
         5,
         "the driver that exported this dma-buf did not sync it (errno {0})",
         "try again; if it stays so, the exporting driver's documentation says when the CPU may have its memory",
+    ),
+    747: (
+        "BarNotProbed",
+        1,
+        "these {0:bytes} are a device's registers, which are never probed: reading one can change what the device does",
+        "read the registers that the device's manual names, by a mapping or with pread; whether the device is there, DEVICE says",
     ),
 }

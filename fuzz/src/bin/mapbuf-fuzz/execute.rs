@@ -349,8 +349,7 @@ impl Executor {
                     id: self.id(id),
                     ..Info::default()
                 };
-                let reserved = Some(offset_of!(Info, reserved));
-                self.call(file, ioctl::INFO, &mut info, damage, reserved)?;
+                self.call(file, ioctl::INFO, &mut info, damage, None)?;
                 Ok(Answer::of(&[
                     info.kind.into(),
                     info.cache.into(),

@@ -538,7 +538,7 @@ fn beyond_all_offsets_maps_nothing() -> Outcome {
 fn alloc_refuses_what_it_does_not_know() -> Outcome {
     let session = Session::open()?;
     let plain = alloc_request(KINDS[0], 4096);
-    for kind in [0, 6, 99, u32::MAX] {
+    for kind in [0, 7, 99, u32::MAX] {
         let result = session.ioctl(ioctl::ALLOC, Alloc { kind, ..plain });
         refused(
             result,

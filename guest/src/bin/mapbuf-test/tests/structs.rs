@@ -111,8 +111,8 @@ const CASES: &[Case] = &[
             }))
         },
         after: nothing,
-        reserved: &[(132, 4)],
-        output: &[(12, 120)],
+        reserved: &[],
+        output: &[(12, 124)],
     },
     Case {
         operation: Operation::Segments,
@@ -488,6 +488,7 @@ fn unknown_flags_are_refused() -> Outcome {
         let known = match case.operation {
             Operation::Alloc => mapbuf_abi::alloc::FOR_DEVICE,
             Operation::Segments => mapbuf_abi::segments::FOR_DEVICE,
+            Operation::Import => mapbuf_abi::import::FOR_DEVICE,
             Operation::LastError => last_error::OF_DMA_BUFS,
             _ => 0,
         };
