@@ -371,6 +371,10 @@ impl Binds for Driver {
             *to = *from;
         }
         let text = text.to_str().map_err(|_| EINVAL)?;
+        let node = NodeName {
+            sysfs: CString::try_from_fmt(fmt!("pci-{text}"))?,
+            path: CString::try_from_fmt(fmt!("mapbuf/pci-{text}"))?,
+        };
         let mut devices = this.devices.lock();
         let minor = devices.free_minor().ok_or(ENOSPC)?;
         let device = Arc::pin_init(
@@ -385,11 +389,8 @@ impl Binds for Driver {
             GFP_KERNEL,
         )?;
         devices.0.push(device.clone(), GFP_KERNEL)?;
+        // From here on a failure must take it out again.
         drop(devices);
-        let node = NodeName {
-            sysfs: CString::try_from_fmt(fmt!("pci-{text}"))?,
-            path: CString::try_from_fmt(fmt!("mapbuf/pci-{text}"))?,
-        };
         let ownership = Ownership {
             uid: 0,
             gid: 0,

@@ -24,7 +24,11 @@ use crate::{
     },
 };
 use core::mem::offset_of;
-use kernel::error::Error;
+use kernel::{
+    error::Error,
+    page::PAGE_SIZE,
+    prelude::*, //
+};
 
 /// Vectors that are taken where the caller names no number.
 const MOST: u32 = 32;
@@ -78,6 +82,9 @@ impl Wanted {
     }
 
     fn refused(&self, error: Error) -> Refusal {
+        if error == ENOMEM {
+            return Reason::OutOfMemory.with(&[PAGE_SIZE as u64]);
+        }
         let errno = u64::from(error.to_errno().unsigned_abs());
         Reason::IrqRefused.with(&[u64::from(self.kind.number()), errno])
     }
@@ -113,8 +120,8 @@ impl DeviceFile {
     /// # Errors
     ///
     /// [`Reason::UnknownIrqKind`], [`Reason::UnknownIrqAction`], [`Reason::NotAnEventFd`], [`Reason::NoSuchVector`],
-    /// [`Reason::IrqTaken`], [`Reason::IrqKindInUse`], [`Reason::IrqNotSet`], [`Reason::IrqRefused`], and those of
-    /// [`Self::usable`].
+    /// [`Reason::IrqTaken`], [`Reason::IrqKindInUse`], [`Reason::IrqNotSet`], [`Reason::IrqRefused`],
+    /// [`Reason::OutOfMemory`], and those of [`Self::usable`].
     pub(crate) fn irq(&self, request: &mut wire::Irq) -> Result<(), Refusal> {
         self.usable()?;
         let mut wanted = Wanted::of(request)?;

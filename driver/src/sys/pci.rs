@@ -120,9 +120,11 @@ impl<B: Binds> PciDriver<B> {
             // Nobody would answer its pin. `pci_enable_device` unmasks it for the next driver.
             lender.mask_pin();
             let bind = || -> Result<KBox<Kept<B>>> {
+                // Before: nothing may fail once it is bound.
+                let room = KBox::<Kept<B>>::new_uninit(GFP_KERNEL)?;
                 let bound = B::bind(binds, lender.clone())?;
                 let lender = lender.clone();
-                Ok(KBox::new(Kept { lender, bound }, GFP_KERNEL)?)
+                Ok(room.write(Kept { lender, bound }))
             };
             let kept = bind().inspect_err(|_| {
                 lender.revoke();

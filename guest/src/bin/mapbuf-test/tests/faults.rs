@@ -4,6 +4,7 @@
 //!
 //! Needs a kernel with fault injection; elsewhere these are skipped.
 
+mod bound;
 mod devices;
 mod locks;
 mod maps;
@@ -15,10 +16,11 @@ use super::Test;
 pub use sweep::Injection;
 
 /// The tests of all files here.
-pub const TESTS: [&[Test]; 5] = [
+pub const TESTS: [&[Test]; 6] = [
     requests::TESTS,
     maps::TESTS,
     devices::TESTS,
+    bound::TESTS,
     // While the module is there that the others have used.
     locks::TESTS,
     module::TESTS,

@@ -85,6 +85,11 @@ pub const RACES: &[&str] = &["races"];
 pub const KUNIT: &[&str] = &["kunit"];
 /// Run where allocations can be made to fail.
 pub const FAULTS: &[&str] = &["faults"];
+/// Run where they can, and where there are PCI devices.
+pub const BINDING: &[&str] = &["faults-binding"];
+/// Run where they can, and where such devices work in all ways.
+pub const BOUND: &[&str] = &["faults-devices", "faults-devices-iommu"];
+
 /// The table of a file's tests: profiles, seconds, then the functions.
 macro_rules! tests {
     ($module:literal: $( $profiles:ident, $seconds:literal: [ $($function:ident),* $(,)? ] );* $(;)?) => {

@@ -75,6 +75,8 @@ pub fn comes_back(before: &Held, what: &str, nth: u32) -> Outcome {
 pub enum Answers {
     /// The driver, so there is a reason each time.
     Driver(Operation),
+    /// The same; the reason may be this one too, for the kernel's function does not say what it lacked.
+    DriverOr(Operation, Reason),
     /// The driver or the kernel around it, which gives no reason; a reason that there is must be right.
     Either(Operation),
     /// A call that has no session to ask.
@@ -151,13 +153,21 @@ pub fn sweep<S, T>(
 /// Whether an error is one that a failed allocation or copy may have, with the reason that belongs to it.
 fn judge(answers: Answers, refused: session::Refused) -> Result<(), String> {
     let errno = refused.errno.0;
+    let reason = refused
+        .said
+        .and_then(|said| Reason::from_number(said.reason));
+    if let Answers::DriverOr(_, other) = answers {
+        if reason == Some(other) && other.errno() == errno {
+            return Ok(());
+        }
+    }
     if ![libc::ENOMEM, libc::EFAULT].contains(&errno) {
         return Err(format!("the error is {refused}"));
     }
     let (operation, must) = match answers {
         Answers::Kernel => return Ok(()),
         Answers::Either(operation) => (operation, false),
-        Answers::Driver(operation) => (operation, true),
+        Answers::Driver(operation) | Answers::DriverOr(operation, _) => (operation, true),
     };
     let Some(said) = refused.said else {
         return if must {
