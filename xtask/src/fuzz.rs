@@ -5,7 +5,7 @@ use crate::kit::Kit;
 use crate::vm;
 use anyhow::{Context, Result};
 use mapbuf_init::Job;
-use mapbuf_vm::{qemu, Choice, Ui, Verdict};
+use mapbuf_vm::{device, qemu, Choice, Ui, Verdict};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -161,6 +161,8 @@ pub fn boot(
         .map(Into::into)
         .to_vec();
     machine.memory = 640 + kit.overhead();
+    // For the bytes that are thrown at its node.
+    machine.devices = device::parse(&["edu"])?;
     // A thread that races needs a processor of its own.
     machine.processors = if matches!(what, What::Raw(..) | What::Test(..)) {
         2

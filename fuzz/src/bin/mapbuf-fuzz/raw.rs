@@ -10,7 +10,7 @@ use crate::sys;
 use fastrand::Rng;
 use mapbuf_abi::{
     ioctl, refused_at, LastError, Operation, Reason, Refused, Unname, MAGIC, MAX_IDS,
-    MAX_STRUCT_SIZE, NAMED_DIR, SYSTEM_NODE,
+    MAX_STRUCT_SIZE, NAMED_DIR, PCI_NODE_PREFIX, SYSTEM_NODE,
 };
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// The bytes that a refused call may write: the last field of its struct, where the caller's struct reaches as far.
 fn told(call: &Call, claimed: usize) -> Range<usize> {
     // A dma-buf has the core's own ioctls.
-    if call.file == 3 || call.number >> 8 & 0xff != MAGIC {
+    if call.file == DMA_BUF || call.number >> 8 & 0xff != MAGIC {
         return 0..0;
     }
     let operation = Operation::from_number(call.number & 0xff);
@@ -40,6 +40,21 @@ fn told(call: &Call, claimed: usize) -> Range<usize> {
 
 /// The first sizes of the structs, by the number of the ioctl; 6 is none.
 const SIZES: [u32; 14] = [80, 64, 16, 136, 32, 32, 64, 16, 64, 88, 72, 32, 40, 152];
+/// Those that are of use on the node of a device.
+const OF_DEVICES: [u32; 9] = [
+    ioctl::SYNC,
+    ioctl::DEVICE,
+    ioctl::DMA_MASK,
+    ioctl::ATTACH,
+    ioctl::DETACH,
+    ioctl::IRQ,
+    ioctl::CONFIG,
+    ioctl::BAR,
+    ioctl::ALLOC,
+];
+/// The places of a dma-buf and of a device among the files.
+const DMA_BUF: usize = 3;
+const DEVICE: usize = 4;
 /// Calls before everything is closed and begun anew.
 const ROUND: u32 = 400;
 /// Bytes that are looked at around a struct.
@@ -101,6 +116,8 @@ struct Counts {
 pub struct Raw {
     rng: Rng,
     files: Vec<i32>,
+    device: Option<Edu>,
+    eventfd: i32,
     desk: Desk,
     racer: Racer,
     late: Option<LatePage>,
@@ -117,6 +134,8 @@ impl Raw {
         Ok(Self {
             rng: Rng::with_seed(seed),
             files: Vec::new(),
+            device: Edu::find(),
+            eventfd: -1,
             desk: Desk::new().map_err(|errno| format!("errno {errno}"))?,
             racer: Racer::start(),
             late: LatePage::new(),
@@ -137,6 +156,9 @@ impl Raw {
             }
             let result = self.round();
             self.close();
+            if let Some(device) = &self.device {
+                device.unbind();
+            }
             result?;
             if said.elapsed() > Duration::from_secs(10) {
                 said = Instant::now();
@@ -155,6 +177,11 @@ impl Raw {
             } else {
                 let call = self.make();
                 self.call(call)?;
+            }
+            if let (0, Some(device)) = (self.rng.u32(..ROUND), &self.device) {
+                device.unbind();
+                // The files that are open stay those of what is gone.
+                device.bind();
             }
         }
         Ok(())
@@ -186,7 +213,7 @@ impl Raw {
         );
     }
 
-    /// A session, one that cannot be written, the node of a named buffer, and a dma-buf.
+    /// A session, one that cannot be written, the node of a named buffer, a dma-buf, and the node of a device if there is one.
     fn open(&mut self) -> Result<(), String> {
         let failed = |what: &'static str| move |errno| format!("{what}: errno {errno}");
         let session = sys::open(SYSTEM_NODE, 2).map_err(failed("open"))?;
@@ -211,6 +238,13 @@ impl Raw {
         self.plain(session, ioctl::EXPORT, &mut export)
             .map_err(failed("EXPORT"))?;
         self.files.push(word(&export, 3) as i32);
+        if let Some(device) = &self.device {
+            device.bind();
+            let node = sys::open(&device.node(), 2);
+            self.files.push(node.map_err(failed("open a device"))?);
+            // SAFETY: The call takes no pointers.
+            self.eventfd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        }
         Ok(())
     }
 
@@ -275,7 +309,12 @@ impl Raw {
                 return self.change(call);
             }
         }
-        let nr = self.rng.u32(..16);
+        let file = self.rng.usize(..self.files.len().max(4));
+        let more = self.rng.usize(..2 * OF_DEVICES.len());
+        let nr = match OF_DEVICES.get(more) {
+            Some(number) if file == DEVICE => number & 0xff,
+            _ => self.rng.u32(..24),
+        };
         let number = match self.rng.u32(..12) {
             // Beside: another type, or a number that nobody has.
             0 => (self.rng.u32(..) & !0xff00) | (MAGIC + self.rng.u32(..3) - 1) << 8,
@@ -284,7 +323,11 @@ impl Raw {
             _ => 3 << 30 | 64 << 16 | MAGIC << 8 | nr,
         };
         let nr = (number & 0xff) as usize;
-        let size = SIZES.get(nr).copied().unwrap_or(64);
+        let of_devices = OF_DEVICES
+            .iter()
+            .find(|number| **number & 0xff == nr as u32);
+        let of_devices = of_devices.map(|number| number >> 16 & 0x3fff);
+        let size = of_devices.or(SIZES.get(nr).copied()).unwrap_or(64);
         let mut bytes = vec![0; FRAME - 64];
         for at in (0..bytes.len() / 4).filter(|at| *at < 64) {
             let value = match self.rng.u32(..6) {
@@ -306,7 +349,6 @@ impl Raw {
         if self.rng.u32(..3) > 0 {
             self.sensible(nr, &mut bytes);
         }
-        let file = self.rng.usize(..4);
         self.finish(Call {
             file,
             number,
@@ -343,6 +385,32 @@ impl Raw {
             11 => {
                 let file = self.files.get(self.rng.usize(..4)).copied();
                 put(bytes, 2, &[file.unwrap_or(-1) as u32, id]);
+            }
+            6 => {
+                let (phase, direction) = (self.rng.u32(1..3), self.rng.u32(1..4));
+                let (at, length) = (self.rng.u32(..8192), self.rng.u32(1..8192));
+                put(bytes, 1, &[phase, id, direction, at, 0, length, 0]);
+            }
+            15 => put(bytes, 2, &[self.rng.u32(12..65), 0]),
+            16 => put(bytes, 2, &[id, self.rng.u32(1..4), 0, 0, 0, 0]),
+            17 => put(bytes, 2, &[id, 0]),
+            18 => {
+                let (kind, action) = (self.rng.u32(1..4), self.rng.u32(1..5));
+                let fd = match self.rng.u32(..4) {
+                    0 => u32::MAX,
+                    1 => 0,
+                    _ => self.eventfd as u32,
+                };
+                put(bytes, 2, &[kind, 0, action, fd, 0, 0]);
+            }
+            19 => {
+                let (write, width) = (self.rng.u32(..2), 1 << self.rng.u32(..3));
+                let at = self.rng.u32(..256) / width * width;
+                put(bytes, 1, &[write, at, width, self.rng.u32(..), 0]);
+            }
+            20 => {
+                put(bytes, 2, &[self.rng.u32(..6), self.rng.u32(..4)]);
+                put(bytes, 10, &[8 << self.rng.u32(..4), 0]);
             }
             _ => {}
         }
@@ -457,7 +525,7 @@ impl Raw {
     /// That an error is one that the driver explains.
     fn check(&self, call: &Call, fd: i32, errno: i32) -> Result<(), String> {
         // A dma-buf has the core's own ioctls, and other types may be the core's too.
-        if errno == 0 || call.file == 3 || call.number >> 8 & 0xff != MAGIC {
+        if errno == 0 || call.file == DMA_BUF || call.number >> 8 & 0xff != MAGIC {
             return Ok(());
         }
         let mut bytes = vec![0; size_of::<LastError>()];
@@ -505,6 +573,41 @@ impl Raw {
             ));
         }
         Ok(())
+    }
+}
+
+/// QEMU's `edu`, by its address.
+struct Edu(String);
+
+impl Edu {
+    const BUS: &'static str = "/sys/bus/pci";
+
+    fn find() -> Option<Self> {
+        let mut devices = fs::read_dir(format!("{}/devices", Self::BUS))
+            .ok()?
+            .flatten();
+        devices.find_map(|device| {
+            let is = |file: &str, id: &str| {
+                fs::read_to_string(device.path().join(file)).is_ok_and(|text| text.trim() == id)
+            };
+            let address = device.file_name().to_string_lossy().into_owned();
+            (is("vendor", "0x1234") && is("device", "0x11e8")).then_some(Self(address))
+        })
+    }
+
+    fn node(&self) -> String {
+        format!("{PCI_NODE_PREFIX}{}", self.0)
+    }
+
+    /// Has the driver take it. Whether that is so shows when the node is opened.
+    fn bind(&self) {
+        let wish = format!("{}/devices/{}/driver_override", Self::BUS, self.0);
+        let _ = fs::write(wish, "mapbuf");
+        let _ = fs::write(format!("{}/drivers_probe", Self::BUS), &self.0);
+    }
+
+    fn unbind(&self) {
+        let _ = fs::write(format!("{}/drivers/mapbuf/unbind", Self::BUS), &self.0);
     }
 }
 
