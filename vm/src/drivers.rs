@@ -67,6 +67,15 @@ pub const CAMERA: Drivers = Drivers {
     lines: 93,
 };
 
+/// `rdma_rxe`: RDMA over any network card, in software.
+pub const RDMA: Drivers = Drivers {
+    name: "rdma",
+    folders: &["infiniband/sw/rxe"],
+    options: &[("RDMA_RXE", "m")],
+    values: &[],
+    lines: 28,
+};
+
 impl Drivers {
     /// The modules, built if need be: a folder for [`Built::with_dependencies`].
     pub fn build(&self, cache: &Cache, ui: &Ui, kernel: &Kernel) -> Result<Built> {

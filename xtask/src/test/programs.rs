@@ -7,7 +7,7 @@ use super::{tail, Tally};
 use crate::kit::Kit;
 use anyhow::{ensure, Context, Result};
 use mapbuf_init::{Job, RootDisk};
-use mapbuf_vm::{disk, splat, Verdict};
+use mapbuf_vm::{disk, drivers, splat, Verdict};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -18,18 +18,27 @@ pub const PROFILE: &str = "programs";
 const MEMORY_MIB: u32 = 2048;
 
 /// Debian packages that the scripts need.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: &[&str] = &[
     "fio",
     "gcc",
     "gdb",
+    "ibverbs-providers",
+    "iproute2",
     "libc6-dev",
+    "libdpdk-dev",
+    "perftest",
+    "pkgconf",
     "python3-numpy",
     "python3-pip",
+    "python3-pyverbs",
     "python3-setuptools",
     "python3-wheel",
     "qemu-system-x86",
     "valgrind",
 ];
+
+/// Modules besides those of the disk: a network card that goes nowhere, and RDMA over it for programs.
+const NETWORK: [&str; 4] = ["dummy", "ib_uverbs", "rdma_ucm", "rdma_rxe"];
 
 /// Where the scripts are in the guest.
 const FOLDER: &str = "/root/programs";
@@ -55,13 +64,15 @@ pub fn plan<'a>(
         return Ok(None);
     }
     chosen.sort();
+    let mut kit = kit.clone();
+    kit.add_drivers(&drivers::RDMA)?;
     Ok(Some(Boot {
         name: PROFILE.to_owned(),
         purpose:
-            "fio, gdb, valgrind, QEMU, dd, NumPy and the Python package, in an ordinary Debian",
+            "fio, gdb, valgrind, QEMU, dd, RDMA, DPDK, NumPy and the Python package, in an ordinary Debian",
         tests: chosen.len() as u64,
         memory: MEMORY_MIB,
-        run: Box::new(move |line| run(kit, &chosen, driver, logs, line)),
+        run: Box::new(move |line| run(&kit, &chosen, driver, logs, line)),
     }))
 }
 
@@ -73,7 +84,7 @@ fn run(
     line: &Line<'_>,
 ) -> Result<Tally> {
     let begun = Instant::now();
-    let packages = PACKAGES.map(String::from);
+    let packages: Vec<_> = PACKAGES.iter().copied().map(String::from).collect();
     let mut machine = kit.machine();
     machine.memory = MEMORY_MIB;
     machine.disk = Some(disk::image(&kit.cache, &kit.ui, &kit.kernel, &packages)?);
@@ -89,7 +100,7 @@ fn run(
         ..Job::default()
     };
     job.argv.extend_from_slice(chosen);
-    for module in disk::MODULES {
+    for module in disk::MODULES.into_iter().chain(NETWORK) {
         kit.load_own(&mut guest, &mut job, module, "")?;
     }
     let modules = kit.driver(driver)?;
