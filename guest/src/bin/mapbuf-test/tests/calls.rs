@@ -258,7 +258,8 @@ impl Drop for Mapped {
 
 /// The rows of the table: what a call does on a named node, a session and a dma-buf.
 fn rows() -> BTreeMap<&'static str, [&'static str; 3]> {
-    let rows = TABLE.lines().filter(|line| line.starts_with("| `"));
+    let table = TABLE.lines().skip_while(|line| !line.starts_with("| call"));
+    let rows = table.skip(2).take_while(|line| line.starts_with('|'));
     rows.map(|line| {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
         (cells[0].trim_matches('`'), [cells[1], cells[2], cells[3]])
