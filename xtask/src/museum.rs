@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// Where the reports lie in the guest.
 const HALL: &str = "/reports";
+/// Where the exhibits lie in the guest.
+const EXHIBITS: &str = "/museum";
+/// The exhibit that does not build for these kernels: `vmf_insert_mixed` takes a frame of another type there.
+const OF_NEWER_KERNELS: &str = "pfn_flag_missing.o";
 /// Physical memory that the kernel does not use, as a device's would be: some reports map it.
 const SPARE_MEMORY: &str = "memmap=1M$0x30000000";
 /// A museum has many rooms.
@@ -71,6 +75,14 @@ pub fn boot_reports(
     guest.program(&program)?;
     for (name, path) in build(&kit, folders, filter, series)? {
         guest.copy(&path, &Path::new(HALL).join(name))?;
+    }
+    // On the driver's own kernel they have a guest of their own.
+    let wanted = filter.split(',').any(|part| "exhibits".contains(part));
+    if let (Some(series), true) = (series, wanted) {
+        for file in exhibits(&kit.kernel, series)? {
+            let name = file.file_name().context("a file without a name")?;
+            guest.copy(&file, &Path::new(EXHIBITS).join(name))?;
+        }
     }
     let mut job = Job {
         argv: ["mapbuf-museum", "--reports", HALL]
@@ -252,6 +264,32 @@ fn build(
     }
     step.done();
     Ok(built)
+}
+
+/// The exhibits of `examples/broken` for a kernel that is for the museum alone, what tries them, and a disk in memory.
+fn exhibits(kernel: &Kernel, series: Series) -> Result<Vec<PathBuf>> {
+    let workspace = crate::workspace()?;
+    let out = workspace.join("target/exhibits").join(series.number());
+    let _ = fs::remove_dir_all(&out);
+    fs::create_dir_all(&out)?;
+    let folder = workspace.join("examples/broken");
+    for file in fs::read_dir(&folder)?.flatten() {
+        if file.file_type()?.is_file() {
+            fs::copy(file.path(), out.join(file.file_name()))?;
+        }
+    }
+    let kbuild = out.join("Kbuild");
+    let text = fs::read_to_string(&kbuild)?;
+    fs::write(&kbuild, text.replace(OF_NEWER_KERNELS, ""))?;
+    museum_kernel::build_modules(kernel, &out)?;
+    let mut files = museum_kernel::modules_under(&out)?;
+    files.push(crate::test::museum::visitor(&folder)?);
+    for module in kernel.module_with_dependencies("brd")? {
+        let unpacked = out.join("brd.ko");
+        unpack(&module, &unpacked)?;
+        files.push(unpacked);
+    }
+    Ok(files)
 }
 
 /// The program, static: the guest has no C library.

@@ -180,13 +180,10 @@ fn kind_of_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     let by_number = mapping.filled.iter().filter(|part| part.by_number);
     for part in by_number {
         let first = part.pfn?;
-        for at in 0..part.length.div_ceil(PAGE).min(1 << 12) {
-            let pfn = first + at;
-            let Some(look) = seen.frames.seen(pfn) else {
-                continue;
-            };
+        let count = part.length.div_ceil(PAGE);
+        for (pfn, look) in seen.frames.seen_within(first, count) {
             // Afterwards it may belong to anything.
-            let address = part.address + at * PAGE;
+            let address = part.address + (pfn - first) * PAGE;
             let gone = mapping
                 .gone_at(address)
                 .is_some_and(|gone| gone.time <= look.time);
@@ -198,7 +195,8 @@ fn kind_of_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
                 "/proc/kpageflags: frame {pfn:#x} has the flags {:#x} ({kind})",
                 look.flags
             );
-            if look.flags & kpf::SLAB != 0 {
+            // What the driver maps of an object begins with it; behind other memory, it is somebody else's.
+            if look.flags & kpf::SLAB != 0 && pfn == first {
                 let mut what = format!(
                     "frame {pfn:#x}, mapped at {address:#x} inside {}, is slab memory",
                     mapping.driver()
@@ -221,7 +219,7 @@ fn kind_of_frames(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
                         .event(mapping.calls.first().map(event_of).unwrap_or_default()),
                 );
             }
-            let others = kpf::BUDDY | kpf::ANON | kpf::PGTABLE;
+            let others = kpf::BUDDY | kpf::ANON | kpf::PGTABLE | kpf::SLAB;
             if look.flags & others != 0 {
                 let what = format!(
                     "frame {pfn:#x}, mapped at {address:#x} by number inside {}, is {kind}",

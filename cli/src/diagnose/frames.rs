@@ -180,6 +180,12 @@ impl Frames {
         self.looks.get(&pfn)
     }
 
+    /// What was seen of a run of frames, by their number.
+    pub fn seen_within(&self, first: u64, count: u64) -> impl Iterator<Item = (u64, &Look)> {
+        let run = first..first.saturating_add(count);
+        self.looks.range(run).map(|(&pfn, look)| (pfn, look))
+    }
+
     #[cfg(test)]
     pub fn with(looks: impl IntoIterator<Item = (u64, Look)>) -> Self {
         Self {

@@ -170,6 +170,7 @@ pub const OF_ONE_PROGRAM: &[&str] = &[
     REACHED,
     STOP,
     STOP_HUGE,
+    STOP_RING,
     HANDLER,
     "copied",
     "dma_alloc_attrs",
@@ -178,6 +179,8 @@ pub const OF_ONE_PROGRAM: &[&str] = &[
 pub const STOP: &str = "stop";
 /// The same of memory of huge pages without a file of the program's own.
 pub const STOP_HUGE: &str = "stop_huge";
+/// The same of `io_uring`, whose workers open files and block every signal.
+pub const STOP_RING: &str = "stop_ring";
 /// The event of an `mmap` that failed. Those that go well are not recorded before a file that may be a device's is open.
 pub const MMAP_FAILED: &str = "mmap_failed";
 /// The event of what a fault handler returned.
@@ -206,6 +209,9 @@ pub const PROBES: &[Probe] = &[
     ) },
     // The file behind anonymous memory of huge pages (hugetlb_file_setup of fs/hugetlbfs/inode.c).
     Probe { event: STOP_HUGE, ..call("hugetlb_file_setup", Form::Entry, "", "") },
+    // A ring itself is a file that can be mapped, but need not be one of the program's (IORING_SETUP_REGISTERED_FD_ONLY of
+    // include/uapi/linux/io_uring.h).
+    Probe { event: STOP_RING, ..call("__x64_sys_io_uring_setup", Form::Entry, "", "") },
     // The VMA as it is when all is done. Called by mprotect, too.
     Probe {
         event: MAPPED,

@@ -9,7 +9,7 @@ use super::{
     probes::{
         nr, Form, Probe, DEVICE, FOLLOWED, HANDED, HANDLER, MAPPABLE, MAPPED, MAPPING_CALLS,
         MMAP_FAILED, MUNMAP_FAILED, OF_32_BITS, OF_ONE_PROGRAM, OPENED, PROBES, REACHED, STOP,
-        STOP_HUGE,
+        STOP_HUGE, STOP_RING,
     },
     stops::Stop,
     trace::{self, What, END, ENTER},
@@ -234,9 +234,10 @@ impl Tracer {
         let Some(opened) = stop(STOP, clauses.join(" || ")) else {
             return Vec::new();
         };
-        // Without it the kernel has no huge pages.
+        // Without them the kernel has no huge pages, or no io_uring.
+        let others = [STOP_HUGE, STOP_RING];
         std::iter::once(opened)
-            .chain(stop(STOP_HUGE, String::new()))
+            .chain(others.iter().filter_map(|event| stop(event, String::new())))
             .collect()
     }
 
@@ -309,7 +310,7 @@ impl Tracer {
                 continue;
             }
             let of_failures = OF_FAILURES.contains(&probe.event);
-            if [STOP, STOP_HUGE].contains(&probe.event) || of_failures && !lean {
+            if [STOP, STOP_HUGE, STOP_RING].contains(&probe.event) || of_failures && !lean {
                 continue;
             }
             if of_failures && probe.event != REACHED {

@@ -5,11 +5,17 @@
 #define PAGES 4
 
 static char *memory;
+/* For the program, which looks for a frame behind it. */
+static unsigned long first;
+module_param(first, ulong, 0444);
 
 static int get_memory(void)
 {
 	memory = (char *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, 2);
-	return memory ? 0 : -ENOMEM;
+	if (!memory)
+		return -ENOMEM;
+	first = virt_to_phys(memory) >> PAGE_SHIFT;
+	return 0;
 }
 
 static void put_memory(void)

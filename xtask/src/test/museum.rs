@@ -138,7 +138,8 @@ pub struct Arguments {
     /// A folder of reports [default: examples/reports, where --kernel is one of those].
     #[arg(long, value_name = "DIR")]
     reports: Option<PathBuf>,
-    /// Only reports whose names contain this (several: with commas between them).
+    /// Only reports whose names contain this (several: with commas between them); `exhibits` are those of examples/broken, on a
+    /// kernel that is not the driver's.
     #[arg(long, value_name = "NAME", default_value = "")]
     only: String,
     /// Print each diagnosis too.
@@ -277,7 +278,7 @@ pub fn furnish(kit: &Kit, guest: &mut Guest, job: &mut Job) -> Result<()> {
 }
 
 /// Compiles the program that tries each driver.
-fn visitor(folder: &Path) -> Result<PathBuf> {
+pub fn visitor(folder: &Path) -> Result<PathBuf> {
     let out = crate::workspace()?.join("target/museum");
     fs::create_dir_all(&out)?;
     let program = out.join("visit");

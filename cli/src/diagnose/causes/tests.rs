@@ -231,6 +231,17 @@ fn slab_memory_is_told_by_its_flags() {
 }
 
 #[test]
+fn slab_memory_behind_other_memory_is_not_the_drivers() {
+    let one = remap(0x200, 0, 0x25, 0, 0xfb).replace("size=0x1000", "size=0x2000");
+    let run = Run {
+        events: &[SHARED, &one, &mapped(0xfb, "0x0"), DONE],
+        looks: vec![(0x200, 0), (0x201, kpf::SLAB)],
+        ..Run::default()
+    };
+    assert_eq!(run.causes(), ["others-memory"]);
+}
+
+#[test]
 fn arithmetic_of_the_linear_map_is_turned_round() {
     // virt_to_phys(0xffffc90000010000) >> 12
     let pfn = (0xffff_c900_0001_0000_u64 - 0xffff_8880_0000_0000) >> 12;

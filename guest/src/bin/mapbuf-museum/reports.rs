@@ -3,8 +3,11 @@
 //! A report lies in a folder of its own, with its program and, where there are any, its modules. What is true of it stands
 //! in its file `expect`, or, for those that come without, in the table below.
 
-use super::{diagnose_with, doctor_ends_with, instances, nothing_is_left, values};
-use std::collections::BTreeMap;
+use super::exhibits::WRONG;
+use super::{
+    diagnose_with, doctor_ends_with, instances, is_diagnosed, nothing_is_left, values, HALL,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -186,8 +189,9 @@ pub fn run(hall: &str, verbose: bool) -> ExitCode {
         let last = expected.as_ref().is_some_and(|expected| expected.last);
         (last, path.clone())
     });
+    let exhibits = exhibits();
     for (path, _) in &reports {
-        load_modules(path);
+        load_modules(modules_of(path));
     }
     reports.retain(|(path, _)| path.join("prog").exists());
     let mut scores: BTreeMap<Score, Vec<String>> = BTreeMap::new();
@@ -237,24 +241,57 @@ pub fn run(hall: &str, verbose: bool) -> ExitCode {
     }
     let enough = right * 10 >= (right + partly + silent + wrong) * 9;
     ExitCode::from(u8::from(
-        wrong > 0 || !enough || doctor.is_err() || !instances().is_empty(),
+        wrong > 0 || !enough || !exhibits || doctor.is_err() || !instances().is_empty(),
     ))
 }
 
-fn load_modules(folder: &Path) {
+/// Shows the exhibits, where they are in this guest: whether all were diagnosed.
+fn exhibits() -> bool {
+    let hall = Path::new(HALL);
+    if !hall.exists() {
+        return true;
+    }
+    let is_here = |name: &str| hall.join(format!("{name}.ko")).exists();
+    let shown: Vec<_> = WRONG.iter().filter(|one| is_here(one.module())).collect();
+    // Others stop the kernel, or need a device that is not here; the disk is for O_DIRECT.
+    let wanted = shown.iter().map(|one| one.module()).chain(["brd"]);
+    let wanted: BTreeSet<_> = wanted.map(|name| hall.join(format!("{name}.ko"))).collect();
+    load_modules(wanted);
+    let mut failed = 0;
+    for exhibit in &shown {
+        if let Err(why) = is_diagnosed(exhibit, &[]).and_then(|()| nothing_is_left()) {
+            let why: Vec<_> = why.split_whitespace().collect();
+            println!("FAILED exhibit {}: {}", exhibit.name, why.join(" "));
+            failed += 1;
+        }
+    }
+    println!(
+        "exhibits: {} of {} are diagnosed",
+        shown.len() - failed,
+        shown.len()
+    );
+    failed == 0 && !shown.is_empty()
+}
+
+/// The modules of a folder; what others need comes first.
+fn modules_of(folder: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<_> = files.map(|file| file.path()).collect();
-    // What others need comes first.
+    let mut files: Vec<_> = files
+        .map(|file| file.path())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "ko"))
+        .collect();
     files.sort();
+    files
+}
+
+fn load_modules(files: impl IntoIterator<Item = PathBuf>) {
     for file in files {
-        if file.extension().is_some_and(|extension| extension == "ko") {
-            let status = Command::new("insmod")
-                .arg(&file)
-                .stdout(Stdio::null())
-                .status();
-            if !status.is_ok_and(|status| status.success()) {
-                println!("note {}: insmod failed", file.display());
-            }
+        let status = Command::new("insmod")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .status();
+        if !status.is_ok_and(|status| status.success()) {
+            println!("note {}: insmod failed", file.display());
         }
     }
 }
