@@ -2,8 +2,9 @@
 
 //! What a buffer's memory offers to the code that maps it.
 //!
-//! [`PageRef`] and [`Frames`] live no longer than a borrow of their owner. What maps memory for longer asks a [`Backed`]
-//! for it, by page number: what is borrowed from `&'a self` for any `'a` stays valid until `self` is dropped.
+//! [`PageRef`], [`Frames`] and [`Bytes`] live no longer than a borrow of their owner, and frames and bytes no longer than a
+//! [`Hold`] of the memory. What maps memory for longer asks a [`Backed`] for it, by page number: what is borrowed from
+//! `&'a self`, and from [`OWNED`](super::lease::OWNED), for any `'a` stays valid until `self` is dropped.
 
 use super::{
     area::Area,
@@ -28,6 +29,9 @@ use kernel::{
 
 /// The interface of every kind of memory. Indices count pages from the buffer's start; beyond the end the result is
 /// `None`.
+///
+/// Memory that may go before its owner has a [`Lease`](super::lease::Lease), and answers `None` where the hold is not
+/// [one of it](Hold::is_of). Other memory needs no hold, and takes any.
 pub trait Backing {
     /// How many pages there are.
     fn len(&self) -> usize;
@@ -36,13 +40,19 @@ pub trait Backing {
     fn page(&self, index: usize) -> Option<PageRef<'_>>;
 
     /// The frames from this page to the end of its physically contiguous run, at most `most`.
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>>;
+    fn frames<'a>(&'a self, hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>>;
 
     /// How the kernel has it mapped.
     fn attributes(&self) -> Attributes;
 
     /// The kernel's own view: bytes of a page from `offset` in it, at most `length`.
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>>;
+    fn bytes<'a>(
+        &'a self,
+        hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>>;
 
     /// An address at which the kernel sees all of it at all times, if there is one.
     fn address(&self) -> Option<NonNull<u8>>;
@@ -67,7 +77,7 @@ impl Backing for CoherentBlock {
         None
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    fn frames<'a>(&'a self, _hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
         Self::frames(self, index, most)
     }
 
@@ -75,7 +85,13 @@ impl Backing for CoherentBlock {
         Self::attributes(self)
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    fn bytes<'a>(
+        &'a self,
+        _hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
         Self::bytes(self, index, offset, length)
     }
 

@@ -30,8 +30,7 @@ const CHUNK: usize = 64;
 /// # Invariants
 ///
 /// `length` bytes at `address` are mapped in the kernel and lie within one page, as long as `'a`. If `width` is not 0, it
-/// is 8, 16, 32 or 64, and all of that page may be accessed, in aligned words of so many bits and no other way. Memory
-/// that goes before its owner is mapped as long as somebody holds it: such bytes are asked for by who does.
+/// is 8, 16, 32 or 64, and all of that page may be accessed, in aligned words of so many bits and no other way.
 pub struct Bytes<'a> {
     address: *mut u8,
     length: usize,

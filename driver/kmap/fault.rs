@@ -11,6 +11,7 @@ use super::{
         Backed, //
     },
     helpers::*,
+    lease::Hold,
     serve::serve, //
 };
 use core::ops::Range;
@@ -76,23 +77,27 @@ impl Outcome {
 /// # Invariants
 ///
 /// `fault` is what the core has called us with. Its VMA is locked against changes, and shows the memory of `data`, from
-/// the page on that its page offset tells.
+/// the page on that its page offset tells. `hold` is one of that memory.
 pub struct Place<'a, T> {
     fault: &'a mut bindings::vm_fault,
     data: &'a T,
+    hold: Hold<'a>,
 }
 
 impl<'a, T: Faults> Place<'a, T> {
+    /// `None` where the memory is gone.
+    ///
     /// # Safety
     ///
     /// The core passes `fault` to an operation of a VMA that was set up for `T`, for the time of `'a`.
-    unsafe fn new(fault: *mut bindings::vm_fault) -> Self {
+    unsafe fn new(fault: *mut bindings::vm_fault) -> Option<Self> {
         // SAFETY: By the safety requirements the fault is ours for the time of the call, and its VMA was set up for `T`.
         unsafe {
             let fault = &mut *fault;
-            let data = data_of(fault.__bindgen_anon_1.vma);
+            let data: &T = data_of(fault.__bindgen_anon_1.vma);
+            let hold = data.hold()?;
             // INVARIANT: By the safety requirements.
-            Self { fault, data }
+            Some(Self { fault, data, hold })
         }
     }
 
@@ -272,11 +277,13 @@ impl<T: Faults> FrameFault<'_, T> {
     /// Maps a page frame by a small entry.
     pub fn insert(self, index: usize) -> Outcome {
         let place = &self.0.fault.__bindgen_anon_1;
-        let Some(frames) = self.0.data.backing().frames(index, 1) else {
+        let memory = self.0.data.backing();
+        let Some(frames) = memory.frames(&self.0.hold, index, 1) else {
             return Outcome::SIGBUS;
         };
         // SAFETY: By the type's invariants the VMA has `VM_PFNMAP` and is not copy-on-write. The frame is there as long as
-        // the VMA: its file keeps the data.
+        // the VMA, whose file keeps the data, or as long as the hold. Whoever ends the latter takes the entry out: see
+        // `lease.rs`.
         Outcome(unsafe {
             bindings::vmf_insert_pfn(place.vma, place.address, frames.first() as usize)
         })
@@ -320,12 +327,13 @@ impl<T: Faults> HugeFrameFault<'_, T> {
             return Outcome::FALLBACK;
         };
         let pages = 1u64 << self.order;
-        match self.place.data.backing().frames(start, 1 << self.order) {
+        let memory = self.place.data.backing();
+        match memory.frames(&self.place.hold, start, 1 << self.order) {
             Some(frames) if frames.first() % pages == 0 && frames.count() as u64 >= pages => {
                 let write = self.place.write();
                 let pfn = frames.first() as usize;
                 // SAFETY: By the type's invariants the VMA has `VM_PFNMAP` and is not copy-on-write. The entry lies in the
-                // VMA and shows frames that are there as long as it.
+                // VMA and shows frames that are there as long as it, or as for a single frame.
                 Outcome(unsafe { bindings::vmf_insert_pfn_pmd(self.place.fault, pfn, write) })
             }
             _ => Outcome::FALLBACK,
@@ -350,11 +358,11 @@ impl<T: Faults> Handlers<T> {
         T: 'a,
     {
         // SAFETY: By the safety requirements.
-        let place: Place<'a, T> = unsafe { Place::new(fault) };
-        let Some(_hold) = place.data.hold() else {
-            return Outcome::SIGBUS.0;
-        };
-        T::fault(of(place)).0
+        match unsafe { Place::new(fault) } {
+            // Whoever makes an entry has the place, and with it the hold, until the entry is there.
+            Some(place) => T::fault(of(place)).0,
+            None => Outcome::SIGBUS.0,
+        }
     }
 
     /// # Safety

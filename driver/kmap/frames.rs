@@ -50,7 +50,7 @@ impl PageRef<'_> {
 ///
 /// # Invariants
 ///
-/// `count` frames from `first` on belong to somebody who keeps them for `'a`, or for as long as a [`super::lease::Hold`] of the memory.
+/// `count` frames from `first` on belong to somebody who keeps them for `'a`.
 #[derive(Clone, Copy)]
 pub struct Frames<'a> {
     first: u64,
@@ -87,7 +87,8 @@ impl Frames<'_> {
 ///
 /// # Invariants
 ///
-/// `view` is an address in the kernel's own view of the memory, or null where there is none of it.
+/// `view` is an address in the kernel's own view of the memory, as long as somebody holds that, or null where there is
+/// none of it.
 #[derive(Clone, Copy)]
 pub struct Attributes {
     cache: Cache,

@@ -23,7 +23,7 @@ struct State {
     revoked: bool,
 }
 
-/// Who holds some memory now.
+/// Who holds some memory now. Whoever offers that memory gives nothing of it without a hold [of this](Hold::is_of).
 #[pin_data]
 pub struct Lease {
     #[pin]
@@ -51,6 +51,11 @@ impl Lease {
         Some(Hold(Some(self)))
     }
 
+    /// How many hold it now.
+    pub fn holds(&self) -> u64 {
+        self.state.lock().holds
+    }
+
     /// Lets nobody hold the memory any more, and waits for those who do.
     pub fn revoke(&self) {
         let mut state = self.state.lock();
@@ -61,13 +66,21 @@ impl Lease {
     }
 }
 
-/// Memory that stays as long as this lives.
+/// Memory that stays as long as this lives. What can be reached of such memory is borrowed from this.
 pub struct Hold<'a>(Option<&'a Lease>);
+
+/// A hold of memory that never goes before its owner, for any time. Memory that does go answers nothing to it.
+pub static OWNED: Hold<'static> = Hold::of_its_owner();
 
 impl Hold<'_> {
     /// Of memory that never goes before its owner.
     pub const fn of_its_owner() -> Self {
         Self(None)
+    }
+
+    /// Whether it is one of this lease.
+    pub fn is_of(&self, lease: &Lease) -> bool {
+        self.0.is_some_and(|held| core::ptr::eq(held, lease))
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     backing::Backing,
     bytes::Bytes,
     fault::Faults,
+    lease::OWNED,
     this_module::this_module,
     vma::{
         FileVma,
@@ -60,6 +61,7 @@ pub trait OpenFile: Send + Sync + Sized + 'static {
     }
 
     /// Calls `f` with the memory that `read` and `write` show at a position in the file, and with the position in that memory.
+    /// Memory that may go before its owner shows nothing.
     fn memory_at(
         &self,
         at: u64,
@@ -302,7 +304,8 @@ fn transfer<F: OpenFile>(
                     return Ok(done);
                 };
                 // Beyond the end there is nothing.
-                let Some(bytes) = memory.bytes(at / PAGE_SIZE, at % PAGE_SIZE, PAGE_SIZE) else {
+                let Some(bytes) = memory.bytes(&OWNED, at / PAGE_SIZE, at % PAGE_SIZE, PAGE_SIZE)
+                else {
                     return Ok(done);
                 };
                 let there = bytes.len();

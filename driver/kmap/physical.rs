@@ -12,6 +12,7 @@ use super::{
         PageRef, //
     },
     helpers::*,
+    lease::Hold,
     task, //
 };
 use core::ptr::NonNull;
@@ -222,7 +223,7 @@ impl Backing for View {
         None
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    fn frames<'a>(&'a self, _hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
         Self::frames(self, index, most)
     }
 
@@ -230,7 +231,13 @@ impl Backing for View {
         Self::attributes(self)
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    fn bytes<'a>(
+        &'a self,
+        _hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
         Self::bytes(self, index, offset, length)
     }
 

@@ -12,7 +12,8 @@ use super::{
         Backing, //
     },
     bytes::Bytes,
-    helpers::*, //
+    helpers::*,
+    lease::Hold, //
 };
 use kernel::{
     bindings,
@@ -73,11 +74,11 @@ pub(super) unsafe extern "C" fn access<T: Backed>(
     // SAFETY: By the safety requirements the VMA is locked, its fields may be read, and it was set up for `T`.
     let (vma, offset, data) =
         unsafe { (VmaRef::from_raw(vma), (*vma).vm_pgoff, data_of::<T>(vma)) };
-    let Some(_hold) = data.hold() else {
+    let Some(hold) = data.hold() else {
         return EFAULT.to_errno();
     };
     // SAFETY: By the safety requirements.
-    match unsafe { reach(data.backing(), vma, offset, address, wanted) } {
+    match unsafe { reach((data.backing(), &hold), vma, offset, address, wanted) } {
         Ok(()) => wanted.length as c_int,
         Err(error) => error.to_errno(),
     }
@@ -87,7 +88,7 @@ pub(super) unsafe extern "C" fn access<T: Backed>(
 ///
 /// The lock of the address space is held.
 unsafe fn reach(
-    memory: &dyn Backing,
+    (memory, hold): (&dyn Backing, &Hold<'_>),
     vma: &VmaRef,
     offset: usize,
     address: usize,
@@ -115,7 +116,7 @@ unsafe fn reach(
             Copied::Shared if wanted.write => return Err(EFAULT),
             // Copy-on-write by frame number is for one run: see `policy::plan`.
             Copied::Shared => {
-                let first = memory.frames(0, 1).ok_or(EFAULT)?.first();
+                let first = memory.frames(hold, 0, 1).ok_or(EFAULT)?.first();
                 usize::try_from((at as u64).checked_sub(first).ok_or(EFAULT)?)?
             }
         }
@@ -123,7 +124,7 @@ unsafe fn reach(
         at
     };
     let ours: Bytes<'_> = memory
-        .bytes(index, address % PAGE_SIZE, wanted.length)
+        .bytes(hold, index, address % PAGE_SIZE, wanted.length)
         .filter(|ours| ours.len() == wanted.length)
         .ok_or(EFAULT)?;
     // SAFETY: By the invariants of `Wanted` there are so many bytes.

@@ -22,6 +22,7 @@ use super::{
         kmap_helper_page_address,
         kmap_helper_set_cache, //
     },
+    lease::Hold,
     owner::{
         Owner,
         Pinnable, //
@@ -240,7 +241,7 @@ impl Backing for Recached<Run> {
         (**self).page(index)
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    fn frames<'a>(&'a self, _hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
         (**self).frames(index, most)
     }
 
@@ -248,7 +249,13 @@ impl Backing for Recached<Run> {
         self.attributes()
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    fn bytes<'a>(
+        &'a self,
+        _hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
         (**self).bytes(index, offset, length)
     }
 
@@ -266,7 +273,7 @@ impl Backing for Recached<Runs> {
         (**self).page(index)
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    fn frames<'a>(&'a self, _hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
         (**self).frames(index, most)
     }
 
@@ -274,7 +281,13 @@ impl Backing for Recached<Runs> {
         self.attributes()
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    fn bytes<'a>(
+        &'a self,
+        _hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
         (**self).bytes(index, offset, length)
     }
 

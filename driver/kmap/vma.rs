@@ -16,6 +16,7 @@ use super::{
         Handlers, //
     },
     helpers::*,
+    lease::OWNED,
     long_vec::LongVec,
     ptrace, //
 };
@@ -320,14 +321,22 @@ impl<'a, T: Faults> NewVma<'a, T> {
             return Err(EINVAL);
         }
         let watch = data.watch().map(Watching::new).transpose()?;
-        // SAFETY: We may change a VMA that we set up. The operations are those for the flags: the caller sees to it.
+        // What is gone is shown by nobody.
+        let hold = data.hold();
+        let view = match hold {
+            Some(_) => attributes.view(),
+            None => core::ptr::null(),
+        };
+        // SAFETY: We may change a VMA that we set up. The operations are those for the flags: the caller sees to it. By the
+        // invariants of `Attributes` the view is an address of the kernel's, or null, while `hold` lives.
         unsafe {
             let vma = self.vma.as_ptr();
             (*vma).vm_ops = operations(watch.is_some());
             (*vma).vm_private_data = core::ptr::from_ref::<T>(&data).cast_mut().cast();
             kmap_helper_vma_flags(vma, set, 0);
-            kmap_helper_vma_protection(vma, attributes.cache().number(), attributes.view().cast());
+            kmap_helper_vma_protection(vma, attributes.cache().number(), view.cast());
         }
+        drop(hold);
         fill(self)?;
         if let Some(watch) = watch {
             // From now on the core calls `close` when the mapping goes. (It would not if `mmap` had failed: `mmap_file` of
@@ -388,7 +397,9 @@ impl<'a, T: Faults> FramesVma<'a, T> {
     /// The number of the first of `pages` contiguous frames, which the VMA shows from its page `at` on.
     fn run(&self, at: usize, pages: usize) -> Result<usize> {
         let index = self.0.index(at)?;
-        let frames = self.0.data.backing().frames(index, pages).ok_or(EINVAL)?;
+        // Memory that may go is not mapped now: an entry that is made before the VMA is linked is not found.
+        let memory = self.0.data.backing();
+        let frames = memory.frames(&OWNED, index, pages).ok_or(EINVAL)?;
         if frames.count() < pages {
             return Err(EINVAL);
         }
@@ -427,7 +438,7 @@ impl<'a, T: Faults> FramesVma<'a, T> {
     /// `vm_iomap_memory`, which takes the start and the length of the buffer, and adds the VMA's page offset.
     pub fn iomap(&self) -> Result {
         let memory = self.0.data.backing();
-        let frames = memory.frames(0, memory.len()).ok_or(EINVAL)?;
+        let frames = memory.frames(&OWNED, 0, memory.len()).ok_or(EINVAL)?;
         if frames.count() < memory.len() {
             return Err(EINVAL);
         }

@@ -17,6 +17,7 @@ use super::{
         PageRef, //
     },
     helpers::kmap_helper_put_page,
+    lease::Hold,
     long_vec::LongVec,
     owner::Pinnable,
     parked::Parked,
@@ -201,7 +202,7 @@ impl Backing for Vmap {
         Self::page(self, index)
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    fn frames<'a>(&'a self, _hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
         Self::frames(self, index, most)
     }
 
@@ -209,7 +210,13 @@ impl Backing for Vmap {
         Self::attributes(self)
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    fn bytes<'a>(
+        &'a self,
+        _hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
         Self::bytes(self, index, offset, length)
     }
 

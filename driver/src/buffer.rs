@@ -67,7 +67,10 @@ use crate::{
             Faults,
             Outcome, //
         },
-        lease::Hold,
+        lease::{
+            Hold,
+            OWNED, //
+        },
         seam::{
             pause,
             Seam, //
@@ -173,7 +176,7 @@ impl Buffer {
         let no_memory = |_| refusals::no_memory((pages * PAGE_SIZE) as u64, PAGE_SIZE as u64);
         let name = kernel::new_mutex!(None, "mapbuf_name");
         let name = KBox::pin_init(name, GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
-        let runs = Runs::count(memory.backing())?;
+        let runs = Runs::count(&memory)?;
         let buffer = Self {
             memory,
             charge,
@@ -269,10 +272,9 @@ impl Buffer {
         address: impl Fn(u64) -> Option<u64>,
         mut f: impl FnMut(Segment) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let memory = self.memory.backing();
-        self.runs.each(memory, first, count, |at, run| {
-            let frames = memory.frames(at, 1);
-            let physical = frames.map(|frames| frames.first() * PAGE_SIZE as u64);
+        self.runs.each(&self.memory, first, count, |at, run| {
+            let frame = self.memory.frame(at);
+            let physical = frame.map(|frame| frame * PAGE_SIZE as u64);
             f(Segment {
                 offset: (at * PAGE_SIZE) as u64,
                 length: (run * PAGE_SIZE) as u64,
@@ -289,15 +291,15 @@ impl Buffer {
         let (length, user) = (to.len(), bytes::destination(to));
         if !self.memory.revocable() {
             return self.transfer(offset, length, user, |at, most| {
-                let bytes = self.bytes_at(at, most)?;
+                let bytes = self.bytes_at(&OWNED, at, most)?;
                 Some(Ok((bytes.copy_to_iter(to), bytes.len())))
             });
         }
         // A user copy may take for ever, and whoever takes the memory back waits for those who hold it.
         let mut own = own_page()?;
         self.transfer(offset, length, user, |at, most| {
-            let held = self.held(|| {
-                let bytes = self.bytes_at(at, most)?;
+            let held = self.held(|hold| {
+                let bytes = self.bytes_at(hold, at, most)?;
                 Some(bytes.copy_out(own.get_mut(..bytes.len())?))
             });
             let count = match held? {
@@ -317,7 +319,7 @@ impl Buffer {
         let (length, user) = (from.len(), bytes::source(from));
         if !self.memory.revocable() {
             return self.transfer(offset, length, user, |at, most| {
-                let bytes = self.bytes_at(at, most)?;
+                let bytes = self.bytes_at(&OWNED, at, most)?;
                 Some(Ok((bytes.copy_from_iter(from), bytes.len())))
             });
         }
@@ -332,8 +334,8 @@ impl Buffer {
             let copied = from.copy_from_iter(own.get_mut(..wanted)?);
             // Whole words only.
             let whole = copied - copied % word;
-            let held = self.held(|| {
-                let bytes = self.bytes_at(at, whole)?;
+            let held = self.held(|hold| {
+                let bytes = self.bytes_at(hold, at, whole)?;
                 let done = bytes.copy_in(own.get(..bytes.len())?);
                 Some(done.map_or(0, |()| bytes.len()))
             });
@@ -342,9 +344,9 @@ impl Buffer {
     }
 
     /// Bytes of a page from byte `at` of the buffer on, at most `most`.
-    fn bytes_at(&self, at: usize, most: usize) -> Option<Bytes<'_>> {
+    fn bytes_at<'a>(&'a self, hold: &'a Hold<'_>, at: usize, most: usize) -> Option<Bytes<'a>> {
         let memory = self.memory.backing();
-        memory.bytes(at / PAGE_SIZE, at % PAGE_SIZE, most)
+        memory.bytes(hold, at / PAGE_SIZE, at % PAGE_SIZE, most)
     }
 
     /// Calls `f` while the memory is there; `None` if `f` answers so.
@@ -352,11 +354,11 @@ impl Buffer {
     /// # Errors
     ///
     /// [`Reason::DeviceGone`].
-    fn held<R>(&self, f: impl FnOnce() -> Option<R>) -> Option<Result<R, Refusal>> {
-        let Some(_hold) = self.hold() else {
+    fn held<R>(&self, f: impl FnOnce(&Hold<'_>) -> Option<R>) -> Option<Result<R, Refusal>> {
+        let Some(hold) = self.hold() else {
             return Some(Err(Reason::DeviceGone.into()));
         };
-        f().map(Ok)
+        f(&hold).map(Ok)
     }
 
     /// The kernel's own view: calls `copy` with the next byte and how many are left, starting at `offset`. It copies up to the
@@ -434,11 +436,7 @@ impl Backed for Buffer {
     }
 
     fn hold(&self) -> Option<Hold<'_>> {
-        match &self.memory {
-            Memory::Device(memory) => memory.hold(),
-            Memory::Bar(memory) => memory.hold(),
-            _ => Some(Hold::of_its_owner()),
-        }
+        self.memory.hold()
     }
 
     fn watch(&self) -> Option<&dyn Watch> {

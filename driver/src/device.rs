@@ -40,7 +40,8 @@ use crate::{
         foreign::Foreign,
         lend::{
             Lender,
-            Lent, //
+            Lent,
+            MaskNotSet, //
         },
         node::{
             NoAttributes,
@@ -321,15 +322,13 @@ impl DeviceFile {
             let [bits, least, most] = [bits, LEAST_MASK, MOST_MASK].map(u64::from);
             return Err(Reason::MaskInvalid.with(&[bits, least, most]));
         }
-        let lent = self.device.lender.lent() as u64;
-        if lent > 0 {
-            return Err(Reason::MaskInUse.with(&[lent]));
-        }
-        self.device.while_bound(|pci| {
-            pci.set_dma_mask(bits).map_err(|error| {
+        let set = self.device.lender.set_dma_mask(bits);
+        set.ok_or(Reason::DeviceGone)?.map_err(|error| match error {
+            MaskNotSet::InUse(blocks) => Reason::MaskInUse.with(&[blocks]),
+            MaskNotSet::Refused(error) => {
                 let errno = error.to_errno().unsigned_abs();
                 Reason::MaskRefused.with(&[u64::from(bits), u64::from(errno)])
-            })
+            }
         })
     }
 }
@@ -354,14 +353,15 @@ impl Binds for Driver {
 
     fn bind(this: ArcBorrow<'_, Self>, lender: Arc<Lender>) -> Result<Arc<BoundDevice>> {
         let mut told = wire::Device::default();
-        let text = lender.while_bound(|pci| {
-            let mut mask = MOST_MASK;
-            while let Err(error) = pci.set_dma_mask(mask) {
-                if mask <= LEAST_MASK {
-                    return Err(error);
-                }
-                mask -= 1;
+        let mut mask = MOST_MASK;
+        while let Err(error) = lender.set_dma_mask(mask).ok_or(ENODEV)? {
+            match error {
+                MaskNotSet::Refused(_) if mask > LEAST_MASK => mask -= 1,
+                MaskNotSet::Refused(error) => return Err(error),
+                MaskNotSet::InUse(_) => return Err(EBUSY),
             }
+        }
+        let text = lender.while_bound(|pci| {
             pci.tell(&mut told);
             told.dma_mask = pci.dma_mask();
             pci.name()

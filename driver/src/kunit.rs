@@ -219,3 +219,35 @@ mod refusals {
         assert_eq!(told(&refusals).operation, Operation::Mmap.number());
     }
 }
+
+/// Who holds memory that may go.
+#[kunit_tests(mapbuf_lease)]
+mod lease {
+    use crate::sys::lease::{
+        Lease,
+        OWNED, //
+    };
+    use kernel::prelude::*;
+
+    #[test]
+    fn hold_is_of_its_own_lease_and_of_no_other() {
+        let made = KBox::pin_init(Lease::new(), GFP_KERNEL)
+            .and_then(|one| Ok((one, KBox::pin_init(Lease::new(), GFP_KERNEL)?)));
+        let Ok((one, other)) = made else {
+            assert!(false);
+            return;
+        };
+        let Some(hold) = one.hold() else {
+            assert!(false);
+            return;
+        };
+        assert!(hold.is_of(&one));
+        assert!(!hold.is_of(&other));
+        assert!(!OWNED.is_of(&one));
+        assert_eq!((one.holds(), other.holds()), (1, 0));
+        drop(hold);
+        one.revoke();
+        assert!(one.hold().is_none());
+        assert!(other.hold().is_some());
+    }
+}

@@ -58,6 +58,7 @@ use crate::{
         },
         caller,
         dma::SystemDevice,
+        lease::Hold,
         Backing,
         Parked, //
     },
@@ -125,11 +126,14 @@ impl Memory {
         if spec.last == u64::MAX && spec.placement == Placement::ANYWHERE {
             return Ok(true);
         }
+        let Some(hold) = self.hold() else {
+            return Ok(false);
+        };
         let mut well = true;
         let memory = self.backing();
         let mut at = 0;
         while well && at < memory.len() {
-            let Some(frames) = memory.frames(at, usize::MAX) else {
+            let Some(frames) = memory.frames(&hold, at, usize::MAX) else {
                 return Ok(false);
             };
             let address = frames.first().saturating_mul(PAGE_SIZE as u64);
@@ -267,8 +271,10 @@ impl Memory {
             Self::Contiguous(memory) => memory.huge(start, end),
             Self::Coherent(memory) => memory.huge(start, end),
             Self::Device(memory) => memory.huge(start, end),
-            Self::Region(memory) => huge_frames(memory.frames(0, 1), start, end),
-            Self::Bar(memory) => huge_frames(memory.frames(0, 1), start, end),
+            Self::Region(_) | Self::Bar(_) => match self.hold() {
+                Some(hold) => huge_frames(self.backing().frames(&hold, 0, 1), start, end),
+                None => Huge::No,
+            },
         }
     }
 
@@ -278,9 +284,34 @@ impl Memory {
     pub(crate) fn unmapped_area(&self, page: u64) -> u64 {
         let frame = |index| match self {
             Self::Pages(_) | Self::Vmalloc(_) => None,
-            _ => self.backing().frames(index, 1).map(|frames| frames.first()),
+            _ => self.frame(index),
         };
         usize::try_from(page).ok().and_then(frame).unwrap_or(page)
+    }
+
+    /// Keeps it until the answer is dropped; `None` where it is gone.
+    pub(crate) fn hold(&self) -> Option<Hold<'_>> {
+        match self {
+            Self::Device(memory) => memory.hold(),
+            Self::Bar(memory) => memory.hold(),
+            _ => Some(Hold::of_its_owner()),
+        }
+    }
+
+    /// The number of a page's frame; `None` beyond the end, and where it is gone.
+    pub(crate) fn frame(&self, index: usize) -> Option<u64> {
+        let hold = self.hold()?;
+        let frames = self.backing().frames(&hold, index, 1)?;
+        Some(frames.first())
+    }
+
+    /// Pages from this one to the end of its physically contiguous run; 0 beyond the end, and where it is gone.
+    pub(crate) fn run_from(&self, index: usize) -> usize {
+        let Some(hold) = self.hold() else {
+            return 0;
+        };
+        let frames = self.backing().frames(&hold, index, usize::MAX);
+        frames.map_or(0, |frames| frames.count())
     }
 
     /// The interface that every kind has.
@@ -320,11 +351,7 @@ impl Layout for Memory {
     }
 
     fn run(&self, page: u64) -> u64 {
-        let frames = usize::try_from(page).map(|page| self.backing().frames(page, usize::MAX));
-        frames
-            .ok()
-            .flatten()
-            .map_or(0, |frames| frames.count() as u64)
+        usize::try_from(page).map_or(0, |page| self.run_from(page) as u64)
     }
 
     fn huge(&self, page: u64, end: u64) -> Huge {

@@ -9,10 +9,10 @@ use crate::{
         Reason,
         Refusal, //
     },
+    memory::Memory,
     refusals,
     sys::{
         caller,
-        Backing,
         LongVec, //
     },
 };
@@ -43,13 +43,13 @@ pub(crate) struct Runs {
 
 impl Runs {
     /// Counts those of `memory`.
-    pub(crate) fn count(memory: &dyn Backing) -> Result<Self, Refusal> {
+    pub(crate) fn count(memory: &Memory) -> Result<Self, Refusal> {
         let mut runs = Self {
             total: 0,
             marks: LongVec::new(),
         };
         let mut at = 0;
-        while at < memory.len() {
+        while at < memory.backing().len() {
             let far = runs.marks.last().is_none_or(|last| {
                 runs.total - last.number >= RUNS || at - last.page as usize >= PAGES
             });
@@ -61,12 +61,12 @@ impl Runs {
             resched_unless_killed(memory, at)?;
         }
         // INVARIANT: What follows a long run is at least as far from the last mark as the run is long.
-        runs.mark(memory, memory.len())?;
+        runs.mark(memory, memory.backing().len())?;
         Ok(runs)
     }
 
-    fn mark(&mut self, memory: &dyn Backing, page: usize) -> Result<(), Refusal> {
-        let bytes = (memory.len() * PAGE_SIZE) as u64;
+    fn mark(&mut self, memory: &Memory, page: usize) -> Result<(), Refusal> {
+        let bytes = (memory.backing().len() * PAGE_SIZE) as u64;
         let no_memory = || refusals::no_memory(bytes, PAGE_SIZE as u64);
         let mark = Mark {
             number: self.total,
@@ -85,7 +85,7 @@ impl Runs {
     /// Calls `f` with the first page and the length of each run, starting at run `first`, at most `count` times.
     pub(crate) fn each(
         &self,
-        memory: &dyn Backing,
+        memory: &Memory,
         first: u32,
         count: u32,
         mut f: impl FnMut(usize, usize) -> Result<(), Refusal>,
@@ -124,17 +124,15 @@ impl Runs {
 }
 
 /// Pages from `at` to the end of its run.
-fn length(memory: &dyn Backing, at: usize) -> usize {
-    memory
-        .frames(at, usize::MAX)
-        .map_or(1, |frames| frames.count())
+fn length(memory: &Memory, at: usize) -> usize {
+    memory.run_from(at).max(1)
 }
 
 /// Reschedules if need be, and ends the walk when the caller is being killed.
-fn resched_unless_killed(memory: &dyn Backing, at: usize) -> Result<(), Refusal> {
+fn resched_unless_killed(memory: &Memory, at: usize) -> Result<(), Refusal> {
     caller::cond_resched();
     if caller::fatal_signal_pending() {
-        let bytes = (memory.len() * PAGE_SIZE) as u64;
+        let bytes = (memory.backing().len() * PAGE_SIZE) as u64;
         return Err(Reason::Interrupted.with(&[bytes, (at * PAGE_SIZE) as u64]));
     }
     Ok(())

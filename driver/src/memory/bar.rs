@@ -102,17 +102,22 @@ impl Backing for DeviceBar {
         None
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
-        let _hold = self.hold()?;
-        self.lent.frames(index, most)
+    fn frames<'a>(&'a self, hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
+        self.lent.frames(hold, index, most)
     }
 
     fn attributes(&self) -> Attributes {
         self.lent.attributes()
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
-        self.lent.bytes(index, offset, length)
+    fn bytes<'a>(
+        &'a self,
+        hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
+        self.lent.bytes(hold, index, offset, length)
     }
 
     fn address(&self) -> Option<NonNull<u8>> {

@@ -23,6 +23,7 @@ use crate::{
             CoherentBlock,
             SystemDevice, //
         },
+        lease::Hold,
         numa,
         Attributes,
         Backing,
@@ -71,7 +72,7 @@ impl Backing for Coherent {
         None
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    fn frames<'a>(&'a self, _hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
         self.block.frames(index, most)
     }
 
@@ -79,7 +80,13 @@ impl Backing for Coherent {
         self.block.attributes()
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    fn bytes<'a>(
+        &'a self,
+        _hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
         self.block.bytes(index, offset, length)
     }
 

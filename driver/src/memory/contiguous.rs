@@ -28,6 +28,10 @@ use crate::{
             Run, //
         },
         bytes::Bytes,
+        lease::{
+            Hold,
+            OWNED, //
+        },
         Attributes,
         Backing,
         Frames,
@@ -103,7 +107,7 @@ impl Contiguous {
             {
                 Huge::Folio
             }
-            _ => huge_frames(self.frames(0, 1), start, end),
+            _ => huge_frames(self.frames(&OWNED, 0, 1), start, end),
         }
     }
 }
@@ -123,9 +127,9 @@ impl Backing for Contiguous {
         }
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    fn frames<'a>(&'a self, hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
         match self {
-            Self::Run(run) => run.frames(index, most),
+            Self::Run(run) => run.frames(hold, index, most),
             Self::Cma(block) => block.frames(index, most),
         }
     }
@@ -137,9 +141,15 @@ impl Backing for Contiguous {
         }
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    fn bytes<'a>(
+        &'a self,
+        hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
         match self {
-            Self::Run(run) => run.bytes(index, offset, length),
+            Self::Run(run) => run.bytes(hold, index, offset, length),
             Self::Cma(block) => block.bytes(index, offset, length),
         }
     }

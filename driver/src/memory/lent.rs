@@ -46,16 +46,28 @@ impl DeviceCoherent {
         // From here on dropping it gives the memory back.
         let this = Self { lent, device };
         // The DMA API takes memory near the device, which may lie outside the caller's cpuset.
+        match this.allowed()? {
+            true => Ok(this),
+            false => Err(none()),
+        }
+    }
+
+    /// Whether all of it lies in the caller's cpuset.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::DeviceGone`].
+    fn allowed(&self) -> Result<bool, Refusal> {
+        let hold = self.hold().ok_or(Reason::DeviceGone)?;
         let mut at = 0;
-        while at < this.len() {
-            let frames = this.frames(at, usize::MAX).ok_or(Reason::DeviceGone)?;
+        while let Some(frames) = self.frames(&hold, at, usize::MAX) {
             if !numa::frames_allowed(frames) {
-                return Err(none());
+                return Ok(false);
             }
             at += frames.count();
             caller::cond_resched();
         }
-        Ok(this)
+        Ok(true)
     }
 
     /// What it is that goes.
@@ -74,11 +86,14 @@ impl DeviceCoherent {
     }
 
     pub(super) fn huge(&self, start: usize, end: usize) -> Huge {
-        huge_frames(self.frames(0, usize::MAX), start, end)
+        match self.hold() {
+            Some(hold) => huge_frames(self.frames(&hold, 0, usize::MAX), start, end),
+            None => Huge::No,
+        }
     }
 
     pub(super) fn dma_address(&self, index: usize) -> Option<u64> {
-        (index < self.len()).then(|| self.lent.block().dma_address(index))
+        self.lent.dma_address(index)
     }
 }
 
@@ -90,24 +105,29 @@ impl Drop for DeviceCoherent {
 
 impl Backing for DeviceCoherent {
     fn len(&self) -> usize {
-        self.lent.block().len()
+        self.lent.pages()
     }
 
     fn page(&self, _index: usize) -> Option<PageRef<'_>> {
         None
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
-        let _hold = self.hold()?;
-        self.lent.block().frames(index, most)
+    fn frames<'a>(&'a self, hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
+        self.lent.block(hold)?.frames(index, most)
     }
 
     fn attributes(&self) -> Attributes {
-        self.lent.block().attributes()
+        self.lent.attributes()
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
-        self.lent.block().bytes(index, offset, length)
+    fn bytes<'a>(
+        &'a self,
+        hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
+        self.lent.block(hold)?.bytes(index, offset, length)
     }
 
     fn address(&self) -> Option<NonNull<u8>> {

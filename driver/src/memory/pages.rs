@@ -17,6 +17,7 @@ use crate::{
         },
         bytes::Bytes,
         caller,
+        lease::Hold,
         Attributes,
         Backing,
         Frames,
@@ -78,16 +79,22 @@ impl Backing for Pages {
         self.runs.page(index)
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
-        self.runs.frames(index, most)
+    fn frames<'a>(&'a self, hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
+        self.runs.frames(hold, index, most)
     }
 
     fn attributes(&self) -> Attributes {
         self.runs.attributes()
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
-        self.runs.bytes(index, offset, length)
+    fn bytes<'a>(
+        &'a self,
+        hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
+        self.runs.bytes(hold, index, offset, length)
     }
 
     fn address(&self) -> Option<NonNull<u8>> {

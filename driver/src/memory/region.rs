@@ -26,6 +26,7 @@ use crate::{
     sys::{
         bytes::Bytes,
         caller,
+        lease::Hold,
         physical::{
             Claim,
             ClaimError,
@@ -172,7 +173,7 @@ impl Backing for Region {
         None
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    fn frames<'a>(&'a self, _hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
         self.view.frames(index, most)
     }
 
@@ -180,7 +181,13 @@ impl Backing for Region {
         self.view.attributes()
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    fn bytes<'a>(
+        &'a self,
+        _hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
         self.view.bytes(index, offset, length)
     }
 

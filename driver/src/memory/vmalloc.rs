@@ -15,6 +15,7 @@ use crate::{
             Vmap,
             VmapError, //
         },
+        lease::Hold,
         Attributes,
         Backing,
         Frames,
@@ -52,7 +53,7 @@ impl Backing for Vmalloc {
         self.pages.page(index)
     }
 
-    fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    fn frames<'a>(&'a self, _hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>> {
         self.pages.frames(index, most)
     }
 
@@ -60,7 +61,13 @@ impl Backing for Vmalloc {
         self.pages.attributes()
     }
 
-    fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    fn bytes<'a>(
+        &'a self,
+        _hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
         self.pages.bytes(index, offset, length)
     }
 

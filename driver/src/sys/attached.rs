@@ -22,6 +22,7 @@ use super::{
         Imported, //
     },
     helpers::*,
+    lease::OWNED,
     long_vec::LongVec,
     scatter::{
         self,
@@ -331,7 +332,7 @@ impl Attached {
             let page = at / PAGE_SIZE as u64;
             let frames = usize::try_from(page)
                 .ok()
-                .and_then(|page| memory.frames(page, usize::MAX));
+                .and_then(|page| memory.frames(&OWNED, page, usize::MAX));
             let (Some(run), Some(frames)) = (run, frames) else {
                 return;
             };

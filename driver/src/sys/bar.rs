@@ -326,13 +326,21 @@ impl LentBar {
         &self.msix
     }
 
-    /// The frames from a page on, at most `most`, where page tables may lead to them. Only who [holds](Self::hold) it may
-    /// use them.
-    pub(crate) fn frames(&self, index: usize, most: usize) -> Option<Frames<'_>> {
+    /// The frames from a page on, at most `most`, where page tables may lead to them; `None` where this is not what `hold`
+    /// holds.
+    pub(crate) fn frames<'a>(
+        &'a self,
+        hold: &'a Hold<'_>,
+        index: usize,
+        most: usize,
+    ) -> Option<Frames<'a>> {
+        if !self.revocable.is_held_by(hold) {
+            return None;
+        }
         let count = self.pages().checked_sub(index);
         let count = count.filter(|count| *count > 0)?.min(most);
         let first = self.first?.checked_add(index as u64)?;
-        // SAFETY: By the type's invariants they are the register's for as long as a `Hold`.
+        // SAFETY: By the type's invariants they are the register's until it is revoked, which waits for `hold`.
         Some(unsafe { Frames::new(first, count) })
     }
 
@@ -346,13 +354,22 @@ impl LentBar {
         unsafe { Attributes::new(self.cache.into(), view) }
     }
 
-    /// Bytes of a page, from `offset` in it, at most `length`. Only who [holds](Self::hold) it may use them.
-    pub(crate) fn bytes(&self, index: usize, offset: usize, length: usize) -> Option<Bytes<'_>> {
+    /// Bytes of a page, from `offset` in it, at most `length`; `None` where this is not what `hold` holds.
+    pub(crate) fn bytes<'a>(
+        &'a self,
+        hold: &'a Hold<'_>,
+        index: usize,
+        offset: usize,
+        length: usize,
+    ) -> Option<Bytes<'a>> {
+        if !self.revocable.is_held_by(hold) {
+            return None;
+        }
         let at = index.checked_mul(PAGE_SIZE)?.checked_add(offset)?;
         let left = self.bytes.checked_sub(at).filter(|left| *left > 0)?;
         let length = length.min(PAGE_SIZE.checked_sub(offset)?).min(left);
-        // SAFETY: By the type's invariants they are there, for as long as a `Hold`. The size of what a register leads to is
-        // a power of two, and no less than a word of this width, so the words that they lie in are there too. It need not
+        // SAFETY: By the type's invariants they are there until it is revoked, which waits for `hold`. The size of what a
+        // register leads to is a power of two, and no less than a word of this width, so the words that they lie in are there too. It need not
         // be memory: it is accessed by words alone.
         Some(unsafe {
             let address = self.view.0.as_ptr().wrapping_add(at);

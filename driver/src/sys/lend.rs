@@ -20,6 +20,7 @@ use super::{
         Inode, //
     },
     foreign::Foreign,
+    frames::Attributes,
     irq::{
         Interrupts,
         Vectors, //
@@ -57,6 +58,14 @@ struct State {
     vectors: Option<Vectors>,
     /// By its place in memory.
     attached: RBTree<usize, Arc<Attached>>,
+}
+
+/// Why the bits of a device's DMA addresses were not set.
+pub(crate) enum MaskNotSet {
+    /// It has, or is being given, so many blocks of addresses.
+    InUse(u64),
+    /// The DMA API has refused them.
+    Refused(Error),
 }
 
 /// A device that lends memory as long as it is bound to us.
@@ -108,10 +117,23 @@ impl Lender {
         self.pci.mask_pin();
     }
 
-    /// How many blocks it has lent, and how many buffers are attached to it.
-    pub(crate) fn lent(&self) -> usize {
+    /// Sets the bits of the device's DMA addresses, which are at least 1 and at most 64; `None` where it is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`MaskNotSet::InUse`] while it has addresses, or another driver is giving it some.
+    pub(crate) fn set_dma_mask(&self, bits: u32) -> Option<Result<(), MaskNotSet>> {
+        // Under the lock nobody gets addresses. Whoever gets them from another driver has taken `busy` and then the lock.
         let state = self.state.lock();
-        state.lent.len() + state.attached.iter().count()
+        if state.gone {
+            return None;
+        }
+        let lent = state.lent.len() + state.attached.iter().count();
+        let used = (lent as u64).saturating_add(self.busy.holds());
+        Some(match used {
+            0 => self.pci.set_dma_mask(bits).map_err(MaskNotSet::Refused),
+            _ => Err(MaskNotSet::InUse(used)),
+        })
     }
 
     /// Maps a buffer for it, where an IOMMU chooses the addresses at ones of at most `bits` bits; `None` where the device is
@@ -167,6 +189,10 @@ impl Lender {
         direction: Direction,
     ) -> Option<Result<Arc<Attached>, NotMapped>> {
         let _busy = self.busy.hold()?;
+        // Whoever changes the DMA mask has done so, or finds it busy.
+        if self.state.lock().gone {
+            return None;
+        }
         let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
         let room = RBTreeNodeReservation::new(flags)
             .and_then(|place| Ok((place, UniqueArc::new_uninit(flags)?)));
@@ -346,9 +372,24 @@ impl Lent {
         self.revocable.hold()
     }
 
-    /// What it was, or is: only who [holds](Self::hold) it may use an address or a frame of it.
-    pub(crate) fn block(&self) -> &CoherentBlock {
-        &self.block
+    /// The memory; `None` where this is not what `hold` holds.
+    pub(crate) fn block<'a>(&'a self, hold: &'a Hold<'_>) -> Option<&'a CoherentBlock> {
+        self.revocable.is_held_by(hold).then_some(&*self.block)
+    }
+
+    /// How many pages it has, or had.
+    pub(crate) fn pages(&self) -> usize {
+        self.block.len()
+    }
+
+    /// The device's address of a page of it, which is another's when the device is gone.
+    pub(crate) fn dma_address(&self, index: usize) -> Option<u64> {
+        (index < self.pages()).then(|| self.block.dma_address(index))
+    }
+
+    /// How the kernel has it mapped, or had it.
+    pub(crate) fn attributes(&self) -> Attributes {
+        self.block.attributes()
     }
 
     /// What goes with the device.
@@ -383,6 +424,11 @@ impl Revocable {
     /// Keeps it until the answer is dropped; `None` where it was revoked.
     pub(super) fn hold(&self) -> Option<Hold<'_>> {
         self.lease.hold()
+    }
+
+    /// Whether `hold` is one of it.
+    pub(super) fn is_held_by(&self, hold: &Hold<'_>) -> bool {
+        hold.is_of(&self.lease)
     }
 
     /// Says which dma-buf shows it.

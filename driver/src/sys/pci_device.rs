@@ -198,7 +198,7 @@ impl PciDevice {
 
     /// Sets how many bits its DMA addresses have; they are at least 1, and at most 64. It is bound to us, and has no DMA
     /// addresses.
-    pub(crate) fn set_dma_mask(&self, bits: u32) -> Result {
+    pub(super) fn set_dma_mask(&self, bits: u32) -> Result {
         let mask = u64::MAX
             .checked_shr(64u32.saturating_sub(bits))
             .unwrap_or(0);

@@ -5,7 +5,8 @@
 use super::{
     backing::Backing,
     caller,
-    helpers::*, //
+    helpers::*,
+    lease::OWNED, //
 };
 use kernel::{
     bindings,
@@ -68,11 +69,12 @@ impl Scatter {
     }
 }
 
-/// Calls `each` for every physically contiguous run, with its first frame number and its pages.
+/// Calls `each` for every physically contiguous run, with its first frame number and its pages. The memory is not one that
+/// goes before its owner.
 pub(super) fn runs(memory: &dyn Backing, mut each: impl FnMut(u64, usize)) -> Result {
     let mut at = 0;
     while at < memory.len() {
-        let frames = memory.frames(at, usize::MAX).ok_or(EINVAL)?;
+        let frames = memory.frames(&OWNED, at, usize::MAX).ok_or(EINVAL)?;
         each(frames.first(), frames.count());
         at += frames.count();
         caller::resched_unless_killed()?;
