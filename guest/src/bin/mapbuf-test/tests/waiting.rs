@@ -2,6 +2,7 @@
 
 use super::devices::Bound;
 use super::interrupts::{registers, vector, Event, ACKNOWLEDGE, LONG, RAISE, SHORT};
+use super::registers::set_master;
 use crate::check::{refused, Failure, Outcome};
 use crate::sys::{self, Map, PAGE};
 use crate::{check, check_eq, skip};
@@ -63,6 +64,7 @@ impl Epoll {
 fn epoll_is_woken_by_each_interrupt() -> Outcome {
     let bound = Bound::edu()?;
     let session = bound.open()?;
+    set_master(&session)?;
     let edu = registers(&session)?;
     for kind in [IrqKind::Msi, IrqKind::Intx] {
         let (event, irq) = (Event::new()?, vector(&session, kind));
@@ -123,6 +125,7 @@ fn ring() -> Outcome<IoUring> {
 fn io_uring_polls_and_reads_interrupts() -> Outcome {
     let bound = Bound::edu()?;
     let session = bound.open()?;
+    set_master(&session)?;
     let edu = registers(&session)?;
     let (event, irq) = (Event::new()?, vector(&session, IrqKind::Msi));
     irq.set(&event)?;
@@ -171,6 +174,7 @@ fn io_uring_polls_and_reads_interrupts() -> Outcome {
 fn unbind_wakes_epoll_and_io_uring() -> Outcome {
     let bound = Bound::edu()?;
     let session = bound.open()?;
+    set_master(&session)?;
     let (event, irq) = (Event::new()?, vector(&session, IrqKind::Msi));
     irq.set(&event)?;
     let epoll = Epoll::watching(&event, libc::EPOLLET)?;
