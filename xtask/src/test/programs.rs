@@ -26,6 +26,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "libc6-dev",
     "libdpdk-dev",
+    "nodejs",
     "perftest",
     "pkgconf",
     "python3-numpy",
