@@ -69,6 +69,7 @@ const DEVICES: &[&str] = &[
     "pci-testdev",
     "e1000",
     "virtio-blk-pci",
+    "nvme,id=spare,serial=spare,absent=on",
 ];
 
 /// Every profile, in the order in which they are run.

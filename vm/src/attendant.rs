@@ -155,19 +155,9 @@ impl Service {
             Ask::Plug(device) => {
                 let description = self.device(&device)?.description();
                 let monitor = self.monitor()?;
-                let line = format!("device_add {description}");
-                let begun = monitor.time();
-                loop {
-                    let said = monitor.human(&line)?;
-                    if said.trim().is_empty() {
-                        break;
-                    }
-                    // The old one may be there still, though nobody can see it any more.
-                    let late = monitor.time() - begun > PATIENCE;
-                    if late || !said.contains("conflict") {
-                        bail!("{device} cannot be put back: {}", said.trim());
-                    }
-                    thread::sleep(LOOK);
+                let said = monitor.human(&format!("device_add {description}"))?;
+                if !said.trim().is_empty() {
+                    bail!("{device} cannot be put in: {}", said.trim());
                 }
             }
             Ask::Read {

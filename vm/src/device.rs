@@ -33,6 +33,8 @@ pub struct Device {
     image: Option<Arc<Image>>,
     /// The number of its root port.
     port: usize,
+    /// Whether it is there from the beginning; else it waits to be put in.
+    present: bool,
 }
 
 /// A file with a device's bytes.
@@ -54,7 +56,8 @@ impl Image {
 }
 
 /// Reads `MODEL[,OPTION=VALUE]...`, as QEMU's `-device` takes them. `image=FILE` names a disk's raw image, or the memory
-/// of an `ivshmem-plain`; without it there is an empty one of 64 MiB, gone with the machine.
+/// of an `ivshmem-plain`; without it there is an empty one of 64 MiB, gone with the machine. With `absent=on` the device is
+/// not there until it is put in.
 ///
 /// # Errors
 ///
@@ -68,11 +71,12 @@ pub fn parse(descriptions: &[impl AsRef<str>]) -> Result<Vec<Device>> {
         if model.is_empty() {
             bail!("`{description}` does not name a device; `qemu-system-x86_64 -device help` lists them");
         }
-        let (mut named, mut id, mut options) = (None, None, Vec::new());
+        let (mut named, mut id, mut options, mut present) = (None, None, Vec::new(), true);
         for word in words {
             match word.split_once('=') {
                 Some(("image", path)) => named = Some(PathBuf::from(path)),
                 Some(("id", value)) => id = Some(value.to_owned()),
+                Some(("absent", value)) => present = value != "on",
                 Some(("bus" | "addr", _)) => {
                     bail!("{model}: the kit gives each device its own bus; leave out `{word}`")
                 }
@@ -101,6 +105,7 @@ pub fn parse(descriptions: &[impl AsRef<str>]) -> Result<Vec<Device>> {
             options,
             image,
             port: devices.len() + 1,
+            present,
         });
     }
     Ok(devices)
@@ -182,7 +187,9 @@ impl Device {
             "-device".into(),
             format!("pcie-root-port,id=port{number},chassis={number},slot={number}"),
         ]);
-        arguments.extend(["-device".into(), self.description()]);
+        if self.present {
+            arguments.extend(["-device".into(), self.description()]);
+        }
         Ok(arguments)
     }
 }
@@ -236,6 +243,19 @@ mod tests {
         );
         drop(devices);
         assert!(!image.exists());
+    }
+
+    #[test]
+    fn an_absent_one_has_its_place_and_its_image() {
+        let devices = parse(&["edu", "nvme,id=spare,absent=on"]).unwrap();
+        let arguments = arguments(&devices, false).unwrap().join(" ");
+        assert!(arguments.contains("pcie-root-port,id=port2"), "{arguments}");
+        assert!(arguments.contains("node-name=image2"), "{arguments}");
+        assert!(!arguments.contains("id=spare"), "{arguments}");
+        assert_eq!(
+            devices[1].description(),
+            "nvme,id=spare,bus=port2,drive=image2,serial=mapbuf"
+        );
     }
 
     #[test]

@@ -42,6 +42,22 @@ impl Given {
         function.give(Some("mapbuf"))?;
         Ok(Self(function))
     }
+
+    /// One that the host puts in now. QEMU may keep the image of a disk that was pulled out in the middle of its work, so such
+    /// a disk is not put back.
+    fn plugged(device: &str, ids: [&str; 2]) -> Outcome<Self> {
+        let before = Function::all(ids)?;
+        ask(&Ask::Plug(device.into()))?;
+        let mut new = None;
+        sys::until(Duration::from_secs(20), || {
+            let all = Function::all(ids).unwrap_or_default();
+            new = all.into_iter().find(|function| !before.contains(function));
+            new.is_some()
+        });
+        let function = new.ok_or_else(|| Failure::new(format!("{device} does not come")))?;
+        function.give(Some("mapbuf"))?;
+        Ok(Self(function))
+    }
 }
 
 impl Drop for Given {
@@ -206,9 +222,13 @@ fn stray_dma_is_stopped_and_named() -> Outcome {
     }
     let given = Given::new(EDU)?;
     let edu = Edu::open(&given.0.address, IrqKind::Msi)?;
-    edu.store(0xdea_d000, 64)?;
     let mut said = String::new();
-    let named = sys::until(Duration::from_secs(5), || {
+    // The kernel tells of ten lines in five seconds (`dmar_fault` of `drivers/iommu/intel/dmar.c`), of this and other tests.
+    let named = sys::until(Duration::from_secs(20), || {
+        if let Err(error) = edu.store(0xdea_d000, 64) {
+            said = error.to_string();
+            return false;
+        }
         let doctor = Command::new("mapbuf")
             .args(["doctor", "--device", &given.0.address])
             .output();
@@ -234,7 +254,7 @@ fn nvme_moves_bytes_that_the_host_finds() -> Outcome {
 fn nvme_is_pulled_out_with_32_requests_in_flight() -> Outcome {
     const DEPTH: usize = 32;
     mapbuf::survive_removal()?;
-    let given = Given::new(NVME)?;
+    let given = Given::plugged("spare", NVME)?;
     let mut disk = Disk::start(Bound::open(&given.0.address)?)?;
     let block = disk.identity().block_bytes;
     let memory = disk.memory(DEPTH * PAGE)?;
@@ -260,8 +280,8 @@ fn nvme_is_pulled_out_with_32_requests_in_flight() -> Outcome {
     };
     let (end, pulled) = std::thread::scope(|scope| {
         let pulls = scope.spawn(|| {
-            ask(&Ask::Unplug("nvme".into()))?;
-            ask(&Ask::AwaitUnplugged("nvme".into()))
+            ask(&Ask::Unplug("spare".into()))?;
+            ask(&Ask::AwaitUnplugged("spare".into()))
         });
         let end = work();
         let pulled = pulls
@@ -280,14 +300,7 @@ fn nvme_is_pulled_out_with_32_requests_in_flight() -> Outcome {
     let result = memory.read(0, &mut [0; 8]);
     drop((disk, memory, given));
     result?;
-    ask(&Ask::Plug("nvme".into()))?;
-    let back = || Function::find(NVME).is_ok();
-    check!(
-        sys::until(Duration::from_secs(20), back),
-        "it does not come back"
-    );
-    let given = Given::new(NVME)?;
-    disks::moves_bytes_that_the_host_finds(Disk::start(Bound::open(&given.0.address)?)?)
+    Ok(())
 }
 
 /// The disk that the kernel has, by its node and by the host's name for it.
