@@ -113,6 +113,35 @@ enum Mapped {
     Imported(Imported),
 }
 
+/// The entries of a table that have addresses, from the buffer's first byte to its last.
+///
+/// # Invariants
+///
+/// `entry` begins a list of which the first `left` entries have addresses.
+struct Entries {
+    entry: *mut bindings::scatterlist,
+    left: u32,
+    offset: u64,
+}
+
+impl Iterator for Entries {
+    type Item = DmaRun;
+
+    fn next(&mut self) -> Option<DmaRun> {
+        self.left = self.left.checked_sub(1)?;
+        let (mut address, mut length) = (0, 0);
+        // SAFETY: By the type's invariants this entry has an address. INVARIANT: What is returned begins the rest.
+        self.entry = unsafe { mapbuf_sg_mapped(self.entry, &mut address, &mut length) };
+        let offset = self.offset;
+        self.offset += length;
+        Some(DmaRun {
+            offset,
+            length,
+            address,
+        })
+    }
+}
+
 /// Memory that a device has addresses for.
 ///
 /// # Invariants
@@ -236,44 +265,51 @@ impl Attached {
         }
     }
 
-    /// Notes the addresses.
-    fn read_runs(&mut self) -> Result {
-        // SAFETY: By the type's invariants the table is mapped; so many entries of its list have addresses.
-        let (mut entry, count) = unsafe {
+    /// What the DMA API has made of the memory.
+    ///
+    /// # Safety
+    ///
+    /// It is mapped, and stays so while the answer is used.
+    unsafe fn entries(&self) -> Entries {
+        // SAFETY: By the safety requirements and the type's invariants the table is mapped.
+        let (entry, left) = unsafe {
             let table = self.table();
             ((*table).sgl, (*table).nents)
         };
+        // INVARIANT: So many entries of the list have addresses, and keep them by the safety requirements.
+        Entries {
+            entry,
+            left,
+            offset: 0,
+        }
+    }
+
+    /// Notes the addresses.
+    fn read_runs(&mut self) -> Result {
         // Under a lock that an unbind takes, so that a full memory cgroup must not matter.
         let flags = GFP_KERNEL | __GFP_NOWARN;
-        let (mut offset, mut last) = (0, None::<DmaRun>);
-        for _ in 0..count {
-            let (mut address, mut length) = (0, 0);
-            // SAFETY: The entry is one of those.
-            unsafe {
-                entry = mapbuf_sg_mapped(entry, &mut address, &mut length);
-                self.needs_sync |= mapbuf_needs_sync(self.device, address);
-            }
+        let (mut runs, mut last) = (LongVec::new(), None::<DmaRun>);
+        // SAFETY: By the type's invariants it is mapped, and nobody else has it yet.
+        for entry in unsafe { self.entries() } {
+            // SAFETY: The address is one of the device's.
+            self.needs_sync |= unsafe { mapbuf_needs_sync(self.device, entry.address) };
             match &mut last {
-                Some(run) if run.address.checked_add(run.length) == Some(address) => {
-                    run.length += length;
+                Some(run) if run.address.checked_add(run.length) == Some(entry.address) => {
+                    run.length += entry.length;
                 }
                 _ => {
                     if let Some(run) = last {
-                        self.runs.push(run, flags)?;
+                        runs.push(run, flags)?;
                     }
-                    last = Some(DmaRun {
-                        offset,
-                        length,
-                        address,
-                    });
+                    last = Some(entry);
                 }
             }
-            offset += length;
             caller::resched_unless_killed()?;
         }
         if let Some(run) = last {
-            self.runs.push(run, flags)?;
+            runs.push(run, flags)?;
         }
+        self.runs = runs;
         Ok(())
     }
 
@@ -324,26 +360,29 @@ impl Attached {
         let memory = unsafe { (pages.memory)(&pages.buffer) };
         let end = offset.saturating_add(length);
         let mut at = offset;
+        // SAFETY: By the safety requirements.
+        let mut entries = unsafe { self.entries() };
+        let mut entry = entries.next();
         while at < end {
-            let number = self.runs.partition_point(|run| run.offset <= at);
-            let run = number
-                .checked_sub(1)
-                .and_then(|number| self.runs.get(number));
+            // A sync is of one entry: that is what `CONFIG_DMA_API_DEBUG` holds drivers to.
+            while entry.is_some_and(|entry| entry.offset + entry.length <= at) {
+                entry = entries.next();
+            }
             let page = at / PAGE_SIZE as u64;
             let frames = usize::try_from(page)
                 .ok()
                 .and_then(|page| memory.frames(&OWNED, page, usize::MAX));
-            let (Some(run), Some(frames)) = (run, frames) else {
+            let (Some(entry), Some(frames)) = (entry, frames) else {
                 return;
             };
             // The DMA API takes one run of both: for what is behind an IOMMU it looks the first byte up
             // (`iommu_dma_sync_single_for_cpu` of `drivers/iommu/dma-iommu.c`).
             let behind = (page + frames.count() as u64) * PAGE_SIZE as u64;
-            let stop = end.min(behind).min(run.offset + run.length);
+            let stop = end.min(behind).min(entry.offset + entry.length);
             if stop <= at {
                 return;
             }
-            let address = run.address.wrapping_add(at - run.offset);
+            let address = entry.address.wrapping_add(at - entry.offset);
             // SAFETY: By the safety requirements and the type's invariants the bytes are mapped at that address.
             unsafe {
                 mapbuf_sync_range(

@@ -131,6 +131,17 @@ fn translated(session: &Session) -> Outcome<bool> {
     Ok(device(session)?.iommu == Iommu::Translated.number())
 }
 
+/// The trait of memory that needs no sync. A kernel that checks the DMA API has drivers sync for each device that its IOMMU
+/// translates for (`dma_dev_need_sync` of `include/linux/dma-mapping.h`, `__dma_need_sync` of `kernel/dma/mapping.c`).
+fn coherent(translated: bool) -> Outcome<u32> {
+    let checks = fs::exists("/sys/kernel/debug/dma-api")?;
+    Ok(if translated && checks {
+        0
+    } else {
+        traits::COHERENT
+    })
+}
+
 pub const BOTH: u32 = Direction::Both as u32;
 
 fn attached_pages_have_addresses_and_can_be_pinned() -> Outcome {
@@ -149,7 +160,7 @@ fn attached_pages_have_addresses_and_can_be_pinned() -> Outcome {
         check_eq!(rows[0].dma_address, told.dma_address, "{kind:?}: address");
         let info = session.info(buffer.id)?;
         check_eq!(info.dma_address, told.dma_address, "{kind:?} in INFO");
-        let expected = traits::PINNABLE | traits::ATTACHED | traits::COHERENT;
+        let expected = traits::PINNABLE | traits::ATTACHED | coherent(translated)?;
         check_eq!(info.traits, expected, "{kind:?}: traits");
         if translated || kind == Kind::Contiguous {
             check_eq!(total, 1, "{kind:?}: {rows:x?}");
@@ -420,7 +431,7 @@ fn dma_buffer_has_addresses_and_can_be_pinned() -> Outcome {
     for kind in PAGED {
         let buffer = dma_buffer(&session, kind, BYTES as u64)?;
         let info = session.info(buffer.id)?;
-        let expected = traits::PINNABLE | traits::ATTACHED | traits::COHERENT;
+        let expected = traits::PINNABLE | traits::ATTACHED | coherent(translated)?;
         check_eq!(info.traits, expected, "{kind:?}: traits");
         check!(info.dma_address != ADDRESS_HIDDEN, "{kind:?}: {info:x?}");
         let (_, runs) = device_rows(&session, buffer.id, 0)?;
