@@ -239,7 +239,7 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
                 recording.catch_up();
                 facts.process(thread);
                 if recording.ran_short() {
-                    facts.count_mappings(thread);
+                    facts.note_mappings(thread, tracee::count_mappings(thread));
                 }
                 State::Well
             }

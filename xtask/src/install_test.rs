@@ -24,6 +24,7 @@ pub struct Arguments {
 
 /// Debian packages that the steps need; `passwd` is one that mapbuf's own package depends on.
 const PACKAGES: [&str; 3] = ["passwd", "systemd", "udev"];
+/// Where the steps are in the guest.
 const CHECK: &str = "/root/check";
 
 /// Runs the command.

@@ -5,9 +5,6 @@ use std::{
     fs,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
-    sync::mpsc,
-    thread,
-    time::Duration,
 };
 
 /// A process, as it stood before its end.
@@ -137,19 +134,10 @@ impl Facts {
         self.processes.insert(pid, process);
     }
 
-    /// Counts the mappings of such a process. Another thread that the kernel stopped may hold the lock of its memory map for
-    /// ever: then they are not known.
-    pub fn count_mappings(&mut self, pid: i32) {
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            let lines = fs::read(format!("/proc/{pid}/maps"))
-                .map(|text| memchr::memchr_iter(b'\n', &text).count());
-            // Nobody waits any more: it came too late.
-            let _ = sender.send(lines);
-        });
-        let count = receiver.recv_timeout(Duration::from_secs(5));
-        if let (Ok(Ok(count)), Some(process)) = (count, self.processes.get_mut(&pid)) {
-            process.mappings = u64::try_from(count).ok();
+    /// Notes how many mappings such a process has, if that is known.
+    pub fn note_mappings(&mut self, pid: i32, count: Option<u64>) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.mappings = count;
         }
     }
 

@@ -612,22 +612,8 @@ fn look(pid: i32, signal: i32, life: &mut Life) {
         return;
     }
     let address = raw::fault_address(&info);
-    // Another thread that the kernel stopped may hold the lock of the memory map for ever: it is not read in this one.
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        // Nobody waits any more: it came too late.
-        let _ = sender.send(surroundings(pid, address));
-    });
-    let mut hanging = 0;
-    let seen = loop {
-        match receiver.recv_timeout(MAP_TICK) {
-            Err(RecvTimeoutError::Timeout) if hanging < TICKS_HANGING => {
-                hanging = if hangs(&life.threads) { hanging + 1 } else { 0 };
-            }
-            other => break other,
-        }
-    };
-    let blind = seen.is_err();
+    let seen = unless_it_hangs(&life.threads, move || surroundings(pid, address));
+    let blind = seen.is_none();
     let (vma, below, backing) = seen.unwrap_or_default();
     let is_huge = vma
         .as_ref()
@@ -645,6 +631,36 @@ fn look(pid: i32, signal: i32, life: &mut Life) {
         huge_pages_free: huge_pages_free(),
         below,
     });
+}
+
+/// Reads the memory map of a program with these threads. One that the kernel stopped may hold the map's lock for ever, so
+/// another thread of ours reads; nothing is known if the program hangs.
+fn unless_it_hangs<T: Send + 'static>(
+    threads: &BTreeSet<i32>,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody waits any more: it came too late.
+        let _ = sender.send(read());
+    });
+    let mut hanging = 0;
+    loop {
+        match receiver.recv_timeout(MAP_TICK) {
+            Err(RecvTimeoutError::Timeout) if hanging < TICKS_HANGING => {
+                hanging = if hangs(threads) { hanging + 1 } else { 0 };
+            }
+            other => return other.ok(),
+        }
+    }
+}
+
+/// How many mappings a process has; not known if it hangs.
+pub fn count_mappings(pid: i32) -> Option<u64> {
+    let text = unless_it_hangs(&threads_of(pid), move || {
+        fs::read(format!("/proc/{pid}/maps"))
+    })?;
+    u64::try_from(memchr::memchr_iter(b'\n', &text.ok()?).count()).ok()
 }
 
 /// The mapping of an address, the one below it, and what is known of its file.
