@@ -1,14 +1,14 @@
 //! Memory of a device that is gone: an access of it becomes an error, where the program asks for that.
 //!
 //! A fault has no way to answer but by a signal. The handler here puts zeros of the process's own in the place of the whole
-//! mapping, and notes that in a table; whoever made the access looks there afterwards. Wayland's servers, whose clients' memory can
-//! go away just so, do the same.
+//! mapping, and notes that in a table, which is looked at after the access. Wayland's servers, whose clients' memory can go away
+//! in the same way, do so too.
 
 use crate::error::{Error, Result};
 use mapbuf_abi::{Operation, Reason};
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{compiler_fence, AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Mappings that can be watched at once.
@@ -30,7 +30,7 @@ static PLACES: [Place; MOST] = [const {
     }
 }; MOST];
 
-/// Whoever changes which places are in use.
+/// Held while it changes which places are in use.
 static CHANGES: Mutex<()> = Mutex::new(());
 
 /// What was done about SIGBUS before.
@@ -138,8 +138,10 @@ impl Watch {
 
     /// That the access that was just made was one of the memory.
     pub(crate) fn check(&self, operation: Operation) -> Result<()> {
+        // The handler ran in the middle of the access, in this thread or before another one's.
+        compiler_fence(Ordering::SeqCst);
         match self.0 {
-            Some(place) if place.gone.load(Ordering::Relaxed) => Err(Error::Refused {
+            Some(place) if place.gone.load(Ordering::Acquire) => Err(Error::Refused {
                 operation,
                 refusal: Reason::DeviceGone.with(&[]),
             }),
@@ -164,7 +166,7 @@ extern "C" fn handle(_signal: i32, info: *mut libc::siginfo_t, _context: *mut li
             let access = libc::PROT_READ | libc::PROT_WRITE;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
             // Before anybody can read a zero.
-            place.gone.store(true, Ordering::Relaxed);
+            place.gone.store(true, Ordering::Release);
             // SAFETY: by the contract of `over` a mapping lies there, of which nobody relies on the bytes.
             let put = unsafe { libc::mmap(base.cast(), len, access, flags, -1, 0) };
             if put != libc::MAP_FAILED {
