@@ -3,8 +3,8 @@
 use crate::kit::Kit;
 use crate::package;
 use anyhow::{ensure, Context, Result};
-use mapbuf_init::{Job, RootDisk};
-use mapbuf_vm::{disk, splat, Choice, Ui, Verdict};
+use mapbuf_init::Job;
+use mapbuf_vm::{splat, Choice, Ui, Verdict};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -34,18 +34,9 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
     let kit = Kit::open(&ui, &arguments.kernel)?;
     let mut machine = kit.machine();
     let packages = PACKAGES.map(String::from);
-    machine.disk = Some(disk::image(&kit.cache, &kit.ui, &kit.kernel, &packages)?);
     let mut guest = kit.guest(true)?;
-    let mut job = Job {
-        root: Some(RootDisk {
-            device: disk::DEVICE.into(),
-            fstype: disk::FSTYPE.into(),
-        }),
-        ..Job::default()
-    };
-    for module in disk::MODULES {
-        kit.load_own(&mut guest, &mut job, module, "")?;
-    }
+    let mut job = Job::default();
+    kit.root_on_disk(&ui, &mut machine, &mut guest, &mut job, &packages)?;
     job.argv.push(CHECK.into());
     let check = crate::workspace()?.join("tests/install/check");
     guest.copy(&check, Path::new(CHECK))?;

@@ -4,10 +4,10 @@ use crate::guest::{self, Guest};
 use crate::module;
 use anyhow::{bail, Context, Result};
 use mapbuf_guest::PATIENCE;
-use mapbuf_init::{Job, LoadModule};
+use mapbuf_init::{Job, LoadModule, RootDisk};
 use mapbuf_vm::accel::Accel;
 use mapbuf_vm::drivers::{Built, Drivers};
-use mapbuf_vm::{host, qemu, Cache, Choice, Flavour, Kernel, Machine, Ui, Variant};
+use mapbuf_vm::{disk, host, qemu, Cache, Choice, Flavour, Kernel, Machine, Ui, Variant};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -134,6 +134,26 @@ impl Kit {
             job.env
                 .insert("GLIBC_TUNABLES".into(), "glibc.pthread.rseq=0".into());
         }
+    }
+
+    /// Gives a guest an ordinary Debian with these packages for its root, and has it load what that disk takes.
+    pub fn root_on_disk(
+        &self,
+        ui: &Ui,
+        machine: &mut Machine,
+        guest: &mut Guest,
+        job: &mut Job,
+        packages: &[String],
+    ) -> Result<()> {
+        machine.disk = Some(disk::image(&self.cache, ui, &self.kernel, packages)?);
+        job.root = Some(RootDisk {
+            device: disk::DEVICE.into(),
+            fstype: disk::FSTYPE.into(),
+        });
+        for module in disk::MODULES {
+            self.load_own(guest, job, module, "")?;
+        }
+        Ok(())
     }
 
     /// Has the guest load modules that were built.

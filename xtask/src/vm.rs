@@ -3,9 +3,9 @@
 use crate::kit::Kit;
 use crate::terminal;
 use anyhow::{bail, Context, Result};
-use mapbuf_init::{Job, RootDisk};
+use mapbuf_init::Job;
 use mapbuf_vm::qemu::{self, Input, Report, Stream};
-use mapbuf_vm::{device, disk, splat, Choice, Flavour, Ui};
+use mapbuf_vm::{device, splat, Choice, Flavour, Ui};
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -124,17 +124,10 @@ pub fn main(arguments: Arguments) -> Result<ExitCode> {
         ..Job::default()
     };
     let mut machine = kit.machine();
-    let mut first = arguments.load.clone();
     if arguments.root {
-        let image = disk::image(&kit.cache, &ui, &kit.kernel, &arguments.install)?;
-        machine.disk = Some(image);
-        job.root = Some(RootDisk {
-            device: disk::DEVICE.into(),
-            fstype: disk::FSTYPE.into(),
-        });
-        first.splice(0..0, disk::MODULES.map(Into::into));
+        kit.root_on_disk(&ui, &mut machine, &mut guest, &mut job, &arguments.install)?;
     }
-    for module in &first {
+    for module in &arguments.load {
         let (name, parameters) = module.split_once(' ').unwrap_or((module, ""));
         kit.load_own(&mut guest, &mut job, name, parameters)?;
     }

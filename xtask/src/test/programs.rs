@@ -6,8 +6,8 @@ use super::progress::Line;
 use super::{tail, Tally};
 use crate::kit::Kit;
 use anyhow::{ensure, Context, Result};
-use mapbuf_init::{Job, RootDisk};
-use mapbuf_vm::{disk, drivers, splat, Verdict};
+use mapbuf_init::Job;
+use mapbuf_vm::{drivers, splat, Verdict};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -88,20 +88,16 @@ fn run(
     let packages: Vec<_> = PACKAGES.iter().copied().map(String::from).collect();
     let mut machine = kit.machine();
     machine.memory = MEMORY_MIB;
-    machine.disk = Some(disk::image(&kit.cache, &kit.ui, &kit.kernel, &packages)?);
     // A program may be busy for long without a word.
     machine.limits.quiet = None;
     let mut guest = kit.guest(true)?;
     let mut job = Job {
         argv: vec![format!("{FOLDER}/{RUNNER}")],
-        root: Some(RootDisk {
-            device: disk::DEVICE.into(),
-            fstype: disk::FSTYPE.into(),
-        }),
         ..Job::default()
     };
     job.argv.extend_from_slice(chosen);
-    for module in disk::MODULES.into_iter().chain(NETWORK) {
+    kit.root_on_disk(&kit.ui, &mut machine, &mut guest, &mut job, &packages)?;
+    for module in NETWORK {
         kit.load_own(&mut guest, &mut job, module, "")?;
     }
     let modules = kit.driver(driver)?;
