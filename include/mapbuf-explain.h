@@ -650,7 +650,7 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 	case 732:
 		return "{0:method} maps everything at once, and this memory goes away with its device";
 	case 733:
-		return "the importing driver cannot give this memory up, and it goes away with its device";
+		return "the importing driver cannot give this {0:kind} memory up, and it goes away with its device";
 	case 736:
 		return "{0:kind} memory of a device cannot have a name: it goes away with the device";
 	case 737:

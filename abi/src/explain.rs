@@ -593,7 +593,7 @@ impl Reason {
                 "mm/vma.c, __mmap_region: the VMA is linked after its mmap operation, so unmap_mapping_range() would not find the entries until then",
             ),
             Self::ImporterHolds => text(
-                "the importing driver cannot give this memory up, and it goes away with its device",
+                "the importing driver cannot give this {0:kind} memory up, and it goes away with its device",
                 "import vmalloc, pages or contiguous memory there, and attach that to this device",
             )
             .since(

@@ -56,7 +56,12 @@ impl Lease {
         self.state.lock().holds
     }
 
-    /// Lets nobody hold the memory any more, and waits for those who do.
+    /// Lets nobody hold the memory any more.
+    pub fn close(&self) {
+        self.state.lock().revoked = true;
+    }
+
+    /// The same, and waits for those who hold it.
     pub fn revoke(&self) {
         let mut state = self.state.lock();
         state.revoked = true;

@@ -81,6 +81,7 @@ use crate::{
         NewVma,
         NodeVma,
         Parked,
+        Revocable,
         Watch,
         Wish, //
     },
@@ -190,11 +191,6 @@ impl Buffer {
         };
         let kind = buffer.memory.kind().name();
         let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE, flags).map_err(no_memory)?;
-        match &buffer.memory {
-            Memory::Device(memory) => memory.lent().revocable().shown_by(buffer.inode()),
-            Memory::Bar(memory) => memory.revocable().shown_by(buffer.inode()),
-            _ => {}
-        }
         buffer.describe(fmt!("mapbuf {kind}")).map_err(no_memory)?;
         pause(Seam::Allocated);
         Ok(buffer)
@@ -452,21 +448,24 @@ impl Faults for Buffer {
 }
 
 impl Importable for Buffer {
-    fn attach(&self) -> Result {
+    fn attach(&self, lets_go: bool) -> Result {
         let kind = u64::from(self.memory.kind().number());
-        if self.memory.revocable() {
-            let refusal = Reason::ImporterHolds.with(&[kind]);
-            return self
-                .of_dma_bufs()
-                .note(Operation::ForeignAttach, Err(refusal));
-        }
-        if self.memory.kind() != Kind::Region {
+        let refusal = if self.memory.kind() == Kind::Region {
+            // The frames of a reserved range, and of registers, have no `struct page`.
+            Reason::NoPagesForDevices.with(&[kind])
+        } else if self.memory.revocable() && !lets_go {
+            Reason::ImporterHolds.with(&[kind])
+        } else if self.hold().is_none() {
+            Reason::DeviceGone.into()
+        } else {
             return Ok(());
-        }
-        // The frames of a reserved range have no `struct page`.
-        let refusal = Reason::NoPagesForDevices.with(&[kind]);
+        };
         self.of_dma_bufs()
             .note(Operation::ForeignAttach, Err(refusal))
+    }
+
+    fn revocable(&self) -> Option<&Arc<Revocable>> {
+        self.memory.goes_with()
     }
 
     fn has_pages(&self) -> bool {

@@ -60,7 +60,8 @@ use crate::{
         dma::SystemDevice,
         lease::Hold,
         Backing,
-        Parked, //
+        Parked,
+        Revocable, //
     },
 };
 use kernel::{
@@ -298,6 +299,15 @@ impl Memory {
         }
     }
 
+    /// What it goes with, if it may go before its owner.
+    pub(crate) fn goes_with(&self) -> Option<&Arc<Revocable>> {
+        match self {
+            Self::Device(memory) => Some(memory.lent().revocable()),
+            Self::Bar(memory) => Some(memory.revocable()),
+            _ => None,
+        }
+    }
+
     /// The number of a page's frame; `None` beyond the end, and where it is gone.
     pub(crate) fn frame(&self, index: usize) -> Option<u64> {
         let hold = self.hold()?;
@@ -362,7 +372,7 @@ impl Layout for Memory {
     }
 
     fn revocable(&self) -> bool {
-        matches!(self, Self::Device(_) | Self::Bar(_))
+        self.goes_with().is_some()
     }
 
     fn unmappable(&self) -> Option<Refusal> {

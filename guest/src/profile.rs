@@ -40,6 +40,8 @@ pub struct Profile {
     pub processors: u32,
     /// Modules of the kernel's own that are loaded before, with their parameters.
     pub modules: &'static [(&'static str, &'static str)],
+    /// Modules of the tests' own that are loaded after `mapbuf.ko`: `tests/NAME` has the sources of `mapbuf_NAME.ko`.
+    pub test_modules: &'static [&'static str],
     /// Parameters of `mapbuf.ko`, as for `insmod`.
     pub module_parameters: &'static str,
     /// Arguments for QEMU, beside those that every boot has.
@@ -196,6 +198,7 @@ pub const PROFILES: &[Profile] = &[
         memory_mib: 2560,
         devices: DEVICES,
         modules: &[("virtio_blk", "")],
+        test_modules: &["importer"],
         ..Profile::PLAIN
     },
     Profile {
@@ -204,6 +207,7 @@ pub const PROFILES: &[Profile] = &[
         memory_mib: 2560,
         devices: DEVICES,
         modules: &[("virtio_blk", "")],
+        test_modules: &["importer"],
         qemu_args: &[
             "-device",
             "pcie-pci-bridge,id=shared",
@@ -248,6 +252,7 @@ impl Profile {
         memory_mib: 512,
         processors: 2,
         modules: &[],
+        test_modules: &[],
         module_parameters: "",
         qemu_args: &[],
         devices: &[],

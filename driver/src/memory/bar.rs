@@ -11,12 +11,12 @@ use crate::{
     sys::{
         bytes::Bytes,
         lease::Hold,
-        lend::Revocable,
         Attributes,
         Backing,
         Frames,
         LentBar,
-        PageRef, //
+        PageRef,
+        Revocable, //
     },
 };
 use core::ptr::NonNull;
@@ -36,7 +36,7 @@ impl DeviceBar {
     }
 
     /// What goes with the device.
-    pub(crate) fn revocable(&self) -> &Revocable {
+    pub(crate) fn revocable(&self) -> &Arc<Revocable> {
         self.lent.revocable()
     }
 

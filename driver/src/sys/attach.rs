@@ -15,6 +15,10 @@ use super::{
     fault::Faults,
     helpers::*,
     kernel_map::KernelMap,
+    revocable::{
+        LongHold,
+        Revocable, //
+    },
     scatter::Scatter, //
 };
 use core::{
@@ -24,17 +28,22 @@ use core::{
 use kernel::{
     bindings,
     error::to_result,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// What devices of other drivers can import.
 pub(crate) trait Importable: Faults {
-    /// Whether a device may attach.
+    /// Whether a device may attach, whose driver gives up what it has mapped when it is told to, or does not.
     ///
     /// # Errors
     ///
-    /// Its frames have no `struct page`, which importers need.
-    fn attach(&self) -> Result;
+    /// Its frames have no `struct page`, which importers need; it may go, and the driver does not let go, so that whoever
+    /// takes it back would wait for the driver.
+    fn attach(&self, lets_go: bool) -> Result;
+
+    /// What it goes with, if it may go before its owner.
+    fn revocable(&self) -> Option<&Arc<Revocable>>;
 
     /// Whether all of its frames have a `struct page`, and are no device's memory already.
     fn has_pages(&self) -> bool;
@@ -50,6 +59,8 @@ pub(super) struct Exported<T> {
     /// First, so that a pointer to all of it is one to the data.
     data: Typed<T>,
     map: UnsafeCell<Option<KernelMap>>,
+    /// What the data said that it goes with.
+    revocable: Option<Arc<Revocable>>,
 }
 
 // SAFETY: A shared reference gives access to `data` alone, which is `Sync`.
@@ -57,11 +68,18 @@ unsafe impl<T: Sync> Sync for Exported<T> {}
 
 impl<T: Importable> Exported<T> {
     pub(super) fn new(data: T) -> Self {
+        let revocable = data.revocable().cloned();
         // INVARIANT: There is none.
         Self {
             data: Typed::new(data),
             map: UnsafeCell::new(None),
+            revocable,
         }
+    }
+
+    /// What the data goes with, if it may go: the same at all times.
+    pub(super) fn revocable(&self) -> Option<&Arc<Revocable>> {
+        self.revocable.as_ref()
     }
 
     /// Whether the kernel may map all of it at one address.
@@ -86,6 +104,16 @@ impl<T: Importable> Exported<T> {
         unsafe { (*(*buffer).priv_.cast::<Self>()).data.data() }
     }
 
+    /// What the data of a dma-buf goes with.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::of`].
+    unsafe fn revocable_of<'a>(buffer: *mut bindings::dma_buf) -> Option<&'a Arc<Revocable>> {
+        // SAFETY: By the safety requirements its private data is such a struct.
+        unsafe { &*(*buffer).priv_.cast::<Self>() }.revocable()
+    }
+
     /// The place of the kernel's address.
     ///
     /// # Safety
@@ -97,11 +125,18 @@ impl<T: Importable> Exported<T> {
     }
 }
 
+/// What a device has while it has a buffer mapped.
+struct Mapped {
+    direction: bindings::dma_data_direction,
+    _counted: Counted,
+    /// Memory that may go stays until it is unmapped.
+    hold: Option<LongHold>,
+}
+
 /// The private data of an attachment.
 pub(super) struct Attachment {
     table: Scatter,
-    /// The direction for which it is mapped.
-    mapped: Option<(bindings::dma_data_direction, Counted)>,
+    mapped: Option<Mapped>,
     _counted: Counted,
 }
 
@@ -111,10 +146,14 @@ impl Attachment {
     /// # Safety
     ///
     /// `device` is the one that attaches.
-    unsafe fn new<T: Importable>(data: &T, device: *mut bindings::device) -> Result<KBox<Self>> {
-        data.attach()?;
-        // SAFETY: By the safety requirements. `attach` has said that the frames have pages.
-        let table = unsafe { Scatter::of(data.backing(), device) }?;
+    unsafe fn new<T: Importable>(
+        data: &T,
+        lets_go: bool,
+        device: *mut bindings::device,
+    ) -> Result<KBox<Self>> {
+        data.attach(lets_go)?;
+        // SAFETY: By the safety requirements.
+        let table = unsafe { Scatter::of(data.backing(), || data.hold(), device) }?;
         Ok(KBox::new(
             Self {
                 table,
@@ -146,9 +185,12 @@ impl<T: Importable> Import<T> {
         attachment: *mut bindings::dma_buf_attachment,
     ) -> kernel::ffi::c_int {
         // SAFETY: By the safety requirements.
-        let (data, device) = unsafe { (Exported::<T>::of(buffer), (*attachment).dev) };
+        let (data, device, lets_go) = unsafe {
+            let lets_go = bindings::dma_buf_attach_revocable(attachment);
+            (Exported::<T>::of(buffer), (*attachment).dev, lets_go)
+        };
         // SAFETY: It is the device that attaches.
-        match unsafe { Attachment::new(data, device) } {
+        match unsafe { Attachment::new(data, lets_go, device) } {
             Ok(ours) => {
                 // SAFETY: The attachment's private field is ours.
                 unsafe { (*attachment).priv_ = KBox::into_raw(ours).cast() };
@@ -177,14 +219,25 @@ impl<T: Importable> Import<T> {
         direction: bindings::dma_data_direction,
     ) -> *mut bindings::sg_table {
         // SAFETY: By the safety requirements.
-        let (ours, device) = unsafe { (Self::of(attachment), (*attachment).dev) };
-        // SAFETY: The table describes pages of the buffer, which the attachment keeps alive.
+        let (ours, device, revocable) = unsafe {
+            let revocable = Exported::<T>::revocable_of((*attachment).dmabuf);
+            (Self::of(attachment), (*attachment).dev, revocable)
+        };
+        let hold = revocable.map(LongHold::new);
+        if let Some(None) = hold {
+            return ENODEV.to_ptr();
+        }
+        // SAFETY: The table describes pages of the buffer, which the attachment keeps alive, or the hold until it is unmapped.
         let mapped =
             unsafe { bindings::dma_map_sgtable(device, ours.table.as_ptr(), direction, 0) };
         let mapped = to_result(mapped);
         match mapped {
             Ok(()) => {
-                ours.mapped = Some((direction, Counted::new(Sort::DeviceMapping)));
+                ours.mapped = Some(Mapped {
+                    direction,
+                    _counted: Counted::new(Sort::DeviceMapping),
+                    hold: hold.flatten(),
+                });
                 ours.table.as_ptr()
             }
             Err(error) => error.to_ptr(),
@@ -201,9 +254,14 @@ impl<T: Importable> Import<T> {
     ) {
         // SAFETY: By the safety requirements.
         unsafe {
-            Self::of(attachment).mapped = None;
+            let mapped = Self::of(attachment).mapped.take();
             let (list, entries) = ((*table).sgl, (*table).orig_nents as kernel::ffi::c_int);
             bindings::dma_unmap_sg_attrs((*attachment).dev, list, entries, direction, 0);
+            if mapped.as_ref().is_some_and(|mapped| mapped.hold.is_some()) {
+                // Whoever waits for the hold gives the memory back.
+                mapbuf_forget((*attachment).dev);
+            }
+            drop(mapped);
         }
     }
 
@@ -248,8 +306,8 @@ impl<T: Importable> Import<T> {
                 // An attachment is on the list only when `attach` has accepted it.
                 let ours = NonNull::new((*attachment).priv_.cast::<Attachment>());
                 if let Some(ours) = ours.map(|ours| &*ours.as_ptr()) {
-                    if let Some((direction, _)) = &ours.mapped {
-                        mapbuf_sync_table(device, ours.table.as_ptr(), *direction, for_cpu);
+                    if let Some(mapped) = &ours.mapped {
+                        mapbuf_sync_table(device, ours.table.as_ptr(), mapped.direction, for_cpu);
                     }
                 }
                 link = (*link).next;

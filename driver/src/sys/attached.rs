@@ -180,7 +180,7 @@ impl Attached {
         // SAFETY: By the safety requirements.
         let reach = unsafe { mapbuf_reach(device) };
         let (mut at, mut beyond) = (0, None);
-        scatter::runs(memory, |first, pages| {
+        scatter::runs(memory, &OWNED, |first, pages| {
             let end = first
                 .saturating_add(pages as u64)
                 .saturating_mul(PAGE_SIZE as u64);

@@ -10,8 +10,8 @@ use super::{
         Frames, //
     },
     lease::Hold,
-    lend::Revocable,
     pci_device::PciDevice,
+    revocable::Revocable,
 };
 use crate::abi::wire::{
     bar,
@@ -282,7 +282,7 @@ pub(crate) struct LentBar {
     width: u32,
     ports: bool,
     msix: [Range<u64>; 2],
-    revocable: Revocable,
+    revocable: Arc<Revocable>,
 }
 
 impl LentBar {
@@ -292,7 +292,7 @@ impl LentBar {
     }
 
     /// What goes with the device.
-    pub(crate) fn revocable(&self) -> &Revocable {
+    pub(crate) fn revocable(&self) -> &Arc<Revocable> {
         &self.revocable
     }
 

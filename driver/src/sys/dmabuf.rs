@@ -151,6 +151,7 @@ impl<T: Exporter> DmaBuf<T> {
     /// Its file is opened with `flags`: an access mode.
     pub(crate) fn export(data: T, size: usize, flags: u32) -> Result<Self> {
         let data = Exported::new(data);
+        let revocable = data.revocable().cloned();
         let ops = match data.has_kernel_address() {
             true => &Self::OPERATIONS,
             false => &Self::WITHOUT_ADDRESS,
@@ -167,11 +168,19 @@ impl<T: Exporter> DmaBuf<T> {
         };
         // SAFETY: The description is valid; the operations are static.
         match from_err_ptr(unsafe { bindings::dma_buf_export(&info) }) {
-            Ok(buffer) => Ok(Self {
-                // INVARIANT: It was just made, with one reference, for `T`.
-                buffer: NonNull::new(buffer).ok_or(ENOMEM)?,
-                _data: PhantomData,
-            }),
+            Ok(buffer) => {
+                let this = Self {
+                    // INVARIANT: It was just made, with one reference, for `T`.
+                    buffer: NonNull::new(buffer).ok_or(ENOMEM)?,
+                    _data: PhantomData,
+                };
+                if let Some(revocable) = revocable {
+                    // SAFETY: A dma-buf is freed after its release (`dma_buf_release` of `drivers/dma-buf/dma-buf.c`),
+                    // which says to what is the same at all times that it is shown no more.
+                    unsafe { revocable.shown_by(this.buffer, this.inode()) };
+                }
+                Ok(this)
+            }
             Err(error) => {
                 // SAFETY: `dma_buf_export` failed, so the data is still ours.
                 drop(unsafe { KBox::from_raw(data) });
@@ -250,7 +259,7 @@ impl<T: Exporter> DmaBuf<T> {
     }
 
     /// Its inode, by which all mappings of it are found.
-    pub(crate) fn inode(&self) -> Inode {
+    fn inode(&self) -> Inode {
         // SAFETY: The file is valid, and has an inode.
         unsafe {
             let inode = (*self.file()).f_inode;
@@ -293,6 +302,9 @@ impl<T: Exporter> DmaBuf<T> {
     unsafe extern "C" fn release(buffer: *mut bindings::dma_buf) {
         // SAFETY: The last reference is gone, so the box is ours again; it came from `export`.
         let exported = unsafe { KBox::from_raw((*buffer).priv_.cast::<Exported<T>>()) };
+        if let Some(revocable) = exported.revocable() {
+            revocable.shown_no_more();
+        }
         KBox::into_inner(exported).into_data().release();
     }
 }
@@ -330,7 +342,7 @@ impl<T: Exporter> Drop for DmaBuf<T> {
 /// # Invariants
 ///
 /// A reference on the inode is ours.
-pub(crate) struct Inode(*mut bindings::inode);
+pub(super) struct Inode(*mut bindings::inode);
 
 // SAFETY: References on an inode can be dropped anywhere that may sleep.
 unsafe impl Send for Inode {}

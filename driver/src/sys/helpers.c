@@ -11,6 +11,7 @@
 #include <linux/dma-heap.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/iommu.h>
 #include <linux/iosys-map.h>
@@ -130,6 +131,24 @@ struct scatterlist *mapbuf_sg_set(struct scatterlist *sg, unsigned long pfn, uns
 {
 	sg_set_page(sg, pfn_to_page(pfn), size, 0);
 	return sg_next(sg);
+}
+
+/* Whether frames that follow each other have pages: none of them does, or each does. */
+bool mapbuf_have_pages(unsigned long first, unsigned long count)
+{
+	return pfn_valid(first) && pfn_valid(first + count - 1);
+}
+
+/*
+ * Tells importers to let go, and waits until none of their devices works with the memory. Each has it mapped until it
+ * has come round to unmap it. As vfio_pci_dma_buf_move() of drivers/vfio/pci/vfio_pci_dmabuf.c.
+ */
+void mapbuf_invalidate(struct dma_buf *buffer)
+{
+	dma_resv_lock(buffer->resv, NULL);
+	dma_buf_invalidate_mappings(buffer);
+	dma_resv_wait_timeout(buffer->resv, DMA_RESV_USAGE_BOOKKEEP, false, MAX_SCHEDULE_TIMEOUT);
+	dma_resv_unlock(buffer->resv);
 }
 
 void mapbuf_sync_table(struct device *dev, struct sg_table *table, enum dma_data_direction direction,
@@ -464,6 +483,12 @@ int mapbuf_cpu_access(struct dma_buf *buffer, u32 direction, bool begin)
 	if (begin)
 		return dma_buf_begin_cpu_access(buffer, mapbuf_direction(direction));
 	return dma_buf_end_cpu_access(buffer, mapbuf_direction(direction));
+}
+
+/* What was unmapped for a device before: afterwards the IOMMU has forgotten it. */
+void mapbuf_forget(struct device *dev)
+{
+	kmap_helper_flush_iommu(dev);
 }
 
 /* Memory of ours. Afterwards the pages may be given back: the IOMMU has forgotten them. */

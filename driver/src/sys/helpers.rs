@@ -50,6 +50,8 @@ extern "C" {
         pfn: c_ulong,
         size: c_uint,
     ) -> *mut scatterlist;
+    pub(super) fn mapbuf_have_pages(first: c_ulong, count: c_ulong) -> bool;
+    pub(super) fn mapbuf_invalidate(buffer: *mut dma_buf);
     pub(super) fn mapbuf_sync_table(
         dev: *mut device,
         table: *mut sg_table,
@@ -88,6 +90,7 @@ extern "C" {
     pub(super) fn mapbuf_reach(dev: *mut device) -> u64;
     pub(super) fn mapbuf_map_table(dev: *mut device, table: *mut sg_table, direction: u32)
         -> c_int;
+    pub(super) fn mapbuf_forget(dev: *mut device);
     pub(super) fn mapbuf_unmap_table(dev: *mut device, table: *mut sg_table, direction: u32);
     pub(super) fn mapbuf_sg_mapped(
         entry: *mut scatterlist,

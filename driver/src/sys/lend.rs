@@ -16,8 +16,7 @@ use super::{
     dma::CoherentBlock,
     dmabuf::{
         DmaBuf,
-        Exporter,
-        Inode, //
+        Exporter, //
     },
     foreign::Foreign,
     frames::Attributes,
@@ -30,6 +29,7 @@ use super::{
         Lease, //
     },
     pci_device::PciDevice,
+    revocable::Revocable,
     scatter::Scatter, //
 };
 use crate::abi::wire::{
@@ -155,8 +155,9 @@ impl Lender {
         }
         let device = self.pci.device();
         // Not under the lock, which an unbind takes: the caller's memory cgroup may be full.
+        let owned = || Some(Hold::of_its_owner());
         // SAFETY: The reference on the device is ours. That the frames have pages was just asked.
-        let table = match unsafe { Scatter::of(buffer.backing(), device) } {
+        let table = match unsafe { Scatter::of(buffer.backing(), owned, device) } {
             Ok(table) => table,
             Err(error) => return Some(Err(error.into())),
         };
@@ -363,7 +364,7 @@ impl Lender {
 /// The block is there until [`Self::give_back`]. What reaches its memory holds the lease.
 pub(crate) struct Lent {
     block: ManuallyDrop<CoherentBlock>,
-    revocable: Revocable,
+    revocable: Arc<Revocable>,
 }
 
 impl Lent {
@@ -393,7 +394,7 @@ impl Lent {
     }
 
     /// What goes with the device.
-    pub(crate) fn revocable(&self) -> &Revocable {
+    pub(crate) fn revocable(&self) -> &Arc<Revocable> {
         &self.revocable
     }
 
@@ -404,49 +405,5 @@ impl Lent {
     unsafe fn give_back(&self) {
         // SAFETY: By the safety requirements. The fields of the block stay as they are, and only tell what it was.
         drop(unsafe { core::ptr::read(&*self.block) });
-    }
-}
-
-/// Something of a device that goes when the device does, and the dma-buf that shows it.
-pub(crate) struct Revocable {
-    lease: Pin<KBox<Lease>>,
-    /// Of the dma-buf that shows it, when there is one.
-    inode: Pin<KBox<Mutex<Option<Inode>>>>,
-}
-
-impl Revocable {
-    pub(super) fn new(flags: kernel::alloc::Flags) -> Option<Self> {
-        let lease = KBox::pin_init(Lease::new(), flags).ok()?;
-        let inode = KBox::pin_init(kernel::new_mutex!(None, "mapbuf_inode"), flags).ok()?;
-        Some(Self { lease, inode })
-    }
-
-    /// Keeps it until the answer is dropped; `None` where it was revoked.
-    pub(super) fn hold(&self) -> Option<Hold<'_>> {
-        self.lease.hold()
-    }
-
-    /// Whether `hold` is one of it.
-    pub(super) fn is_held_by(&self, hold: &Hold<'_>) -> bool {
-        hold.is_of(&self.lease)
-    }
-
-    /// Says which dma-buf shows it.
-    pub(crate) fn shown_by(&self, inode: Inode) {
-        *self.inode.lock() = Some(inode);
-    }
-
-    /// Nobody holds it any more when this returns, and nobody will.
-    pub(super) fn end(&self) {
-        self.lease.revoke();
-    }
-
-    /// The same, and no mapping has an entry for it any more.
-    pub(super) fn revoke(&self) {
-        self.end();
-        // Entries were made by who held the lease, and are all there: see `lease.rs`.
-        if let Some(inode) = &*self.inode.lock() {
-            inode.unmap();
-        }
     }
 }

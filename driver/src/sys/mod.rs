@@ -9,6 +9,7 @@ pub(crate) mod attached;
 mod bar;
 mod helpers;
 mod node_vma;
+mod revocable;
 mod scatter;
 
 pub(crate) mod caller;
@@ -73,6 +74,7 @@ pub(crate) use self::{
     node_vma::NodeVma,
     parked::Parked,
     recached::Recached,
+    revocable::Revocable,
     vma::{
         Answer,
         Batch,

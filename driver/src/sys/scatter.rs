@@ -6,7 +6,7 @@ use super::{
     backing::Backing,
     caller,
     helpers::*,
-    lease::OWNED, //
+    lease::Hold, //
 };
 use kernel::{
     bindings,
@@ -29,31 +29,45 @@ unsafe impl Send for Scatter {}
 unsafe impl Sync for Scatter {}
 
 impl Scatter {
-    /// In pieces that the device takes.
+    /// In pieces that the device takes. `hold` is asked for holds of the memory, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`: the memory is gone. `EOPNOTSUPP`: it has frames without a `struct page`.
     ///
     /// # Safety
     ///
-    /// The device exists, and all frames have a `struct page`.
-    pub(super) unsafe fn of(memory: &dyn Backing, device: *mut bindings::device) -> Result<Self> {
+    /// The device exists.
+    pub(super) unsafe fn of<'a>(
+        memory: &dyn Backing,
+        hold: impl Fn() -> Option<Hold<'a>>,
+        device: *mut bindings::device,
+    ) -> Result<Self> {
         // SAFETY: By the safety requirements.
         let most = unsafe { mapbuf_max_segment(device) } as usize;
         let most = (most / PAGE_SIZE).clamp(1, (1 << 30) / PAGE_SIZE);
 
-        let mut pieces = 0u32;
-        runs(memory, |_, pages| {
-            pieces = pieces.saturating_add(pages.div_ceil(most) as u32)
+        let (mut pieces, mut paged) = (0u32, true);
+        runs(memory, &hold().ok_or(ENODEV)?, |pfn, pages| {
+            pieces = pieces.saturating_add(pages.div_ceil(most) as u32);
+            // SAFETY: Any frames may be asked about.
+            paged &= unsafe { mapbuf_have_pages(pfn as usize, pages) };
         })?;
+        if !paged {
+            return Err(EOPNOTSUPP);
+        }
+        // The memory is not held meanwhile: the caller's memory cgroup may be full.
         let this = Self(Opaque::zeroed());
         let flags = bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_NOWARN;
         // SAFETY: The table is zeroed memory of ours; dropping `this` frees what it was given.
         to_result(unsafe { bindings::sg_alloc_table(this.as_ptr(), pieces, flags) })?;
         // SAFETY: The table has a list.
         let mut entry = unsafe { (*this.as_ptr()).sgl };
-        runs(memory, |pfn, pages| {
+        runs(memory, &hold().ok_or(ENODEV)?, |pfn, pages| {
             let mut done = 0;
             while done < pages && !entry.is_null() {
                 let length = most.min(pages - done);
-                // SAFETY: The entry is one of the list's, which has one for each piece; the frames have pages.
+                // SAFETY: The entry is one of the list's, which has one for each piece; that the frames have pages was asked.
                 entry = unsafe {
                     mapbuf_sg_set(entry, pfn as usize + done, (length * PAGE_SIZE) as u32)
                 };
@@ -69,12 +83,15 @@ impl Scatter {
     }
 }
 
-/// Calls `each` for every physically contiguous run, with its first frame number and its pages. The memory is not one that
-/// goes before its owner.
-pub(super) fn runs(memory: &dyn Backing, mut each: impl FnMut(u64, usize)) -> Result {
+/// Calls `each` for every physically contiguous run, with its first frame number and its pages.
+pub(super) fn runs(
+    memory: &dyn Backing,
+    hold: &Hold<'_>,
+    mut each: impl FnMut(u64, usize),
+) -> Result {
     let mut at = 0;
     while at < memory.len() {
-        let frames = memory.frames(&OWNED, at, usize::MAX).ok_or(EINVAL)?;
+        let frames = memory.frames(hold, at, usize::MAX).ok_or(EINVAL)?;
         each(frames.first(), frames.count());
         at += frames.count();
         caller::resched_unless_killed()?;

@@ -1875,7 +1875,7 @@ REASONS = {
     733: (
         "ImporterHolds",
         95,
-        "the importing driver cannot give this memory up, and it goes away with its device",
+        "the importing driver cannot give this {0:kind} memory up, and it goes away with its device",
         "import vmalloc, pages or contiguous memory there, and attach that to this device",
     ),
     736: (

@@ -9,7 +9,7 @@ use crate::vm;
 use anyhow::{bail, Context, Result};
 use mapbuf_guest::profile::PER_ROUND;
 use mapbuf_guest::{Profile, DEBUG_PROFILES, PROFILES, ROUNDS};
-use mapbuf_init::{Ending, Job};
+use mapbuf_init::{Ending, Job, LoadModule};
 use mapbuf_vm::{device, qemu, selftest, splat, Variant, Verdict};
 use std::fmt::Write as _;
 use std::fs;
@@ -70,6 +70,12 @@ pub fn plan<'a>(kit: &'a Kit, choice: &'a Choice<'a>, logs: &'a Path) -> Result<
     // Not by each guest: they would wait for one another.
     let mut built = [None, None];
     let mut boots = Vec::new();
+    for name in profiles
+        .iter()
+        .flat_map(|(profile, _)| profile.test_modules)
+    {
+        kit.driver(Some(&test_module(name)?))?;
+    }
     for (profile, tests) in profiles {
         let modules = &mut built[usize::from(profile.seams())];
         let modules: &Arc<Vec<PathBuf>> = match modules {
@@ -86,6 +92,11 @@ pub fn plan<'a>(kit: &'a Kit, choice: &'a Choice<'a>, logs: &'a Path) -> Result<
         });
     }
     Ok(boots)
+}
+
+/// The folder of a module of the tests' own.
+fn test_module(name: &str) -> Result<PathBuf> {
+    Ok(crate::workspace()?.join("tests").join(name))
 }
 
 /// Whether the kernel has the modules that a profile loads.
@@ -164,6 +175,14 @@ pub(super) fn boot(
         kit.load_own(&mut guest, &mut job, name, parameters)?;
     }
     kit.load(&mut guest, &mut job, modules, profile.module_parameters)?;
+    for name in profile.test_modules {
+        for file in kit.driver(Some(&test_module(name)?))? {
+            let path = guest.module(&file)?;
+            let params = String::new();
+            job.modules.push(LoadModule { path, params });
+        }
+        job.unload.push(format!("mapbuf_{name}"));
+    }
     guest.program(&programs.command)?;
     guest.program(&programs.tests)?;
     if !profile.devices.is_empty() {

@@ -9,6 +9,7 @@ mod check;
 mod disk;
 mod drm;
 mod foreign;
+mod importer;
 mod pci;
 mod proc;
 mod runner;

@@ -39,7 +39,7 @@ tests! { "foreign":
     ];
 }
 
-fn imported(session: &Session, dma_buf: &File, flags: u32) -> Result<Import, Refused> {
+pub fn imported(session: &Session, dma_buf: &File, flags: u32) -> Result<Import, Refused> {
     let request = Import {
         size: size_of::<Import>() as u32,
         flags,

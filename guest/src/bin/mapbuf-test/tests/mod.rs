@@ -132,6 +132,7 @@ mod info;
 mod interrupts;
 mod kunit;
 mod last_error;
+mod letting_go;
 mod lifetime;
 mod limits;
 mod manager;
@@ -198,6 +199,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         devices::TESTS,
         attached::TESTS,
         foreign::TESTS,
+        letting_go::TESTS,
         going::TESTS,
         growth::TESTS,
         numa::TESTS,
