@@ -652,7 +652,7 @@ static inline const char *mapbuf_reason_sentence(uint32_t number)
 	case 733:
 		return "the importing driver cannot give this {0:kind} memory up, and it goes away with its device";
 	case 736:
-		return "{0:kind} memory of a device cannot have a name: it goes away with the device";
+		return "the registers of a device ({0:kind}) cannot have a name: its own node decides who may use them";
 	case 737:
 		return "what the base address register leads to, {0:bytes}, shares a page with something else";
 	case 740:
@@ -900,7 +900,7 @@ static inline const char *mapbuf_reason_remedy(uint32_t number)
 	case 733:
 		return "import vmalloc, pages or contiguous memory there, and attach that to this device";
 	case 736:
-		return "pass its dma-buf on (EXPORT), or name another kind of memory";
+		return "open the device's node (BAR), or pass the dma-buf on (EXPORT)";
 	case 737:
 		return "read and write it: pread and pwrite at the buffer's mmap_offset";
 	case 740:

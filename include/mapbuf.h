@@ -683,7 +683,7 @@ enum mapbuf_reason {
   // (kind): an importer that cannot let go may not have memory that goes when the device does.
   // Comes with EOPNOTSUPP.
   MAPBUF_REASON_IMPORTER_HOLDS = 733,
-  // (kind): memory of a device has no name: it goes when the device does.
+  // (kind): registers of a device have no name: its own node says who may use it.
   // Comes with EINVAL.
   MAPBUF_REASON_REVOCABLE_UNNAMED = 736,
   // (bytes): what a base address register leads to shares its page with something else.

@@ -600,8 +600,8 @@ impl Reason {
                 "drivers/dma-buf/dma-buf.c, dma_buf_attach_revocable: only an attachment with invalidate_mappings can be revoked",
             ),
             Self::RevocableUnnamed => text(
-                "{0:kind} memory of a device cannot have a name: it goes away with the device",
-                "pass its dma-buf on (EXPORT), or name another kind of memory",
+                "the registers of a device ({0:kind}) cannot have a name: its own node decides who may use them",
+                "open the device's node (BAR), or pass the dma-buf on (EXPORT)",
             ),
             Self::BarSharesPage => text(
                 "what the base address register leads to, {0:bytes}, shares a page with something else",

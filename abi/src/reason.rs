@@ -338,7 +338,7 @@ reasons! {
     RevocableByFault = 732, EINVAL;
     /// (kind): an importer that cannot let go may not have memory that goes when the device does.
     ImporterHolds = 733, EOPNOTSUPP;
-    /// (kind): memory of a device has no name: it goes when the device does.
+    /// (kind): registers of a device have no name: its own node says who may use it.
     RevocableUnnamed = 736, EINVAL;
     /// (bytes): what a base address register leads to shares its page with something else.
     BarSharesPage = 737, EINVAL;

@@ -20,6 +20,7 @@ use crate::{
         },
     },
     buffer::BufferRef,
+    named,
     sys::{
         attached::{
             Attached,
@@ -58,6 +59,10 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         ArcBorrow,
         Mutex, //
@@ -108,6 +113,8 @@ pub(crate) struct BoundDevice {
     /// What was known of it when it was bound.
     told: wire::Device,
     minor: u32,
+    /// It is being unbound. Set before those who have names for its memory are looked for, so that nobody names more.
+    going: Atomic<bool>,
     /// Open files of its node. It may send DMA while some may use it, and not after one of them was closed where no IOMMU keeps
     /// it from what that one had.
     #[pin]
@@ -215,6 +222,29 @@ impl BoundDevice {
     /// Whether an IOMMU keeps it from memory that is not its own.
     pub(crate) fn isolated(&self) -> bool {
         self.told.iommu == Iommu::Translated.number()
+    }
+
+    /// Its address, as `0000:00:04.0`.
+    pub(crate) fn name(&self) -> &[u8] {
+        let name = &self.told.name;
+        let end = name.iter().position(|byte| *byte == 0);
+        name.get(..end.unwrap_or(name.len())).unwrap_or_default()
+    }
+
+    /// Whether it is there.
+    pub(crate) fn there(&self) -> bool {
+        self.lender.while_bound(|_| ()).is_some()
+    }
+
+    /// Whether it is being unbound, or was. Under `Driver::names` it is not, or its names are looked for afterwards.
+    pub(crate) fn going(&self) -> bool {
+        self.going.load(Relaxed)
+    }
+
+    /// What is named for it has no name any more, and nothing gets one.
+    fn forget_names(&self, driver: &Driver) {
+        self.going.store(true, Relaxed);
+        named::device_goes(driver, self);
     }
 
     fn hide(&self) {
@@ -382,6 +412,7 @@ impl Binds for Driver {
                 lender,
                 told,
                 minor,
+                going: Atomic::new(false),
                 users <- kernel::new_mutex!(Users::default(), "mapbuf_device_users"),
                 node <- kernel::new_mutex!(None, "mapbuf_node"),
                 _counted: Counted::new(Sort::Device),
@@ -409,6 +440,7 @@ impl Binds for Driver {
             Ok(node) => *device.node.lock() = Some(node),
             Err(error) => {
                 this.devices.lock().remove(minor);
+                device.forget_names(&this);
                 return Err(error);
             }
         }
@@ -418,5 +450,6 @@ impl Binds for Driver {
     fn unbind(this: ArcBorrow<'_, Self>, device: Arc<BoundDevice>) {
         this.devices.lock().remove(device.minor);
         device.hide();
+        device.forget_names(&this);
     }
 }

@@ -29,7 +29,10 @@ use crate::{
         Freed,
         Visible, //
     },
-    device::DeviceFile,
+    device::{
+        BoundDevice,
+        DeviceFile, //
+    },
     memory::{
         gate::NotAlone,
         Memory, //
@@ -41,7 +44,6 @@ use crate::{
     },
     policy::{
         place,
-        plan::Layout,
         region::Asked,
         request::{
             self,
@@ -118,8 +120,8 @@ use kernel::{
 enum Opened {
     /// An allocator node.
     Session(Pin<KBox<Session>>),
-    /// The node of a named buffer.
-    Named(BufferRef),
+    /// The node of a named buffer, and what that has to do with a device.
+    Named(BufferRef, Reach),
 }
 
 /// An open file of any of our nodes.
@@ -153,13 +155,14 @@ impl OpenFile for MapbufFile {
             let session = Session::new(payers.clone(), freed, device)?;
             Opened::Session(KBox::pin_init(session, GFP_KERNEL_ACCOUNT)?)
         } else {
-            let found = driver.names.lock().buffer(minor);
+            let found = driver.names.lock().find(minor);
             pause(Seam::Opening);
-            Opened::Named(found.ok_or(ENXIO)?)
+            let (buffer, reach) = found.ok_or(ENXIO)?;
+            Opened::Named(buffer, reach)
         };
         let shows = match &opened {
             Opened::Session(_) => None,
-            Opened::Named(buffer) => Some(buffer.clone()),
+            Opened::Named(buffer, _) => Some(buffer.clone()),
         };
         let file = Self {
             driver: driver.into(),
@@ -172,7 +175,7 @@ impl OpenFile for MapbufFile {
     }
 
     fn ioctl(&self, access: Access, command: u32, argument: usize) -> Result {
-        if let (Opened::Named(buffer), dmabuf::SYNC) = (&self.opened, command) {
+        if let (Opened::Named(buffer, _), dmabuf::SYNC) = (&self.opened, command) {
             return buffer.sync(argument);
         }
         // The size encoded in the command does not matter: the struct carries its own.
@@ -221,7 +224,7 @@ impl OpenFile for MapbufFile {
                 let memory = target.object.memory();
                 memory.map_or(target.page, |memory| memory.unmapped_area(target.page))
             }),
-            Opened::Named(buffer) => buffer.memory().unmapped_area(page_offset),
+            Opened::Named(buffer, _) => buffer.memory().unmapped_area(page_offset),
         }
     }
 
@@ -246,7 +249,7 @@ impl OpenFile for MapbufFile {
     fn seek(&self, position: i64, offset: i64, whence: i32) -> Result<i64> {
         let size = match &self.opened {
             Opened::Session(_) => None,
-            Opened::Named(buffer) => Some(buffer.bytes()),
+            Opened::Named(buffer, _) => Some(buffer.bytes()),
         };
         let result = place::seek(position, size, offset, whence);
         self.refusals.note(Operation::Seek, result)
@@ -269,7 +272,7 @@ impl MapbufFile {
     fn session(&self, operation: Operation) -> Result<&Session, Refusal> {
         match &self.opened {
             Opened::Session(session) => Ok(session),
-            Opened::Named(_) => Err(right::needs_session(operation)),
+            Opened::Named(..) => Err(right::needs_session(operation)),
         }
     }
 
@@ -277,7 +280,7 @@ impl MapbufFile {
     fn object(&self, id: u32) -> Result<Object, Refusal> {
         match &self.opened {
             Opened::Session(session) => session.object(id),
-            Opened::Named(buffer) => {
+            Opened::Named(buffer, _) => {
                 right::id_on_named_node(id).map(|()| Object::Own(buffer.clone()))
             }
         }
@@ -286,7 +289,7 @@ impl MapbufFile {
     fn target(&self, page: u64) -> Result<Target, Refusal> {
         match &self.opened {
             Opened::Session(session) => session.target(page),
-            Opened::Named(buffer) => Ok(Target {
+            Opened::Named(buffer, _) => Ok(Target {
                 object: Object::Own(buffer.clone()),
                 page,
                 method: Method::Auto,
@@ -356,7 +359,7 @@ impl MapbufFile {
             Opened::Session(_) => [Kind::Vmalloc, Kind::Pages, Kind::Contiguous, Kind::Coherent]
                 .iter()
                 .fold(0, |mask, kind| mask | bit(kind.number())),
-            Opened::Named(_) => 0,
+            Opened::Named(..) => 0,
         };
         query.methods = Method::ALL
             .iter()
@@ -374,7 +377,7 @@ impl MapbufFile {
     fn device(&self, operation: Operation) -> Result<&DeviceFile, Refusal> {
         match &self.opened {
             Opened::Session(session) => session.device(),
-            Opened::Named(_) => None,
+            Opened::Named(..) => None,
         }
         .ok_or_else(|| right::needs_device(operation))
     }
@@ -493,16 +496,23 @@ impl MapbufFile {
     }
 
     /// Which addresses the caller may see. Those of a device behind an IOMMU mean nothing elsewhere: whoever may write to its
-    /// node sees them. Without one, a file that may use the device is that of somebody who may see all of them.
+    /// node, or to that of a buffer for it, sees them. Without one, a file that may use the device is that of somebody who
+    /// may see all of them.
     fn visible(&self, access: Access) -> Visible {
         let visible = Visible::to_caller();
-        match self.device(Operation::Info) {
-            Ok(device) => Visible {
-                dma: access.write && device.usable().is_ok(),
-                ..visible
-            },
-            Err(_) => visible,
-        }
+        let dma = match &self.opened {
+            Opened::Session(session) => {
+                let may = |device: &DeviceFile| access.write && device.usable().is_ok();
+                session.device().map_or(visible.dma, may)
+            }
+            Opened::Named(_, reach) => {
+                let may = |device: &Arc<BoundDevice>| {
+                    device.there() && (visible.dma || (access.write && device.isolated()))
+                };
+                reach.device().map_or(visible.dma, may)
+            }
+        };
+        Visible { dma, ..visible }
     }
 
     fn info(&self, access: Access, argument: usize) -> Result<(), Refusal> {
@@ -578,7 +588,7 @@ impl MapbufFile {
     fn reach(&self, id: u32) -> Result<(Object, Reach), Refusal> {
         match &self.opened {
             Opened::Session(session) => session.reach(id),
-            Opened::Named(_) => Ok((self.object(id)?, Reach::new(None, None))),
+            Opened::Named(_, reach) => Ok((self.object(id)?, reach.clone())),
         }
     }
 
@@ -614,29 +624,43 @@ impl MapbufFile {
     }
 
     fn sync(&self, access: Access, argument: usize) -> Result<(), Refusal> {
-        let Opened::Session(session) = &self.opened else {
-            return Err(right::needs_device(Operation::Sync));
+        let device = match &self.opened {
+            Opened::Session(session) => session.device().map(DeviceFile::bound),
+            Opened::Named(_, reach) => reach.device(),
         };
+        let needs_device = || right::needs_device(Operation::Sync);
+        if matches!(self.opened, Opened::Named(..)) && device.is_none() {
+            return Err(needs_device());
+        }
         access.writable(Operation::Sync)?;
         let known = wire::sync::BEGIN | wire::sync::END;
         let (_, sync) = read_with_flags::<wire::Sync>(argument, known)?;
-        let device = session.device();
-        let foreign = |session: &Session| matches!(session.object(sync.id), Ok(Object::Foreign(_)));
-        if device.is_none() && !foreign(session) {
-            return Err(right::needs_device(Operation::Sync));
+        if device.is_none() && !matches!(self.object(sync.id), Ok(Object::Foreign(_))) {
+            return Err(needs_device());
         }
         let for_cpu = request::phase(sync.flags)?;
         let direction = request::direction(sync.direction)?;
-        let (object, reach) = session.reach(sync.id)?;
+        let (object, reach) = self.reach(sync.id)?;
         place::sync(sync.offset, sync.length, object.bytes())?;
-        if let Some(device) = device {
-            device.usable()?;
+        match &self.opened {
+            Opened::Session(session) => session.device().map_or(Ok(()), DeviceFile::usable)?,
+            // Whoever may write to the node has the bytes, be the device theirs or not.
+            Opened::Named(..) if device.is_some_and(|device| !device.there()) => {
+                return Err(Reason::DeviceGone.into());
+            }
+            Opened::Named(..) => {}
         }
         match (&object, reach.attached()) {
             // Its exporter knows who has it, be it attached here or not.
             (Object::Foreign(foreign), on_device) => {
                 on_device.map_or(Ok(()), |on_device| on_device.goes(direction))?;
                 object::sync_foreign(foreign, direction, for_cpu)
+            }
+            // The name is gone, and the addresses with it.
+            (_, Some(on_device))
+                if matches!(self.opened, Opened::Named(..)) && !on_device.alive() =>
+            {
+                Err(Reason::NotAttached.with(&[u64::from(sync.id)]))
             }
             (_, Some(on_device)) => on_device.sync((sync.offset, sync.length), direction, for_cpu),
             // The CPU and the device see the same bytes at all times.
@@ -751,16 +775,18 @@ impl MapbufFile {
         let session = self.session(Operation::Name)?;
         access.both(Operation::Name)?;
         let (_, name) = read::<wire::Name>(argument)?;
-        let buffer = match session.object(name.id)? {
+        let (object, kept) = session.kept(name.id)?;
+        pause(Seam::Found);
+        let buffer = match object {
             Object::Own(buffer) => buffer,
             Object::Foreign(_) => return Err(Reason::ForeignUnnamed.into()),
         };
-        if buffer.memory().revocable() {
+        if let Memory::Bar(_) = buffer.memory() {
             let kind = buffer.memory().kind().number();
             return Err(Reason::RevocableUnnamed.with(&[u64::from(kind)]));
         }
         let owner = (name.uid, name.gid, name.mode);
-        named::name(&self.driver, name.id, buffer, &name.name, owner)
+        named::name(&self.driver, name.id, buffer, kept, &name.name, owner)
     }
 
     fn unname(&self, argument: usize) -> Result<(), Refusal> {

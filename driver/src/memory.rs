@@ -242,6 +242,14 @@ impl Memory {
         }
     }
 
+    /// The device that its memory goes with, if that is no register's.
+    pub(crate) fn device(&self) -> Option<&Arc<BoundDevice>> {
+        match self {
+            Self::Device(memory) => Some(memory.device()),
+            _ => None,
+        }
+    }
+
     /// What is told of mappings and of the kernel's own accesses.
     pub(crate) fn gate(&self) -> Option<&Gate> {
         match self {

@@ -15,10 +15,17 @@ use crate::{
         Name,
         Visible, //
     },
+    device::BoundDevice,
+    object::Object,
     policy::{
         limit,
         request,
         right, //
+    },
+    reach::{
+        ForDevice,
+        Kept,
+        Reach, //
     },
     refusals,
     sys::{
@@ -57,12 +64,15 @@ use kernel::{
         RBTree,
         RBTreeNodeReservation, //
     },
-    str::CString, //
+    str::CString,
+    sync::Arc, //
 };
 
 struct Named {
     owner: u32,
     buffer: BufferRef,
+    /// Keeps the device's addresses.
+    device: Option<ForDevice>,
     /// `None` while it is being made or taken away, which happens without the lock.
     node: Option<Node<BufferAttributes>>,
     _counted: Counted,
@@ -89,9 +99,28 @@ impl Names {
         }
     }
 
-    /// The buffer behind a node.
-    pub(crate) fn buffer(&self, minor: u32) -> Option<BufferRef> {
-        self.by_minor.get(&minor).map(|named| named.buffer.clone())
+    /// The buffer behind a node, and what it has to do with a device.
+    pub(crate) fn find(&self, minor: u32) -> Option<(BufferRef, Reach)> {
+        let named = self.by_minor.get(&minor)?;
+        Some((named.buffer.clone(), reach(named.device.as_ref())))
+    }
+
+    /// Takes a node of a buffer that is for this device.
+    fn take_node_of(
+        &mut self,
+        device: &BoundDevice,
+    ) -> Option<(u32, Name, Node<BufferAttributes>)> {
+        let is_of = |named: &Named| {
+            let is = |own: &ForDevice| core::ptr::eq(&**own.device(), device);
+            named.node.is_some() && named.device.as_ref().is_some_and(is)
+        };
+        let found = self
+            .by_name
+            .iter()
+            .find(|(_, minor)| self.by_minor.get(minor).is_some_and(is_of));
+        let (name, minor) = found.map(|(name, minor)| (*name, *minor))?;
+        let node = self.by_minor.get_mut(&minor)?.node.take()?;
+        Some((minor, name, node))
     }
 
     fn free_minor(&self) -> u32 {
@@ -114,6 +143,11 @@ impl Names {
         self.count = self.count.saturating_sub(1);
         Some(named)
     }
+}
+
+/// What a named buffer has to do with a device.
+fn reach(device: Option<&ForDevice>) -> Reach {
+    device.map_or(Reach::new(None, None), ForDevice::reach)
 }
 
 /// The upper limit for names, whatever the parameter says.
@@ -140,11 +174,12 @@ fn ownership(uid: u32, gid: u32, mode: u32) -> Result<Ownership, Refusal> {
     })
 }
 
-/// Gives a buffer a name and a node.
+/// Gives a buffer a name and a node. The name keeps the addresses that a device has for it.
 pub(crate) fn name(
     driver: &Driver,
     id: u32,
     buffer: BufferRef,
+    kept: Option<Arc<Kept>>,
     field: &Name,
     (uid, gid, mode): (u32, u32, u32),
 ) -> Result<(), Refusal> {
@@ -155,7 +190,8 @@ pub(crate) fn name(
         // Any user could flood the listeners.
         announced: false,
     };
-    add(driver, id, buffer, field, ownership, terms)
+    let device = ForDevice::of(&buffer, kept);
+    add(driver, id, (buffer, device), field, ownership, terms)
 }
 
 /// Gives a region its node, regardless of `max_names`. Users have one name less then.
@@ -169,9 +205,11 @@ pub(crate) fn name_region(
         most: MOST_NAMES,
         announced: true,
     };
-    add(driver, 0, buffer, field, ownership, terms).map_err(|refusal| match refusal.reason {
-        Reason::NameTaken => Reason::RegionNameTaken.into(),
-        _ => refusal,
+    add(driver, 0, (buffer, None), field, ownership, terms).map_err(|refusal| {
+        match refusal.reason {
+            Reason::NameTaken => Reason::RegionNameTaken.into(),
+            _ => refusal,
+        }
     })
 }
 
@@ -188,7 +226,7 @@ struct Terms {
 fn add(
     driver: &Driver,
     id: u32,
-    buffer: BufferRef,
+    (buffer, device): (BufferRef, Option<ForDevice>),
     field: &Name,
     ownership: Ownership,
     terms: Terms,
@@ -216,6 +254,7 @@ fn add(
         let named = Named {
             owner: ownership.uid,
             buffer: buffer.clone(),
+            device: device.clone(),
             node: None,
             _counted: Counted::new(Sort::Name),
         };
@@ -224,33 +263,41 @@ fn add(
         names.last_minor = minor;
         minor
     };
-    let made = make(driver, minor, &buffer, text, ownership, terms.announced);
-    let mut names = driver.names.lock();
-    match made {
-        Ok(node) => {
-            if let Some(named) = names.by_minor.get_mut(&minor) {
-                named.node = Some(node);
-            }
-            Ok(())
-        }
-        Err(error) => {
-            let named = names.remove(minor, field);
+    let shown = BufferAttributes {
+        buffer: buffer.clone(),
+        reach: reach(device.as_ref()),
+    };
+    let made = make(driver, minor, shown, text, ownership, terms.announced);
+    let made = made.map_err(no_memory).and_then(|node| {
+        let mut names = driver.names.lock();
+        // Whoever unbinds the device has looked for names already, or does so after this.
+        if device.is_some_and(|own| own.device().going()) {
             drop(names);
-            drop(named);
-            Err(no_memory(error))
+            drop(node);
+            return Err(Reason::DeviceGone.into());
         }
+        if let Some(named) = names.by_minor.get_mut(&minor) {
+            named.node = Some(node);
+        }
+        Ok(())
+    });
+    if made.is_err() {
+        let named = driver.names.lock().remove(minor, field);
+        drop(named);
     }
+    made
 }
 
 fn make(
     driver: &Driver,
     minor: u32,
-    buffer: &BufferRef,
+    shown: BufferAttributes,
     text: &str,
     ownership: Ownership,
     announced: bool,
 ) -> Result<Node<BufferAttributes>> {
     pause(Seam::NameFree);
+    let buffer = shown.buffer.clone();
     let node = Node::new(
         &driver.class,
         &driver.numbers,
@@ -260,7 +307,7 @@ fn make(
             path: CString::try_from_fmt(fmt!("mapbuf/named/{text}"))?,
         },
         ownership,
-        Some(BufferAttributes(buffer.clone())),
+        Some(shown),
         announced,
     )?;
     pause(Seam::NodeMade);
@@ -300,12 +347,30 @@ pub(crate) fn unname(driver: &Driver, field: &Name) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A device goes: the buffers that are for it lose their names. Whoever has a node open or mapped keeps what of the memory is
+/// not the device's.
+pub(crate) fn device_goes(driver: &Driver, device: &BoundDevice) {
+    loop {
+        let taken = driver.names.lock().take_node_of(device);
+        let Some((minor, name, node)) = taken else {
+            return;
+        };
+        // As in `unname`.
+        drop(node);
+        let named = driver.names.lock().remove(minor, &name);
+        drop(named);
+    }
+}
+
 /// What sysfs shows of a named buffer.
-pub(crate) struct BufferAttributes(BufferRef);
+pub(crate) struct BufferAttributes {
+    buffer: BufferRef,
+    reach: Reach,
+}
 
 impl Attributes for BufferAttributes {
     fn show(&self, attribute: Attribute) -> Result<CString> {
-        let buffer = &self.0;
+        let buffer = &self.buffer;
         let memory = buffer.memory();
         Ok(match attribute {
             Attribute::Size => CString::try_from_fmt(fmt!("{}", buffer.bytes()))?,
@@ -316,8 +381,14 @@ impl Attributes for BufferAttributes {
                 if !Visible::to_caller().dma {
                     return Err(EPERM);
                 }
-                let address = memory.dma_address(0, None).ok_or(ENXIO)?;
+                let object = Object::Own(buffer.clone());
+                let address = self.reach.address(&object, 0).ok_or(ENXIO)?;
                 CString::try_from_fmt(fmt!("{address:#x}"))?
+            }
+            Attribute::Device => {
+                let device = self.reach.device().ok_or(ENXIO)?;
+                let name = core::str::from_utf8(device.name()).map_err(|_| EINVAL)?;
+                CString::try_from_fmt(fmt!("{name}"))?
             }
         })
     }

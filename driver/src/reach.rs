@@ -13,11 +13,13 @@ use crate::{
             Direction, //
         },
     },
+    buffer::BufferRef,
     device::BoundDevice,
     object::{
         self,
         Object, //
     },
+    refusals,
     sys::{
         attached::{
             Attached,
@@ -34,6 +36,7 @@ use kernel::{
 };
 
 /// What a node's device, or the lack of one, has to do with a buffer.
+#[derive(Clone)]
 pub(crate) struct Reach {
     node: Option<Arc<BoundDevice>>,
     attached: Option<Arc<OnDevice>>,
@@ -44,6 +47,11 @@ impl Reach {
     pub(crate) fn new(node: Option<&Arc<BoundDevice>>, attached: Option<Arc<OnDevice>>) -> Self {
         let node = node.cloned();
         Self { node, attached }
+    }
+
+    /// The device of the node.
+    pub(crate) fn device(&self) -> Option<&Arc<BoundDevice>> {
+        self.node.as_ref()
     }
 
     /// The addresses that ATTACH gave.
@@ -154,6 +162,11 @@ impl OnDevice {
         })
     }
 
+    /// Whether the device has them still.
+    pub(crate) fn alive(&self) -> bool {
+        self.attached.alive()
+    }
+
     /// The device's addresses; none when it is gone.
     pub(crate) fn runs(&self) -> &[DmaRun] {
         match self.attached.alive() {
@@ -217,7 +230,7 @@ impl OnDevice {
     }
 
     /// Takes the addresses away, also while somebody asks about them.
-    pub(crate) fn end(&self) {
+    fn end(&self) {
         self.device.detach(&self.attached);
     }
 }
@@ -225,5 +238,60 @@ impl OnDevice {
 impl Drop for OnDevice {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// What keeps addresses for a buffer: an id and a name share one. They end when it is dropped, also while somebody asks
+/// about them.
+pub(crate) struct Kept(Arc<OnDevice>);
+
+impl Kept {
+    /// Keeps addresses that were just made.
+    pub(crate) fn new(made: OnDevice) -> Result<Arc<Self>, Refusal> {
+        let no_memory = |_| refusals::no_memory(PAGE_SIZE as u64, 0);
+        let made = Arc::new(made, GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
+        Arc::new(Self(made), GFP_KERNEL_ACCOUNT).map_err(no_memory)
+    }
+
+    /// The addresses, for somebody who asks about them and does not keep them.
+    pub(crate) fn on_device(&self) -> &Arc<OnDevice> {
+        &self.0
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A device that a named buffer is for: its memory is the device's, or has addresses for it. The name goes when the device
+/// does.
+#[derive(Clone)]
+pub(crate) struct ForDevice {
+    device: Arc<BoundDevice>,
+    kept: Option<Arc<Kept>>,
+}
+
+impl ForDevice {
+    /// The device that a buffer with these addresses is for, if it is for one.
+    pub(crate) fn of(buffer: &BufferRef, kept: Option<Arc<Kept>>) -> Option<Self> {
+        let device = match &kept {
+            Some(kept) => &kept.on_device().device,
+            None => buffer.memory().device()?,
+        };
+        let device = device.clone();
+        Some(Self { device, kept })
+    }
+
+    /// The device.
+    pub(crate) fn device(&self) -> &Arc<BoundDevice> {
+        &self.device
+    }
+
+    /// What it has to do with the buffer, for somebody who does not keep the addresses.
+    pub(crate) fn reach(&self) -> Reach {
+        let attached = self.kept.as_ref().map(|kept| kept.on_device().clone());
+        Reach::new(Some(&self.device), attached)
     }
 }

@@ -48,6 +48,7 @@ use crate::{
         right, //
     },
     reach::{
+        Kept,
         OnDevice,
         Reach, //
     },
@@ -91,7 +92,7 @@ struct Entry {
     /// It was not allocated by this session.
     imported: bool,
     /// The node's device has addresses for it.
-    on_device: Option<Arc<OnDevice>>,
+    on_device: Option<Arc<Kept>>,
     _counted: Counted,
 }
 
@@ -230,7 +231,12 @@ impl Session {
             Device::Bound(device) if wanted.for_device && can_attach => {
                 let wish = &spec.placement;
                 let below = if spec.for_device { wish.below } else { 0 };
-                let made = OnDevice::new(&object, device, Direction::Both, below)?;
+                let made = OnDevice::new(&object, device, Direction::Both, below);
+                let made = made.map_err(|refusal| match refusal.reason {
+                    // There are not so many addresses there.
+                    Reason::DmaRefused if below != 0 => wish.refused(spec.bytes()),
+                    _ => refusal,
+                })?;
                 let runs = made.runs().iter().enumerate();
                 let keeps = |(number, run): (usize, &DmaRun)| {
                     wish.keeps(number == 0, run.address, run.length)
@@ -238,7 +244,7 @@ impl Session {
                 if !{ runs }.all(keeps) {
                     return Err(wish.refused(spec.bytes()));
                 }
-                Some(Arc::new(made, FLAGS).map_err(|_| refusals::no_memory(PAGE_SIZE as u64, 0))?)
+                Some(Kept::new(made)?)
             }
             _ => None,
         };
@@ -270,8 +276,7 @@ impl Session {
             let reach = Reach::new(Some(device.bound()), None);
             if reach.address(&object, 0).is_none() {
                 let made = OnDevice::new(&object, device.bound(), Direction::Both, 0)?;
-                let made = Arc::new(made, FLAGS);
-                on_device = Some(made.map_err(|_| refusals::no_memory(PAGE_SIZE as u64, 0))?);
+                on_device = Some(Kept::new(made)?);
             }
         }
         self.insert(object, id, true, on_device)
@@ -282,7 +287,7 @@ impl Session {
         object: Object,
         wanted: u32,
         imported: bool,
-        on_device: Option<Arc<OnDevice>>,
+        on_device: Option<Arc<Kept>>,
     ) -> Result<Allocated, Refusal> {
         let bytes = object.bytes();
         let entry = |_| refusals::no_memory(bytes, PAGE_SIZE as u64);
@@ -326,10 +331,7 @@ impl Session {
         if let (false, Some(buffer)) = (entry.imported, entry.object.own()) {
             buffer.id_freed();
         }
-        if let Some(on_device) = &entry.on_device {
-            on_device.end();
-        }
-        // Without the lock: this may be the last reference.
+        // Without the lock: this may be the last reference. The device's addresses end here, if no name keeps them.
         drop(entry);
         Ok(())
     }
@@ -351,8 +353,16 @@ impl Session {
         let node = self.device.as_ref().map(DeviceFile::bound);
         let table = self.table.lock();
         let entry = table.ids.get(&id).ok_or(no_such_id(id))?;
-        let reach = Reach::new(node, entry.on_device.clone());
+        let on_device = entry.on_device.as_ref();
+        let reach = Reach::new(node, on_device.map(|kept| kept.on_device().clone()));
         Ok((entry.object.clone(), reach))
+    }
+
+    /// What this id stands for, and what keeps the addresses that the node's device has for it.
+    pub(crate) fn kept(&self, id: u32) -> Result<(Object, Option<Arc<Kept>>), Refusal> {
+        let table = self.table.lock();
+        let entry = table.ids.get(&id).ok_or(no_such_id(id))?;
+        Ok((entry.object.clone(), entry.on_device.clone()))
     }
 
     /// Gives the node's device addresses for a buffer.
@@ -368,8 +378,8 @@ impl Session {
             return Err(attached());
         }
         // Not under the lock, which the threads of the session share: this takes long.
-        let made = OnDevice::new(&object, device.bound(), direction, 0)?;
-        let made = Arc::new(made, FLAGS).map_err(|_| refusals::no_memory(PAGE_SIZE as u64, 0))?;
+        let kept = Kept::new(OnDevice::new(&object, device.bound(), direction, 0)?)?;
+        let made = kept.on_device().clone();
         let mut table = self.table.lock();
         let entry = table
             .ids
@@ -379,19 +389,19 @@ impl Session {
         if entry.on_device.is_some() {
             return Err(attached());
         }
-        entry.on_device = Some(made.clone());
+        entry.on_device = Some(kept);
         Ok(made)
     }
 
-    /// Takes the addresses away that [`Self::attach`] gave.
+    /// Takes the addresses away that [`Self::attach`] gave, if no name keeps them.
     pub(crate) fn detach(&self, id: u32) -> Result<(), Refusal> {
         let mut table = self.table.lock();
         let entry = table.ids.get_mut(&id).ok_or(no_such_id(id))?;
         let taken = entry.on_device.take();
         drop(table);
-        let taken = taken.ok_or(Reason::NotAttached.with(&[u64::from(id)]))?;
-        taken.end();
-        Ok(())
+        taken
+            .map(drop)
+            .ok_or(Reason::NotAttached.with(&[u64::from(id)]))
     }
 
     /// The `mmap` offset of a buffer in bytes, for a method.

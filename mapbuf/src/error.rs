@@ -179,11 +179,19 @@ impl From<Error> for io::Error {
     }
 }
 
+fn is_pci(path: &Path) -> bool {
+    let text = path.as_os_str().as_encoded_bytes();
+    text.starts_with(mapbuf_abi::PCI_NODE_PREFIX.as_bytes())
+}
+
 fn open_remedy(path: &Path, errno: i32) -> &'static str {
     use mapbuf_abi::reason::errno::{EACCES, EBUSY, ENOENT, EPERM};
     match errno {
         ENOENT if path.starts_with(mapbuf_abi::NAMED_DIR) => {
             "no buffer has this name; mapbuf list shows the existing names"
+        }
+        ENOENT if is_pci(path) => {
+            "no such device is bound to mapbuf; mapbuf list shows those that are, mapbuf bind adds one"
         }
         ENOENT => "the driver is not loaded; to load it: mapbuf load",
         EACCES | EPERM => {

@@ -11,14 +11,15 @@ use crate::{
     info::BufferInfo,
     map::{sealed::Source, MapOptions, Mappable, Target},
     mapping::Mapping,
-    raw,
+    pci, raw,
     volatile::Copies,
 };
 use mapbuf_abi::{
-    Cache, Info, Kind, Method, Name, Operation, Reason, Refused, Segment, Unname, CALLER,
-    NAMED_DIR, NAME_LEN, SYSTEM_NODE,
+    segments, sync, Cache, Direction, Info, Kind, Method, Name, Operation, Reason, Refused,
+    Segment, Unname, CALLER, NAMED_DIR, NAME_LEN, SYSTEM_NODE,
 };
 use std::{
+    ops::Range,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
 };
@@ -76,7 +77,8 @@ impl NameOptions {
         self
     }
 
-    /// Names the buffer. From then on it exists until the name is removed; its id can be freed.
+    /// Names the buffer. From then on it exists until the name is removed; its id can be freed. The name keeps the addresses
+    /// that the node's device has for it; it goes when that device does.
     ///
     /// # Errors
     ///
@@ -179,6 +181,33 @@ impl Named {
     /// As for [`info`](Self::info).
     pub fn segments(&self) -> Result<Vec<Segment>> {
         buffer::segments(&self.file, 0, 0)
+    }
+
+    /// The runs of its addresses for the device that it is for; see [`Buffer::device_segments`].
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NotAttached`]: it is for none, or the name was removed.
+    pub fn device_segments(&self) -> Result<Vec<Segment>> {
+        buffer::segments(&self.file, 0, segments::FOR_DEVICE)
+    }
+
+    /// Says that the CPU is about to use these bytes; see [`Buffer::sync_begin`].
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::NeedsDevice`]: it is for no device; else as for [`Buffer::sync_begin`].
+    pub fn sync_begin(&self, bytes: Range<u64>, direction: Direction) -> Result<()> {
+        pci::sync(&self.file, 0, bytes, direction, sync::BEGIN)
+    }
+
+    /// Says that the CPU is done with these bytes; see [`Buffer::sync_end`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`sync_begin`](Self::sync_begin).
+    pub fn sync_end(&self, bytes: Range<u64>, direction: Direction) -> Result<()> {
+        pci::sync(&self.file, 0, bytes, direction, sync::END)
     }
 
     /// Reads bytes through the kernel's own mapping (`pread`).

@@ -1,6 +1,6 @@
 //! A device that is bound to the driver: what it is, its registers, its interrupts, and memory that it reaches.
 
-use crate::{buffer::Buffer, device::Device, error::Result, info::text_of, Access};
+use crate::{buffer::Buffer, device::Device, error::Result, file::NodeFile, info::text_of, Access};
 use mapbuf_abi::{
     bar, config, device_state, sync, Attach, Bar, BarInfo, Cache, Config, Detach, Direction,
     DmaMask, Iommu, Irq, IrqAction, IrqKind, Sync, BARS, NAME_LEN, NO_DESCRIPTOR, NO_GROUP,
@@ -357,7 +357,13 @@ impl Buffer {
     ///
     /// [`Reason::SyncOutside`](crate::Reason::SyncOutside), [`Reason::NotAttached`](crate::Reason::NotAttached).
     pub fn sync_begin(&self, bytes: Range<u64>, direction: Direction) -> Result<()> {
-        self.sync(bytes, direction, sync::BEGIN)
+        sync(
+            self.device().file(),
+            self.id(),
+            bytes,
+            direction,
+            sync::BEGIN,
+        )
     }
 
     /// Says that the CPU is done with these bytes, and that the device may have them.
@@ -366,17 +372,23 @@ impl Buffer {
     ///
     /// As for [`sync_begin`](Self::sync_begin).
     pub fn sync_end(&self, bytes: Range<u64>, direction: Direction) -> Result<()> {
-        self.sync(bytes, direction, sync::END)
+        sync(self.device().file(), self.id(), bytes, direction, sync::END)
     }
+}
 
-    fn sync(&self, bytes: Range<u64>, direction: Direction, flags: u32) -> Result<()> {
-        self.device().file().call(&mut Sync {
-            flags,
-            id: self.id(),
-            direction: direction.number(),
-            offset: bytes.start,
-            length: bytes.end.saturating_sub(bytes.start),
-            ..Sync::default()
-        })
-    }
+pub(crate) fn sync(
+    file: &NodeFile,
+    id: u32,
+    bytes: Range<u64>,
+    direction: Direction,
+    flags: u32,
+) -> Result<()> {
+    file.call(&mut Sync {
+        flags,
+        id,
+        direction: direction.number(),
+        offset: bytes.start,
+        length: bytes.end.saturating_sub(bytes.start),
+        ..Sync::default()
+    })
 }

@@ -31,6 +31,8 @@ pub struct Entry {
     pub mappings: Option<u64>,
     /// Its DMA address, if it has one and the caller can see it.
     pub dma_address: Option<u64>,
+    /// The bound device that it is for, as `0000:00:04.0`. The name goes when the device does.
+    pub for_device: Option<String>,
     /// The node, if it exists.
     pub node: Option<Node>,
 }
@@ -90,6 +92,8 @@ pub fn entry(name: &str) -> Result<Entry> {
         mappings: unless_denied(attribute(&folder, "mappings", |text| text.parse().ok()))?,
         // Not everyone may read it, and not every buffer has one.
         dma_address: attribute(&folder, "dma_address", hexadecimal).ok(),
+        // Most are for none.
+        for_device: attribute(&folder, "for_device", |text| Some(text.to_owned())).ok(),
         node: node(&Named::path(name)),
     })
 }

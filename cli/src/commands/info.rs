@@ -33,6 +33,31 @@ struct BufferReport {
     /// O_DIRECT, io_uring and RDMA accept its mappings. Like the runs, absent if the node cannot be opened.
     pinnable: Option<bool>,
     segments: Option<Vec<Run>>,
+    /// In addresses of the device that it is for.
+    device_segments: Option<Vec<DeviceRun>>,
+}
+
+#[derive(Serialize)]
+struct DeviceRun {
+    offset: u64,
+    length: u64,
+    dma_address: Option<String>,
+}
+
+impl From<Segment> for DeviceRun {
+    fn from(segment: Segment) -> Self {
+        let Run {
+            offset,
+            length,
+            dma_address,
+            ..
+        } = segment.into();
+        Self {
+            offset,
+            length,
+            dma_address,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -68,8 +93,19 @@ impl fmt::Display for BufferReport {
                 "  its runs are shown only to users who can open the node"
             );
         };
-        writeln!(f, "  physically contiguous runs: {}", segments.len())?;
         const SHOWN: usize = 32;
+        if let Some(runs) = &self.device_segments {
+            writeln!(f, "  runs for the device: {}", runs.len())?;
+            for run in runs.iter().take(SHOWN) {
+                let size = Bytes(run.length).to_string();
+                let address = run.dma_address.as_deref().unwrap_or("hidden");
+                writeln!(f, "    at {:#12x}  {size:>12}  DMA {address}", run.offset)?;
+            }
+            if runs.len() > SHOWN {
+                writeln!(f, "    and {} more (--json shows all)", runs.len() - SHOWN)?;
+            }
+        }
+        writeln!(f, "  physically contiguous runs: {}", segments.len())?;
         for run in segments.iter().take(SHOWN) {
             write!(
                 f,
@@ -182,16 +218,24 @@ pub fn run(args: &InfoArgs) -> Result<(), Failure> {
         let device = Device::open_with(mapbuf::abi::SYSTEM_NODE, Access::ReadOnly)?;
         return output::answer(args.output, &DriverReport::from(device.query()?));
     };
-    let row = Row::from(sysfs::entry(name)?);
-    let (mut pinnable, mut segments) = (None, None);
-    if let Ok(named) = Named::open_with(name, Access::ReadOnly) {
-        pinnable = Some(named.info()?.traits & traits::PINNABLE != 0);
-        segments = Some(named.segments()?.into_iter().map(Run::from).collect());
-    }
-    let report = BufferReport {
-        row,
-        pinnable,
-        segments,
+    let mut report = BufferReport {
+        row: Row::from(sysfs::entry(name)?),
+        pinnable: None,
+        segments: None,
+        device_segments: None,
     };
+    // The device's addresses are for those who may write.
+    let named = Named::open(name).or_else(|_| Named::open_with(name, Access::ReadOnly));
+    if let Ok(named) = named {
+        let info = named.info()?;
+        let address = info.dma_address.map(|address| format!("{address:#x}"));
+        report.row.dma_address = report.row.dma_address.or(address);
+        report.pinnable = Some(info.traits & traits::PINNABLE != 0);
+        report.segments = Some(named.segments()?.into_iter().map(Run::from).collect());
+        if report.row.for_device.is_some() && info.traits & traits::ATTACHED != 0 {
+            let runs = named.device_segments()?;
+            report.device_segments = Some(runs.into_iter().map(DeviceRun::from).collect());
+        }
+    }
     output::answer(args.output, &report)
 }

@@ -37,7 +37,9 @@ pub struct Row {
     mode: Option<String>,
     uid: Option<u32>,
     gid: Option<u32>,
-    dma_address: Option<String>,
+    pub dma_address: Option<String>,
+    /// The bound device that has that address for it.
+    pub for_device: Option<String>,
 }
 
 impl From<Entry> for Row {
@@ -51,6 +53,7 @@ impl From<Entry> for Row {
             uid: entry.node.map(|node| node.uid),
             gid: entry.node.map(|node| node.gid),
             dma_address: entry.dma_address.map(|address| format!("{address:#x}")),
+            for_device: entry.for_device,
             name: entry.name,
         }
     }
@@ -78,12 +81,17 @@ impl Row {
         if let Some(mappings) = self.mappings {
             writeln!(f, "  mappings: {mappings}")?;
         }
-        match &self.dma_address {
-            Some(address) => writeln!(
+        match (&self.dma_address, &self.for_device) {
+            (Some(address), Some(device)) => writeln!(f, "  DMA address: {address}, for {device}"),
+            (Some(address), None) => writeln!(
                 f,
                 "  DMA address: {address}, for a device of the driver's own; no other device may use it"
             ),
-            None => Ok(()),
+            (None, Some(device)) => writeln!(
+                f,
+                "  DMA address: hidden, for {device}; shown to those who may write to the node, without an IOMMU to CAP_SYS_RAWIO"
+            ),
+            (None, None) => Ok(()),
         }
     }
 }
@@ -243,7 +251,7 @@ impl fmt::Display for List {
             };
             writeln!(
                 f,
-                "{:width$}  {:>12}  {:10}  {:14}  {:4}  {:>11}  {:>8}  {}",
+                "{:width$}  {:>12}  {:10}  {:14}  {:4}  {:>11}  {:>8}  {}{}",
                 row.name,
                 Bytes(row.bytes).to_string(),
                 row.kind,
@@ -252,6 +260,10 @@ impl fmt::Display for List {
                 owner,
                 mappings,
                 row.dma_address.as_deref().unwrap_or("-"),
+                row.for_device
+                    .as_deref()
+                    .map(|device| format!(" for {device}"))
+                    .unwrap_or_default(),
             )?;
         }
         self.regions(f)?;

@@ -6,12 +6,14 @@ use crate::{
     pci::{Address, Ledger, System, MAPBUF},
 };
 use clap::Args as Group;
+use mapbuf::sysfs;
 use serde::Serialize;
 use std::fmt;
 
 /// Unbind a PCI device from mapbuf, and return it to its previous driver
 ///
 /// Programs that are using it keep running: their mappings of it raise SIGBUS, and their calls fail with ENODEV.
+/// Named buffers that are for the device ('mapbuf create --device') are removed.
 #[derive(Debug, Group)]
 pub struct UnbindArgs {
     /// The device, as in 0000:00:04.0 (mapbuf list)
@@ -31,10 +33,15 @@ struct Unbound {
     device: Address,
     from: String,
     driver: Option<String>,
+    /// Named buffers that were for the device.
+    removed: Vec<String>,
 }
 
 impl fmt::Display for Unbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for name in &self.removed {
+            writeln!(f, "{name}: removed, as it was for {}", self.device)?;
+        }
         match &self.driver {
             Some(driver) => writeln!(f, "{}: bound to {driver} again", self.device),
             None => writeln!(f, "{}: now without a driver", self.device),
@@ -56,6 +63,7 @@ pub fn run(args: &UnbindArgs) -> Result<(), Failure> {
             remedy: format!("ls /sys/bus/pci/drivers/{} shows its devices", args.driver),
         });
     }
+    let removed = names_for(&args.device);
     let ledger = Ledger::default();
     let former = ledger.former(&args.device).filter(|_| !args.no_driver);
     function.give_back(former.as_deref())?;
@@ -64,6 +72,17 @@ pub fn run(args: &UnbindArgs) -> Result<(), Failure> {
         device: args.device.clone(),
         from: args.driver.clone(),
         driver: function.driver(),
+        removed,
     };
     output::answer(args.output, &unbound)
+}
+
+/// The named buffers that are for a device; none where the driver is not loaded.
+fn names_for(device: &Address) -> Vec<String> {
+    let device = device.to_string();
+    let all = sysfs::list().unwrap_or_default();
+    all.into_iter()
+        .filter(|entry| entry.for_device.as_ref() == Some(&device))
+        .map(|entry| entry.name)
+        .collect()
 }

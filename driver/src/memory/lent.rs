@@ -75,6 +75,11 @@ impl DeviceCoherent {
         &self.lent
     }
 
+    /// Whose it is.
+    pub(super) fn device(&self) -> &Arc<BoundDevice> {
+        &self.device
+    }
+
     /// Whether it is memory of this device.
     pub(super) fn is_of(&self, device: &Arc<BoundDevice>) -> bool {
         Arc::ptr_eq(&self.device, device)

@@ -48,6 +48,8 @@ use kernel::{
 /// `FMODE_READ` and `FMODE_WRITE` of `include/linux/fs.h`.
 pub(super) const FMODE_READ: bindings::fmode_t = 1 << 0;
 pub(super) const FMODE_WRITE: bindings::fmode_t = 1 << 1;
+/// `FMODE_CAN_ODIRECT` of the same file.
+const FMODE_CAN_ODIRECT: bindings::fmode_t = 1 << 22;
 
 /// Devices in our range: minor numbers are used once before one is used again.
 pub(crate) const MINORS: u32 = 1 << 20;
@@ -252,10 +254,12 @@ unsafe extern "C" fn open<F: OpenFile>(
         let mapping = shows.as_ref().map(DmaBuf::mapping);
         // INVARIANT: It is given the address space below.
         let opened = KBox::new(Opened { file: ours, shows }, GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: The file is being opened; its private data and address space are ours to set. The box keeps the dma-buf,
+        // SAFETY: The file is being opened; its private data, mode and address space are ours to set. The box keeps the dma-buf,
         // and so the address space, until the file's release.
         unsafe {
             (*file).private_data = KBox::into_raw(opened).cast();
+            // No read or write goes through a page cache (`do_dentry_open` of `fs/open.c` asks after this).
+            (*file).f_mode |= FMODE_CAN_ODIRECT;
             if let Some(mapping) = mapping {
                 (*file).f_mapping = mapping;
             }

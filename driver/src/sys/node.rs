@@ -63,22 +63,24 @@ pub(crate) enum Attribute {
     Cache,
     Mappings,
     DmaAddress,
+    Device,
 }
 
 impl Attribute {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Size,
         Self::Kind,
         Self::Cache,
         Self::Mappings,
         Self::DmaAddress,
+        Self::Device,
     ];
 
     /// Who may read it: everybody, except where counting takes long and locks the buffer's mappings meanwhile.
     const fn mode(self) -> bindings::umode_t {
         match self {
             Self::Mappings => 0o400,
-            Self::Size | Self::Kind | Self::Cache | Self::DmaAddress => 0o444,
+            Self::Size | Self::Kind | Self::Cache | Self::DmaAddress | Self::Device => 0o444,
         }
     }
 
@@ -89,6 +91,7 @@ impl Attribute {
             Self::Cache => c"cache",
             Self::Mappings => c"mappings",
             Self::DmaAddress => c"dma_address",
+            Self::Device => c"for_device",
         }
     }
 }
@@ -231,12 +234,13 @@ impl<A: Attributes> Types<A> {
         group.__bindgen_anon_2.attrs = Self::LIST.as_ptr().cast_mut();
         group
     };
-    const LIST: &'static [*mut bindings::attribute; 6] = &[
+    const LIST: &'static [*mut bindings::attribute; 7] = &[
         Self::pointer(Self::SIZE),
         Self::pointer(Self::KIND),
         Self::pointer(Self::CACHE),
         Self::pointer(Self::MAPPINGS),
         Self::pointer(Self::DMA_ADDRESS),
+        Self::pointer(Self::FOR_DEVICE),
         core::ptr::null_mut(),
     ];
 
@@ -246,6 +250,7 @@ impl<A: Attributes> Types<A> {
     const MAPPINGS: &'static bindings::device_attribute = &Self::attribute(Attribute::Mappings);
     const DMA_ADDRESS: &'static bindings::device_attribute =
         &Self::attribute(Attribute::DmaAddress);
+    const FOR_DEVICE: &'static bindings::device_attribute = &Self::attribute(Attribute::Device);
 
     const fn pointer(attribute: &'static bindings::device_attribute) -> *mut bindings::attribute {
         (&raw const attribute.attr).cast_mut()

@@ -564,7 +564,7 @@ class Reason(enum.IntEnum):
     # (kind): an importer that cannot let go may not have memory that goes when the device does.
     # Comes with EOPNOTSUPP.
     IMPORTER_HOLDS = 733
-    # (kind): memory of a device has no name: it goes when the device does.
+    # (kind): registers of a device have no name: its own node says who may use it.
     # Comes with EINVAL.
     REVOCABLE_UNNAMED = 736
     # (bytes): what a base address register leads to shares its page with something else.
@@ -1881,8 +1881,8 @@ REASONS = {
     736: (
         "RevocableUnnamed",
         22,
-        "{0:kind} memory of a device cannot have a name: it goes away with the device",
-        "pass its dma-buf on (EXPORT), or name another kind of memory",
+        "the registers of a device ({0:kind}) cannot have a name: its own node decides who may use them",
+        "open the device's node (BAR), or pass the dma-buf on (EXPORT)",
     ),
     737: (
         "BarSharesPage",

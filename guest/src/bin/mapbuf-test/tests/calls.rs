@@ -156,6 +156,14 @@ const CALLS: &[Call] = &[
     ("posix_fadvise(2)", |s| {
         Ok(fs::fadvise(s, 0, None, Advice::Sequential)?)
     }),
+    ("fcntl(2): O_DIRECT", |s| {
+        let flags = fs::fcntl_getfl(s)?;
+        fs::fcntl_setfl(s, flags | fs::OFlags::DIRECT)?;
+        let mut bytes = [0; 3];
+        let read = rustix::io::pread(s, &mut bytes, s.start + 1);
+        fs::fcntl_setfl(s, flags)?;
+        is(read?, 3)
+    }),
     ("flock(2)", |s| {
         fs::flock(s, FlockOperation::NonBlockingLockExclusive)?;
         Ok(fs::flock(s, FlockOperation::Unlock)?)

@@ -140,6 +140,7 @@ mod matrix;
 mod methods;
 pub mod module;
 mod names;
+mod names_for_devices;
 mod nodes;
 mod numa;
 mod onlookers;
@@ -189,6 +190,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         waiting::TESTS,
         counts::TESTS,
         names::TESTS,
+        names_for_devices::TESTS,
         export::TESTS,
         handover::TESTS,
         importers::TESTS,
