@@ -43,7 +43,7 @@ pub trait Backing {
     fn frames<'a>(&'a self, hold: &'a Hold<'_>, index: usize, most: usize) -> Option<Frames<'a>>;
 
     /// How the kernel has it mapped.
-    fn attributes(&self) -> Attributes;
+    fn attributes(&self) -> Attributes<'_>;
 
     /// The kernel's own view: bytes of a page from `offset` in it, at most `length`.
     fn bytes<'a>(
@@ -81,7 +81,7 @@ impl Backing for CoherentBlock {
         Self::frames(self, index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         Self::attributes(self)
     }
 

@@ -171,7 +171,7 @@ impl CoherentBlock {
     }
 
     /// How the kernel has it mapped. On x86 coherent memory is cached.
-    pub fn attributes(&self) -> Attributes {
+    pub fn attributes(&self) -> Attributes<'_> {
         // SAFETY: By the type's invariants the address is of the block.
         unsafe { Attributes::new(Cache::Cached, self.address.as_ptr()) }
     }

@@ -77,7 +77,8 @@ impl Outcome {
 /// # Invariants
 ///
 /// `fault` is what the core has called us with. Its VMA is locked against changes, and shows the memory of `data`, from
-/// the page on that its page offset tells. `hold` is one of that memory.
+/// the page on that its page offset tells. `hold` is one of that memory, and
+/// an entry that is made here is found when the memory goes.
 pub struct Place<'a, T> {
     fault: &'a mut bindings::vm_fault,
     data: &'a T,
@@ -85,7 +86,7 @@ pub struct Place<'a, T> {
 }
 
 impl<'a, T: Faults> Place<'a, T> {
-    /// `None` where the memory is gone.
+    /// `None` where the memory is gone, or an entry for it would not be found when it goes.
     ///
     /// # Safety
     ///
@@ -96,7 +97,11 @@ impl<'a, T: Faults> Place<'a, T> {
             let fault = &mut *fault;
             let data: &T = data_of(fault.__bindgen_anon_1.vma);
             let hold = data.hold()?;
-            // INVARIANT: By the safety requirements.
+            let file = (*fault.__bindgen_anon_1.vma).vm_file;
+            if !hold.is_found_in((*file).f_mapping) {
+                return None;
+            }
+            // INVARIANT: By the safety requirements; the last was just asked.
             Some(Self { fault, data, hold })
         }
     }

@@ -3,8 +3,14 @@
 //! Pages and page frames of buffers, and how the kernel itself has them mapped. Only their owners make these values,
 //! which live no longer than a borrow of the owner.
 
-use super::cache::Cache;
-use super::helpers::*;
+use super::{
+    cache::Cache,
+    helpers::*,
+    lease::{
+        Hold,
+        Lease, //
+    }, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -87,21 +93,35 @@ impl Frames<'_> {
 ///
 /// # Invariants
 ///
-/// `view` is an address in the kernel's own view of the memory, as long as somebody holds that, or null where there is
-/// none of it.
+/// `view` is an address in the kernel's own view of the memory, or null where there is none of it. It is there for `'a`, and
+/// where there is a `lease`, while somebody holds that.
 #[derive(Clone, Copy)]
-pub struct Attributes {
+pub struct Attributes<'a> {
     cache: Cache,
     view: *const u8,
+    lease: Option<&'a Lease>,
 }
 
-impl Attributes {
+impl<'a> Attributes<'a> {
     /// # Safety
     ///
-    /// The invariants of the type; the kernel has the memory mapped with `cache`.
+    /// The invariants of the type, for memory without a lease; the kernel has it mapped with `cache`.
     pub(crate) unsafe fn new(cache: Cache, view: *const u8) -> Self {
         // INVARIANT: By the safety requirements.
-        Self { cache, view }
+        Self {
+            cache,
+            view,
+            lease: None,
+        }
+    }
+
+    /// The same, of memory that goes with this lease.
+    pub(crate) fn of(self, lease: &'a Lease) -> Self {
+        // INVARIANT: The view is there for longer than the invariants ask for.
+        Self {
+            lease: Some(lease),
+            ..self
+        }
     }
 
     /// The cache mode.
@@ -109,7 +129,11 @@ impl Attributes {
         self.cache
     }
 
-    pub(crate) fn view(self) -> *const u8 {
-        self.view
+    /// The address of the view while `hold` lives; null where there is none, and where `hold` is not one of this memory.
+    pub(crate) fn view(self, hold: &Hold<'_>) -> *const u8 {
+        match self.lease {
+            Some(lease) if !hold.is_of(lease) => core::ptr::null(),
+            _ => self.view,
+        }
     }
 }

@@ -6,11 +6,12 @@
 //! memory until its entry is made, and is refused once the memory has been revoked. [`Lease::revoke`] waits for those that
 //! hold it, so what they have made is there when `unmap_mapping_range` runs afterwards, and is taken out. A VMA that `mmap`
 //! sets up meanwhile has no entries before it can be found by that function (`__mmap_region` of `mm/vma.c` links it after the
-//! file's `mmap` operation), and gets none later. A fork copies the entries of a VMA after it has put the copy behind
+//! file's `mmap` operation), and gets none later. A fault makes no entry in a file other than the one in which they are
+//! looked for, which the lease knows ([`Lease::look_in`]). A fork copies the entries of a VMA after it has put the copy behind
 //! the original in the tree of the file's VMAs (`dup_mmap` of `mm/mmap.c`), and the function walks in that order.
 
 use kernel::{
-    new_condvar, new_mutex,
+    bindings, new_condvar, new_mutex,
     prelude::*,
     sync::{
         CondVar,
@@ -21,7 +22,13 @@ use kernel::{
 struct State {
     holds: u64,
     revoked: bool,
+    /// The address space of the file in whose mappings entries are looked for, or null.
+    looked_in: Space,
 }
+
+/// An address space, of which nothing but the address is used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Space(usize);
 
 /// Who holds some memory now. Whoever offers that memory gives nothing of it without a hold [of this](Hold::is_of).
 #[pin_data]
@@ -36,7 +43,7 @@ impl Lease {
     /// Nobody holds it yet.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            state <- new_mutex!(State { holds: 0, revoked: false }, "lease"),
+            state <- new_mutex!(State { holds: 0, revoked: false, looked_in: Space(0) }, "lease"),
             changed <- new_condvar!("lease_changed"),
         })
     }
@@ -48,7 +55,20 @@ impl Lease {
             return None;
         }
         state.holds += 1;
-        Some(Hold(Some(self)))
+        Some(Hold(Some((self, state.looked_in))))
+    }
+
+    /// Says in which file's mappings entries for the memory are looked for after it was revoked. That is said once: later
+    /// calls change nothing.
+    ///
+    /// Whoever calls this keeps the address space as long as the lease.
+    pub(crate) fn look_in(&self, space: *const bindings::address_space) -> bool {
+        let mut state = self.state.lock();
+        let first = state.looked_in == Space(0);
+        if first {
+            state.looked_in = Space(space.addr());
+        }
+        first
     }
 
     /// How many hold it now.
@@ -72,7 +92,7 @@ impl Lease {
 }
 
 /// Memory that stays as long as this lives. What can be reached of such memory is borrowed from this.
-pub struct Hold<'a>(Option<&'a Lease>);
+pub struct Hold<'a>(Option<(&'a Lease, Space)>);
 
 /// A hold of memory that never goes before its owner, for any time. Memory that does go answers nothing to it.
 pub static OWNED: Hold<'static> = Hold::of_its_owner();
@@ -85,13 +105,19 @@ impl Hold<'_> {
 
     /// Whether it is one of this lease.
     pub fn is_of(&self, lease: &Lease) -> bool {
-        self.0.is_some_and(|held| core::ptr::eq(held, lease))
+        self.0.is_some_and(|(held, _)| core::ptr::eq(held, lease))
+    }
+
+    /// Whether an entry that is made in a mapping of this file is found when the memory goes.
+    pub(crate) fn is_found_in(&self, space: *const bindings::address_space) -> bool {
+        self.0
+            .is_none_or(|(_, looked_in)| looked_in == Space(space.addr()))
     }
 }
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        if let Some(lease) = self.0 {
+        if let Some((lease, _)) = self.0 {
             let mut state = lease.state.lock();
             state.holds = state.holds.saturating_sub(1);
             if state.holds == 0 && state.revoked {

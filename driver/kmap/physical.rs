@@ -114,7 +114,7 @@ impl View {
     }
 
     /// How the kernel has it mapped.
-    pub fn attributes(&self) -> Attributes {
+    pub fn attributes(&self) -> Attributes<'_> {
         // SAFETY: By the type's invariants the address is of the range, which is mapped with this mode.
         unsafe { Attributes::new(self.cache, self.address.as_ptr()) }
     }
@@ -227,7 +227,7 @@ impl Backing for View {
         Self::frames(self, index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         Self::attributes(self)
     }
 

@@ -172,7 +172,7 @@ impl<M: Owner> Recached<M> {
     }
 
     /// How the kernel has it mapped.
-    pub fn attributes(&self) -> Attributes {
+    pub fn attributes(&self) -> Attributes<'_> {
         let first = self.memory.page(0).unwrap_or(core::ptr::null_mut());
         // SAFETY: It is one of the memory's pages, or null, for which the address is not used. By the safety requirements
         // of `Owner` the linear map has all of them, and by the type's invariants with this mode: all were changed when
@@ -245,7 +245,7 @@ impl Backing for Recached<Run> {
         (**self).frames(index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         self.attributes()
     }
 
@@ -277,7 +277,7 @@ impl Backing for Recached<Runs> {
         (**self).frames(index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         self.attributes()
     }
 

@@ -323,10 +323,9 @@ impl<'a, T: Faults> NewVma<'a, T> {
         let watch = data.watch().map(Watching::new).transpose()?;
         // What is gone is shown by nobody.
         let hold = data.hold();
-        let view = match hold {
-            Some(_) => attributes.view(),
-            None => core::ptr::null(),
-        };
+        let view = hold
+            .as_ref()
+            .map_or(core::ptr::null(), |hold| attributes.view(hold));
         // SAFETY: We may change a VMA that we set up. The operations are those for the flags: the caller sees to it. By the
         // invariants of `Attributes` the view is an address of the kernel's, or null, while `hold` lives.
         unsafe {
@@ -452,7 +451,7 @@ impl<'a, T: Faults> FramesVma<'a, T> {
 
     /// `io_remap_pfn_range` makes an entry that is not encrypted: wrong for memory that the kernel sees encrypted.
     fn plain(&self) -> Result {
-        let view = self.0.data.backing().attributes().view();
+        let view = self.0.data.backing().attributes().view(&OWNED);
         // SAFETY: By the invariants of `Attributes` it is an address of the kernel's, or null.
         match unsafe { kmap_helper_is_encrypted(view.cast()) } {
             true => Err(EINVAL),

@@ -120,7 +120,7 @@ impl Vmap {
     }
 
     /// How the kernel has it mapped: the linear map and the area alike.
-    pub fn attributes(&self) -> Attributes {
+    pub fn attributes(&self) -> Attributes<'_> {
         self.pages.attributes()
     }
 
@@ -206,7 +206,7 @@ impl Backing for Vmap {
         Self::frames(self, index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         Self::attributes(self)
     }
 

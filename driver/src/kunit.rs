@@ -250,4 +250,25 @@ mod lease {
         assert!(one.hold().is_none());
         assert!(other.hold().is_some());
     }
+
+    #[test]
+    fn entries_are_made_only_where_they_are_looked_for() {
+        let Ok(lease) = KBox::pin_init(Lease::new(), GFP_KERNEL) else {
+            assert!(false);
+            return;
+        };
+        // Nothing of either is read.
+        let (here, elsewhere) = (
+            core::ptr::without_provenance(64),
+            core::ptr::without_provenance(128),
+        );
+        assert!(lease.hold().is_some_and(|hold| !hold.is_found_in(here)));
+        assert!(lease.look_in(here));
+        assert!(!lease.look_in(elsewhere));
+        assert!(lease.hold().is_some_and(|hold| hold.is_found_in(here)));
+        assert!(lease
+            .hold()
+            .is_some_and(|hold| !hold.is_found_in(elsewhere)));
+        assert!(OWNED.is_found_in(elsewhere));
+    }
 }

@@ -106,7 +106,7 @@ impl Backing for DeviceBar {
         self.lent.frames(hold, index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         self.lent.attributes()
     }
 

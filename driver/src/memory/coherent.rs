@@ -76,7 +76,7 @@ impl Backing for Coherent {
         self.block.frames(index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         self.block.attributes()
     }
 

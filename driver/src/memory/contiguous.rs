@@ -134,7 +134,7 @@ impl Backing for Contiguous {
         }
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         match self {
             Self::Run(run) => run.attributes(),
             Self::Cma(block) => block.attributes(),

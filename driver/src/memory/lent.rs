@@ -121,7 +121,7 @@ impl Backing for DeviceCoherent {
         self.lent.block(hold)?.frames(index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         self.lent.attributes()
     }
 

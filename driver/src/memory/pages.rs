@@ -83,7 +83,7 @@ impl Backing for Pages {
         self.runs.frames(hold, index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         self.runs.attributes()
     }
 

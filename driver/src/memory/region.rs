@@ -177,7 +177,7 @@ impl Backing for Region {
         self.view.frames(index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         self.view.attributes()
     }
 

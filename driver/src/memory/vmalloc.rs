@@ -57,7 +57,7 @@ impl Backing for Vmalloc {
         self.pages.frames(index, most)
     }
 
-    fn attributes(&self) -> Attributes {
+    fn attributes(&self) -> Attributes<'_> {
         self.pages.attributes()
     }
 

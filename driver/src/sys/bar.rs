@@ -345,13 +345,14 @@ impl LentBar {
     }
 
     /// How the kernel has it mapped.
-    pub(crate) fn attributes(&self) -> Attributes {
+    pub(crate) fn attributes(&self) -> Attributes<'_> {
         let view = match self.ports {
             true => core::ptr::null(),
             false => self.view.0.as_ptr().cast_const(),
         };
-        // SAFETY: By the type's invariants the kernel has it mapped there, with this mode; there is no view of ports.
-        unsafe { Attributes::new(self.cache.into(), view) }
+        // SAFETY: By the type's invariants the kernel has it mapped there until it is revoked, with this mode; there is no view
+        // of ports.
+        unsafe { Attributes::new(self.cache.into(), view) }.of(self.revocable.lease())
     }
 
     /// Bytes of a page, from `offset` in it, at most `length`; `None` where this is not what `hold` holds.

@@ -12,6 +12,11 @@ use super::{
         Exporter, //
     },
     helpers::mapbuf_inode_device,
+    mode::{
+        FMODE_CAN_ODIRECT,
+        FMODE_READ,
+        FMODE_WRITE, //
+    },
     node_vma::NodeVma,
     seam::{
         pause,
@@ -44,12 +49,6 @@ use kernel::{
     },
     types::Opaque, //
 };
-
-/// `FMODE_READ` and `FMODE_WRITE` of `include/linux/fs.h`.
-pub(super) const FMODE_READ: bindings::fmode_t = 1 << 0;
-pub(super) const FMODE_WRITE: bindings::fmode_t = 1 << 1;
-/// `FMODE_CAN_ODIRECT` of the same file.
-const FMODE_CAN_ODIRECT: bindings::fmode_t = 1 << 22;
 
 /// Devices in our range: minor numbers are used once before one is used again.
 pub(crate) const MINORS: u32 = 1 << 20;

@@ -9,12 +9,12 @@ use super::{
         Importable, //
     },
     backing::Typed,
-    chardev::{
+    foreign::Foreign,
+    helpers::*,
+    mode::{
         FMODE_READ,
         FMODE_WRITE, //
     },
-    foreign::Foreign,
-    helpers::*,
     node_vma::NodeVma,
     seam::{
         pause,
@@ -177,7 +177,7 @@ impl<T: Exporter> DmaBuf<T> {
                 if let Some(revocable) = revocable {
                     // SAFETY: A dma-buf is freed after its release (`dma_buf_release` of `drivers/dma-buf/dma-buf.c`),
                     // which says to what is the same at all times that it is shown no more.
-                    unsafe { revocable.shown_by(this.buffer, this.inode()) };
+                    unsafe { revocable.shown_by(this.buffer, this.file()) };
                 }
                 Ok(this)
             }
@@ -258,17 +258,6 @@ impl<T: Exporter> DmaBuf<T> {
         Ok(())
     }
 
-    /// Its inode, by which all mappings of it are found.
-    fn inode(&self) -> Inode {
-        // SAFETY: The file is valid, and has an inode.
-        unsafe {
-            let inode = (*self.file()).f_inode;
-            bindings::ihold(inode);
-            // INVARIANT: The reference was just taken.
-            Inode(inode)
-        }
-    }
-
     /// How many VMAs map it now.
     pub(crate) fn mappings(&self) -> u32 {
         // SAFETY: The file is valid.
@@ -303,7 +292,8 @@ impl<T: Exporter> DmaBuf<T> {
         // SAFETY: The last reference is gone, so the box is ours again; it came from `export`.
         let exported = unsafe { KBox::from_raw((*buffer).priv_.cast::<Exported<T>>()) };
         if let Some(revocable) = exported.revocable() {
-            revocable.shown_no_more();
+            // SAFETY: The dma-buf is there as long as this call.
+            revocable.shown_no_more(unsafe { NonNull::new_unchecked(buffer) });
         }
         KBox::into_inner(exported).into_data().release();
     }
@@ -334,32 +324,5 @@ impl<T: Exporter> Drop for DmaBuf<T> {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants.
         unsafe { bindings::dma_buf_put(self.buffer.as_ptr()) };
-    }
-}
-
-/// The inode of a dma-buf, which may be gone itself.
-///
-/// # Invariants
-///
-/// A reference on the inode is ours.
-pub(super) struct Inode(*mut bindings::inode);
-
-// SAFETY: References on an inode can be dropped anywhere that may sleep.
-unsafe impl Send for Inode {}
-// SAFETY: There is nothing to change through a shared reference without the kernel's own locks.
-unsafe impl Sync for Inode {}
-
-impl Inode {
-    /// Takes out what all mappings of the dma-buf show, private copies too.
-    pub(super) fn unmap(&self) {
-        // SAFETY: By the type's invariants; a length of 0 is all of it.
-        unsafe { bindings::unmap_mapping_range((*self.0).i_mapping, 0, 0, 1) };
-    }
-}
-
-impl Drop for Inode {
-    fn drop(&mut self) {
-        // SAFETY: By the type's invariants.
-        unsafe { bindings::iput(self.0) };
     }
 }

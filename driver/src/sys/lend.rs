@@ -389,8 +389,8 @@ impl Lent {
     }
 
     /// How the kernel has it mapped, or had it.
-    pub(crate) fn attributes(&self) -> Attributes {
-        self.block.attributes()
+    pub(crate) fn attributes(&self) -> Attributes<'_> {
+        self.block.attributes().of(self.revocable.lease())
     }
 
     /// What goes with the device.

@@ -8,6 +8,7 @@ mod attach;
 pub(crate) mod attached;
 mod bar;
 mod helpers;
+mod mode;
 mod node_vma;
 mod revocable;
 mod scatter;

@@ -7,7 +7,6 @@
 //! with one of the others: a dma-buf is released with no lock of its own held.
 
 use super::{
-    dmabuf::Inode,
     helpers::*,
     lease::{
         Hold,
@@ -26,8 +25,9 @@ use kernel::{
 
 /// The dma-buf that shows it.
 struct Shown {
-    buffer: NonNull<bindings::dma_buf>,
-    /// Which may be there for longer than the dma-buf's file.
+    /// Until it goes.
+    buffer: Option<NonNull<bindings::dma_buf>>,
+    /// Which stays: no other file has its address space then.
     inode: Inode,
 }
 
@@ -35,7 +35,8 @@ struct Shown {
 ///
 /// # Invariants
 ///
-/// What is in `shown` is a dma-buf that is not freed before it is taken out.
+/// What is in `shown` is a dma-buf that is not freed before it is taken out, and the inode in whose address space `lease` has
+/// entries looked for.
 #[pin_data]
 pub(crate) struct Revocable {
     #[pin]
@@ -70,21 +71,38 @@ impl Revocable {
         hold.is_of(&self.lease)
     }
 
-    /// Says which dma-buf shows it.
+    /// For what the kernel has mapped as long as this is held.
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Says which dma-buf shows it. What another one shows has no entry in any mapping.
     ///
     /// # Safety
     ///
-    /// The dma-buf is not freed before [`Self::shown_no_more`] is called. The inode is its own.
-    pub(super) unsafe fn shown_by(&self, buffer: NonNull<bindings::dma_buf>, inode: Inode) {
-        // INVARIANT: By the safety requirements.
-        *self.shown.lock() = Some(Shown { buffer, inode });
+    /// The dma-buf is not freed before [`Self::shown_no_more`] is called for it. The file is its own.
+    pub(super) unsafe fn shown_by(
+        &self,
+        buffer: NonNull<bindings::dma_buf>,
+        file: *const bindings::file,
+    ) {
+        // SAFETY: By the safety requirements.
+        let inode = unsafe { Inode::of(file) };
+        let mut shown = self.shown.lock();
+        if self.lease.look_in(inode.space()) {
+            // INVARIANT: By the safety requirements, and by what was just said to the lease.
+            *shown = Some(Shown {
+                buffer: Some(buffer),
+                inode,
+            });
+        }
     }
 
     /// Says that this dma-buf is about to go. Waits for those who tell its importers something.
-    pub(super) fn shown_no_more(&self) {
-        // The inode goes without the lock.
-        let shown = self.shown.lock().take();
-        drop(shown);
+    pub(super) fn shown_no_more(&self, buffer: NonNull<bindings::dma_buf>) {
+        if let Some(shown) = &mut *self.shown.lock() {
+            shown.buffer.take_if(|shown| *shown == buffer);
+        }
     }
 
     /// Nobody holds it any more when this returns, and nobody will.
@@ -97,10 +115,12 @@ impl Revocable {
     pub(super) fn revoke(&self) {
         // Before they are told: they may ask for it again at once.
         self.lease.close();
-        if let Some(shown) = &*self.shown.lock() {
+        let shown = self.shown.lock();
+        if let Some(buffer) = shown.as_ref().and_then(|shown| shown.buffer) {
             // SAFETY: By the type's invariants, while we have the lock; we hold no lock of the dma-buf.
-            unsafe { mapbuf_invalidate(shown.buffer.as_ptr()) };
+            unsafe { mapbuf_invalidate(buffer.as_ptr()) };
         }
+        drop(shown);
         self.end();
         // Entries were made by who held the lease, and are all there: see `lease.rs`.
         if let Some(shown) = &*self.shown.lock() {
@@ -126,5 +146,52 @@ impl LongHold {
             _hold: hold,
             _of: of.clone(),
         })
+    }
+}
+
+/// The inode of a dma-buf, which may be gone itself.
+///
+/// # Invariants
+///
+/// A reference on the inode is ours.
+struct Inode(*mut bindings::inode);
+
+// SAFETY: References on an inode can be dropped anywhere that may sleep.
+unsafe impl Send for Inode {}
+// SAFETY: There is nothing to change through a shared reference without the kernel's own locks.
+unsafe impl Sync for Inode {}
+
+impl Inode {
+    /// # Safety
+    ///
+    /// The file is valid.
+    unsafe fn of(file: *const bindings::file) -> Self {
+        // SAFETY: By the safety requirements; an open file has an inode.
+        unsafe {
+            let inode = (*file).f_inode;
+            bindings::ihold(inode);
+            // INVARIANT: The reference was just taken.
+            Self(inode)
+        }
+    }
+
+    /// Where the mappings of the dma-buf are found.
+    fn space(&self) -> *mut bindings::address_space {
+        // SAFETY: By the type's invariants it is there; the file has the same (`dma_buf_getfile` of
+        // `drivers/dma-buf/dma-buf.c`).
+        unsafe { (*self.0).i_mapping }
+    }
+
+    /// Takes out what all mappings of the dma-buf show, private copies too.
+    fn unmap(&self) {
+        // SAFETY: It is an address space, and stays as long as the inode; a length of 0 is all of it.
+        unsafe { bindings::unmap_mapping_range(self.space(), 0, 0, 1) };
+    }
+}
+
+impl Drop for Inode {
+    fn drop(&mut self) {
+        // SAFETY: By the type's invariants.
+        unsafe { bindings::iput(self.0) };
     }
 }
