@@ -220,6 +220,17 @@ pub const PROFILES: &[Profile] = &[
         ..Profile::PLAIN
     },
     Profile {
+        name: "devices-scalable",
+        purpose: "an IOMMU in scalable mode, whose tables the host walks",
+        append: &["intel_iommu=on,sm_on"],
+        memory_mib: 1024,
+        devices: &["edu", "e1000"],
+        test_modules: &["importer"],
+        qemu_args: &["-global", "intel-iommu.x-scalable-mode=on"],
+        iommu: true,
+        ..Profile::PLAIN
+    },
+    Profile {
         name: "vfio",
         purpose: "VFIO, which the driver for NVMe is compared with",
         modules: &[("vfio_iommu_type1", ""), ("vfio-pci", "")],

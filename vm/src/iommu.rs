@@ -1,5 +1,6 @@
 //! The tables of an IOMMU, as the hardware walks them: Intel's VT-d in legacy mode, with second-level tables of three to
-//! five levels (chapters 3.4 and 9 of the VT-d specification).
+//! five levels, and in scalable mode, with those or first-level ones of four or five (chapters 3.4 and 9 of the VT-d
+//! specification).
 //!
 //! [`Tables`] reads them from the guest's memory and tells where a device's DMA goes. Nothing of the guest's kernel is asked.
 
@@ -21,12 +22,20 @@ pub const TRANSLATES: u32 = 1 << 31;
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 /// The sort of root table in the root register; legacy mode is 0.
 const SORT: u64 = 0b11 << 10;
-/// An entry of a root or context table is there.
+/// Scalable mode.
+const SCALABLE: u64 = 0b01 << 10;
+/// An entry of a root, context or PASID table is there, or one of a first-level table.
 const PRESENT: u64 = 1;
 /// An entry of a second-level table.
 const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
+/// In scalable mode, what requests have that name no address space of their own: bits of the context entry's second word.
+const RID_PASID: u64 = 0xf_ffff;
+/// How a PASID entry translates: bits 8 to 6.
+const FIRST_LEVEL: u64 = 1;
+const SECOND_LEVEL: u64 = 2;
+const NOT_AT_ALL: u64 = 4;
 
 /// A function of a PCI device, as it signs its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +89,16 @@ impl fmt::Display for Target {
 pub struct Tables<'a, M> {
     memory: &'a M,
     root: u64,
+    scalable: bool,
+}
+
+/// All of memory as it is.
+fn untranslated(address: u64) -> Target {
+    Target {
+        physical: address,
+        read: true,
+        write: true,
+    }
 }
 
 impl<'a, M: PhysicalMemory> Tables<'a, M> {
@@ -87,17 +106,25 @@ impl<'a, M: PhysicalMemory> Tables<'a, M> {
     ///
     /// # Errors
     ///
-    /// Tables of another sort, those of scalable mode.
+    /// Tables of another sort, which the specification calls reserved or abort-DMA mode.
     pub fn new(memory: &'a M, root: u64) -> Result<Self> {
-        if root & SORT != 0 {
-            bail!(
+        let scalable = match root & SORT {
+            0 => false,
+            SCALABLE => true,
+            _ => bail!(
                 "the IOMMU has its tables in a mode that this does not know: RTADDR is {root:#x}"
-            );
-        }
+            ),
+        };
         Ok(Self {
             memory,
             root: root & FRAME,
+            scalable,
         })
+    }
+
+    /// Whether they are those of scalable mode.
+    pub fn scalable(&self) -> bool {
+        self.scalable
     }
 
     /// Where an address of the device leads; nothing where the unit stops it.
@@ -106,11 +133,19 @@ impl<'a, M: PhysicalMemory> Tables<'a, M> {
     ///
     /// A table that lies where there is no memory, or of a form that there is not.
     pub fn at(&self, device: Requester, address: u64) -> Result<Option<Target>> {
-        let root = self.word(self.root + 16 * u64::from(device.bus))?;
+        let root = self.root + 16 * u64::from(device.bus);
+        match self.scalable {
+            false => self.legacy(root, u64::from(device.devfn), address),
+            true => self.by_pasid(root, u64::from(device.devfn), address),
+        }
+    }
+
+    fn legacy(&self, root: u64, devfn: u64, address: u64) -> Result<Option<Target>> {
+        let root = self.word(root)?;
         if root & PRESENT == 0 {
             return Ok(None);
         }
-        let context = (root & FRAME) + 16 * u64::from(device.devfn);
+        let context = (root & FRAME) + 16 * devfn;
         let [low, high] = [self.word(context)?, self.word(context + 8)?];
         if low & PRESENT == 0 {
             return Ok(None);
@@ -118,32 +153,81 @@ impl<'a, M: PhysicalMemory> Tables<'a, M> {
         match low >> 2 & 0b11 {
             // With or without a device that may ask for translations itself.
             0 | 1 => {}
-            2 => {
-                return Ok(Some(Target {
-                    physical: address,
-                    read: true,
-                    write: true,
-                }))
-            }
+            2 => return Ok(Some(untranslated(address))),
             sort => bail!("the context entry {low:#x} {high:#x} is of sort {sort}"),
         }
-        let levels = match high & 0b111 {
-            width @ 1..=3 => 2 + width as u32,
-            width => bail!("the context entry {low:#x} {high:#x} has width {width}"),
+        self.second_level(low & FRAME, high & 0b111, address)
+    }
+
+    /// In scalable mode a root entry has a table for each half of the bus, and a context entry, of 32 bytes, leads to
+    /// a directory of tables of PASID entries, of 64 bytes each.
+    fn by_pasid(&self, root: u64, devfn: u64, address: u64) -> Result<Option<Target>> {
+        let half = self.word(root + 8 * (devfn >> 7))?;
+        if half & PRESENT == 0 {
+            return Ok(None);
+        }
+        let context = (half & FRAME) + 32 * (devfn & 0x7f);
+        let [low, high] = [self.word(context)?, self.word(context + 8)?];
+        if low & PRESENT == 0 {
+            return Ok(None);
+        }
+        let pasid = high & RID_PASID;
+        let directory = self.word((low & FRAME) + 8 * (pasid >> 6))?;
+        if directory & PRESENT == 0 {
+            return Ok(None);
+        }
+        let entry = (directory & FRAME) + 64 * (pasid & 0x3f);
+        let [low, first] = [self.word(entry)?, self.word(entry + 16)?];
+        if low & PRESENT == 0 {
+            return Ok(None);
+        }
+        match low >> 6 & 0b111 {
+            FIRST_LEVEL => match first >> 2 & 0b11 {
+                more @ 0..=1 => self.first_level(first & FRAME, 4 + more as u32, address),
+                mode => bail!("the PASID entry {low:#x} has first-level tables of mode {mode}"),
+            },
+            SECOND_LEVEL => self.second_level(low & FRAME, low >> 2 & 0b111, address),
+            NOT_AT_ALL => Ok(Some(untranslated(address))),
+            sort => bail!(
+                "the PASID entry {low:#x} translates in a way that this does not know: {sort}"
+            ),
+        }
+    }
+
+    fn second_level(&self, table: u64, width: u64, address: u64) -> Result<Option<Target>> {
+        let levels = match width {
+            1..=3 => 2 + width as u32,
+            _ => bail!("second-level tables at {table:#x} are of width {width}"),
         };
         if address >> (12 + 9 * levels) != 0 {
             return Ok(None);
         }
-        self.walk(low & FRAME, levels, address)
+        self.walk(table, levels, address, READ | WRITE)
     }
 
-    fn walk(&self, mut table: u64, levels: u32, address: u64) -> Result<Option<Target>> {
+    /// These are the processor's: what is there can be read. Addresses are sign-extended.
+    fn first_level(&self, table: u64, levels: u32, address: u64) -> Result<Option<Target>> {
+        let unused = 64 - (12 + 9 * levels);
+        if (address << unused) as i64 >> unused != address as i64 {
+            return Ok(None);
+        }
+        self.walk(table, levels, address, PRESENT)
+    }
+
+    /// `there` has a bit of an entry that is there.
+    fn walk(
+        &self,
+        mut table: u64,
+        levels: u32,
+        address: u64,
+        there: u64,
+    ) -> Result<Option<Target>> {
         let mut allowed = READ | WRITE;
         for level in (1..=levels).rev() {
             let shift = 12 + 9 * (level - 1);
             let entry = self.word(table + 8 * (address >> shift & 0x1ff))?;
             allowed &= entry;
-            if entry & (READ | WRITE) == 0 {
+            if entry & there == 0 {
                 return Ok(None);
             }
             if level == 1 || entry & LARGE != 0 {
@@ -231,10 +315,78 @@ mod tests {
         assert_eq!(at("0000:02:00.0", 0x5123), Some((0x5123, true, true)));
     }
 
+    /// Bus 2, in scalable mode: device 3, function 1 (in the lower half) has second-level tables of three levels; device 19,
+    /// function 1 (in the upper half) has first-level ones of four; device 4 is not translated for.
+    fn scalable() -> Image {
+        let devfn = 3 << 3 | 1;
+        let mut image = image();
+        image.0.extend([
+            (0x1_0000 + 16 * 2, 0x1_1000 | PRESENT),
+            (0x1_0000 + 16 * 2 + 8, 0x1_2000 | PRESENT),
+            (0x1_1000 + 32 * devfn, 0x1_3000 | PRESENT),
+            // PASID 65: the second table of its directory, and the second entry of that.
+            (0x1_1000 + 32 * devfn + 8, 65),
+            (0x1_3000 + 8, 0x1_4000 | PRESENT),
+            (0x1_4000 + 64, 0x3000 | SECOND_LEVEL << 6 | 1 << 2 | PRESENT),
+            (0x1_2000 + 32 * (devfn & 0x7f), 0x1_5000 | PRESENT),
+            (0x1_5000, 0x1_6000 | PRESENT),
+            (0x1_6000, FIRST_LEVEL << 6 | PRESENT),
+            (0x1_6000 + 16, 0x1_7000),
+            (0x1_7000, 0x1_8000 | PRESENT | WRITE),
+            (0x1_7000 + 8 * 511, 0x1_8000 | PRESENT | WRITE),
+            (0x1_8000 + 8, 0x1_9000 | PRESENT | WRITE),
+            (0x1_9000, 0x1_a000 | PRESENT | WRITE),
+            (0x1_9000 + 8, 0x80_0000 | PRESENT | WRITE | LARGE),
+            (0x1_a000 + 8 * 5, 0x7_7000 | PRESENT | WRITE),
+            (0x1_a000 + 8 * 6, 0x7_8000 | PRESENT),
+            (0x1_a000 + 8 * 7, 0x7_9000 | WRITE),
+            (0x1_1000 + 32 * (4 << 3), 0x1_b000 | PRESENT),
+            (0x1_b000, 0x1_c000 | PRESENT),
+            (0x1_c000, NOT_AT_ALL << 6 | PRESENT),
+            (0x1_1000 + 32 * (5 << 3), 0x1_d000 | PRESENT),
+        ]);
+        image
+    }
+
+    #[test]
+    fn scalable_mode_is_walked() {
+        let image = scalable();
+        let tables = Tables::new(&image, 0x1_0400).unwrap();
+        assert!(tables.scalable());
+        let at = |device: &str, address| {
+            let target = tables.at(device.parse().unwrap(), address).unwrap()?;
+            Some((target.physical, target.read, target.write))
+        };
+        let gib = 1 << 30;
+        let second = "0000:02:03.1";
+        assert_eq!(at(second, gib + 0x5123), Some((0x7_7123, true, true)));
+        assert_eq!(at(second, gib + 0x6000), Some((0x7_8000, false, true)));
+        assert_eq!(at(second, gib + 0x7000), None);
+        assert_eq!(at(second, 1 << 39), None);
+        let first = "0000:02:13.1";
+        assert_eq!(at(first, gib + 0x5123), Some((0x7_7123, true, true)));
+        assert_eq!(at(first, gib + 0x6000), Some((0x7_8000, true, false)));
+        // It may be written to, and is not there.
+        assert_eq!(at(first, gib + 0x7000), None);
+        let large = gib + 0x20_1234;
+        assert_eq!(at(first, large), Some((0x80_1234, true, true)));
+        assert_eq!(at(first, 0x5123), None);
+        // The upper half of addresses, and one that is in neither.
+        let upper = 511 << 39 | 0xffff << 48 | gib;
+        assert_eq!(at(first, upper + 0x5000), Some((0x7_7000, true, true)));
+        assert_eq!(at(first, upper & !(0xffff << 48)), None);
+        assert_eq!(at("0000:02:04.0", 0x5123), Some((0x5123, true, true)));
+        // No table of PASIDs, no context, no bus.
+        for nothing in ["0000:02:05.0", "0000:02:06.0", "0000:01:00.0"] {
+            assert_eq!(at(nothing, 0x5123), None, "{nothing}");
+        }
+    }
+
     #[test]
     fn what_is_not_known_is_said() {
         let image = image();
-        assert!(Tables::new(&image, 0x1400).is_err());
+        assert!(Tables::new(&image, 0x1800).is_err());
+        assert!(Tables::new(&image, 0x1c00).is_err());
         for wrong in ["", "0001:00:00.0", "0000:00:20.0", "0000:00:00.8"] {
             assert!(wrong.parse::<Requester>().is_err(), "{wrong}");
         }

@@ -29,6 +29,10 @@ tests! { "attached":
         placement_is_kept_or_refused,
         detached_memory_is_out_of_reach_at_once,
     ];
+    SCALABLE, 60: [
+        attached_pages_have_addresses_and_can_be_pinned,
+        detached_memory_is_out_of_reach_at_once,
+    ];
 }
 
 // A program decides when a fault at its own bytes ends (userfaultfd, FUSE). The device goes meanwhile.

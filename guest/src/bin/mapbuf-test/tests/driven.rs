@@ -28,6 +28,11 @@ tests! { "driven":
         disk_reaches_the_end_of_a_gibibyte,
         list_shows_the_device,
     ];
+    SCALABLE, 200: [
+        iommu_is_in_scalable_mode,
+        host_finds_the_bytes_at_the_device_s_address,
+        edu_copies_both_ways_below_its_mask,
+    ];
 }
 
 /// A device that mapbuf has, until the test is over.
@@ -138,6 +143,19 @@ fn edu_copies_both_ways_below_its_mask() -> Outcome {
         memory.copy_out(OWN_BYTES, &mut came)?;
         check!(came == sent, "{kind:?}: other bytes came back");
     }
+    Ok(())
+}
+
+/// The register that says where the root table is, and in bits 11 and 10 of which sort (VT-d specification, 11.4.5).
+const RTADDR: u64 = 0xfed9_0020;
+
+fn iommu_is_in_scalable_mode() -> Outcome {
+    let register = ask(&Ask::Physical {
+        address: RTADDR,
+        bytes: 8,
+    })?;
+    let register = register.try_into().map_or(0, u64::from_le_bytes);
+    check_eq!(register >> 10 & 0b11, 1, "sort of {register:#x}");
     Ok(())
 }
 

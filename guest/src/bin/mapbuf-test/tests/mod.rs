@@ -61,6 +61,8 @@ pub const REGIONS: &[&str] = &["regions"];
 pub const NUMA: &[&str] = &["numa"];
 /// Run on machines with PCI devices.
 pub const DEVICES: &[&str] = &["devices", "devices-iommu"];
+/// Run where the IOMMU has the tables of scalable mode.
+pub const SCALABLE: &[&str] = &["devices-scalable"];
 /// Run where VFIO can have a device.
 pub const VFIO: &[&str] = &["vfio"];
 /// Run with the programs that others wrote.
