@@ -304,8 +304,10 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
             boots.extend(guide::plan(kit, names, driver));
         }
         if stock && (reported || all) {
-            let kernels = if arguments.all_kernels || reported {
+            let kernels = if reported {
                 reports::Kernels::All
+            } else if arguments.all_kernels {
+                reports::Kernels::Maintained
             } else {
                 reports::Kernels::Few
             };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A driver that is right: its memory is write-combined in the kernel's own mapping, and so in the program's. */
+#include <linux/mm.h>
 #include <linux/set_memory.h>
 #include "report.h"
 

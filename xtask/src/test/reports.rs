@@ -20,18 +20,20 @@ const MEMORY_MIB: u32 = 1024;
 const NOT_RIGHT: [&str; 5] = ["Partly ", "Silent ", "Wrong ", "Unknown ", "FAILED "];
 const RIGHT: &str = "Right ";
 
-/// The kernels that distributions ship, beside the driver's own: those of `--all-kernels`, and the one that is always tried,
-/// which is the oldest and so shows the most that is different.
+/// The kernels that distributions ship, beside the driver's own: the one that is always tried, those of `--all-kernels`, and
+/// what is tried by the profile's name alone, as the archives may stop to carry it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kernels {
-    /// The driver's, and the oldest.
+    /// The driver's, and the oldest that Debian still maintains.
     Few,
+    /// Those that Debian maintains.
+    Maintained,
     /// Every one.
     All,
 }
 
 /// The kernels, each with the name of its test and of the way to boot it.
-const KERNELS: [(Option<Series>, &str, &str); 3] = [
+const KERNELS: [(Option<Series>, &str, &str); 4] = [
     (None, "reports::right_or_silent", PROFILE),
     (
         Some(Series::V6_1),
@@ -43,6 +45,11 @@ const KERNELS: [(Option<Series>, &str, &str); 3] = [
         "reports::right_or_silent_on_6.12",
         "reports-6.12",
     ),
+    (
+        Some(Series::V5_10),
+        "reports::right_or_silent_on_5.10",
+        "reports-5.10",
+    ),
 ];
 
 /// What is to be booted, if the filter chooses it: one test for each kernel. It is a score, which may lack a tenth, but has no
@@ -50,6 +57,7 @@ const KERNELS: [(Option<Series>, &str, &str); 3] = [
 pub fn plan<'a>(kit: &'a Kit, filter: &str, logs: &'a Path, kernels: Kernels) -> Vec<Boot<'a>> {
     let tried = match kernels {
         Kernels::Few => KERNELS.get(..2),
+        Kernels::Maintained => KERNELS.get(..3),
         Kernels::All => KERNELS.get(..),
     };
     let scores = tried
