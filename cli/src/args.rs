@@ -18,7 +18,7 @@ use crate::{
         unload::UnloadArgs,
     },
     demo::{DemoArgs, SceneArgs, SCENE},
-    diagnose::{DiagnoseArgs, StubArgs, STUB},
+    diagnose::{CleanerArgs, DiagnoseArgs, StubArgs, CLEANER, STUB},
     doctor::DoctorArgs,
     figure::FigureArgs,
     matrix::MatrixArgs,
@@ -97,6 +97,8 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     #[command(name = STUB, hide = true)]
     DiagnosedProgram(StubArgs),
+    #[command(name = CLEANER, hide = true)]
+    DiagnoseCleaner(CleanerArgs),
     #[command(name = SCENE, hide = true)]
     DemoScene(SceneArgs),
 }
@@ -122,6 +124,7 @@ impl Command {
             | Self::Probe(ProbeArgs { output, .. }) => output.json,
             Self::Diagnose(_)
             | Self::DiagnosedProgram(_)
+            | Self::DiagnoseCleaner(_)
             | Self::DemoScene(_)
             | Self::Figure(_)
             | Self::Completions(_)

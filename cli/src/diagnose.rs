@@ -40,6 +40,8 @@ use tracee::{Moment, State};
 
 /// The subcommand that becomes the program.
 pub const STUB: &str = "diagnosed-program";
+/// The subcommand that removes what a run cannot wait for.
+pub const CLEANER: &str = "diagnose-cleaner";
 /// The status of a run that could not be watched, as `env` and `timeout` have it.
 const NOT_WATCHED: u8 = 125;
 
@@ -144,6 +146,18 @@ pub fn run(args: &DiagnoseArgs) -> Result<ExitCode, Failure> {
 pub fn unseen_here() -> Result<Vec<&'static str>, Problem> {
     let tracer = tracefs::Tracer::new(false)?;
     Ok(report::unseen_without(tracer.missing()))
+}
+
+/// The run whose probes are to be removed.
+#[derive(Debug, Group)]
+pub struct CleanerArgs {
+    pid: u32,
+}
+
+/// Removes the probes of a run.
+pub fn clean(args: &CleanerArgs) -> ExitCode {
+    tracefs::clean(args.pid);
+    ExitCode::SUCCESS
 }
 
 /// Becomes the program.
@@ -279,7 +293,7 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     facts.read();
     let lost = tracer.lost();
     let missing = tracer.missing().to_vec();
-    drop(tracer);
+    let tracer = Some(tracer).filter(|_| life.stuck);
     let keep = |path: &PathBuf, text: &str| {
         fs::write(path, text).map_err(|source| {
             Stopped::Failure(Failure::File {
@@ -294,6 +308,7 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
     let mut history = History::with_threads(&threads, process);
     history.narrow.clone_from(&life.narrow);
     history.go_on(&trace::parse_with(&text, &life.returned));
+    facts.find_off(&history.physical());
     facts.find_variables(&history.made_of_module_addresses());
     let mut iomem = Iomem::read();
     if args.read {
@@ -321,6 +336,12 @@ fn watch(args: &DiagnoseArgs) -> Result<u8, Stopped> {
             // A terminal that was closed meanwhile takes nothing.
             let _ = anstream::stderr().write_all(text.as_bytes());
         }
+    }
+    // A thread that was stopped in the middle of its work may hold up for ever whoever removes a probe.
+    if tracer.is_some_and(|tracer| !tracer.leave_to_another()) {
+        anstream::eprintln!(
+            "mapbuf: the kernel does not come to an end of removing the probes; only a restart of the machine helps"
+        );
     }
     Ok(life.status)
 }

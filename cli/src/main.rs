@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             return diagnose::run(&args).unwrap_or_else(|failure| output::report(&failure, false));
         }
         Command::DiagnosedProgram(args) => return diagnose::become_program(&args),
+        Command::DiagnoseCleaner(args) => return diagnose::clean(&args),
         Command::DemoScene(args) => {
             return demo::play(args).unwrap_or_else(|failure| output::report(&failure, false));
         }

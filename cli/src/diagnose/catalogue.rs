@@ -111,6 +111,17 @@ causes! {
         ];
         tell "sudo mapbuf diagnose -- PROGRAM names the driver's function";
 
+    NOT_FOR_USERS "not-for-users" Error
+        why "remap_vmalloc_range maps only areas that were made for user space (VM_USERMAP or VM_DMA_COHERENT), from the \
+             start of a page on; vmalloc_user and vmalloc_32_user make such areas, vmalloc and vzalloc do not \
+             (remap_vmalloc_range_partial in mm/vmalloc.c)";
+        next [
+            "the driver: allocate with vmalloc_user, which also clears the memory, and pass the pointer that it returned",
+            "the driver: for memory from kmalloc or alloc_pages: remap_pfn_range or vm_insert_page",
+        ];
+        seen ["EINVAL" "mmap" "mmap: Invalid argument; the driver calls remap_vmalloc_range for memory from vmalloc or vzalloc"];
+        tell "/proc/vmallocinfo has user at the end of the line of an area for user space";
+
     CALL_FAILED "call-failed" Error
         why "the driver passed the error on, so mmap failed with it";
                 next ["read what this function checks: its chapter in the guide says"];
@@ -183,6 +194,16 @@ causes! {
         next ["the program: do not pass MAP_HUGETLB for a device's file; the driver chooses the size of the entries"];
         seen ["EINVAL" "mmap" "mmap with MAP_HUGETLB of a device: Invalid argument"];
         tell "without MAP_HUGETLB it works";
+
+    HUGE_SIZE "huge-size" Error
+        why "the kernel has no huge pages of the size that was asked for (MAP_HUGE_SHIFT; hstate_sizelog in \
+             include/linux/hugetlb.h)";
+        next [
+            "the program: ask for a size that is listed in /sys/kernel/mm/hugepages, or leave the size out (the default size)",
+            "1 GiB pages need a processor with pdpe1gb, and are best set aside at boot: hugepagesz=1G hugepages=N",
+        ];
+        seen ["EINVAL" "mmap" "mmap with MAP_HUGETLB and MAP_HUGE_1GB: Invalid argument"];
+        tell "ls /sys/kernel/mm/hugepages";
 
     HUGE_PAGES_GONE "no-huge-pages" Error
                 why "hugetlb pages are set aside in advance, and there are not enough (hugetlb_acct_memory and \
@@ -299,7 +320,7 @@ causes! {
 
     BEYOND_BUFFER "beyond-buffer" Error
                 why "the program asked for more than the buffer has, and the mapping function checked (dma_mmap_attrs, \
-             vm_map_pages and \
+             vm_map_pages, remap_vmalloc_range and \
              vm_iomap_memory compare with the size that they are given)";
         next ["the program: map at most what the buffer has, from an offset within it"];
         seen [
@@ -381,6 +402,16 @@ causes! {
         seen ["SIGBUS" "some pages in" "Bus error in the mapping of an ordinary file, which is shorter than the mapping"];
         tell "stat -c %s FILE";
 
+    FILE_UNREADABLE "file-unreadable" Error
+        why "the page is within the file, and its file system failed to read it: a page fault cannot return EIO, so it is a \
+             SIGBUS (filemap_fault in mm/filemap.c)";
+        next [
+            "read the same bytes with read(2), which returns the error, and look at the kernel's log for the disk or the server",
+            "the program: read files on removable, network or user-space file systems instead of mapping them",
+        ];
+        seen ["SIGBUS" "some pages in" "Bus error in a mapped file that is long enough; the disk or the network file system has errors"];
+        tell "dd if=FILE of=/dev/null: Input/output error";
+
     FILESYSTEM_FULL "filesystem-full" Error
                 why "the page is within the file, but the file is sparse there, and the file system has no room for it: a \
              write to a \
@@ -424,6 +455,28 @@ causes! {
             "SIGSEGV" "first touch" "Segmentation fault at 0xffffffffffffffff right after mmap",
         ];
         tell "strace -e mmap PROGRAM shows the failed call";
+
+    ERROR_WITHOUT_MINUS "error-without-minus" Error
+        why "the driver's mmap returned a positive error number: only negative ones are errors, so the kernel took it for \
+             the mapping's address and passed it to the program (mmap_region in mm/vma.c)";
+        next [
+            "the driver: return -EINVAL instead of EINVAL (and the like), and 0 for success",
+            "the program: the real cause is what the driver meant to refuse: length, offset, sharing or protection",
+        ];
+        seen [
+            "SIGSEGV" "first touch" "Segmentation fault at a small address like 0x16; mmap did not return MAP_FAILED",
+        ];
+        tell "strace -e mmap PROGRAM shows a small number as the result: mmap(...) = 0x16";
+
+    PAST_THE_END "past-the-end" Error
+        why "the address is past the end of the mapping, where nothing is mapped";
+        next [
+            "the program: an offset in bytes that is added to a pointer to words of 4 bytes counts four times; add it to a char \
+             pointer, or divide it by the word's size",
+            "the program: or map more: the length of mmap is in bytes",
+        ];
+        seen ["SIGSEGV" "some pages in" "Segmentation fault behind the end of a device's mapping"];
+        tell "the fault's address minus what mmap returned is more than the mapping's length";
 
     UNMAPPED "unmapped" Error
                 why "the address was in a mapping that the program itself removed before";
@@ -493,12 +546,15 @@ causes! {
         tell "cat /proc/PID/maps";
 
     NO_MMAP "no-mmap" Error
-        why "the file has no mmap operation (do_mmap in mm/mmap.c)";
+        why "the file has no mmap operation (do_mmap in mm/mmap.c; for a file of /proc EIO, from pde_mmap in fs/proc/inode.c)";
         next [
             "is it the right node? Sockets, pipes, terminals, directories and most files of proc and sysfs cannot be mapped",
             "the driver: set .mmap in its file_operations",
         ];
-        seen ["ENODEV" "mmap" "mmap: No such device; the file cannot be mapped"];
+        seen [
+            "ENODEV" "mmap" "mmap: No such device; the file cannot be mapped",
+            "EIO" "mmap" "mmap of a file in /proc: Input/output error",
+        ];
         tell "ls -l /proc/PID/fd/N";
 
     BAD_DESCRIPTOR "bad-descriptor" Error
@@ -599,6 +655,20 @@ causes! {
         next ["map it with PROT_READ, or privately"];
         seen ["EPERM" "mmap" "mmap of a memfd: Operation not permitted"];
         tell "fcntl(fd, F_GET_SEALS)";
+
+    WRITE_EXECUTE "write-and-execute" Error
+        why "the process may not have memory that is both writable and executable, nor make writable memory executable: \
+             PR_SET_MDWE was set (mmap_region in mm/vma.c; MemoryDenyWriteExecute= of systemd), or SELinux \
+             forbids it (execmem)";
+        next [
+            "the program: map it twice (memfd_create), once writable and once executable, or leave PROT_EXEC out",
+            "the service: MemoryDenyWriteExecute=no; SELinux: a policy that allows execmem",
+        ];
+        seen [
+            "EACCES" "mmap" "mmap with PROT_WRITE and PROT_EXEC: Permission denied, in a service",
+            "EACCES" "mprotect" "mprotect with PROT_EXEC of ordinary memory: Permission denied, in a service",
+        ];
+        tell "systemctl show -p MemoryDenyWriteExecute SERVICE; dmesg | grep -i execmem";
 
     SECURITY_MODULE "security-module" Error
                 why "the kernel's own checks do not refuse this, and the driver was not called: a security module \
@@ -737,6 +807,40 @@ causes! {
         next ["the driver: add vma->vm_pgoff to the frame's number, and check it against the buffer's size"];
                 seen ["data" "mmap" "the first page again, with any offset"];
         tell "two mappings with different offsets show the same bytes";
+
+    MAPPED_TOO_MUCH "mapped-too-much" Error
+        why "remap_pfn_range does not compare its length with the mapping: it fills the page table past the mapping's end, \
+             where other memory of the program is or will be (mm/memory.c)";
+        next [
+            "the driver: map vma->vm_end - vma->vm_start bytes, after comparing that with the buffer's size, and not the \
+             buffer's size",
+        ];
+        seen [
+            "data" "mmap" "unrelated memory of the program changes or is lost; the program maps less than the driver's buffer",
+            "oops" "mmap" "BUG: Bad page map in process; kernel BUG at mm/memory.c in remap_pfn_range; the program maps less \
+             than the driver's buffer",
+        ];
+        tell "with the length of the whole buffer it works";
+
+    ENTRY_EXISTS "entry-exists" Error
+        why "remap_pfn_range fills empty entries only, and stops the kernel with BUG_ON where there is one already, or for \
+             a length of 0 (remap_pte_range and remap_pfn_range_internal in mm/memory.c)";
+        next [
+            "the driver: call it once for each address: a loop must move on in the mapping too (vma->vm_start + i * PAGE_SIZE)",
+            "restart the machine: the program cannot exit",
+        ];
+        seen ["oops" "mmap" "kernel BUG at mm/memory.c in remap_pfn_range; the program cannot be killed (state D)"];
+        tell "dmesg has kernel BUG at mm/memory.c, and remap_pfn_range in the line after it";
+
+    DEVICE_OFF "device-off" Error
+        why "the PCI device does not answer in memory: memory space is off in its command register, as it is before a driver \
+             enables the device (pci_enable_device), so all reads return ones and writes are lost";
+        next [
+            "echo 1 > /sys/bus/pci/devices/DEVICE/enable, or bind a driver (vfio-pci) that enables it",
+            "the driver: call pci_enable_device or pcim_enable_device before the BAR is mapped",
+        ];
+        seen ["data" "mmap" "all reads of a PCI BAR (resource0) return 0xffffffff"];
+        tell "lspci -vv: Control: Mem-; cat /sys/bus/pci/devices/DEVICE/enable";
 
     SAME_FRAME "same-frame" Warning
                 why "one frame was mapped at several addresses of one mapping: a write to one page shows in the others";

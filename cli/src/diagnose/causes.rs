@@ -6,7 +6,7 @@ use super::{
     catalogue::*,
     finding::{name_of, Finding, MadeOf, Seen, Sure},
     frames::{self, kpf, PAGE},
-    history::{vm, Doing, Filled, Kind, Mapping, Refusal},
+    history::{vm, Doing, Filled, Kind, Mapping, Positive, Refusal},
     log::Trouble,
     physical::Sight,
     probes::nr,
@@ -66,6 +66,10 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
         };
         findings.extend(refusals::find(seen, &refusal));
     }
+    findings.extend(answered(seen));
+    for positive in &seen.history.positive {
+        findings.extend(error_without_minus(positive));
+    }
     for mapping in &seen.history.mappings {
         findings.extend(freed(seen, mapping));
     }
@@ -84,6 +88,8 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
         }
         findings.extend(of_module);
         findings.extend(freed_by_unmapping(seen, mapping));
+        findings.extend(mapped_too_much(mapping));
+        findings.extend(device_off(seen, mapping));
         findings.extend(uncached(seen, mapping));
         findings.extend(same_frame(mapping));
         findings.extend(private_copy(mapping));
@@ -121,6 +127,73 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
     });
     findings.sort_by_key(|finding| (finding.severity, finding.sure));
     findings
+}
+
+/// A call of `mmap` that a filter of system calls answered in the kernel's stead.
+fn answered(seen: &Seen<'_>) -> Option<Finding> {
+    let &(thread, result) = seen.history.answered.last()?;
+    let space = seen.history.space_of(thread);
+    let process = seen.facts.processes.get(&space)?;
+    let last = seen.history.last_mmap.get(&thread) == Some(&false);
+    if !(process.filtered && last && gave_up(seen)) {
+        return None;
+    }
+    let what = format!(
+        "mmap failed with {}, and the kernel's mmap was not called: the process has a seccomp filter, which answered",
+        name_of(result)
+    );
+    let finding = Finding::new(&SECURITY_MODULE, "memory".into(), String::new(), what);
+    let finding = finding
+        .sure(Sure::Follows)
+        .proc("/proc/PID/status: Seccomp: 2");
+    Some(finding.event(format!("mmap = {}, without a beginning", name_of(result))))
+}
+
+/// A driver's `mmap` that returned a positive number.
+fn error_without_minus(positive: &Positive) -> Option<Finding> {
+    let opened = positive.opened.as_ref()?;
+    let function = opened.mmap()?;
+    let number = i64::try_from(positive.result).ok()?;
+    let what = format!(
+        "{function} returned {number} (-{number} would be {}), and mmap gave it to the program as the mapping's address",
+        name_of(-number)
+    );
+    let file = opened.text("name").unwrap_or("a file").to_owned();
+    let event = format!("{} = {:#x}", positive.doing.text(), positive.result);
+    Some(Finding::new(&ERROR_WITHOUT_MINUS, file, function, what).event(event))
+}
+
+/// Entries past the mapping's end.
+fn mapped_too_much(mapping: &Mapping) -> Option<Finding> {
+    let call = mapping.calls.iter().find(|call| {
+        let end = call.get("addr").saturating_add(call.get("size"));
+        let by_number = call.function == "remap_pfn_range" && call.result() == 0;
+        by_number && call.get("end") != 0 && end.div_ceil(PAGE) * PAGE > call.get("end")
+    })?;
+    let what = format!(
+        "remap_pfn_range was called for {} pages at {:#x} inside {}, and the mapping has {} pages and ends at {:#x}",
+        call.get("size").div_ceil(PAGE),
+        call.get("addr"),
+        mapping.driver(),
+        (call.get("end") - call.get("start")) / PAGE,
+        call.get("end")
+    );
+    Some(MAPPED_TOO_MUCH.found(mapping, what).event(event_of(call)))
+}
+
+/// Registers of a device that does not answer.
+fn device_off(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
+    let parts = mapping.filled.iter().filter(|part| part.by_number);
+    parts.into_iter().find_map(|part| {
+        let device = seen.facts.off_at(part.pfn? * PAGE)?;
+        let what = format!(
+            "the mapping of {} leads to a BAR of the PCI device {}, whose memory space is off (bit 1 of its command register)",
+            mapping.file, device
+        );
+        let shown = format!("/sys/bus/pci/devices/{device}/config: the command register has not 0x2");
+        let finding = DEVICE_OFF.found(mapping, what).sure(Sure::Follows).proc(shown);
+        Some(finding)
+    })
 }
 
 /// Whether the program ended by itself, with a status that says failure.
@@ -261,19 +334,22 @@ fn module_data(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
 
 /// Memory of a device that does not begin with a page.
 fn unaligned_memory(mapping: &Mapping) -> Option<Finding> {
+    let start = |call: &Call| call.number("physical").or_else(|| call.number("handle"));
     let call = mapping.calls.iter().find(|call| {
-        let inside = call.get("physical") % PAGE != 0;
-        call.function == "vm_iomap_memory" && call.result() == 0 && inside
+        let whole_pages = ["vm_iomap_memory", "dma_mmap_attrs"];
+        let inside = start(call).is_some_and(|start| start % PAGE != 0);
+        whole_pages.contains(&call.function.as_str()) && call.result() == 0 && inside
     })?;
-    let physical = call.get("physical");
+    let physical = start(call)?;
+    let function = &call.function;
     let what = format!(
-        "vm_iomap_memory was called with {physical:#x} inside {}, which is {} bytes into a page: the driver's memory \
+        "{function} was called with {physical:#x} inside {}, which is {} bytes into a page: the driver's memory \
         begins at that offset in the mapping, not at its start",
         mapping.driver(),
         physical % PAGE
     );
     Some(UNALIGNED_MEMORY.found(mapping, what).event(format!(
-        "vm_iomap_memory(physical={physical:#x}, size={:#x}) = 0",
+        "{function}({physical:#x}, size={:#x}) = 0",
         call.get("size")
     )))
 }
@@ -304,9 +380,20 @@ fn mapped_over(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
     })
 }
 
+/// Whether a fault handler's result is an error number: a negative one, or a positive one whose bits make no sense together
+/// (`vm_fault_reason` of `include/linux/mm_types.h`: each error is a bit of its own, and 8 is none).
+fn is_errno(result: u64) -> bool {
+    const MAJOR: u64 = 0x4;
+    const NO_BIT: u64 = 0x8;
+    let bits = result & 0xffff_ffff;
+    let contradicts = (bits & VM_FAULT_ERROR & !MAJOR).count_ones() > 1 || bits & NO_BIT != 0;
+    let positive = i64::try_from(bits).is_ok_and(|bits| name_of(-bits).starts_with("-E"));
+    bits & 0x8000_0000 != 0 || (contradicts && positive)
+}
+
 /// A fault handler that returns `-EINVAL` or another error number.
 fn errno_from_fault(seen: &Seen<'_>) -> Option<Finding> {
-    let is_negative = |call: &&Call| call.get("ret") & 0x8000_0000 != 0;
+    let is_negative = |call: &&Call| is_errno(call.get("ret"));
     let call = seen.history.handlers.iter().find(is_negative)?;
     let space = seen.history.space_of(call.thread);
     let mapping = seen
@@ -323,10 +410,17 @@ fn errno_from_fault(seen: &Seen<'_>) -> Option<Finding> {
     let bits = u32::try_from(call.get("ret") & 0xffff_ffff).unwrap_or(0);
     let error = i64::from(i32::from_ne_bytes(bits.to_ne_bytes()));
     let times = seen.history.handlers.iter().filter(is_negative).count();
-    let what = format!(
-        "{function} returned {bits:#x}, which is {}, {times} times: a fault handler must return VM_FAULT_SIGBUS, \
-        VM_FAULT_OOM, VM_FAULT_NOPAGE or the like",
+    let error = if error < 0 {
         name_of(error)
+    } else {
+        format!(
+            "{} without its minus",
+            name_of(-error).trim_start_matches('-')
+        )
+    };
+    let what = format!(
+        "{function} returned {bits:#x}, which is {error}, {times} times: a fault handler must return VM_FAULT_SIGBUS, \
+        VM_FAULT_OOM, VM_FAULT_NOPAGE or the like"
     );
     let mut finding = ERRNO_FROM_FAULT
         .found(mapping, what)
@@ -476,6 +570,12 @@ fn freed_by_unmapping(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
             && mapping.released.iter().all(|(pfn, _)| *pfn != handed.pfn)
             && lost.iter().any(|(pfn, _)| pfn.abs_diff(handed.pfn) < 1024)
     });
+    // Given away on purpose, it would have been allocated for this.
+    let older = mapping
+        .handed
+        .iter()
+        .filter(|handed| lost.iter().any(|(pfn, _)| *pfn == handed.pfn))
+        .all(|handed| seen.history.is_older(handed.pfn, handed.time));
     let (sure, more) = match (again, kept) {
         (Some(handed), _) => (
             Sure::Seen,
@@ -488,6 +588,10 @@ fn freed_by_unmapping(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
                 which only the first page has a count",
                 kept.pfn, kept.count
             ),
+        ),
+        (None, None) if older => (
+            Sure::Likely,
+            "; they were allocated before the program mapped them, so the handler probably lacks get_page".to_owned(),
         ),
         (None, None) => return None,
     };
@@ -907,6 +1011,7 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
         FRAME_OF_VMALLOC.name,
         FRAME_IMPOSSIBLE.name,
         FREED_BY_UNMAPPING.name,
+        MAPPED_TOO_MUCH.name,
     ];
     let bug_of_an_insert = trouble.place.starts_with("vmf_insert")
         || trouble.head.contains("kernel BUG at mm/memory.c");
@@ -1030,6 +1135,28 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
             );
             Finding::new(&BAD_PAGE, file, who, what).sure(Sure::Likely)
         }
+        _ if trouble.head.contains("kernel BUG at mm/memory.c")
+            && trouble.place.starts_with("remap_p") =>
+        {
+            let before = seen.history.calls_of(thread);
+            let before = before
+                .iter()
+                .rev()
+                .find(|call| call.function == "remap_pfn_range");
+            let what = format!(
+                "the kernel stopped in {}, called inside {function}: {}",
+                place_of(trouble),
+                match before {
+                    Some(call) => format!(
+                        "there is an entry already where it was to make one; the call before it was {}",
+                        event_of(call)
+                    ),
+                    None => "there is an entry already where it was to make one, or its length is 0".to_owned(),
+                }
+            );
+            let sure = before.map_or(Sure::Likely, |_| Sure::Follows);
+            Finding::new(&ENTRY_EXISTS, file, function, what).sure(sure)
+        }
         _ => {
             let what = format!(
                 "the kernel reported \"{}\" in {}, in thread {thread} ({})",
@@ -1078,7 +1205,7 @@ fn function_of(trouble: &Trouble, mapping: Option<&Mapping>) -> String {
 
 /// Whether a cause is one that makes accesses to its mapping fail.
 fn explains_signals(finding: &Finding) -> bool {
-    const DO: [&str; 16] = [
+    const DO: [&str; 17] = [
         "copy-on-write",
         "ignored-error",
         "offset-is-id",
@@ -1095,6 +1222,7 @@ fn explains_signals(finding: &Finding) -> bool {
         "no-page-given",
         "page-not-insertable",
         "slab-memory",
+        "not-for-users",
     ];
     DO.contains(&finding.cause)
 }
@@ -1108,6 +1236,17 @@ fn of_fault(seen: &Seen<'_>, fault: &Fault, findings: &mut Vec<Finding>) {
             mapping.was_there(fault.address, fault.time) && mapping.file == finding.file
         }) && explains_signals(finding)
     });
+    if let Some(known) = known {
+        *known = known.clone().signal(fault);
+        return;
+    }
+    let small = seen.history.positive.iter().find(|positive| {
+        let length = positive.doing.argument(1);
+        positive.space == space
+            && (0..length).contains(&fault.address.wrapping_sub(positive.result))
+    });
+    let mut known = findings.iter_mut();
+    let known = known.find(|finding| small.is_some() && finding.cause == ERROR_WITHOUT_MINUS.name);
     if let Some(known) = known {
         *known = known.clone().signal(fault);
         return;
@@ -1218,6 +1357,9 @@ fn segv(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
             ..finding
         });
     }
+    if let Some(finding) = past_the_end(seen, fault, space) {
+        return Some(finding);
+    }
     let mapping = seen.history.at_in_parents(space, address)?;
     let how = match &mapping.dont_fork {
         Some(doing) => format!(
@@ -1237,6 +1379,37 @@ fn segv(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
         at(fault, mapping)
     );
     let finding = NOT_INHERITED.found(mapping, what).event(how);
+    Some(Finding {
+        function: String::new(),
+        ..finding
+    })
+}
+
+/// Behind a device's mapping, as far as an index of words goes that was meant to be one of bytes.
+fn past_the_end(seen: &Seen<'_>, fault: &Fault, space: i32) -> Option<Finding> {
+    /// The longest word.
+    const WORD: u64 = 8;
+    let below = fault.below.as_ref()?;
+    if seen.history.was_removed(space, fault.address) {
+        return None;
+    }
+    let mapping = seen.history.mappings.iter().rev().find(|mapping| {
+        let end = mapping.address + mapping.length;
+        mapping.space == space && end == below.end && mapping.was_there(end - 1, fault.time)
+    })?;
+    let from_start = fault.address.checked_sub(mapping.address)?;
+    if from_start >= mapping.length.saturating_mul(WORD) {
+        return None;
+    }
+    let what = format!(
+        "SIGSEGV at {:#x}, which is {from_start:#x} bytes from the start of the mapping of {}: the mapping has {:#x} bytes",
+        fault.address, mapping.file, mapping.length
+    );
+    let finding = PAST_THE_END.found(mapping, what).sure(Sure::Likely);
+    let finding = finding.proc(format!(
+        "/proc/PID/maps: {:x}-{:x} {}",
+        below.start, below.end, below.path
+    ));
     Some(Finding {
         function: String::new(),
         ..finding
@@ -1443,6 +1616,16 @@ fn of_a_file(fault: &Fault) -> Option<Finding> {
         );
         let shown = format!("/proc/PID/map_files: the file has {} bytes", backing.bytes);
         return Some(found(&FILE_END, what).proc(shown));
+    }
+    if let Some(error) = backing.unreadable {
+        let error = name_of(-i64::from(error));
+        let what = format!(
+            "{here}: byte {place} is within the file, which has {} bytes, but reading it fails with {}",
+            backing.bytes,
+            error.trim_start_matches('-')
+        );
+        let shown = format!("pread of the file at {place} = {error}");
+        return Some(found(&FILE_UNREADABLE, what).proc(shown));
     }
     let system = system_of(backing.magic);
     if backing.room < PAGE {

@@ -28,6 +28,8 @@ pub struct Process {
     pub data_now: u64,
     /// How many mappings it has, where that was counted.
     pub mappings: Option<u64>,
+    /// A filter answers its system calls (`Seccomp: 2`).
+    pub filtered: bool,
 }
 
 /// The machine, and the program's processes.
@@ -49,6 +51,10 @@ pub struct Facts {
     pub huge_pages_free: Option<u64>,
     /// `Hugepagesize`, in bytes.
     pub huge_page_bytes: Option<u64>,
+    /// The sizes of huge pages, in bytes.
+    pub huge_sizes: Vec<u64>,
+    /// Physical ranges of PCI devices that do not answer in memory, from and to, each with its device.
+    pub off: Vec<(u64, u64, String)>,
     /// Variables of modules: where each begins, its name and the module's.
     pub variables: Vec<(u64, String, String)>,
     /// By their numbers.
@@ -71,6 +77,46 @@ impl Facts {
         self.huge_page_bytes = value(&memory, "Hugepagesize:").map(|kib| kib << 10);
         let limit = value(&memory, "CommitLimit:").zip(value(&memory, "Committed_AS:"));
         self.commit = limit.map(|(limit, used)| (limit << 10, used << 10));
+        let folders = fs::read_dir("/sys/kernel/mm/hugepages");
+        let folders = folders.into_iter().flatten().flatten();
+        self.huge_sizes = folders
+            .filter_map(|folder| huge_size(folder.file_name().to_str()?))
+            .collect();
+        self.huge_sizes.sort_unstable();
+    }
+
+    /// Finds the PCI devices that do not answer in memory, among those whose BARs have one of these physical addresses.
+    pub fn find_off(&mut self, addresses: &[u64]) {
+        /// `PCI_COMMAND` and `PCI_COMMAND_MEMORY`, `include/uapi/linux/pci_regs.h`.
+        const COMMAND: usize = 4;
+        const MEMORY: u8 = 2;
+        let devices = (!addresses.is_empty()).then(|| fs::read_dir("/sys/bus/pci/devices"));
+        for device in devices.into_iter().flatten().flatten().flatten() {
+            let text = fs::read_to_string(device.path().join("resource")).unwrap_or_default();
+            // The six BARs; what follows is the ROM and bridges' windows.
+            let ranges = (0..6).filter(|number| !is_of_ports(&text, *number));
+            let ranges: Vec<_> = ranges
+                .filter_map(|number| range_of(&text, number))
+                .filter(|(from, to)| addresses.iter().any(|it| (from..=to).contains(&it)))
+                .collect();
+            if ranges.is_empty() {
+                continue;
+            }
+            // Of one that is gone it reads as ones.
+            let config = fs::read(device.path().join("config")).unwrap_or_default();
+            let is_off = config.get(COMMAND).is_some_and(|low| low & MEMORY == 0);
+            let name = device.file_name().to_string_lossy().into_owned();
+            let off = ranges.into_iter().filter(|_| is_off);
+            self.off
+                .extend(off.map(|(from, to)| (from, to, name.clone())));
+        }
+    }
+
+    /// The PCI device that has this physical address and does not answer.
+    pub fn off_at(&self, physical: u64) -> Option<&str> {
+        let mut all = self.off.iter();
+        let found = all.find(|(from, to, _)| (from..=to).contains(&&physical));
+        found.map(|(_, _, device)| device.as_str())
     }
 
     /// Finds the variables of modules that begin in the pages of these addresses.
@@ -130,6 +176,7 @@ impl Facts {
             locked_now: bytes("VmLck:"),
             data_now: bytes("VmData:"),
             mappings: None,
+            filtered: value(&status, "Seccomp:") == Some(2),
         };
         self.processes.insert(pid, process);
     }
@@ -201,6 +248,12 @@ pub fn inherits_a_device(process: i32) -> bool {
                 .any(|&(of, from, to)| major == of && (from..=to).contains(&minor));
             !(ordinary || kind.is_char_device() && harmless)
         })
+}
+
+/// `hugepages-2048kB`
+fn huge_size(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+    Some(number.parse::<u64>().ok()? << 10)
 }
 
 /// The first number of a line that begins so.
@@ -294,6 +347,12 @@ mod tests {
             None
         );
         assert_eq!(variable("ffffffff82000000 D jiffies"), None);
+    }
+
+    #[test]
+    fn sizes_of_huge_pages_are_read() {
+        assert_eq!(huge_size("hugepages-2048kB"), Some(2 << 20));
+        assert_eq!(huge_size("hugepages"), None);
     }
 
     #[test]

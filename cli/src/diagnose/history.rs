@@ -3,8 +3,8 @@
 use super::{
     frames::{self, PAGE},
     probes::{
-        nr, COPY_FAILED, FOLLOWED, HANDED, MAPPED, MMAP_FAILED, MUNMAP_FAILED, OF_32_BITS, PROBES,
-        REACHED, TOLD_WHEN_FAILED,
+        nr, COPY_FAILED, FIND_AREA, FIND_VMAP_AREA, FOLLOWED, HANDED, MAPPED, MMAP_FAILED,
+        MUNMAP_FAILED, OF_32_BITS, PROBES, REACHED, TOLD_WHEN_FAILED,
     },
     trace::{symbol, Call, Event, What},
 };
@@ -41,6 +41,7 @@ pub mod magic {
     pub const SYSFS: u64 = 0x6265_6572;
     pub const HUGETLBFS: u64 = 0x9584_58f6;
     pub const SECRETMEM: u64 = 0x5345_434d;
+    pub const PROC: u64 = 0x9fa0;
 }
 
 /// One mapping of a device, and all that happened to it.
@@ -331,6 +332,12 @@ pub struct History {
     pub last_mmap: BTreeMap<i32, bool>,
     /// The last call by each thread that failed and is told of, unless memory was mapped since then.
     pub last_failed: BTreeMap<i32, Doing>,
+    /// Calls of `mmap` that failed and had no beginning: the thread and the result.
+    pub answered: Vec<(i32, i64)>,
+    /// Calls of `mmap` whose result is a small positive number.
+    pub positive: Vec<Positive>,
+    /// What was unmapped: the address space, and from where to where.
+    removed: Vec<(i32, u64, u64)>,
     /// Runs of frames that were allocated under observation: the first, how many, and when.
     allocated: Vec<(u64, u64, u64)>,
     /// The address space of each thread.
@@ -342,6 +349,19 @@ pub struct History {
     /// The last ioctl by address space and descriptor.
     ioctls: BTreeMap<(i32, u64), (Doing, i64)>,
     threads: BTreeMap<i32, Thread>,
+}
+
+/// An `mmap` that returned what is no address.
+#[derive(Clone, Debug)]
+pub struct Positive {
+    /// In which address space.
+    pub space: i32,
+    /// The call.
+    pub doing: Doing,
+    /// What it returned.
+    pub result: u64,
+    /// The file.
+    pub opened: Option<Call>,
 }
 
 /// Where the kernel keeps what.
@@ -366,6 +386,8 @@ struct Thread {
     reached: Option<Call>,
     /// The cache mode that the kernel chose for what is being mapped by frame number.
     granted: Option<String>,
+    /// vmalloc's area that was looked up last.
+    area: Option<Call>,
     /// Frames that were freed outside of a system call that is followed: perhaps in the thread's end.
     freed: Vec<(u64, u64, u64)>,
 }
@@ -401,6 +423,9 @@ impl History {
     /// Gives away the system calls that failed so far, and forgets what only a diagnosis of one program needs.
     pub fn take_refusals(&mut self) -> Vec<Refusal> {
         self.unfinished.clear();
+        self.answered.clear();
+        self.positive.clear();
+        self.removed.clear();
         self.inserts.clear();
         self.pins.clear();
         self.mappings.clear();
@@ -429,6 +454,15 @@ impl History {
         MODULES.contains(&address).then_some(address)
     }
 
+    /// The physical addresses at which what was mapped by number begins.
+    pub fn physical(&self) -> Vec<u64> {
+        let parts = self.mappings.iter().flat_map(|mapping| &mapping.filled);
+        let parts = parts.filter(|part| part.by_number);
+        parts
+            .filter_map(|part| part.pfn?.checked_mul(PAGE))
+            .collect()
+    }
+
     /// The address space of a thread.
     pub fn space_of(&self, thread: i32) -> i32 {
         self.spaces.get(&thread).copied().unwrap_or(thread)
@@ -454,6 +488,13 @@ impl History {
             .any(|&(first, pages, time)| first == pfn && pages == 1 && time <= before)
     }
 
+    /// Whether a frame that was in use at this time had been allocated before allocations were recorded.
+    pub fn is_older(&self, pfn: u64, at: u64) -> bool {
+        let before = || self.allocated.iter().filter(|(_, _, time)| *time <= at);
+        let has = |&(first, pages, _): &(u64, u64, u64)| first <= pfn && pfn - first < pages;
+        before().next().is_some() && !before().any(has)
+    }
+
     fn take(&mut self, number: i32, thread: &mut Thread, event: &Event) {
         match &event.what {
             What::Enter {
@@ -477,7 +518,11 @@ impl History {
                     return;
                 };
                 let Some(doing) = thread.doing.take().filter(|doing| doing.number == nr) else {
-                    // Its beginning was left out.
+                    // Its beginning was left out, or it has none: a filter of system calls answered for the kernel.
+                    if nr == nr::MMAP && *result < 0 {
+                        self.last_mmap.insert(number, false);
+                        self.answered.push((number, *result));
+                    }
                     if nr == nr::MMAP && *result >= 0 {
                         self.last_mmap.insert(number, true);
                         self.last_failed.remove(&number);
@@ -513,6 +558,7 @@ impl History {
         thread.calls.clear();
         thread.region = None;
         thread.reached = None;
+        thread.area = None;
         thread.doing = Some(doing);
     }
 
@@ -793,8 +839,21 @@ impl History {
             "pfnmap_track" | "pfnmap_setup_cachemode" | "track_pfn_remap" => {
                 thread.granted = call.fields.get("granted").cloned();
             }
+            FIND_AREA => thread.area = Some(call.clone()),
+            FIND_VMAP_AREA => {
+                // Where the other one is part of its callers.
+                thread.area.get_or_insert_with(|| call.clone());
+            }
             _ => {
                 let mut call = call.clone();
+                if call.function.starts_with("remap_vmalloc_range") {
+                    let area = thread.area.iter().flat_map(|area| &area.fields);
+                    for (name, value) in area {
+                        let name = if name == "ret" { "area" } else { name };
+                        let field = call.fields.entry(name.to_owned());
+                        field.or_insert_with(|| value.clone());
+                    }
+                }
                 if call.function == "remap_pfn_range_complete" {
                     call.function = "remap_pfn_range".into();
                 }
@@ -877,6 +936,7 @@ impl History {
         self.replaced(number, &doing, result, time);
         self.mark(number, &doing, result);
         let Some(region) = thread.region.take() else {
+            self.positive(number, doing, result);
             return;
         };
         let (start, end) = (region.get("start"), region.get("end"));
@@ -911,6 +971,36 @@ impl History {
             ..Mapping::default()
         };
         self.mappings.push(mapping);
+    }
+
+    /// What is less than a page is no address: the driver's own number, which the kernel passed on.
+    fn positive(&mut self, number: i32, doing: Doing, result: i64) {
+        let space = self.space_of(number);
+        if let Some(result) = u64::try_from(result)
+            .ok()
+            .filter(|it| (1..PAGE).contains(it))
+        {
+            let descriptor = doing.argument(4) & 0xffff_ffff;
+            self.positive.push(Positive {
+                space,
+                opened: self.files.get(&(space, descriptor)).cloned(),
+                doing,
+                result,
+            });
+        }
+    }
+
+    /// Whether an address was unmapped, whatever was there.
+    pub fn was_removed(&self, space: i32, address: u64) -> bool {
+        let mut all = self.removed.iter();
+        all.any(|(of, from, to)| *of == space && (*from..*to).contains(&address))
+    }
+
+    /// The calls of mapping functions in the system call that a thread is in and does not come back from.
+    pub fn calls_of(&self, thread: i32) -> &[Call] {
+        self.threads
+            .get(&thread)
+            .map_or(&[], |thread| &thread.calls)
     }
 
     /// What `MAP_FIXED` put itself in the place of.
@@ -970,6 +1060,7 @@ impl History {
         time: u64,
     ) {
         let end = address.saturating_add(length.div_ceil(PAGE) * PAGE);
+        self.removed.push((space, address, end));
         for mapping in self.live_in(space) {
             let last = mapping.address + mapping.length;
             if last <= address || end <= mapping.address {

@@ -155,6 +155,24 @@ const fn call(
     }
 }
 
+/// A function that is called with each VMA when it is set up.
+const fn vma_is_done(function: &'static str) -> Probe {
+    Probe {
+        event: MAPPED,
+        enter_if: DEVICE,
+        ..call(
+            function,
+            Form::Entry,
+            concat!(
+                bases!(),
+                vma!("$arg1"),
+                file!("+{vm_area_struct:vm_file}($arg1)")
+            ),
+            "",
+        )
+    }
+}
+
 /// The event of an `mmap` that came about.
 pub const MAPPED: &str = "mapped";
 /// The event of a file that was opened.
@@ -191,6 +209,10 @@ pub const REACHED: &str = "reached";
 pub const MUNMAP_FAILED: &str = "munmap_failed";
 /// The event of a copy between the kernel and the program that failed.
 pub const COPY_FAILED: &str = "copy_failed";
+/// The events of vmalloc's area that was looked up; one of the functions may be part of its callers.
+pub const FIND_AREA: &str = "find_vm_area";
+/// See [`FIND_AREA`].
+pub const FIND_VMAP_AREA: &str = "find_vmap_area";
 /// The event of a frame that a fault handler gave.
 pub const HANDED: &str = "handed";
 
@@ -213,20 +235,9 @@ pub const PROBES: &[Probe] = &[
     // include/uapi/linux/io_uring.h).
     Probe { event: STOP_RING, ..call("__x64_sys_io_uring_setup", Form::Entry, "", "") },
     // The VMA as it is when all is done. Called by mprotect, too.
-    Probe {
-        event: MAPPED,
-        enter_if: DEVICE,
-        ..call(
-            "perf_event_mmap",
-            Form::Entry,
-            concat!(
-                bases!(),
-                vma!("$arg1"),
-                file!("+{vm_area_struct:vm_file}($arg1)")
-            ),
-            "",
-        )
-    },
+    vma_is_done("perf_event_mmap"),
+    // In 5.10 kernel/events/core.c is compiled without what probes need (its Makefile): there, what follows it in mmap_region.
+    vma_is_done("vma_set_page_prot"),
     Probe {
         enter_if: DEVICE,
         end_if: IS_ERROR,
@@ -296,6 +307,20 @@ pub const PROBES: &[Probe] = &[
     ),
     call("vm_map_pages", Form::Whole, concat!("num=$arg3:u64", vma!("$arg1")), "s32"),
     call("vm_map_pages_zero", Form::Whole, concat!("num=$arg3:u64", vma!("$arg1")), "s32"),
+    // What remap_vmalloc_range finds at the kernel's address.
+    call(
+        FIND_AREA,
+        Form::WholeOnly,
+        "area_flags=+{vm_struct:flags}($retval):x64 area_size=+{vm_struct:size}($retval):x64",
+        "x64",
+    ),
+    call(
+        FIND_VMAP_AREA,
+        Form::WholeOnly,
+        "area_flags=+{vm_struct:flags}(+{vmap_area:vm}($retval)):x64 \
+         area_size=+{vm_struct:size}(+{vmap_area:vm}($retval)):x64",
+        "x64",
+    ),
     call("remap_vmalloc_range", Form::Whole, concat!("kernel=$arg2:x64", vma!("$arg1")), "s32"),
     call(
         "remap_vmalloc_range_partial",

@@ -13,6 +13,7 @@ use super::{
 use mapbuf::errno_name;
 
 const EPERM: i64 = -1;
+const EIO: i64 = -5;
 const EBADF: i64 = -9;
 const EAGAIN: i64 = -11;
 const ENOMEM: i64 = -12;
@@ -39,6 +40,7 @@ mod map {
 }
 const PROT_WRITE: u64 = 2;
 const PROT_EXEC: u64 = 4;
+const WRITE_EXEC: u64 = PROT_WRITE | PROT_EXEC;
 /// `FMODE_READ` and `FMODE_WRITE`, `include/linux/fs.h`.
 const FMODE_READ: u64 = 1;
 const FMODE_WRITE: u64 = 2;
@@ -63,6 +65,11 @@ impl Mmap {
             descriptor: doing.argument(4) & 0xffff_ffff,
             offset: doing.argument(5),
         }
+    }
+
+    /// The size of huge pages that is asked for; 1: the default (`MAP_HUGE_SHIFT`).
+    fn huge_size(&self) -> u64 {
+        1 << ((self.flags >> 26) & 0x3f)
     }
 
     fn has(&self, flag: u64) -> bool {
@@ -207,7 +214,22 @@ fn of_mmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
             &driver_of(refusal),
         );
     }
-    if refusal.reached.is_some() {
+    let mut known = refusal.reached.iter().chain(&refusal.opened);
+    let of_proc = known.any(|call| {
+        let has_mmap = call.text("proc").is_some_and(|text| text.contains('+'));
+        call.get("magic") == magic::PROC && !has_mmap
+    });
+    if result == EIO && of_proc {
+        let why = "it is a file of /proc whose operations have no proc_mmap".to_owned();
+        let finding = say(&NO_MMAP, why, Sure::Seen)?;
+        return Some(Finding {
+            function: String::new(),
+            ..finding
+        });
+    }
+    // The core forbids this one before and after it has asked the driver, depending on the kernel.
+    let both = result == EACCES && mmap.protection & WRITE_EXEC == WRITE_EXEC;
+    if refusal.reached.is_some() && !both {
         return after_the_core(seen, refusal, &mmap);
     }
     let finding = by_the_core(seen, refusal, &mmap)?;
@@ -311,6 +333,10 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
     };
     let why = match rule_of(&driver_of(refusal)) {
         Some(rule) => format!("{why}. Its rule: {rule}"),
+        // A common mistake.
+        None if result == EPERM => {
+            format!("{why} (-EPERM is -1, which drivers return for any failure)")
+        }
         None => why,
     } + &truncated(seen, refusal);
     let finding = say(&DRIVER_REFUSED, why, sure)?;
@@ -329,14 +355,20 @@ const RULES: &[(&str, &str)] = &[
         drivers/uio/uio.c), and the length at most that in /sys/class/uio/uioN/maps/mapN/size",
     ),
     (
+        "mmap_mem",
+        "the offset is a physical address, and must be one that the processor has (address sizes in /proc/cpuinfo; \
+        valid_mmap_phys_addr_range in arch/x86/mm/mmap.c)",
+    ),
+    (
         "vfio_device_fops_mmap",
         "offset, size and whether a region can be mapped at all come from VFIO_DEVICE_GET_REGION_INFO \
          (vfio_pci_core_mmap in drivers/vfio/pci/vfio_pci_core.c)",
     ),
     (
         "v4l2_mmap",
-        "offset and length are those that VIDIOC_QUERYBUF returned for the buffer (vb2_mmap in \
-         drivers/media/common/videobuf2/videobuf2-core.c)",
+        "the mapping is shared, PROT_READ for a queue that captures and PROT_WRITE for one that shows; the buffers were \
+         requested by VIDIOC_REQBUFS with V4L2_MEMORY_MMAP, and offset and length are those that VIDIOC_QUERYBUF returned, \
+         with several planes those of the plane (vb2_mmap in drivers/media/common/videobuf2/videobuf2-core.c)",
     ),
     (
         "drm_gem_mmap",
@@ -379,9 +411,9 @@ const RULES: &[(&str, &str)] = &[
 ];
 
 fn rule_of(function: &str) -> Option<&'static str> {
-    let known = RULES
-        .iter()
-        .find(|(name, _)| *name == function.split(' ').next().unwrap_or(""));
+    let function = function.split(' ').next().unwrap_or("");
+    let function = function.strip_suffix("_prepare").unwrap_or(function);
+    let known = RULES.iter().find(|(name, _)| *name == function);
     known.map(|(_, rule)| *rule)
 }
 
@@ -466,6 +498,19 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
             "MAP_HUGETLB was passed for a file that is not on hugetlbfs".into(),
             Sure::Follows,
         ),
+        EINVAL if mmap.has(map::HUGETLB) && is_no_size(seen, mmap) => {
+            let sizes = seen.facts.huge_sizes.iter();
+            let sizes: Vec<_> = sizes.map(|size| format!("{} kB", size >> 10)).collect();
+            let why = format!(
+                "huge pages of {} kB were asked for, and this kernel has {}",
+                mmap.huge_size() >> 10,
+                match sizes.is_empty() {
+                    true => "none".to_owned(),
+                    false => format!("those of {}", sizes.join(", ")),
+                }
+            );
+            say(&HUGE_SIZE, why, Sure::Seen)
+        }
         EINVAL if mmap.has(map::FIXED | map::FIXED_NOREPLACE) && mmap.address % PAGE != 0 => say(
             &UNALIGNED_ADDRESS,
             format!(
@@ -505,6 +550,12 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
             Sure::Seen,
         ),
         EAGAIN => of_lock(seen, refusal, mmap),
+        EACCES if mmap.is_anonymous() => (mmap.protection & WRITE_EXEC == WRITE_EXEC)
+            .then(|| {
+                let why = "the memory was to be writable and executable".to_owned();
+                say(&WRITE_EXECUTE, why, Sure::Follows)
+            })
+            .flatten(),
         EACCES => {
             let mode = opened.map(|call| call.get("fmode"))?;
             let shared = mmap.flags & map::TYPE != map::PRIVATE;
@@ -518,6 +569,9 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
                 let why =
                     "the mapping is shared and writable, but the file was opened only for reading";
                 say(&READ_ONLY_OPEN, why.into(), Sure::Seen)
+            } else if mmap.protection & WRITE_EXEC == WRITE_EXEC {
+                let why = "the memory was to be writable and executable".to_owned();
+                say(&WRITE_EXECUTE, why, Sure::Likely)
             } else {
                 let why =
                     "the file was opened with the necessary rights, and the driver was not called";
@@ -565,6 +619,12 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
     }
 }
 
+/// Whether huge pages of a size were asked for that there is not.
+fn is_no_size(seen: &Seen<'_>, mmap: &Mmap) -> bool {
+    let size = mmap.huge_size();
+    mmap.is_anonymous() && size > 1 && !seen.facts.huge_sizes.contains(&size)
+}
+
 /// The first 64-bit number that is a negative 32-bit one.
 const SIGN_EXTENDED: u64 = 0xffff_ffff_8000_0000;
 
@@ -586,6 +646,8 @@ fn of_lock(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
 fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding> {
     /// What a process can have at most, with four levels of page tables.
     const MOST: u64 = 1 << 47;
+    /// For a 32-bit program with its own code, stack and libraries in it.
+    const NARROW_MOST: u64 = 2 << 30;
     let say = |cause, why: String, sure| found(seen, refusal, cause, why, sure);
     if mmap.length >= MOST {
         return Some(say(
@@ -597,6 +659,13 @@ fn of_limits(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Finding>
     if mmap.has(map::LOW) && refusal.doing.number == nr::MMAP {
         let why = format!(
             "{} bytes with MAP_32BIT, for which there is 1 GiB in total (0x40000000-0x7fffffff)",
+            mmap.length
+        );
+        return Some(say(&NO_ADDRESS_SPACE, why, Sure::Follows));
+    }
+    if seen.history.was_narrow(refusal.space) && mmap.length >= NARROW_MOST {
+        let why = format!(
+            "{} bytes for a 32-bit program, which has 4 GiB in total",
             mmap.length
         );
         return Some(say(&NO_ADDRESS_SPACE, why, Sure::Follows));
@@ -674,9 +743,8 @@ fn of_mprotect(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
         }
         EACCES if doing.argument(2) & PROT_EXEC != 0 => say(
             &NO_EXEC,
-            "the program asked for executable memory, but VM_MAYEXEC is cleared: the file's file system is mounted \
-            noexec, or its \
-             driver cleared it"
+            "the program asked for executable memory: the file's file system is mounted noexec, its driver cleared VM_MAYEXEC, \
+            or the process may not have it (PR_SET_MDWE, MemoryDenyWriteExecute= of systemd)"
                 .into(),
             Sure::Likely,
         )

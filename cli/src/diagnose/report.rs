@@ -196,7 +196,7 @@ pub fn unseen_without(missing: &[&str]) -> Vec<&'static str> {
     let lacking = |name: &str| missing.contains(&name);
     let mut unknown = Vec::new();
     if lacking("mapped") {
-        unknown.push("which mappings were made (perf_event_mmap cannot be probed, or /sys/kernel/btf/vmlinux is missing)");
+        unknown.push("which mappings were made (neither perf_event_mmap nor vma_set_page_prot can be probed, or /sys/kernel/btf/vmlinux is missing)");
     }
     if lacking("pfnmap_track") && lacking("pfnmap_setup_cachemode") && lacking("track_pfn_remap") {
         unknown.push("which cache mode was granted (uncached-ram can be seen only in the log): this kernel's probes \

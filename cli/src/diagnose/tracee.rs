@@ -133,6 +133,9 @@ pub struct Backing {
     pub room: u64,
     /// Where in the file the mapping begins.
     pub offset: u64,
+    /// The error that reading the page of the fault gives.
+    #[serde(skip)]
+    pub unreadable: Option<i32>,
 }
 
 /// How the program went.
@@ -666,11 +669,11 @@ pub fn count_mappings(pid: i32) -> Option<u64> {
 /// The mapping of an address, the one below it, and what is known of its file.
 fn surroundings(pid: i32, address: u64) -> (Option<Vma>, Option<Vma>, Option<Backing>) {
     let (vma, below) = vma_at(pid, address);
-    let backing = vma.as_ref().and_then(|vma| backing(pid, vma));
+    let backing = vma.as_ref().and_then(|vma| backing(pid, vma, address));
     (vma, below, backing)
 }
 
-fn backing(pid: i32, vma: &Vma) -> Option<Backing> {
+fn backing(pid: i32, vma: &Vma, address: u64) -> Option<Backing> {
     // The link leads to files that have no name any more, too.
     let path = format!("/proc/{pid}/map_files/{:x}-{:x}", vma.start, vma.end);
     let file = rustix::fs::stat(&path).ok()?;
@@ -684,7 +687,18 @@ fn backing(pid: i32, vma: &Vma) -> Option<Backing> {
             system.f_bavail.saturating_mul(number(system.f_bsize))
         }),
         offset: vma.offset,
+        unreadable: (file.st_mode & 0o170_000 == 0o100_000)
+            .then(|| unreadable(&path, vma.offset + (address - vma.start)))
+            .flatten(),
     })
+}
+
+/// The error that reading a byte of an ordinary file gives.
+fn unreadable(path: &str, place: u64) -> Option<i32> {
+    use std::os::unix::fs::FileExt;
+    let file = fs::File::open(path).ok()?;
+    let error = file.read_at(&mut [0], place).err()?;
+    error.raw_os_error()
 }
 
 /// The cgroup of a process that has met its limit of huge pages, if one of its own or above has, and the limit.

@@ -22,6 +22,7 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         Arc, Mutex, PoisonError,
@@ -113,8 +114,15 @@ impl Tracer {
         };
         let types = Btf::running();
         for probe in PROBES {
-            tracer.define(probe, types);
+            // Several functions may stand for one event: the first that the kernel takes.
+            if !tracer.has(probe.event) {
+                tracer.define(probe, types);
+            }
         }
+        let Self {
+            missing, events, ..
+        } = &mut tracer;
+        missing.retain(|event| !events.iter().any(|(name, _)| name == event));
         if tracer.events.is_empty() {
             let error = io::Error::other("it takes none of them");
             return Err(refused("probes of kernel functions".into(), &error));
@@ -149,6 +157,11 @@ impl Tracer {
         }
     }
 
+    /// Whether an event of this name is defined.
+    fn has(&self, event: &str) -> bool {
+        self.events.iter().any(|(name, _)| name == event)
+    }
+
     fn event(&mut self, probe: &'static Probe, event: &str, end: bool, fetch: &str) -> bool {
         let path = self.root.join("dynamic_events");
         let fetch = if self.numbered {
@@ -170,6 +183,31 @@ impl Tracer {
             self.events.push((event.to_owned(), probe));
         }
         defined
+    }
+
+    /// Has another process remove the probes and the instance; whether it came to its end within seconds.
+    pub fn leave_to_another(self) -> bool {
+        const PATIENCE: u32 = 100;
+        let own = std::process::id().to_string();
+        let null = Stdio::null;
+        let cleaner = Command::new("/proc/self/exe")
+            .args([super::CLEANER, &own])
+            .stdin(null())
+            .stdout(null())
+            .stderr(null())
+            .spawn();
+        let Ok(mut cleaner) = cleaner else {
+            // What it is to remove is removed here.
+            return true;
+        };
+        std::mem::forget(self);
+        for _ in 0..PATIENCE {
+            if !matches!(cleaner.try_wait(), Ok(None)) {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        false
     }
 
     /// The probes that could not be set: what they would show stays unknown.
@@ -203,9 +241,11 @@ impl Tracer {
     /// ([`Self::all_on`]), and until then only calls of `mmap` and `munmap` that fail. Nothing where the kernel cannot tell those by
     /// themselves, with their arguments.
     pub fn stops(&self) -> Vec<Stop> {
-        let has = |wanted: &str| self.events.iter().any(|(name, _)| name == wanted);
         let went_well = self.instance.join("events/syscalls").join(WENT_WELL);
-        if !(OF_FAILURES.iter().all(|event| has(event)) && has(STOP) && went_well.exists()) {
+        if !(OF_FAILURES.iter().all(|event| self.has(event))
+            && self.has(STOP)
+            && went_well.exists())
+        {
             return Vec::new();
         }
         let types = Btf::running();
@@ -726,6 +766,14 @@ fn remove(root: &Path, instance: &Path, group: &str) {
 fn event_of<'a>(definition: &'a str, group: &str) -> Option<&'a str> {
     let event = definition.split_once(':')?.1.split(' ').next()?;
     event.strip_prefix(group)?.starts_with('/').then_some(event)
+}
+
+/// Removes the probes and the instance of a run.
+pub fn clean(pid: u32) {
+    if let Ok(root) = mounted() {
+        let instance = root.join("instances").join(format!("{INSTANCE}{pid}"));
+        remove(&root, &instance, &format!("{GROUP}{pid}"));
+    }
 }
 
 /// Removes what processes left that are no more.

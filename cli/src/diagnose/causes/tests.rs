@@ -443,6 +443,7 @@ fn files_are_told_apart_by_their_length_and_their_room() {
             magic: 0x0102_1994,
             room,
             offset: 0,
+            unreadable: None,
         });
         Run {
             life,
@@ -602,4 +603,89 @@ fn a_sealed_memfd_is_told_of_wherever_the_kernel_looks() {
         ..Run::default()
     };
     assert_eq!(run.causes(), ["sealed"]);
+}
+
+const MAPS: &str = "opened: (fd_install+0x0/0x9) fd=3 file=0x1 mode=0x21a4 magic=0x1 fmode=0x3 mmap=my_mmap+0x0/0x9 [maps] \
+                    prepare=0x0 name=\"maps0\"";
+
+#[test]
+fn an_error_number_without_its_minus_is_no_address() {
+    let run = Run {
+        events: &[MAPS, SHARED, "sys_exit: NR 9 = 22"],
+        life: dies("SIGSEGV", 1, 22),
+        ..Run::default()
+    };
+    let findings = run.findings();
+    let [finding] = findings.as_slice() else {
+        panic!("{findings:?}");
+    };
+    assert_eq!(finding.cause, "error-without-minus");
+    assert!(finding.what.contains("my_mmap [maps] returned 22"));
+    assert!(finding.evidence.iter().any(|one| one.from == "signal"));
+}
+
+#[test]
+fn more_than_the_mapping_is_told() {
+    let (fits, too_much, done) = (
+        remap(0x200, 1, 0x25, 0, 0xfb),
+        remap(0x200, 2, 0x25, 0, 0xfb),
+        mapped(0xfb, "0x0"),
+    );
+    assert!(of(&[SHARED, &fits, &done, DONE]).is_empty());
+    assert_eq!(of(&[SHARED, &too_much, &done, DONE]), ["mapped-too-much"]);
+}
+
+#[test]
+fn an_area_of_vmallocs_tells_why_it_was_refused() {
+    let refused = |area: &str| {
+        let call = "remap_vmalloc_range: (my_mmap+0x4/0x9 [maps] <- remap_vmalloc_range) ret=-22 kernel=0xffffc90000001000 \
+                    start=0x7000 end=0x9000 flags=0xfb pgoff=0x0 prot=0x25 ops=0x0 fault=0x0";
+        let area =
+            format!("find_vmap_area: (x+0x1/0x9 <- find_vmap_area) ret=0xffff888000001000 {area}");
+        of(&[MAPS, SHARED, &area, call, "sys_exit: NR 9 = -22"])
+    };
+    assert_eq!(
+        refused("area_flags=0x2 area_size=0x3000"),
+        ["not-for-users"]
+    );
+    assert_eq!(
+        refused("area_flags=0xa area_size=0x2000"),
+        ["beyond-buffer"]
+    );
+}
+
+#[test]
+fn behind_the_end_is_told_from_what_was_unmapped() {
+    let (one, done) = (remap(0x200, 0, 0x25, 0, 0xfb), mapped(0xfb, "0x0"));
+    let behind = |events: &[&str], end| {
+        let mut life = dies("SIGSEGV", 1, 0x9400);
+        life.faults[0].below = Some(Vma {
+            start: 0x7000,
+            end,
+            ..Vma::default()
+        });
+        let run = Run {
+            events,
+            life,
+            ..Run::default()
+        };
+        run.causes()
+    };
+    let events = [SHARED, &one, &done, DONE];
+    assert_eq!(behind(&events, 0x9000), ["past-the-end"]);
+    assert!(behind(&events, 0x9200).is_empty());
+    let removed = ["sys_enter: NR 11 (9000, 1000)", "sys_exit: NR 11 = 0"];
+    let events: Vec<_> = events.into_iter().chain(removed).collect();
+    assert!(behind(&events, 0x9000).is_empty());
+}
+
+#[test]
+fn bits_that_contradict_each_other_are_an_error_number() {
+    // EINVAL, ENOMEM, -EINVAL; SIGBUS, SIGBUS and MAJOR, NOPAGE and LOCKED.
+    for errno in [22, 12, 0xffff_ffea] {
+        assert!(is_errno(errno), "{errno:#x}");
+    }
+    for bits in [0x2, 0x6, 0x300] {
+        assert!(!is_errno(bits), "{bits:#x}");
+    }
 }

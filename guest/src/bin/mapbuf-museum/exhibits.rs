@@ -60,7 +60,7 @@ pub const WRONG: &[Exhibit] = &[
         SIGBUS,
     ),
     exhibit("ignored_error", "4", "ignored-error", "my_mmap", SIGBUS),
-    exhibit("call_failed", "4", "call-failed", "my_mmap", 1),
+    exhibit("call_failed", "4", "not-for-users", "my_mmap", 1),
     exhibit("beyond_mapped", "8", "beyond-mapped", "my_mmap", SIGBUS),
     exhibit("fault_refused", "8", "fault-refused", "my_fault", SIGBUS),
     exhibit("offset_is_id", "4 7", "offset-is-id", "my_mmap", 1),

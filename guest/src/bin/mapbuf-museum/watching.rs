@@ -130,7 +130,7 @@ fn attach(daemon: &mut Child) -> Outcome {
             let status = end_of(watcher)?;
             said = fs::read_to_string(file).unwrap_or_default();
             let found = causes(&said);
-            if status.success() && found == ["call-failed"] {
+            if status.success() && found == ["not-for-users"] {
                 break;
             }
             if !status.success() || !found.is_empty() || seconds == "200" {
@@ -167,7 +167,7 @@ pub fn whole_machine() -> Outcome {
         let seen = wait_for("a line for the driver", || {
             fs::read_to_string(path).is_ok_and(|text| {
                 text.lines()
-                    .any(|line| line.contains("call-failed") && line.contains("my_mmap"))
+                    .any(|line| line.contains("not-for-users") && line.contains("my_mmap"))
             })
         });
         let _ = daemon.kill();
