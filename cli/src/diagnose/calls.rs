@@ -105,7 +105,10 @@ pub fn failed_call(
         return Some(found(&COPY_ON_WRITE, what));
     }
     if let Some((cause, why)) = vmalloc_refused(call, pages) {
-        return Some(found(cause, format!("{what}: {why}")));
+        what += &format!(": {why}");
+        if let Some(cause) = cause {
+            return Some(found(cause, what));
+        }
     }
     let says_invalid = matches!(call.function.as_str(), "vm_iomap_memory" | "dma_buf_mmap");
     let beyond = call.result() == ENXIO || (says_invalid && call.result() == EINVAL);
@@ -129,8 +132,9 @@ pub fn failed_call(
     ))
 }
 
-/// Why `remap_vmalloc_range` refused, from the area that it found (`include/linux/vmalloc.h`).
-fn vmalloc_refused(call: &Call, pages: u64) -> Option<(&'static Cause, String)> {
+/// Why `remap_vmalloc_range` refused, from the area that it found (`include/linux/vmalloc.h`). Where that was not seen, what it
+/// checks, and no cause.
+fn vmalloc_refused(call: &Call, pages: u64) -> Option<(Option<&'static Cause>, String)> {
     const FOR_USERS: u64 = 0x8 | 0x10;
     const NO_GUARD: u64 = 0x40;
     if !call.function.starts_with("remap_vmalloc_range") || call.result() != EINVAL {
@@ -139,7 +143,7 @@ fn vmalloc_refused(call: &Call, pages: u64) -> Option<(&'static Cause, String)> 
     let kernel = call.get("kernel");
     if kernel % PAGE != 0 {
         let why = format!("the buffer begins {} bytes into a page", kernel % PAGE);
-        return Some((&NOT_FOR_USERS, why));
+        return Some((Some(&NOT_FOR_USERS), why));
     }
     let Some(area) = call.number("area") else {
         let why = format!(
@@ -147,18 +151,18 @@ fn vmalloc_refused(call: &Call, pages: u64) -> Option<(&'static Cause, String)> 
              {pages} pages from vm_pgoff ({}) on",
             call.get("pgoff")
         );
-        return Some((&NOT_FOR_USERS, why));
+        return Some((None, why));
     };
     if area == 0 {
         let why = format!("{kernel:#x} is not in an area of vmalloc's");
-        return Some((&NOT_FOR_USERS, why));
+        return Some((Some(&NOT_FOR_USERS), why));
     }
     let (flags, size) = (call.number("area_flags")?, call.number("area_size")?);
     if flags & FOR_USERS == 0 {
         let why = format!(
             "the area has the flags {flags:#x}, without VM_USERMAP (0x8): it was not allocated by vmalloc_user"
         );
-        return Some((&NOT_FOR_USERS, why));
+        return Some((Some(&NOT_FOR_USERS), why));
     }
     let guard = if flags & NO_GUARD == 0 { PAGE } else { 0 };
     let why = format!(
@@ -166,7 +170,7 @@ fn vmalloc_refused(call: &Call, pages: u64) -> Option<(&'static Cause, String)> 
         size.saturating_sub(guard) / PAGE,
         call.get("pgoff")
     );
-    Some((&BEYOND_BUFFER, why))
+    Some((Some(&BEYOND_BUFFER), why))
 }
 
 /// A page that `vm_insert_page` and similar functions do not accept (`validate_page_before_insert` of `mm/memory.c`).
