@@ -34,6 +34,12 @@ pub fn pmd_order() -> u32 {
     unsafe { kmap_helper_pmd_order() }
 }
 
+/// The largest order of a folio.
+fn max_folio_order() -> u32 {
+    // SAFETY: Returns a constant.
+    unsafe { kmap_helper_max_folio_order() }
+}
+
 /// Bytes that can be allocated without swapping, as the kernel estimates them.
 pub fn available() -> u64 {
     // SAFETY: Reads counters.
@@ -120,7 +126,7 @@ impl NumaNode {
         self.node.is_none()
     }
 
-    fn id(self) -> i32 {
+    pub(super) fn id(self) -> i32 {
         self.node.unwrap_or(bindings::NUMA_NO_NODE)
     }
 
@@ -130,6 +136,11 @@ impl NumaNode {
             Some(_) => gfp::THISNODE,
         };
         node | self.zone.gfp()
+    }
+
+    /// For memory that is made by moving other memory away.
+    pub(super) fn movable(self) -> bindings::gfp_t {
+        bindings::GFP_KERNEL | gfp::POLITE | self.gfp()
     }
 }
 
@@ -153,25 +164,16 @@ mod gfp {
         bindings::GFP_KERNEL_ACCOUNT | bindings::__GFP_ZERO | HARDWALL | POLITE;
 }
 
-/// How the pages of a [`Run`] are counted.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Origin {
-    /// One folio, with one reference count.
-    Folio,
-    /// Folios of a page each.
-    Single,
-}
-
 /// A physically contiguous run of pages that we own.
 ///
 /// # Invariants
 ///
-/// `count` pages from `first` are contiguous, and one reference on each (`Single`) or on the folio that they are
-/// (`Folio`) belongs to this value. They are mapped in the linear map.
+/// `count` pages from `first` are contiguous. They are folios of this order, and where no whole one is left, folios of one
+/// page. One reference on each folio belongs to this value. They are mapped in the linear map.
 pub struct Run {
-    first: NonNull<bindings::page>,
-    count: usize,
-    origin: Origin,
+    pub(super) first: NonNull<bindings::page>,
+    pub(super) count: usize,
+    pub(super) order: u32,
 }
 
 // SAFETY: Pages belong to no thread.
@@ -199,7 +201,7 @@ impl Run {
         Some(Self {
             first: NonNull::new(page)?,
             count: 1 << order,
-            origin: Origin::Folio,
+            order,
         })
     }
 
@@ -219,60 +221,77 @@ impl Run {
             // INVARIANT: After the split each page of the block has a reference, ours.
             first,
             count: 1 << order,
-            origin: Origin::Single,
+            order: 0,
         };
-        while run.count > count {
-            // INVARIANT: The last page, whose reference goes, is not of the run any more.
-            run.count -= 1;
-            // SAFETY: It was the last page of the run by the type's invariants, and nobody has seen it.
-            unsafe { kmap_helper_put_page(kmap_helper_page_at(first.as_ptr(), run.count)) };
-        }
+        run.shorten(count);
         Some(run)
     }
 
     /// Any number of zeroed pages, each with a reference count of its own, made by moving other memory away.
     /// The memory cgroup is not charged: the kernel has no way to (`__alloc_contig_verify_gfp_mask`).
     pub fn contig(count: usize, node: NumaNode) -> Option<Self> {
-        let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
+        Self::contig_singles(count, node, bindings::__GFP_ZERO)
+    }
+
+    /// The same, with these flags.
+    pub(super) fn contig_singles(
+        count: usize,
+        node: NumaNode,
+        flags: bindings::gfp_t,
+    ) -> Option<Self> {
+        let gfp = node.movable() | flags;
         // SAFETY: Any count may be asked for; by its invariants a node that is named has memory.
         let first = unsafe { kmap_helper_alloc_contig(count, gfp, node.id()) };
         // INVARIANT: The kernel gave `count` contiguous pages with a reference each, ours.
-        let run = Self {
+        Some(Self {
             first: NonNull::new(first)?,
             count,
-            origin: Origin::Single,
-        };
-        run.cleared()
+            order: 0,
+        })
     }
 
-    /// The same, as one folio where that is possible: its pages share one count, so mapping and unmapping
-    /// them is cheap. `1 << order` pages, more than `1 << MAX_ORDER`.
+    /// The same as [`Self::contig`], as one folio where that is possible: its pages share one count, so mapping and
+    /// unmapping them is cheap. `1 << order` pages, more than `1 << MAX_ORDER`.
     pub fn contig_folio(order: u32, node: NumaNode) -> Option<Self> {
-        // SAFETY: It returns a constant.
-        if order > unsafe { kmap_helper_max_folio_order() } {
-            return Self::contig(1usize.checked_shl(order)?, node);
+        match order <= max_folio_order() {
+            true => Self::contig_one(order, node, bindings::__GFP_ZERO),
+            false => Self::contig(1usize.checked_shl(order)?, node),
         }
-        let gfp = bindings::GFP_KERNEL | gfp::POLITE | node.gfp();
+    }
+
+    /// One folio of `1 << order` pages, with these flags, where the kernel can make one of this order.
+    pub(super) fn contig_one(order: u32, node: NumaNode, flags: bindings::gfp_t) -> Option<Self> {
+        if order > max_folio_order() {
+            return None;
+        }
+        let gfp = node.movable() | flags;
         // SAFETY: The kernel can make a folio of this order; by its invariants a node that is named has memory.
         let first = unsafe { kmap_helper_alloc_contig_folio(order, gfp, node.id()) };
         // INVARIANT: The kernel gave one folio of so many pages, with one reference, ours.
-        let run = Self {
+        Some(Self {
             first: NonNull::new(first)?,
             count: 1 << order,
-            origin: Origin::Folio,
-        };
-        run.cleared()
+            order,
+        })
+    }
+
+    /// Gives back what lies behind the first `pages` pages. No folio may lie across that.
+    fn shorten(&mut self, pages: usize) {
+        while self.count > pages {
+            let last = match self.count == self.large() {
+                true => 1 << self.order,
+                false => 1,
+            };
+            // INVARIANT: The last folio, whose reference goes, is not of the run any more.
+            self.count -= last;
+            // SAFETY: By the type's invariants a reference on the folio that begins there was ours.
+            unsafe { kmap_helper_put_page(kmap_helper_page_at(self.first.as_ptr(), self.count)) };
+        }
     }
 
     /// Hands the first page over, with the reference on its folio.
     pub(crate) fn into_page(self) -> *mut bindings::page {
         core::mem::ManuallyDrop::new(self).first.as_ptr()
-    }
-
-    /// Fills all of it with zeros; `None` when the caller was killed meanwhile.
-    fn cleared(self) -> Option<Self> {
-        // SAFETY: By the type's invariants so many pages are mapped there, and nobody has seen them yet.
-        unsafe { clear(self.start(), self.count) }.then_some(self)
     }
 
     /// The kernel's address of it all.
@@ -289,7 +308,24 @@ impl Run {
 
     /// Whether it is one folio of more than one page.
     pub fn compound(&self) -> bool {
-        self.origin == Origin::Folio && self.count > 1
+        self.order > 0 && self.count == 1 << self.order
+    }
+
+    /// The order of its folios, except for single pages at the end.
+    pub fn order(&self) -> u32 {
+        self.order
+    }
+
+    /// How many pages its folios of that order have.
+    fn large(&self) -> usize {
+        self.count >> self.order << self.order
+    }
+
+    /// The indices of the first pages of its folios.
+    fn folios(&self) -> impl Iterator<Item = usize> + use<> {
+        let (order, large) = (self.order, self.large());
+        let folios = { 0..large >> order }.map(move |number| number << order);
+        Iterator::chain(folios, large..self.count)
     }
 
     /// The frames from the page with this index on, at most `most`.
@@ -317,9 +353,12 @@ impl Run {
     /// Sets the folio's index, its page in the buffer: the fault path compares that with the size of
     /// the file (`finish_fault` of `mm/memory.c`).
     pub fn set_index(&mut self, index: usize) {
-        if self.origin == Origin::Folio {
+        for at in self.folios() {
             // SAFETY: The folio is ours and in no page cache, so its index is free for us to use.
-            unsafe { kmap_helper_set_folio_index(self.first.as_ptr(), index) };
+            unsafe {
+                let page = kmap_helper_page_at(self.first.as_ptr(), at);
+                kmap_helper_set_folio_index(page, index + at);
+            }
         }
     }
 
@@ -351,11 +390,7 @@ unsafe impl Pinnable for Run {
 
     fn park(self, parked: &mut Parked) {
         let this = core::mem::ManuallyDrop::new(self);
-        let folios = match this.origin {
-            Origin::Folio => 1,
-            Origin::Single => this.count,
-        };
-        for index in 0..folios {
+        for index in this.folios() {
             // SAFETY: By the type's invariants the page begins a folio on which a reference is ours. It is handed over:
             // the value is not dropped.
             unsafe { parked.add(kmap_helper_page_at(this.first.as_ptr(), index)) };
@@ -365,11 +400,7 @@ unsafe impl Pinnable for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let folios = match self.origin {
-            Origin::Folio => 1,
-            Origin::Single => self.count,
-        };
-        for index in 0..folios {
+        for index in self.folios() {
             // SAFETY: By the type's invariants a reference on the folio that this page begins is ours.
             unsafe { kmap_helper_put_page(kmap_helper_page_at(self.first.as_ptr(), index)) };
             // A buffer may have many folios.

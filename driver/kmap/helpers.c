@@ -158,6 +158,85 @@ struct page *kmap_helper_alloc_contig_folio(unsigned int order, gfp_t gfp, int n
 }
 
 /*
+ * Whether a folio of this order can be taken from its place: alloc_contig_frozen_range() warns where a free block of the
+ * page allocator's lies across its edge, which that of a pageblock never is.
+ */
+bool kmap_helper_takes_folios(unsigned int order)
+{
+	return order && order >= pageblock_order && order <= MAX_FOLIO_ORDER;
+}
+
+/* Takes a folio from its place, whose pages are free or can be moved away. */
+bool kmap_helper_take_folio(struct page *page, unsigned int order, gfp_t gfp)
+{
+	unsigned long start = page_to_pfn(page);
+
+	if (alloc_contig_frozen_range(start, start + (1UL << order), ACR_FLAGS_NONE, gfp | __GFP_COMP))
+		return false;
+	/* It comes without a reference. */
+	init_page_count(page);
+	return true;
+}
+
+/* The same for single pages. */
+bool kmap_helper_take_pages(struct page *page, unsigned long count, gfp_t gfp)
+{
+	unsigned long start = page_to_pfn(page);
+
+	return !alloc_contig_range(start, start + count, ACR_FLAGS_NONE, gfp);
+}
+
+/* The node to look for contiguous memory on, or -1 where the caller may not have any of it. */
+int kmap_helper_contig_node(int nid)
+{
+	nodemask_t nodes;
+
+	kmap_helper_allowed_nodes(&nodes);
+	if (nid == NUMA_NO_NODE)
+		nid = numa_mem_id();
+	return node_isset(nid, nodes) ? nid : -1;
+}
+
+/* The highest zone from which an allocation may be. */
+int kmap_helper_zone_of(gfp_t gfp)
+{
+	return gfp_zone(gfp);
+}
+
+/*
+ * The first page of a place in a zone, from a frame on, where free blocks of at least this order seem to lie one behind the
+ * other, for so many pages. No lock is held: what is read may be wrong, and others may take the blocks.
+ */
+struct page *kmap_helper_free_place(int nid, unsigned int zone_number, unsigned long from,
+				    unsigned long count, unsigned int order)
+{
+	struct zone *zone = &NODE_DATA(nid)->node_zones[zone_number];
+	unsigned long step, found = 0;
+	unsigned long pfn = ALIGN(max(from, zone->zone_start_pfn), 1UL << order);
+	unsigned long end = zone_end_pfn(zone);
+
+	for (; pfn < end; pfn += step) {
+		struct page *page = pfn_to_online_page(pfn);
+		unsigned long free;
+
+		step = 1UL << order;
+		if (page && page_zone(page) == zone && PageBuddy(page)) {
+			free = READ_ONCE(page_private(page));
+			if (free >= order && free <= MAX_PAGE_ORDER) {
+				step = 1UL << free;
+				found += step;
+				if (found >= count)
+					return pfn_to_page(pfn + step - found);
+				continue;
+			}
+		}
+		found = 0;
+		cond_resched();
+	}
+	return NULL;
+}
+
+/*
  * Folios of freed buffers to which somebody else still refers, on a list linked by folio->lru. The owner may use that
  * while the folios are on no LRU list and not in the page cache. A folio with no reference but ours gets no other:
  * nothing leads to it.

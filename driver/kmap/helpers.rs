@@ -42,6 +42,18 @@ extern "C" {
     pub(crate) fn kmap_helper_alloc_pages_node(nid: c_int, gfp: gfp_t, order: c_uint) -> *mut page;
     pub(crate) fn kmap_helper_alloc_contig(count: c_ulong, gfp: gfp_t, nid: c_int) -> *mut page;
     pub(crate) fn kmap_helper_max_folio_order() -> c_uint;
+    pub(crate) fn kmap_helper_takes_folios(order: c_uint) -> bool;
+    pub(crate) fn kmap_helper_take_folio(page: *mut page, order: c_uint, gfp: gfp_t) -> bool;
+    pub(crate) fn kmap_helper_take_pages(page: *mut page, count: c_ulong, gfp: gfp_t) -> bool;
+    pub(crate) fn kmap_helper_contig_node(nid: c_int) -> c_int;
+    pub(crate) fn kmap_helper_zone_of(gfp: gfp_t) -> c_int;
+    pub(crate) fn kmap_helper_free_place(
+        nid: c_int,
+        zone: c_uint,
+        from: c_ulong,
+        count: c_ulong,
+        order: c_uint,
+    ) -> *mut page;
     pub(crate) fn kmap_helper_alloc_contig_folio(
         order: c_uint,
         gfp: gfp_t,

@@ -24,6 +24,7 @@ pub mod numa;
 pub mod owner;
 pub mod parked;
 pub mod physical;
+pub mod place;
 pub mod ptrace;
 pub mod recached;
 pub mod serve;

@@ -2,12 +2,14 @@
 
 use crate::Question;
 use mapbuf_abi::Kind;
-use mapbuf_policy::plan::{Facts, Huge, Layout};
+use mapbuf_policy::plan::{in_huge_folios, Facts, Huge, Layout};
 
 /// x86-64's.
 const PAGE: u64 = 4096;
-/// Pages in an entry of 2 MiB, and in the largest folio.
+/// Pages in an entry of 2 MiB, and in the largest folio that gets one.
 const HUGE: u64 = 512;
+/// Pages in the page allocator's largest block.
+const BLOCK: u64 = 1024;
 
 /// The memory that a question is about.
 ///
@@ -35,6 +37,11 @@ impl Memory {
                 unbacked: false,
             },
         }
+    }
+
+    /// Whether contiguous memory is made of folios that get a huge entry each.
+    fn in_huge_folios(&self) -> bool {
+        self.facts.pages > BLOCK && in_huge_folios(self.facts.pages, HUGE)
     }
 
     /// Where the folio ends that a page of the kind `pages` is in.
@@ -77,8 +84,8 @@ impl Layout for Memory {
             _ if !fits => Huge::No,
             Kind::Vmalloc | Kind::Foreign => Huge::No,
             Kind::Pages => Huge::Folio,
-            // One folio of just that size.
-            Kind::Contiguous if self.facts.pages == HUGE => Huge::Folio,
+            // One folio of just that size, or several.
+            Kind::Contiguous if self.facts.pages == HUGE || self.in_huge_folios() => Huge::Folio,
             Kind::Contiguous | Kind::Coherent | Kind::Region => Huge::Pfn,
         }
     }
@@ -87,7 +94,10 @@ impl Layout for Memory {
         match self.facts.kind {
             Kind::Vmalloc => true,
             // Not one folio where it is no power of two, or larger than a page table shows.
-            Kind::Contiguous => !self.facts.pages.is_power_of_two() || self.facts.pages > HUGE,
+            Kind::Contiguous => {
+                let one = self.facts.pages.is_power_of_two() && self.facts.pages <= HUGE;
+                !one && !self.in_huge_folios()
+            }
             _ => false,
         }
     }

@@ -6,8 +6,9 @@
 //! size up to the page allocator's largest block is a block that was split, with the rest given back. Both are
 //! charged to the memory cgroup, so there is no fallback when that is full: the other sources are not charged.
 //!
-//! Larger runs are made by moving other memory away (`alloc_contig_pages`). No memory cgroup can be charged for those;
-//! the driver's own limits are, until the last reference is gone. Where that fails, the run comes from the CMA area that
+//! Larger runs are made by moving other memory away (`alloc_contig_pages`), as folios of the size of a PMD entry one behind
+//! the other: a larger folio gets no such entry. No memory cgroup can be charged for those; the driver's own limits are, until
+//! the last reference is gone. Where that fails, the run comes from the CMA area that
 //! the machine was booted with. CMA memory must stay movable, so it is mapped by page frame number only: a pin would wait
 //! for it to move, for ever.
 
@@ -20,18 +21,24 @@ use crate::{
         Reason,
         Refusal, //
     },
-    policy::plan::Huge,
+    policy::plan::{
+        in_huge_folios,
+        Huge, //
+    },
     sys::{
         alloc::{
             self,
             CmaBlock,
+            NumaNode,
             Run, //
         },
         bytes::Bytes,
+        caller,
         lease::{
             Hold,
             OWNED, //
         },
+        place,
         Attributes,
         Backing,
         Frames,
@@ -58,10 +65,8 @@ impl Contiguous {
             Run::folio(order, spec.node, true)
         } else if pages <= 1 << alloc::MAX_ORDER {
             Run::split(pages, spec.node)
-        } else if pages.is_power_of_two() {
-            Run::contig_folio(order, spec.node)
         } else {
-            Run::contig(pages, spec.node)
+            contig(pages, spec.node)
         };
         let refused = |error| spec.cache_refused(error);
         if let Some(mut run) = run {
@@ -87,28 +92,44 @@ impl Contiguous {
     }
 
     /// Whether the kernel's fault path maps one page at a time: pages that are folios of their own, or a folio
-    /// larger than a page table shows (`finish_fault` of `mm/memory.c`).
+    /// larger than a page table shows (`finish_fault` of `mm/memory.c`). Never where a folio gets a huge entry.
     pub(crate) fn faults_singly(&self) -> bool {
         match self {
-            Self::Run(run) if run.compound() => run.len() > 1 << alloc::pmd_order(),
+            Self::Run(run) if run.order() > 0 => run.order() > alloc::pmd_order(),
             Self::Run(run) => run.len() > 1,
             Self::Cma(_) => false,
         }
     }
 
     pub(super) fn huge(&self, start: usize, end: usize) -> Huge {
+        let size = 1 << alloc::pmd_order();
         match self {
-            // One folio that gets a PMD entry.
-            Self::Run(run)
-                if run.compound()
-                    && run.len() == 1 << alloc::pmd_order()
-                    && start == 0
-                    && end == run.len() =>
-            {
-                Huge::Folio
+            // Folios that get a PMD entry each.
+            Self::Run(run) if size > 1 && run.order() == alloc::pmd_order() => {
+                let last = end.min(run.len());
+                match start.next_multiple_of(size).saturating_add(size) <= last {
+                    true => Huge::Folio,
+                    false => Huge::No,
+                }
             }
             _ => huge_frames(self.frames(&OWNED, 0, 1), start, end),
         }
+    }
+}
+
+/// More pages than the page allocator has in one block.
+fn contig(pages: usize, node: NumaNode) -> Option<Run> {
+    if in_huge_folios(pages as u64, 1 << alloc::pmd_order()) {
+        if let Some(run) = place::huge_run(pages, node) {
+            return Some(run);
+        }
+        if caller::fatal_signal_pending() {
+            return None;
+        }
+    }
+    match pages.is_power_of_two() {
+        true => Run::contig_folio(pages.trailing_zeros(), node),
+        false => Run::contig(pages, node),
     }
 }
 

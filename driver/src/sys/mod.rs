@@ -40,7 +40,8 @@ pub(crate) use crate::kmap::{
     later,
     lease,
     numa,
-    physical, //
+    physical,
+    place, //
 };
 use crate::kmap::{
     backing,

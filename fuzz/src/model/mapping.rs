@@ -100,6 +100,12 @@ fn huge(buffer: &Buffer, wanted: &Wanted) -> Option<bool> {
         Kind::Pages => starts
             .any(|start| buffer.run_from(start) >= HUGE)
             .then_some(false),
+        // Folios of 2 MiB, where the single pages behind them are few.
+        Kind::Contiguous
+            if buffer.len() > BLOCK && buffer.len() % HUGE <= buffer.len() / HUGE * 128 =>
+        {
+            starts.next().map(|_| false)
+        }
         Kind::Contiguous if buffer.len() > BLOCK => {
             let certain = wanted.pages >= 2 * HUGE - 1;
             let possible = wanted.pages >= HUGE && !wanted.nothing_huge;

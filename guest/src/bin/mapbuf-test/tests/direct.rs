@@ -31,6 +31,15 @@ const BY_PAGE: &[(Kind, Method, usize, usize)] = &[
     (Kind::Pages, Method::FaultHuge, 2 * HUGE, 2 * HUGE),
     (Kind::Pages, Method::Auto, 2 * HUGE, 2 * HUGE),
     (Kind::Contiguous, Method::FaultHuge, HUGE, HUGE),
+    (Kind::Contiguous, Method::FaultHuge, 4 * HUGE, 4 * HUGE),
+    (Kind::Contiguous, Method::Auto, 4 * HUGE, 4 * HUGE),
+    // Single pages at the end.
+    (
+        Kind::Contiguous,
+        Method::Auto,
+        3 * HUGE + 16 * PAGE,
+        3 * HUGE,
+    ),
     (Kind::Pages, Method::Insert, 2 * HUGE, 0),
     (Kind::Contiguous, Method::Auto, 16 * PAGE, 0),
     (Kind::Contiguous, Method::MapPages, 16 * PAGE, 0),

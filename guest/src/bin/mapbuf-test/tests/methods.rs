@@ -345,6 +345,7 @@ fn huge_methods_map_by_huge_entries() -> Outcome {
         (Kind::Pages, 4 * HUGE),
         (Kind::Contiguous, HUGE),
         (Kind::Contiguous, 2 * HUGE),
+        (Kind::Contiguous, 4 * HUGE),
         (Kind::Coherent, 2 * HUGE),
     ] {
         let buffer = session.alloc(kind, size)?;

@@ -109,6 +109,7 @@ fn fixed_buffers_of_huge_pages() -> Outcome {
     for (kind, size) in [
         (Kind::Pages, 4 * HUGE),
         (Kind::Contiguous, HUGE),
+        (Kind::Contiguous, 4 * HUGE),
         (Kind::Vmalloc, HUGE),
     ] {
         let session = Session::open()?;
@@ -157,8 +158,10 @@ fn pin_keeps_its_part_of_the_charge() -> Outcome {
         (Kind::Vmalloc, MIB, PAGE),
         (Kind::Contiguous, MIB, MIB),
         (Kind::Contiguous, 3 * MIB, PAGE),
-        (Kind::Contiguous, 8 * MIB, 8 * MIB),
-        (Kind::Contiguous, 12 * MIB, PAGE),
+        (Kind::Contiguous, 4 * MIB, 4 * MIB),
+        // Folios of a huge entry each.
+        (Kind::Contiguous, 8 * MIB, 2 * MIB),
+        (Kind::Contiguous, 12 * MIB, 2 * MIB),
     ] {
         let pipe = pinned(&session, kind, size)?;
         comes_to(&session, 1, kept)?;
@@ -169,7 +172,8 @@ fn pin_keeps_its_part_of_the_charge() -> Outcome {
 }
 
 fn pins_do_not_get_around_the_limits() -> Outcome {
-    const SIZE: usize = 16 << 20;
+    // One folio, which a pin keeps whole.
+    const SIZE: usize = 4 << 20;
     let _limit = Parameter::set("max_bytes", 3 * SIZE as u64)?;
     let session = Session::open()?;
     let mut pipes = Vec::new();
