@@ -178,6 +178,8 @@ fn requests(part: Part) -> impl Iterator<Item = Request> {
                 exec: false,
                 write: sharing != Sharing::PrivateReadOnly,
                 admin,
+                // The kernel chooses the address.
+                lined_up: true,
             })
         })
     })

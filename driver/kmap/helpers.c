@@ -237,18 +237,18 @@ struct page *kmap_helper_free_place(int nid, unsigned int zone_number, unsigned 
 }
 
 /*
- * Folios of freed buffers to which somebody else still refers, on a list linked by folio->lru. The owner may use that
- * while the folios are on no LRU list and not in the page cache. A folio with no reference but ours gets no other:
- * nothing leads to it.
+ * Folios of freed buffers to which somebody else still refers, linked by folio->lru.next, which is NULL in the last. The owner
+ * may use that while the folios are on no LRU list and not in the page cache. A folio with no reference but ours gets no
+ * other: nothing leads to it.
  */
 
-void kmap_helper_init_list(struct list_head *list)
+static struct folio *kmap_next_parked(struct folio *folio)
 {
-	INIT_LIST_HEAD(list);
+	return (struct folio *)folio->lru.next;
 }
 
 /* Frees a folio or keeps it. Returns how many pages are kept. */
-unsigned long kmap_helper_park(struct list_head *list, struct page *page)
+unsigned long kmap_helper_park(struct folio **first, struct page *page)
 {
 	struct folio *folio = page_folio(page);
 
@@ -256,34 +256,33 @@ unsigned long kmap_helper_park(struct list_head *list, struct page *page)
 		folio_put(folio);
 		return 0;
 	}
-	list_add(&folio->lru, list);
+	folio->lru.next = (struct list_head *)*first;
+	*first = folio;
 	return folio_nr_pages(folio);
 }
 
 /* Returns how many pages are left. */
-unsigned long kmap_helper_sweep_parked(struct list_head *list)
+unsigned long kmap_helper_sweep_parked(struct folio **first)
 {
 	struct folio *folio, *next;
 	unsigned long left = 0;
 
-	list_for_each_entry_safe(folio, next, list, lru) {
-		if (folio_ref_count(folio) == 1) {
-			list_del(&folio->lru);
-			folio_put(folio);
-		} else {
-			left += folio_nr_pages(folio);
-		}
+	folio = *first;
+	*first = NULL;
+	for (; folio; folio = next) {
+		next = kmap_next_parked(folio);
+		left += kmap_helper_park(first, &folio->page);
 		cond_resched();
 	}
 	return left;
 }
 
-void kmap_helper_drop_parked(struct list_head *list)
+void kmap_helper_drop_parked(struct folio *folio)
 {
-	struct folio *folio, *next;
+	struct folio *next;
 
-	list_for_each_entry_safe(folio, next, list, lru) {
-		list_del(&folio->lru);
+	for (; folio; folio = next) {
+		next = kmap_next_parked(folio);
 		folio_put(folio);
 		cond_resched();
 	}

@@ -10,7 +10,6 @@ use kernel::{
         folio,
         gfp_t,
         iov_iter,
-        list_head,
         page,
         vm_area_struct,
         vm_flags_t,
@@ -59,10 +58,9 @@ extern "C" {
         gfp: gfp_t,
         nid: c_int,
     ) -> *mut page;
-    pub(crate) fn kmap_helper_init_list(list: *mut list_head);
-    pub(crate) fn kmap_helper_park(list: *mut list_head, page: *mut page) -> c_ulong;
-    pub(crate) fn kmap_helper_sweep_parked(list: *mut list_head) -> c_ulong;
-    pub(crate) fn kmap_helper_drop_parked(list: *mut list_head);
+    pub(crate) fn kmap_helper_park(first: *mut *mut folio, page: *mut page) -> c_ulong;
+    pub(crate) fn kmap_helper_sweep_parked(first: *mut *mut folio) -> c_ulong;
+    pub(crate) fn kmap_helper_drop_parked(first: *mut folio);
     pub(crate) fn kmap_helper_init_delayed_work(work: *mut delayed_work, run: work_func_t);
     pub(crate) fn kmap_helper_node_has_memory(nid: c_int) -> bool;
     pub(crate) fn kmap_helper_pmd_order() -> c_uint;

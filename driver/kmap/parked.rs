@@ -10,20 +10,16 @@ use super::{
     helpers::*, //
     task,
 };
-use kernel::{
-    bindings,
-    prelude::*,
-    types::Opaque, //
-};
+use kernel::bindings;
 
 /// Folios, with a reference of ours on each.
 ///
 /// # Invariants
 ///
-/// `list` is the head of a list, by `folio->lru`, of folios with `pages` pages together. No list of the kernel's has
-/// them, and a reference on each is ours.
+/// `first` is the first of a list of folios with `pages` pages together, or null. `folio->lru.next` is the next one. No list
+/// of the kernel's has them, and a reference on each is ours.
 pub struct Parked {
-    list: KBox<Opaque<bindings::list_head>>,
+    first: *mut bindings::folio,
     pages: usize,
 }
 
@@ -34,12 +30,12 @@ unsafe impl Sync for Parked {}
 
 impl Parked {
     /// None yet.
-    pub fn new() -> Result<Self> {
-        let list = KBox::new(Opaque::zeroed(), GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: The head is ours, and stays where it is: in a box.
-        unsafe { kmap_helper_init_list(list.get()) };
+    pub const fn new() -> Self {
         // INVARIANT: The list is empty.
-        Ok(Self { list, pages: 0 })
+        Self {
+            first: core::ptr::null_mut(),
+            pages: 0,
+        }
     }
 
     /// Frees a folio if nobody else refers to it; keeps it otherwise.
@@ -51,7 +47,7 @@ impl Parked {
     pub(crate) unsafe fn add(&mut self, page: *mut bindings::page) {
         // SAFETY: By the safety requirements the folio and its `lru` are ours.
         // INVARIANT: It returns the pages of a folio that it has put on the list.
-        self.pages += unsafe { kmap_helper_park(self.list.get(), page) };
+        self.pages += unsafe { kmap_helper_park(&mut self.first, page) };
         task::cond_resched();
     }
 
@@ -64,13 +60,19 @@ impl Parked {
     pub fn sweep(&mut self) {
         // SAFETY: By the type's invariants; no new reference comes to a folio that has ours only.
         // INVARIANT: It returns the pages that are left.
-        self.pages = unsafe { kmap_helper_sweep_parked(self.list.get()) };
+        self.pages = unsafe { kmap_helper_sweep_parked(&mut self.first) };
+    }
+}
+
+impl Default for Parked {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants the references are ours.
-        unsafe { kmap_helper_drop_parked(self.list.get()) };
+        unsafe { kmap_helper_drop_parked(self.first) };
     }
 }

@@ -91,6 +91,8 @@ fn pages(vma: &VmaNew) -> usize {
 /// What the caller of `mmap` wants a mapping to be like.
 #[derive(Clone, Copy)]
 pub struct Wish {
+    /// Where it begins, in pages.
+    pub address: u64,
     /// How many pages.
     pub pages: u64,
     /// `VM_SHARED`. `MAP_SHARED` of a file that was opened for reading comes without it, and without `VM_MAYWRITE`
@@ -108,6 +110,7 @@ impl Wish {
     fn of(vma: &VmaNew) -> Self {
         let has = |flag| vma.flags() & flag != 0;
         Self {
+            address: (vma.start() / PAGE_SIZE) as u64,
             pages: pages(vma) as u64,
             shared: has(flags::SHARED),
             write: has(flags::WRITE),
@@ -285,6 +288,20 @@ impl<'a, T: Faults> NewVma<'a, T> {
 
     /// Maps nothing now: [`Faults::fault`] does.
     pub fn answer_faults(self, by: Answer) -> Result {
+        self.set_up_faults(by, |_| Ok(()))
+    }
+
+    /// Has `fill` map some page frames now. Faults answered by [`Answer::HugeFrame`] map the others.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`, and `EINVAL` for copy-on-write.
+    pub fn map_and_answer(self, fill: impl FnOnce(&FramesVma<'a, T>) -> Result) -> Result {
+        // INVARIANT: The operations suit a VMA of page frames.
+        self.set_up_faults(Answer::HugeFrame, |vma| fill(&FramesVma(vma)))
+    }
+
+    fn set_up_faults(self, by: Answer, fill: impl FnOnce(Self) -> Result) -> Result {
         let set = match by {
             // As `remap_pfn_range` does. A core dump finds no page, and would hold zeros.
             Answer::Frame | Answer::HugeFrame => flags::PFNMAP | flags::IO | flags::DONTDUMP,
@@ -303,7 +320,7 @@ impl<'a, T: Faults> NewVma<'a, T> {
                 false => Operations::<T, false>::answering(by),
             },
             set,
-            |_| Ok(()),
+            fill,
         )
     }
 
@@ -391,6 +408,12 @@ impl<'a, T: Faults> FramesVma<'a, T> {
     /// How many pages it covers.
     pub fn pages(&self) -> usize {
         self.0.pages()
+    }
+
+    /// Pages before its first address at which a huge entry could be.
+    pub fn before_huge(&self) -> usize {
+        let start = self.0.vma.start() / PAGE_SIZE;
+        start.next_multiple_of(1 << super::alloc::pmd_order()) - start
     }
 
     /// The number of the first of `pages` contiguous frames, which the VMA shows from its page `at` on.

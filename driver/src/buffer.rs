@@ -182,16 +182,15 @@ impl Buffer {
             memory,
             charge,
             runs,
-            parked: Parked::new().map_err(no_memory)?,
+            parked: Parked::new(),
             held: KBox::new_uninit(GFP_KERNEL_ACCOUNT).map_err(|_| no_memory(ENOMEM))?,
             session: session.clone(),
             id_freed: Atomic::new(false),
             name,
             counted: Counted::new(Sort::Buffer),
         };
-        let kind = buffer.memory.kind().name();
         let buffer = DmaBuf::export(buffer, pages * PAGE_SIZE, flags).map_err(no_memory)?;
-        buffer.describe(fmt!("mapbuf {kind}")).map_err(no_memory)?;
+        buffer.describe(buffer.text()).map_err(no_memory)?;
         pause(Seam::Allocated);
         Ok(buffer)
     }
@@ -225,6 +224,18 @@ impl Buffer {
         self.runs.total()
     }
 
+    /// What `/proc/PID/maps` shows for it, while it has no name.
+    pub(crate) fn text(&self) -> &'static CStr {
+        match self.memory.kind() {
+            Kind::Vmalloc => c"mapbuf vmalloc",
+            Kind::Pages => c"mapbuf pages",
+            Kind::Contiguous => c"mapbuf contiguous",
+            Kind::Coherent => c"mapbuf coherent",
+            Kind::Region => c"mapbuf region",
+            Kind::Foreign => c"mapbuf foreign",
+        }
+    }
+
     /// Its name, all zeros when it has none.
     pub(crate) fn name(&self) -> Name {
         self.name.lock().unwrap_or([0; NAME_LEN])
@@ -254,6 +265,7 @@ impl Buffer {
             write: wish.write,
             // Nothing else asks for it.
             admin: sharing == Sharing::PrivateWritable && caller::may_see(Capability::SysAdmin),
+            lined_up: self.memory.lined_up(page, wish.pages, wish.address),
         };
         decide(&self.memory, &request)
     }

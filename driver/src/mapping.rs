@@ -43,6 +43,7 @@ pub(crate) fn carry_out<T: Faults>(vma: NewVma<'_, T>, plan: &Plan) -> Result {
         Way::FaultPfn => vma.answer_faults(Answer::Frame),
         Way::FaultHugeFolio => vma.answer_faults(Answer::HugePage),
         Way::FaultHugePfn => vma.answer_faults(Answer::HugeFrame),
+        Way::RemapAndHuge => vma.map_and_answer(remap::ends),
     }?;
     pause(Seam::Mapped);
     Ok(())

@@ -298,6 +298,12 @@ impl Memory {
         usize::try_from(page).ok().and_then(frame).unwrap_or(page)
     }
 
+    /// Whether a mapping of so many pages from this one on, which begins at an address, in pages, can have huge entries.
+    pub(crate) fn lined_up(&self, page: u64, pages: u64, address: u64) -> bool {
+        let huge = 1 << alloc::pmd_order();
+        pages >= huge && self.unmapped_area(page).wrapping_sub(address) & (huge - 1) == 0
+    }
+
     /// Keeps it until the answer is dropped; `None` where it is gone.
     pub(crate) fn hold(&self) -> Option<Hold<'_>> {
         match self {

@@ -311,7 +311,7 @@ fn make(
         announced,
     )?;
     pause(Seam::NodeMade);
-    buffer.describe(fmt!("mapbuf {text}"))?;
+    buffer.describe(&CString::try_from_fmt(fmt!("mapbuf {text}"))?)?;
     Ok(node)
 }
 
@@ -330,8 +330,7 @@ pub(crate) fn unname(driver: &Driver, field: &Name) -> Result<(), Refusal> {
         let node = named.node.take().ok_or(Reason::NameUnknown)?;
         (minor, node, named.buffer.clone())
     };
-    let kind = buffer.memory().kind().name();
-    if buffer.describe(fmt!("mapbuf {kind}")).is_err() {
+    if buffer.describe(buffer.text()).is_err() {
         let mut names = driver.names.lock();
         if let Some(named) = names.by_minor.get_mut(&minor) {
             named.node = Some(node);

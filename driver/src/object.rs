@@ -148,6 +148,8 @@ pub(crate) fn map_foreign(
         exec: wish.exec,
         write: wish.write,
         admin: false,
+        // Who maps it decides.
+        lined_up: false,
     };
     by_exporter(&request, foreign.pages(), PAGE_SIZE as u64)?;
     let bytes = wish.pages.saturating_mul(PAGE_SIZE as u64);

@@ -35,7 +35,7 @@ struct Mark {
 /// # Invariants
 ///
 /// `marks` are sorted by number. The first run is marked, and so is the end behind the last one. The run behind a run of
-/// [`PAGES`] pages or more is marked.
+/// [`PAGES`] pages or more is marked. Where all is one run, there are no marks.
 pub(crate) struct Runs {
     total: u32,
     marks: LongVec<Mark>,
@@ -49,6 +49,11 @@ impl Runs {
             marks: LongVec::new(),
         };
         let mut at = 0;
+        if length(memory, 0) >= memory.backing().len() {
+            // INVARIANT: All is one run.
+            runs.total = 1;
+            return Ok(runs);
+        }
         while at < memory.backing().len() {
             let far = runs.marks.last().is_none_or(|last| {
                 runs.total - last.number >= RUNS || at - last.page as usize >= PAGES
@@ -93,6 +98,9 @@ impl Runs {
         let end = first.saturating_add(count).min(self.total);
         if first >= end {
             return Ok(());
+        }
+        if self.marks.is_empty() {
+            return f(0, memory.backing().len());
         }
         let mut next = self.marks.partition_point(|mark| mark.number <= first);
         let Some(start) = next.checked_sub(1).and_then(|last| self.marks.get(last)) else {

@@ -71,6 +71,8 @@ pub struct Request {
     pub write: bool,
     /// The caller has CAP_SYS_ADMIN.
     pub admin: bool,
+    /// The mapping begins at an address where huge entries are possible, as the driver's `get_unmapped_area` chooses it.
+    pub lined_up: bool,
 }
 
 /// The sort of 2 MiB entry that a place in a buffer can have.
@@ -185,6 +187,9 @@ pub enum Way {
     FaultHugeFolio,
     /// A `huge_fault` that calls `vmf_insert_pfn_pmd`, and a `fault` for the rest.
     FaultHugePfn,
+    /// A `huge_fault` that calls `vmf_insert_pfn_pmd`, and `remap_pfn_range` for what lies before and behind the huge
+    /// entries.
+    RemapAndHuge,
 }
 
 /// What the driver does.
@@ -210,7 +215,7 @@ impl Plan {
             Way::IoRemap => Method::IoRemap,
             Way::FaultPage | Way::FaultAround => Method::FaultPage,
             Way::FaultPfn => Method::FaultPfn,
-            Way::FaultHugeFolio | Way::FaultHugePfn => Method::FaultHuge,
+            Way::FaultHugeFolio | Way::FaultHugePfn | Way::RemapAndHuge => Method::FaultHuge,
         }
     }
 }
@@ -261,7 +266,7 @@ const fn row(way: Way) -> (Needs, Cow) {
         Way::FaultPage | Way::FaultAround => (Needs::Pages, Cow::Copies),
         Way::FaultPfn => (Needs::Nothing, Cow::Never),
         Way::FaultHugeFolio => (Needs::Huge, Cow::Copies),
-        Way::FaultHugePfn => (Needs::Huge, Cow::Never),
+        Way::FaultHugePfn | Way::RemapAndHuge => (Needs::Huge, Cow::Never),
     }
 }
 
@@ -270,6 +275,7 @@ fn way(method: Method, facts: &Facts, huge: Huge, around: bool) -> Way {
     match method {
         Method::Auto if facts.paged && around => Way::FaultAround,
         Method::Auto if facts.paged => Way::FaultPage,
+        Method::Auto if matches!(huge, Huge::Pfn) => Way::RemapAndHuge,
         Method::Auto if matches!(facts.kind, Kind::Coherent) => Way::Dma,
         Method::Auto if facts.ram => Way::Remap,
         Method::Auto => Way::IoRemap,
@@ -346,6 +352,8 @@ pub fn decide(memory: &impl Layout, request: &Request) -> Result<Plan, Refusal> 
     let huge = match request.method {
         Method::FaultHuge => memory.huge(request.page, end),
         Method::Auto if memory.revocable() => memory.huge(request.page, end),
+        // 512 small entries cost twenty times as much as a fault that makes a huge one.
+        Method::Auto if !facts.paged && !cow && request.lined_up => memory.huge(request.page, end),
         _ => Huge::No,
     };
     let around = memory.faults_singly() && !cow;
@@ -513,6 +521,7 @@ mod tests {
             exec: false,
             write: !matches!(sharing, Sharing::PrivateReadOnly),
             admin: false,
+            lined_up: true,
         }
     }
 
@@ -561,6 +570,7 @@ mod tests {
         assert_eq!(
             ask(Request {
                 admin: true,
+                lined_up: true,
                 ..private
             }),
             Ok(Way::Dma)
@@ -700,26 +710,29 @@ mod tests {
                 methods,
                 sharings,
                 prop::bool::weighted(0.05),
-                any::<bool>(),
+                any::<(bool, bool)>(),
             );
-            (Just(memory), rest).prop_map(|(memory, (range, method, sharing, exec, admin))| {
-                let request = Request {
-                    method,
-                    page: range.0,
-                    pages: range.1,
-                    sharing,
-                    exec,
-                    write: sharing != Sharing::PrivateReadOnly,
-                    admin,
-                };
-                (memory, request)
-            })
+            (Just(memory), rest).prop_map(
+                |(memory, (range, method, sharing, exec, (admin, lined_up)))| {
+                    let request = Request {
+                        method,
+                        page: range.0,
+                        pages: range.1,
+                        sharing,
+                        exec,
+                        write: sharing != Sharing::PrivateReadOnly,
+                        admin,
+                        lined_up,
+                    };
+                    (memory, request)
+                },
+            )
         })
     }
 
     /// The ways that put page frames in when a page is touched.
     fn at_fault_by_frame(way: Way) -> bool {
-        matches!(way, Way::FaultPfn | Way::FaultHugePfn)
+        matches!(way, Way::FaultPfn | Way::FaultHugePfn | Way::RemapAndHuge)
     }
 
     /// The ways that need `struct page`s: `vm_insert_pages` and its like, and faults that give a page.
@@ -789,6 +802,11 @@ mod tests {
             match plan.way {
                 Way::FaultHugeFolio => prop_assert!(memory.huge == Huge::Folio && facts.paged),
                 Way::FaultHugePfn => prop_assert_eq!(memory.huge, Huge::Pfn),
+                // Only where huge entries come about: a fault for each small one would cost more.
+                Way::RemapAndHuge => {
+                    prop_assert_eq!(memory.huge, Huge::Pfn);
+                    prop_assert!(request.lined_up && request.method == Method::Auto);
+                }
                 _ => {}
             }
         }

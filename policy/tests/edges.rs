@@ -249,6 +249,7 @@ fn no_plan_reaches_beyond_the_end() {
                                 exec: false,
                                 write: sharing != Sharing::PrivateReadOnly,
                                 admin: true,
+                                lined_up: true,
                             };
                             let end = u128::from(page) + u128::from(part);
                             let answer = decide(&memory, &request);

@@ -61,6 +61,7 @@ pub fn ask(question: &Question) -> Result<Plan, Refusal> {
         exec: false,
         write: question.sharing != Sharing::PrivateReadOnly,
         admin: question.admin,
+        lined_up: true,
     };
     decide(&Memory::new(question), &request)
 }
@@ -96,6 +97,10 @@ const fn place(way: Way) -> (&'static str, &'static str) {
         ),
         Way::FaultHugePfn => (
             "vm_operations_struct.huge_fault, with vmf_insert_pfn_pmd",
+            "fault_huge",
+        ),
+        Way::RemapAndHuge => (
+            "vm_operations_struct.huge_fault, with vmf_insert_pfn_pmd, and remap_pfn_range for the ends",
             "fault_huge",
         ),
     }

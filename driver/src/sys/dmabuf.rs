@@ -35,14 +35,12 @@ use kernel::{
         from_result,
         to_result, //
     },
-    fmt,
     fs::{
         file::FileDescriptorReservation,
         File, //
     },
     ioctl::_IOW,
     prelude::*,
-    str::CString,
     sync::aref::ARef, //
 };
 
@@ -245,8 +243,7 @@ impl<T: Exporter> DmaBuf<T> {
     }
 
     /// Sets the text that `/proc/PID/maps` and `bufinfo` show for it, cut at [`NAME_LEN`] bytes.
-    pub(crate) fn describe(&self, text: fmt::Arguments<'_>) -> Result {
-        let text = CString::try_from_fmt(text)?;
+    pub(crate) fn describe(&self, text: &CStr) -> Result {
         // SAFETY: The text is a C string; the copy is handed over.
         unsafe {
             let copy = bindings::kstrndup(text.as_char_ptr(), NAME_LEN, bindings::GFP_KERNEL);

@@ -5,6 +5,9 @@ use mapbuf_guest::witness::{Cell, Memory, Piece, Sharing, PAGE};
 use mapbuf_policy::plan::{self, Facts, Huge, Layout, Request, Way};
 use mapbuf_vm::pagetable::{Frames, Memtype, Size};
 
+/// Pages in the page allocator's largest block.
+const BLOCK: u64 = 1024;
+
 /// A buffer, as its segments tell: what the table asks about memory, answered from outside of the driver.
 pub struct Buffer<'a> {
     memory: &'static Memory,
@@ -36,6 +39,8 @@ impl<'a> Buffer<'a> {
             exec: false,
             write: true,
             admin: true,
+            // The user does not choose the address.
+            lined_up: true,
         }
     }
 
@@ -71,8 +76,12 @@ impl<'a> Buffer<'a> {
         aligned && self.run(page) >= pages
     }
 
-    fn is_folio(&self) -> bool {
-        self.memory.kind == Kind::Contiguous && self.memory.pages * PAGE == Size::Large.bytes()
+    /// Whether contiguous memory is folios that get a huge entry: one, or several where it is larger than the page
+    /// allocator's largest block.
+    fn in_folios(&self) -> bool {
+        let (pages, huge) = (self.memory.pages, Size::Large.bytes() / PAGE);
+        let several = pages > BLOCK && plan::in_huge_folios(pages, huge);
+        self.memory.kind == Kind::Contiguous && (pages == huge || several)
     }
 
     /// The largest entry that a plan may use.
@@ -80,9 +89,9 @@ impl<'a> Buffer<'a> {
         match way {
             // Never one of 1 GiB: the kernel takes what it shows for a page table when the mapping is split
             // (mm_find_pmd of mm/rmap.c), and a program writes there what it likes.
-            Way::FaultHugePfn | Way::FaultHugeFolio => Size::Large,
+            Way::FaultHugePfn | Way::RemapAndHuge | Way::FaultHugeFolio => Size::Large,
             // The core maps a folio of that size by one entry, as it does for files.
-            Way::FaultPage if self.memory.kind == Kind::Pages || self.is_folio() => Size::Large,
+            Way::FaultPage if self.memory.kind == Kind::Pages || self.in_folios() => Size::Large,
             _ => Size::Small,
         }
     }
@@ -106,7 +115,8 @@ pub fn is_special(way: Way) -> bool {
         | Way::Iomap
         | Way::IoRemap
         | Way::FaultPfn
-        | Way::FaultHugePfn => true,
+        | Way::FaultHugePfn
+        | Way::RemapAndHuge => true,
         Way::Insert
         | Way::MapPages
         | Way::Vmalloc
@@ -149,9 +159,9 @@ impl Layout for Buffer<'_> {
         match self.memory.kind {
             Kind::Pages if (page..end).any(|first| holds(&first)) => Huge::Folio,
             Kind::Vmalloc | Kind::Pages => Huge::No,
-            _ if self.is_folio() && page == 0 && end == pages => Huge::Folio,
-            _ if (page..end).any(|first| holds(&first)) => Huge::Pfn,
-            _ => Huge::No,
+            _ if !(page..end).any(|first| holds(&first)) => Huge::No,
+            _ if self.in_folios() => Huge::Folio,
+            _ => Huge::Pfn,
         }
     }
 }

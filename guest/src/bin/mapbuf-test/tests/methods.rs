@@ -17,6 +17,7 @@ tests! { "methods":
     STOCK, 60: [
         every_cell_works_or_says_why_not_for_a_user,
         huge_methods_map_by_huge_entries,
+        parts_of_frames_are_whole_around_huge_entries,
         two_methods_at_once_show_the_same_bytes,
         uncached_memory_maps_by_remap,
         vmalloc_page_by_page,
@@ -381,6 +382,42 @@ fn huge_methods_map_by_huge_entries() -> Outcome {
         drop(plain);
         session.free(buffer.id)?;
     }
+    Ok(())
+}
+
+// What lies before the first huge entry is mapped by small ones at once, and the rest when it is touched.
+fn parts_of_frames_are_whole_around_huge_entries() -> Outcome {
+    const ALL: usize = 1024;
+    let session = Session::open()?;
+    let buffer = session.alloc(Kind::Coherent, ALL * PAGE)?;
+    let whole = session.map(ALL * PAGE, RW, SHARED, buffer.mmap_offset)?;
+    for page in 0..ALL {
+        whole.set_u64(page * PAGE, page as u64 + 1);
+    }
+    for (first, pages) in [(300, 724), (0, 1000), (100, 900), (512, 512), (1, 511)] {
+        let offset = buffer.mmap_offset + (first * PAGE) as u64;
+        let mut part = session.map(pages * PAGE, RW, SHARED, offset)?;
+        let shows = |part: &Map, from: usize, what: &str| {
+            for page in from..pages {
+                check_eq!(
+                    part.u64(page * PAGE),
+                    (first + page) as u64 + 1,
+                    "page {page} of {pages} from {first}, {what}"
+                );
+            }
+            Ok(())
+        };
+        shows(&part, 0, "at first")?;
+        elsewhere(|| shows(&part, 0, "in a child"))?;
+        // Through the middle of a huge entry, where there is one.
+        part.unmap_part(pages / 2 * PAGE, PAGE)?;
+        shows(&part, pages / 2 + 1, "behind a hole")?;
+        part.set_u64(0, 7);
+        check_eq!(whole.u64(first * PAGE), 7, "what a part from {first} wrote");
+        whole.set_u64(first * PAGE, first as u64 + 1);
+    }
+    drop(whole);
+    session.free(buffer.id)?;
     Ok(())
 }
 
