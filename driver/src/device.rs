@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices that are bound to the driver, each with a node of its own: what they are, who may use them, and how they go.
+//! Devices that are bound to the driver, each with a node of its own: who may use them, and how they come and go.
 
 mod bar;
+pub(crate) mod bound;
 mod config;
 mod irq;
 
+use self::bound::BoundDevice;
 use crate::{
     abi::{
         reason::{
@@ -14,18 +16,11 @@ use crate::{
         },
         wire::{
             self,
-            device_state,
-            Direction,
-            Iommu, //
+            device_state, //
         },
     },
-    buffer::BufferRef,
     named,
     sys::{
-        attached::{
-            Attached,
-            NotMapped, //
-        },
         caller::{
             self,
             Capability, //
@@ -34,24 +29,16 @@ use crate::{
             FIRST_DEVICE_MINOR,
             MINORS, //
         },
-        counts::{
-            Counted,
-            Sort, //
-        },
-        foreign::Foreign,
         lend::{
             Lender,
-            Lent,
             MaskNotSet, //
         },
         node::{
-            NoAttributes,
             Node,
             NodeName,
             Ownership, //
         },
-        pci::Binds,
-        pci_device::PciDevice,
+        pci::Binds, //
     },
     Driver,
 };
@@ -59,13 +46,8 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         Arc,
-        ArcBorrow,
-        Mutex, //
+        ArcBorrow, //
     },
 };
 
@@ -94,163 +76,6 @@ impl Devices {
 
     fn remove(&mut self, minor: u32) {
         self.0.retain(|device| device.minor != minor);
-    }
-}
-
-/// Open files of a node.
-#[derive(Default)]
-struct Users {
-    /// Those that may use the device.
-    now: u32,
-    /// All that there ever were.
-    ever: u64,
-}
-
-/// A device that is, or was, bound to the driver.
-#[pin_data]
-pub(crate) struct BoundDevice {
-    lender: Arc<Lender>,
-    /// What was known of it when it was bound.
-    told: wire::Device,
-    minor: u32,
-    /// It is being unbound. Set before those who have names for its memory are looked for, so that nobody names more.
-    going: Atomic<bool>,
-    /// Open files of its node. It may send DMA while some may use it, and not after one of them was closed where no IOMMU keeps
-    /// it from what that one had.
-    #[pin]
-    users: Mutex<Users>,
-    /// Goes when the device does.
-    #[pin]
-    node: Mutex<Option<Node<NoAttributes>>>,
-    _counted: Counted,
-}
-
-impl BoundDevice {
-    /// Calls `f` while the device is bound, and stays so until it returns.
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::DeviceGone`].
-    fn while_bound<R>(
-        &self,
-        f: impl FnOnce(&PciDevice) -> Result<R, Refusal>,
-    ) -> Result<R, Refusal> {
-        self.lender
-            .while_bound(f)
-            .unwrap_or_else(|| Err(Reason::DeviceGone.into()))
-    }
-
-    /// Coherent memory of it; `None` where there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::DeviceGone`].
-    pub(crate) fn lend(&self, pages: usize) -> Result<Option<Arc<Lent>>, Refusal> {
-        match self.lender.lend(pages) {
-            Some(lent) => Ok(Some(lent)),
-            None => self.while_bound(|_| Ok(None)),
-        }
-    }
-
-    /// Takes memory back that nobody uses any more.
-    pub(crate) fn take_back(&self, lent: &Arc<Lent>) {
-        self.lender.take_back(lent);
-    }
-
-    /// The last physical address that memory for it may have.
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::DeviceGone`].
-    pub(crate) fn reach(&self) -> Result<u64, Refusal> {
-        self.while_bound(|pci| Ok(pci.reach()))
-    }
-
-    /// Maps a buffer with pages for it, at addresses of the device's below `below` if that is not 0.
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::DeviceGone`].
-    pub(crate) fn attach(
-        &self,
-        buffer: &BufferRef,
-        direction: Direction,
-        below: u64,
-    ) -> Result<Result<Arc<Attached>, NotMapped>, Refusal> {
-        // As many bits as have no address beyond it.
-        let most = below.checked_ilog2();
-        let attached = self.lender.attach(buffer, direction, most);
-        attached.ok_or_else(|| Reason::DeviceGone.into())
-    }
-
-    /// Has another driver map its dma-buf for the device.
-    ///
-    /// # Errors
-    ///
-    /// [`Reason::DeviceGone`].
-    pub(crate) fn import(
-        &self,
-        foreign: &Foreign,
-        direction: Direction,
-    ) -> Result<Result<Arc<Attached>, NotMapped>, Refusal> {
-        let attached = self.lender.import(foreign, direction);
-        attached.ok_or_else(|| Reason::DeviceGone.into())
-    }
-
-    /// Takes the addresses of a buffer away, if the device did not when it went.
-    pub(crate) fn detach(&self, attached: &Arc<Attached>) {
-        self.lender.detach(attached);
-    }
-
-    /// Gives bytes of a buffer to the CPU or to the device; whether that has addresses for it.
-    pub(crate) fn sync(
-        &self,
-        attached: &Arc<Attached>,
-        range: (u64, u64),
-        direction: Direction,
-        for_cpu: bool,
-    ) -> bool {
-        self.lender.sync(attached, range, direction, for_cpu)
-    }
-
-    /// Bits of its DMA addresses.
-    pub(crate) fn dma_mask(&self) -> u32 {
-        let bound = self.lender.while_bound(PciDevice::dma_mask);
-        bound.unwrap_or(self.told.dma_mask)
-    }
-
-    /// Whether an IOMMU keeps it from memory that is not its own.
-    pub(crate) fn isolated(&self) -> bool {
-        self.told.iommu == Iommu::Translated.number()
-    }
-
-    /// Its address, as `0000:00:04.0`.
-    pub(crate) fn name(&self) -> &[u8] {
-        let name = &self.told.name;
-        let end = name.iter().position(|byte| *byte == 0);
-        name.get(..end.unwrap_or(name.len())).unwrap_or_default()
-    }
-
-    /// Whether it is there.
-    pub(crate) fn there(&self) -> bool {
-        self.lender.while_bound(|_| ()).is_some()
-    }
-
-    /// Whether it is being unbound, or was. Under `Driver::names` it is not, or its names are looked for afterwards.
-    pub(crate) fn going(&self) -> bool {
-        self.going.load(Relaxed)
-    }
-
-    /// What is named for it has no name any more, and nothing gets one.
-    fn forget_names(&self, driver: &Driver) {
-        self.going.store(true, Relaxed);
-        named::device_goes(driver, self);
-    }
-
-    fn hide(&self) {
-        // Not under the lock: whoever reads the node's attributes is waited for.
-        let node = self.node.lock().take();
-        drop(node);
     }
 }
 
@@ -407,18 +232,7 @@ impl Binds for Driver {
         };
         let mut devices = this.devices.lock();
         let minor = devices.free_minor().ok_or(ENOSPC)?;
-        let device = Arc::pin_init(
-            pin_init!(BoundDevice {
-                lender,
-                told,
-                minor,
-                going: Atomic::new(false),
-                users <- kernel::new_mutex!(Users::default(), "mapbuf_device_users"),
-                node <- kernel::new_mutex!(None, "mapbuf_node"),
-                _counted: Counted::new(Sort::Device),
-            }),
-            GFP_KERNEL,
-        )?;
+        let device = Arc::pin_init(BoundDevice::new(lender, told, minor), GFP_KERNEL)?;
         devices.0.push(device.clone(), GFP_KERNEL)?;
         // From here on a failure must take it out again.
         drop(devices);
@@ -440,7 +254,7 @@ impl Binds for Driver {
             Ok(node) => *device.node.lock() = Some(node),
             Err(error) => {
                 this.devices.lock().remove(minor);
-                device.forget_names(&this);
+                forget_names(&this, &device);
                 return Err(error);
             }
         }
@@ -450,6 +264,12 @@ impl Binds for Driver {
     fn unbind(this: ArcBorrow<'_, Self>, device: Arc<BoundDevice>) {
         this.devices.lock().remove(device.minor);
         device.hide();
-        device.forget_names(&this);
+        forget_names(&this, &device);
     }
+}
+
+/// What is named for a device has no name any more, and nothing gets one.
+fn forget_names(driver: &Driver, device: &BoundDevice) {
+    device.go();
+    named::device_goes(driver, device);
 }

@@ -30,7 +30,7 @@ use crate::{
         Visible, //
     },
     device::{
-        BoundDevice,
+        bound::BoundDevice,
         DeviceFile, //
     },
     memory::{

@@ -42,7 +42,7 @@ use crate::{
             RegionType, //
         },
     },
-    device::BoundDevice,
+    device::bound::BoundDevice,
     policy::{
         plan::{
             Facts,

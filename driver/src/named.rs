@@ -15,7 +15,7 @@ use crate::{
         Name,
         Visible, //
     },
-    device::BoundDevice,
+    device::bound::BoundDevice,
     object::Object,
     policy::{
         limit,

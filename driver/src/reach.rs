@@ -14,7 +14,7 @@ use crate::{
         },
     },
     buffer::BufferRef,
-    device::BoundDevice,
+    device::bound::BoundDevice,
     object::{
         self,
         Object, //

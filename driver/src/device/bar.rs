@@ -2,10 +2,7 @@
 
 //! `BAR`: what the base address registers of a bound device lead to.
 
-use super::{
-    BoundDevice,
-    DeviceFile, //
-};
+use super::DeviceFile;
 use crate::{
     abi::{
         reason::{
@@ -21,25 +18,12 @@ use crate::{
         DeviceBar,
         Memory, //
     },
-    sys::{
-        LentBar,
-        NoWindow, //
-    },
+    sys::NoWindow,
 };
-use kernel::{
-    page::PAGE_SIZE,
-    sync::Arc, //
-};
+use kernel::page::PAGE_SIZE;
 
 /// Bits in an access where nothing else is said.
 const WIDTH: u32 = 32;
-
-impl BoundDevice {
-    /// Ends what a buffer has shown.
-    pub(crate) fn end_bar(&self, lent: &Arc<LentBar>) {
-        self.lender.end_bar(lent);
-    }
-}
 
 impl DeviceFile {
     /// Bits of [`bar`] of a register.

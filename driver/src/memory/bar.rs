@@ -7,7 +7,7 @@ use crate::{
         Reason,
         Refusal, //
     },
-    device::BoundDevice,
+    device::bound::BoundDevice,
     sys::{
         bytes::Bytes,
         lease::Hold,

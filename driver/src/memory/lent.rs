@@ -11,7 +11,7 @@ use crate::{
         Reason,
         Refusal, //
     },
-    device::BoundDevice,
+    device::bound::BoundDevice,
     policy::plan::Huge,
     sys::{
         alloc,
