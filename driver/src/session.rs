@@ -143,15 +143,17 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     fn check(&self, device: Option<&DeviceFile>) -> Result<Spec, Refusal> {
-        let node = match (self.numa_node, device) {
-            (NEAR_DEVICE, Some(device)) => NumaNode::new(device.numa_node()),
+        let number = match (self.numa_node, device) {
+            (NEAR_DEVICE, Some(device)) => device.numa_node(),
             (NEAR_DEVICE, None) => return Err(right::needs_device(Operation::Alloc)),
-            (number, _) => NumaNode::new(number),
+            (number, _) => number,
         };
+        let node = NumaNode::new(number);
         let asked = request::Node {
             number: self.numa_node,
+            near: number,
             has_memory: node.is_some(),
-            allowed: numa::node_allowed(self.numa_node),
+            allowed: numa::node_allowed(number),
         };
         let (kind, cache) = request::memory(self.kind, self.cache, asked)?;
         let node = node.unwrap_or(NumaNode::ANY);

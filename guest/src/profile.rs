@@ -158,7 +158,7 @@ pub const PROFILES: &[Profile] = &[
     },
     Profile {
         name: "numa",
-        purpose: "two NUMA nodes, and the processors on the first",
+        purpose: "two NUMA nodes, the processors on the first and a device on the second",
         append: &[],
         memory_mib: 768,
         processors: 2,
@@ -173,6 +173,12 @@ pub const PROFILES: &[Profile] = &[
             "node,nodeid=0,cpus=0-1,memdev=near",
             "-numa",
             "node,nodeid=1,memdev=far",
+            "-device",
+            "pxb-pcie,id=far-bus,bus=pcie.0,bus_nr=64,numa_node=1",
+            "-device",
+            "pcie-root-port,id=far-port,bus=far-bus,chassis=64,slot=1",
+            "-device",
+            "edu,bus=far-port",
         ],
         quiet_seconds: 300,
         ..Profile::PLAIN

@@ -74,6 +74,8 @@ pub fn reserved(words: &[u64], offset: usize) -> Result<(), Refusal> {
 pub struct Node {
     /// Its number as the caller gave it, or [`ANY_NODE`].
     pub number: i32,
+    /// The number that it stands for, where it is [`NEAR_DEVICE`].
+    pub near: i32,
     /// There is such a node, and it has memory.
     pub has_memory: bool,
     /// The caller's cpuset allows memory from there.
@@ -104,6 +106,11 @@ pub fn memory(kind: u32, cache: u32, node: Node) -> Result<(Kind, Cache), Refusa
         if !node.allowed {
             return Err(Reason::NodeNotAllowed.with(&operands));
         }
+    }
+    // Coherent memory is near its device where that may be, and elsewhere in the cpuset where not.
+    let near = node.number == NEAR_DEVICE && node.has_memory && kind != Kind::Coherent;
+    if near && !node.allowed {
+        return Err(Reason::NodeNotAllowed.with(&[i64::from(node.near) as u64]));
     }
     Ok((kind, cache))
 }
@@ -365,11 +372,27 @@ mod tests {
         let asked = |kind, cache, number| {
             let node = Node {
                 number,
+                near: number,
                 has_memory: number == 0 || number == 1,
                 allowed: number == 0,
             };
             memory(kind, cache, node)
         };
+        let near = |kind, near| {
+            let node = Node {
+                number: NEAR_DEVICE,
+                near,
+                has_memory: near >= 0,
+                allowed: near == 0,
+            };
+            memory(kind, 0, node)
+        };
+        // A device may have no node.
+        for node in [0, -1] {
+            assert_eq!(near(2, node), Ok((Kind::Pages, Cache::Cached)));
+        }
+        assert_eq!(near(2, 1), Err(Reason::NodeNotAllowed.with(&[1])));
+        assert_eq!(near(4, 1), Ok((Kind::Coherent, Cache::Cached)));
         assert_eq!(
             asked(2, 1, ANY_NODE),
             Ok((Kind::Pages, Cache::WriteCombined))

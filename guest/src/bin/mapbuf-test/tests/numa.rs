@@ -1,11 +1,12 @@
 //! Two NUMA nodes, and a cpuset that has one of them: memory comes from there and from nowhere else.
 
+use super::devices::{device, Bound};
 use super::limits::Group;
 use crate::check::{elsewhere, refused, Failure, Outcome};
 use crate::session::{alloc_request, Session, KINDS};
 use crate::sys::{self, PAGE};
 use crate::{check, check_eq};
-use mapbuf_abi::{ioctl, Alloc, Kind, Operation, Reason};
+use mapbuf_abi::{alloc, ioctl, Alloc, Kind, Operation, Reason, ANY_NODE, NEAR_DEVICE};
 use std::fs;
 
 tests! { "numa":
@@ -14,6 +15,7 @@ tests! { "numa":
         node_outside_of_the_cpuset_is_refused,
         memory_comes_from_where_the_policy_binds,
         full_node_does_not_spill,
+        memory_near_a_device_is_in_the_cpuset,
     ];
 }
 
@@ -171,6 +173,45 @@ fn full_node_does_not_spill() -> Outcome {
             buffers
                 .iter()
                 .try_for_each(|id| lies_on(&session, *id, 0, &format!("{kind:?}")))
+        })?;
+    }
+    Ok(())
+}
+
+// The DMA API asks for memory on the device's node, and goes on to others (`__dma_direct_alloc_pages` of kernel/dma/direct.c,
+// `__iommu_dma_alloc_pages` of drivers/iommu/dma-iommu.c).
+fn memory_near_a_device_is_in_the_cpuset() -> Outcome {
+    let bound = Bound::edu()?;
+    check_eq!(device(&bound.open()?)?.numa_node, 1, "the device's node");
+    let near = |session: &Session, (kind, bytes), numa_node, flags| {
+        let request = Alloc {
+            flags,
+            numa_node,
+            ..alloc_request(kind, bytes as u64)
+        };
+        session.ioctl(ioctl::ALLOC, request)
+    };
+    for node in [0, 1] {
+        let group = cpuset(node)?;
+        elsewhere(|| {
+            group.enter()?;
+            let session = bound.open()?;
+            for (kind, bytes) in wanted() {
+                for flags in [0, alloc::FOR_DEVICE] {
+                    let what = format!("{kind:?}, {bytes} bytes, flags {flags}, near");
+                    let result = near(&session, (kind, bytes), NEAR_DEVICE, flags);
+                    if node == 0 && kind != Kind::Coherent {
+                        let operation = Operation::Alloc;
+                        refused(result, operation, Reason::NodeNotAllowed, &[1])?;
+                    } else {
+                        lies_on(&session, result?.id, node, &what)?;
+                    }
+                    let buffer = near(&session, (kind, bytes), ANY_NODE, flags)?;
+                    lies_on(&session, buffer.id, node, &what)?;
+                    session.free(buffer.id)?;
+                }
+            }
+            Ok(())
         })?;
     }
     Ok(())
