@@ -4,6 +4,7 @@
 
 mod capabilities;
 mod faults;
+pub mod importers;
 mod uses;
 
 pub use capabilities::Interrupts;

@@ -25,6 +25,7 @@
 /* How an importer behaves. */
 #define LETS_GO		1	/* Has invalidate_mappings. */
 #define AT_ONCE		2	/* Unmaps in it; otherwise some time later, with a fence until then. */
+#define NEVER		4	/* Says that it lets go, and does not. */
 
 struct attach {
 	__s32 fd;
@@ -159,6 +160,8 @@ static void invalidate(struct dma_buf_attachment *attachment)
 
 	dma_resv_assert_held(attachment->dmabuf->resv);
 	WRITE_ONCE(this->invalidated, this->invalidated + 1);
+	if (this->flags & NEVER)
+		return;
 	if (this->flags & AT_ONCE)
 		unmap(this);
 	else
@@ -216,7 +219,7 @@ static int map(struct importer *this)
 		this->table = table;
 		this->stale = sg_dma_address(table->sgl);
 		/* The device works with it from now on. */
-		if ((this->flags & LETS_GO) && !(this->flags & AT_ONCE) && !this->fence) {
+		if (this->flags == LETS_GO && !this->fence) {
 			ret = dma_resv_reserve_fences(this->buffer->resv, 1);
 			this->fence = ret ? NULL : kzalloc(sizeof(*this->fence), GFP_KERNEL);
 			if (this->fence) {

@@ -8,6 +8,8 @@ use std::os::fd::AsRawFd;
 pub const LETS_GO: u32 = 1;
 /// At once, and not some time later.
 pub const AT_ONCE: u32 = 2;
+/// Or it only says so.
+pub const NEVER: u32 = 4;
 
 const fn request(direction: u32, number: u32, bytes: usize) -> u32 {
     direction << 30 | (bytes as u32) << 16 | (b't' as u32) << 8 | number

@@ -7,7 +7,7 @@ use super::devices::{addresses, Bound};
 use super::foreign::imported;
 use super::registers::bar;
 use crate::check::{dies_of, fails, refused, Failure, Outcome};
-use crate::importer::{Importer, Told, AT_ONCE, LETS_GO};
+use crate::importer::{Importer, Told, AT_ONCE, LETS_GO, NEVER};
 use crate::pci::{ask, Function, EDU};
 use crate::session::{alloc_request, Refused, Session};
 use crate::sys::{self, Map, PAGE, RW, SHARED};
@@ -16,6 +16,8 @@ use mapbuf_abi::{device_state, ioctl, Cache, Direction, Iommu, Kind, Operation, 
 use mapbuf_guest::{patience, rounds};
 use mapbuf_init::ask::Ask;
 use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -25,12 +27,16 @@ tests! { "letting_go":
         importer_is_told_to_let_go_and_waited_for,
         importer_is_told_when_the_device_is_pulled_out,
         importer_that_does_not_let_go_is_refused,
+        importer_that_an_unbind_waits_for_is_named,
         importer_keeps_what_is_no_device_s,
         importer_keeps_what_was_freed_until_the_device_goes,
         importer_comes_while_the_device_goes,
         registers_are_for_no_importer,
         exporter_cannot_take_what_our_device_has,
         exporter_that_asks_for_more_refuses_our_device,
+    ];
+    SCALABLE, 120: [
+        importer_is_told_to_let_go_and_waited_for,
     ];
 }
 
@@ -165,6 +171,36 @@ fn importer_that_does_not_let_go_is_refused() -> Outcome {
     }
     bound.unbind()?;
     Ok(())
+}
+
+// One that breaks its word holds the unbind up, and a person learns which it is.
+fn importer_that_an_unbind_waits_for_is_named() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    let (dma_buf, map) = exported(&session)?;
+    let [_, card] = devices()?;
+    let importer = reads(&dma_buf, LETS_GO | NEVER, &card)?;
+    let mut unbind = Command::new("mapbuf")
+        .args(["unbind", "--no-driver", &bound.0])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut said = String::new();
+    let complaints = unbind.stderr.take().map(BufReader::new);
+    let read = complaints.map(|mut complaints| complaints.read_line(&mut said));
+    let still = importer.read(0);
+    // First of all: the unbind goes on.
+    importer.unmap()?;
+    let status = unbind.wait()?;
+    check!(matches!(read, Some(Ok(_))), "nothing was said: {read:?}");
+    let names = format!(
+        "mapbuf: still waiting for importers of coherent memory, which were told to let go: {card}"
+    );
+    check_eq!(said.trim_end(), names, "what was said");
+    check_eq!(still, Ok(WORD), "what the importer read meanwhile");
+    check!(status.success(), "the unbind ended with {status}");
+    fails(importer.map(), libc::ENODEV)?;
+    dies_of(libc::SIGBUS, || assert_eq!(map.u32(0), 0))
 }
 
 // Memory with pages belongs to nobody's device: neither an unbind nor FREE takes it from whoever has it.
