@@ -116,7 +116,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// The same, of memory that goes with this lease.
-    pub(crate) fn of(self, lease: &'a Lease) -> Self {
+    pub fn of(self, lease: &'a Lease) -> Self {
         // INVARIANT: The view is there for longer than the invariants ask for.
         Self {
             lease: Some(lease),

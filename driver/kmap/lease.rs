@@ -59,10 +59,11 @@ impl Lease {
     }
 
     /// Says in which file's mappings entries for the memory are looked for after it was revoked. That is said once: later
-    /// calls change nothing.
+    /// calls change nothing, and the answer is whether this was the first.
     ///
-    /// Whoever calls this keeps the address space as long as the lease.
-    pub(crate) fn look_in(&self, space: *const bindings::address_space) -> bool {
+    /// Nothing but the address is used. A file that gets the same address later is taken for it, so whoever has its mappings
+    /// unmapped keeps the address space as long as the lease.
+    pub fn look_in(&self, space: *const bindings::address_space) -> bool {
         let mut state = self.state.lock();
         let first = state.looked_in == Space(0);
         if first {

@@ -241,6 +241,8 @@ fn add(
     let by_name = RBTreeNodeReservation::new(flags).map_err(no_memory)?;
     let minor = {
         let mut names = driver.names.lock();
+        // The name may be one that the device's going is about to free.
+        still_there(device.as_ref())?;
         if names.by_name.get(field).is_some() {
             return Err(Reason::NameTaken.into());
         }
@@ -271,10 +273,10 @@ fn add(
     let made = made.map_err(no_memory).and_then(|node| {
         let mut names = driver.names.lock();
         // Whoever unbinds the device has looked for names already, or does so after this.
-        if device.is_some_and(|own| own.device().going()) {
+        if let Err(gone) = still_there(device.as_ref()) {
             drop(names);
             drop(node);
-            return Err(Reason::DeviceGone.into());
+            return Err(gone);
         }
         if let Some(named) = names.by_minor.get_mut(&minor) {
             named.node = Some(node);
@@ -286,6 +288,14 @@ fn add(
         drop(named);
     }
     made
+}
+
+/// That the device of a buffer is not being unbound.
+fn still_there(device: Option<&ForDevice>) -> Result<(), Refusal> {
+    match device {
+        Some(own) if own.device().going() => Err(Reason::DeviceGone.into()),
+        _ => Ok(()),
+    }
 }
 
 fn make(

@@ -106,7 +106,7 @@ pub fn failed_call(
     }
     if let Some((cause, why)) = vmalloc_refused(call, pages) {
         what += &format!(": {why}");
-        if let Some(cause) = cause {
+        if let Some(cause) = cause.filter(|_| !ignored) {
             return Some(found(cause, what));
         }
     }

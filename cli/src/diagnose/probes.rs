@@ -307,17 +307,18 @@ pub const PROBES: &[Probe] = &[
     ),
     call("vm_map_pages", Form::Whole, concat!("num=$arg3:u64", vma!("$arg1")), "s32"),
     call("vm_map_pages_zero", Form::Whole, concat!("num=$arg3:u64", vma!("$arg1")), "s32"),
-    // What remap_vmalloc_range finds at the kernel's address.
+    // What remap_vmalloc_range finds at the kernel's address. Not on kernels that forget a function's arguments before its end: there
+    // it is part of its caller.
     call(
         FIND_AREA,
         Form::WholeOnly,
-        "area_flags=+{vm_struct:flags}($retval):x64 area_size=+{vm_struct:size}($retval):x64",
+        "kernel=$arg1:x64 area_flags=+{vm_struct:flags}($retval):x64 area_size=+{vm_struct:size}($retval):x64",
         "x64",
     ),
     call(
         FIND_VMAP_AREA,
         Form::WholeOnly,
-        "area_flags=+{vm_struct:flags}(+{vmap_area:vm}($retval)):x64 \
+        "kernel=$arg1:x64 area_flags=+{vm_struct:flags}(+{vmap_area:vm}($retval)):x64 \
          area_size=+{vm_struct:size}(+{vmap_area:vm}($retval)):x64",
         "x64",
     ),

@@ -4,33 +4,34 @@
 
 #define PAGES 4
 
+static void *memory;
+
 static int get_memory(void)
 {
-	return 0;
+	memory = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, 2);
+	return memory ? 0 : -ENOMEM;
 }
 
 static void put_memory(void)
 {
+	if (memory)
+		free_pages((unsigned long)memory, 2);
 }
 
 static void my_close(struct vm_area_struct *vma)
 {
 	/* Wrong: another part of the mapping may still be there. */
-	if (vma->vm_private_data)
-		free_pages((unsigned long)vma->vm_private_data, 2);
-	vma->vm_private_data = NULL;
+	put_memory();
+	memory = NULL;
 }
 
 static const struct vm_operations_struct my_ops = { .close = my_close };
 
 static int my_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	void *memory = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO, 2);
-
 	if (!memory)
 		return -ENOMEM;
 	vma->vm_ops = &my_ops;
-	vma->vm_private_data = memory;
 	return remap_pfn_range(vma, vma->vm_start, virt_to_phys(memory) >> PAGE_SHIFT,
 			       vma->vm_end - vma->vm_start, vma->vm_page_prot);
 }

@@ -7,7 +7,7 @@ use super::{tail, Tally};
 use crate::kit::Kit;
 use anyhow::{ensure, Context, Result};
 use mapbuf_init::Job;
-use mapbuf_vm::{drivers, splat, Verdict};
+use mapbuf_vm::{device, drivers, splat, Verdict};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -70,7 +70,7 @@ pub fn plan<'a>(
     Ok(Some(Boot {
         name: PROFILE.to_owned(),
         purpose:
-            "fio, gdb, valgrind, QEMU, dd, RDMA, DPDK, NumPy and the Python package, in an ordinary Debian",
+            "fio, gdb, valgrind, QEMU, dd, RDMA, DPDK, NumPy and the Python package, in an ordinary Debian with an IOMMU",
         tests: chosen.len() as u64,
         memory: MEMORY_MIB,
         run: Box::new(move |line| run(&kit, &chosen, driver, logs, line)),
@@ -88,6 +88,8 @@ fn run(
     let packages: Vec<_> = PACKAGES.iter().copied().map(String::from).collect();
     let mut machine = kit.machine();
     machine.memory = MEMORY_MIB;
+    machine.devices = device::parse(&["edu"])?;
+    machine.iommu = true;
     // A program may be busy for long without a word.
     machine.limits.quiet = None;
     let mut guest = kit.guest(true)?;

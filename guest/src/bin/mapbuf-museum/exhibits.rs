@@ -10,7 +10,7 @@ pub struct Exhibit {
     pub name: &'static str,
     /// What the visitor is to do with it; where it does not begin with a path, it is done with the module's node.
     pub visit: &'static str,
-    /// What must be said.
+    /// What must be said; with `|` between them, what may be said on kernels that show less.
     pub cause: &'static str,
     /// The module's function that must be named; empty where no module is to blame.
     pub function: &'static str,
@@ -60,7 +60,13 @@ pub const WRONG: &[Exhibit] = &[
         SIGBUS,
     ),
     exhibit("ignored_error", "4", "ignored-error", "my_mmap", SIGBUS),
-    exhibit("call_failed", "4", "not-for-users", "my_mmap", 1),
+    exhibit(
+        "call_failed",
+        "4",
+        "not-for-users|call-failed",
+        "my_mmap",
+        1,
+    ),
     exhibit("beyond_mapped", "8", "beyond-mapped", "my_mmap", SIGBUS),
     exhibit("fault_refused", "8", "fault-refused", "my_fault", SIGBUS),
     exhibit("offset_is_id", "4 7", "offset-is-id", "my_mmap", 1),

@@ -26,16 +26,16 @@ tests! { "around":
 
 /// Pages that one table shows.
 const TABLE: usize = 512;
-/// Such memory: scattered pages; runs of single pages (`alloc_contig_pages`); folios that are larger than a huge entry,
-/// from the page allocator and beyond it.
+/// Such memory: scattered pages; runs of single pages, from the page allocator and beyond it (`alloc_contig_pages`); a folio
+/// that is larger than a huge entry.
 const SINGLE: [(Kind, usize); 4] = [
     (Kind::Vmalloc, ODD),
+    (Kind::Contiguous, TABLE + 100),
     (Kind::Contiguous, ODD),
     (Kind::Contiguous, 2 * TABLE),
-    (Kind::Contiguous, 4 * TABLE),
 ];
-/// Two whole tables and a part of one.
-const ODD: usize = 2 * TABLE + 100;
+/// Two whole tables, and too much of one for folios that get a huge entry each.
+const ODD: usize = 2 * TABLE + 300;
 
 /// A buffer whose pages have their tags in them, none of which is mapped.
 fn tagged(session: &Session, kind: Kind, pages: usize) -> Outcome<Alloc> {

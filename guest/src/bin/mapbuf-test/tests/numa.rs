@@ -154,7 +154,9 @@ fn full_node_does_not_spill() -> Outcome {
         elsewhere(|| {
             group.enter()?;
             let session = Session::open()?;
-            let mut buffers = Vec::new();
+            let mut buffers = Vec::with_capacity(24);
+            // A page fault on the full node would be the end of somebody.
+            sys::lock_memory()?;
             // More than the node has; the driver's limits have room for it.
             for _ in 0..24 {
                 match session.alloc(kind, 16 * MIB) {

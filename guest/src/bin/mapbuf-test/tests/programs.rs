@@ -31,8 +31,8 @@ fn command_does_what_scripts_rely_on() -> Outcome {
 }
 
 // One round of the benchmark; of its numbers those that are no instructions, which the kernel's source tells:
-// `finish_fault` maps a folio whole, by one entry where it is of 2 MiB; `remap_pfn_range` maps all at once, by small
-// entries (of the dma-heap: `system_heap_mmap`); udmabuf's first fault puts in all frames (`udmabuf_vm_fault`);
+// `finish_fault` maps a folio whole, by one entry where it is of 2 MiB, and `vmf_insert_pfn_pmd` makes such an entry of
+// frames; `remap_pfn_range` maps all at once, by small entries (of the dma-heap: `system_heap_mmap`); udmabuf's first fault puts in all frames (`udmabuf_vm_fault`);
 // anonymous memory without huge pages faults on each page.
 fn price_tells_faults_and_entries() -> Outcome {
     const HUGE: u64 = 2 << 20;
@@ -40,7 +40,7 @@ fn price_tells_faults_and_entries() -> Outcome {
     for (subject, faults, huge, by_frame) in [
         ("pages", 1, HUGE, false),
         ("contiguous", 1, HUGE, false),
-        ("coherent", 0, 0, true),
+        ("coherent", 1, HUGE, true),
         ("dma-heap", 0, 0, true),
         ("udmabuf", 1, 0, true),
         ("anonymous", 512, 0, false),

@@ -18,6 +18,7 @@ tests! { "sizes":
         gibibyte_of_scattered_memory,
         gibibyte_of_contiguous_memory_without_cma_works_or_says_why_not,
         gibibyte_of_coherent_memory_without_cma_says_why_not,
+        contiguous_memory_needs_a_place,
         more_than_the_machine_has_is_refused,
         nearly_all_of_the_machine_is_refused_or_given,
         far_more_than_any_machine_has_is_refused,
@@ -161,6 +162,40 @@ fn gibibyte_of_contiguous_memory_without_cma_works_or_says_why_not() -> Outcome 
                 &[GIB as u64],
             )?;
         }
+    }
+    memory_comes_back(&session, before)
+}
+
+// What lies between cannot be moved away: buffers.
+fn contiguous_memory_needs_a_place() -> Outcome {
+    const PIECE: usize = 64 * MIB;
+    const WANTED: usize = 4 * PIECE;
+    let _limits = no_limits()?;
+    let session = Session::open()?;
+    let before = meminfo("MemAvailable");
+    let mut pieces = Vec::new();
+    while meminfo("MemAvailable") << 10 > (WANTED - PIECE) as u64 {
+        match session.alloc(Kind::Contiguous, PIECE) {
+            Ok(piece) => pieces.push(piece.id),
+            Err(error) => {
+                no_memory(Kind::Contiguous, error)?;
+                break;
+            }
+        }
+    }
+    for id in pieces.iter().step_by(2) {
+        session.free(*id)?;
+    }
+    let available = meminfo("MemAvailable") << 10;
+    check!(available > WANTED as u64, "{available} bytes are free");
+    refused(
+        session.alloc(Kind::Contiguous, WANTED),
+        Operation::Alloc,
+        Reason::NoContiguousMemory,
+        &[WANTED as u64],
+    )?;
+    for id in pieces.iter().skip(1).step_by(2) {
+        session.free(*id)?;
     }
     memory_comes_back(&session, before)
 }

@@ -15,6 +15,7 @@ tests! { "zeroing":
         frames_that_come_back_are_zero_when_read,
         frames_that_come_back_are_zero_in_a_dma_buf,
         frames_of_dead_processes_are_zero,
+        folios_in_a_row_and_the_pages_behind_them_come_back_zero,
         tail_of_the_last_page_is_zero,
     ];
 }
@@ -73,6 +74,16 @@ fn come_back(kind: Kind, pages: usize, zero: impl Fn(&Session, u32, u64) -> Outc
 }
 
 const SIZES: [usize; 3] = [1, 16, 512];
+
+/// Contiguous memory beyond 4 MiB: three folios of 2 MiB, and single pages.
+fn folios_in_a_row_and_the_pages_behind_them_come_back_zero() -> Outcome {
+    const PAGES: usize = 3 * 512 + 3;
+    come_back(Kind::Contiguous, PAGES, |session, _, offset| {
+        let map = session.map(PAGES * PAGE, RW, SHARED, offset)?;
+        check_eq!(map.differs(0), None, "first word that is not zero");
+        Ok(())
+    })
+}
 
 fn frames_that_come_back_are_zero_when_mapped() -> Outcome {
     for kind in KINDS {
