@@ -54,7 +54,9 @@ impl Scatter {
             paged &= unsafe { mapbuf_have_pages(pfn as usize, pages) };
         })?;
         if !paged {
-            return Err(EOPNOTSUPP);
+            return Err(Error::from_errno(
+                -(bindings::EOPNOTSUPP as kernel::ffi::c_int),
+            ));
         }
         // The memory is not held meanwhile: the caller's memory cgroup may be full.
         let this = Self(Opaque::zeroed());
