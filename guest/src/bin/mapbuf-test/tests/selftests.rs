@@ -6,7 +6,7 @@
 
 use super::questions::example;
 use crate::check::{Failure, Outcome};
-use crate::proc::vma_at;
+use crate::proc::{vma_at, Parameter};
 use crate::session::{alloc_request, named_path, Session};
 use crate::sys::{Map, PAGE, RW, SHARED};
 use crate::{check, check_eq};
@@ -109,6 +109,10 @@ fn pfnmap_on_coherent_memory() -> Outcome {
 
 // There is hardly another run of so many frames (see the profile): what there is gets used up.
 fn pfnmap_on_contiguous_memory_from_cma() -> Outcome {
+    let _limits = [
+        Parameter::set("max_bytes", 1 << 50)?,
+        Parameter::set("max_bytes_per_user", 1 << 50)?,
+    ];
     let others = Session::open()?;
     loop {
         let session = Session::open()?;
