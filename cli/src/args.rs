@@ -2,6 +2,7 @@
 
 use crate::{
     commands::{
+        apply::ApplyArgs,
         bind::BindArgs,
         create::CreateArgs,
         dump::DumpArgs,
@@ -44,7 +45,7 @@ Kinds of memory:
 Exit codes:
   0  success
   1  the driver or the kernel refused, and said why; or a check of the demo failed; doctor: nothing works here
-  2  the command line is wrong
+  2  the command line, or a file of 'mapbuf apply', is wrong
   3  no driver, no node, no such device, or no buffer with this name
   4  permission denied
   5  the module cannot be unloaded: processes hold its buffers or nodes
@@ -75,6 +76,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Create(CreateArgs),
+    Apply(ApplyArgs),
     Remove(RemoveArgs),
     List(ListArgs),
     Info(InfoArgs),
@@ -108,6 +110,7 @@ impl Command {
     pub fn json(&self) -> bool {
         match self {
             Self::Create(CreateArgs { output, .. })
+            | Self::Apply(ApplyArgs { output, .. })
             | Self::Remove(RemoveArgs { output, .. })
             | Self::List(ListArgs { output })
             | Self::Info(InfoArgs { output, .. })

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub mod apply;
 pub mod bind;
 pub mod create;
 pub mod dump;

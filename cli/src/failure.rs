@@ -1,6 +1,9 @@
 //! Why the command did not do what it was asked, and the exit code that tells a script.
 
-use crate::holders::Holder;
+use crate::{
+    holders::Holder,
+    wanted::{Mistake, Place},
+};
 use mapbuf::errno_name;
 use serde_json::{json, Value};
 use std::{
@@ -65,6 +68,24 @@ pub enum Failure {
         /// What went wrong then.
         source: mapbuf::Error,
     },
+    /// The driver, the kernel or a file, in the middle of `mapbuf apply`.
+    #[error("{place}: '{name}': {source}; {}", so_far(.done))]
+    Applied {
+        /// What was done before.
+        done: Vec<String>,
+        /// Where the buffer is asked for.
+        place: Place,
+        /// Its name.
+        name: String,
+        /// What went wrong.
+        source: Box<Failure>,
+    },
+    /// Files of `mapbuf apply`.
+    #[error("{}", every(.0))]
+    Mistakes(Vec<Mistake>),
+    /// Buffers that are not as their files say.
+    #[error("left as they are, though their files differ: {}; to make them anew, without their contents: mapbuf apply --replace", .0.join(", "))]
+    Differing(Vec<String>),
     /// The command line, beyond what its grammar says.
     #[error("{0}")]
     Usage(String),
@@ -117,7 +138,10 @@ pub enum Failure {
 impl Failure {
     /// What it is in JSON; none where the command's own report has it already.
     pub fn json(&self) -> Option<Value> {
-        let told = matches!(self, Self::Checks(_) | Self::Differs(_) | Self::Unwell(_));
+        let told = matches!(
+            self,
+            Self::Checks(_) | Self::Differs(_) | Self::Differing(_) | Self::Unwell(_)
+        );
         (!told).then(|| self.to_json())
     }
 
@@ -125,7 +149,8 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Driver(error) | Self::Partly { source: error, .. } => of_driver(error),
-            Self::Usage(_) => USAGE,
+            Self::Applied { source, .. } => source.exit_code(),
+            Self::Usage(_) | Self::Mistakes(_) => USAGE,
             Self::NoModule(_) | Self::NoDevice(_) => MISSING,
             Self::Device { .. } => REFUSED,
             Self::Module { errno, .. } => match errno.raw_os_error() {
@@ -135,7 +160,7 @@ impl Failure {
             Self::Held(_) => HELD,
             Self::Unwell(Unwell::Driver) => DIAGNOSE_ALONE,
             Self::Unwell(Unwell::Diagnose) => DRIVER_ALONE,
-            Self::Checks(_) | Self::Differs(_) | Self::Unwell(_) => REFUSED,
+            Self::Checks(_) | Self::Differs(_) | Self::Differing(_) | Self::Unwell(_) => REFUSED,
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 PERMISSION
             }
@@ -155,6 +180,20 @@ impl Failure {
                     error["operands"] = json!(refusal.operands);
                 }
             }
+            Self::Applied {
+                done,
+                place,
+                name,
+                source,
+            } => {
+                // What went wrong, with what `apply` knows about it.
+                error = source.to_json()["error"].take();
+                error["message"] = json!(self.to_string());
+                error["place"] = json!(place);
+                error["name"] = json!(name);
+                error["done"] = json!(done);
+            }
+            Self::Mistakes(mistakes) => error["mistakes"] = json!(mistakes),
             Self::Held(holders) => error["holders"] = json!(holders),
             Self::Device { remedy, .. } => error["remedy"] = json!(remedy),
             _ => {}
@@ -185,6 +224,18 @@ fn of_driver(error: &mapbuf::Error) -> u8 {
 
 fn is_permission(errno: i32) -> bool {
     matches!(errno_name(errno), Some("EPERM" | "EACCES"))
+}
+
+fn every(mistakes: &[Mistake]) -> String {
+    let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+    format!("{}\nnothing was changed", lines.join("\n"))
+}
+
+fn so_far(done: &[String]) -> String {
+    match done.is_empty() {
+        true => "nothing was changed".to_owned(),
+        false => format!("before that: {}", done.join(", ")),
+    }
 }
 
 fn held(holders: &[Holder]) -> String {

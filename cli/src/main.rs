@@ -16,6 +16,7 @@ mod pci;
 mod specimen;
 mod tables;
 mod values;
+mod wanted;
 
 use args::{Args, Command};
 use clap::{CommandFactory, Parser};
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::DemoScene(args) => {
             return demo::play(args).unwrap_or_else(|failure| output::report(&failure, false));
         }
+        Command::Apply(args) => commands::apply::run(&args),
         Command::Create(args) => commands::create::run(&args),
         Command::Remove(args) => commands::remove::run(&args),
         Command::List(args) => commands::list::run(&args),

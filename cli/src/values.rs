@@ -27,6 +27,14 @@ impl From<KindArg> for Kind {
     }
 }
 
+impl KindArg {
+    /// The name of this kind, if it can be asked for.
+    pub fn of(kind: Kind) -> Option<Self> {
+        let mut all = Self::value_variants().iter().copied();
+        all.find(|arg| Kind::from(*arg) == kind)
+    }
+}
+
 /// Cache modes.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum CacheArg {

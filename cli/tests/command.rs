@@ -11,7 +11,10 @@
 use serde_json::Value;
 use std::{
     env, fs,
-    os::unix::{fs::MetadataExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -264,6 +267,194 @@ fn without_permission_it_is_4() {
     // What is public stays public.
     assert_eq!(as_nobody("list"), Some(0));
     assert_eq!(as_nobody("info private"), Some(0));
+}
+
+/// A file for `mapbuf apply`.
+fn file(name: &str, text: &str) -> String {
+    let path = env::temp_dir().join(format!("mapbuf-{name}-{}.toml", std::process::id()));
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_wrong_file_is_2_and_says_where() {
+    let good = file(
+        "good",
+        "[[buffer]]\nname = \"x\"\nkind = \"pages\"\nsize = 1\n",
+    );
+    let bad = file(
+        "bad",
+        "[[buffer]]\nname = \"y\"\nkind = \"pages\"\nsize = 4Q\n",
+    );
+    let worse = file(
+        "worse",
+        "[[buffer]]\nname = \"z\"\nknd = \"pages\"\nsize = 1\n",
+    );
+    let wrong = json(&format!("apply {good} {bad} {worse}"), 2);
+    let mistakes = wrong["error"]["mistakes"].as_array().unwrap();
+    assert_eq!(mistakes.len(), 2, "{wrong}");
+    assert_eq!(
+        (&mistakes[0]["file"], &mistakes[0]["line"]),
+        (&bad.as_str().into(), &4.into())
+    );
+    assert_eq!(
+        (
+            &mistakes[1]["file"],
+            &mistakes[1]["line"],
+            &mistakes[1]["column"]
+        ),
+        (&worse.as_str().into(), &3.into(), &1.into())
+    );
+    code("apply /no/such/file.toml", 6);
+}
+
+#[test]
+fn files_are_applied_once() {
+    let Some(_driver) = driver() else { return };
+    for name in ["ring", "frame", "other"] {
+        run(&format!("remove {name}"));
+    }
+    let _other = Named::new("other", "--kind pages --size 4K");
+    let text = "[[buffer]]\nname = \"ring\"\nkind = \"vmalloc\"\nsize = \"64K\"\nmode = \"0640\"\n\
+                owner = 5\ngroup = \"root\"\nfill-pages = \"ddccbbaa\"\n\
+                [[buffer]]\nname = \"frame\"\nkind = \"contiguous\"\nsize = \"2M\"\nalign = \"2M\"\n";
+    let path = file("applied", text);
+    let action = |answer: &Value, at: usize| answer["buffers"][at]["action"].clone();
+
+    // Nothing is changed before somebody agrees.
+    let said = code(&format!("apply {path} --dry-run"), 0);
+    assert!(
+        said.contains("create") && said.contains("left alone"),
+        "{said}"
+    );
+    code(&format!("apply {path}"), 2);
+    code("info ring", 3);
+
+    let answer = json(&format!("apply {path} --yes"), 0);
+    assert_eq!(
+        (action(&answer, 0), action(&answer, 1)),
+        ("create".into(), "create".into())
+    );
+    assert_eq!(answer["buffers"][1]["done"], true);
+    assert_eq!(answer["left_alone"][0], "other");
+    let node = fs::metadata("/dev/mapbuf/named/ring").unwrap();
+    assert_eq!(
+        (node.mode() & 0o7777, node.uid(), node.gid()),
+        (0o640, 5, 0)
+    );
+    assert_eq!(
+        json("dump ring --offset 4K --length 4", 0)["hex"],
+        "ddccbbaa"
+    );
+    let frame = json("info frame", 0);
+    let start = frame["segments"][0]["physical_address"].as_str().unwrap();
+    let start = u64::from_str_radix(start.trim_start_matches("0x"), 16).unwrap();
+    assert_eq!(start % (2 << 20), 0, "{frame}");
+
+    // A second time there is nothing to do, and nobody is asked.
+    code("fill ring --byte 41 --length 1", 0);
+    let answer = json(&format!("apply {path}"), 0);
+    assert_eq!(
+        (action(&answer, 0), action(&answer, 1)),
+        ("keep".into(), "keep".into())
+    );
+    assert_eq!(json("dump ring --length 1", 0)["hex"], "41");
+
+    // A node is changed in place, a buffer is not.
+    let path = file(
+        "applied",
+        &text
+            .replace("0640", "0600")
+            .replace("2M\"\nalign", "4M\"\nalign"),
+    );
+    let answer = json(&format!("apply {path} --yes"), 1);
+    assert_eq!(
+        (action(&answer, 0), action(&answer, 1)),
+        ("change".into(), "differs".into())
+    );
+    assert_eq!(answer["buffers"][1]["differences"][0]["field"], "size");
+    assert_eq!(
+        fs::metadata("/dev/mapbuf/named/ring").unwrap().mode() & 0o7777,
+        0o600
+    );
+    assert_eq!(json("dump ring --length 1", 0)["hex"], "41");
+    assert_eq!(json("info frame", 0)["bytes"], 2 << 20);
+
+    let held = fs::File::open("/dev/mapbuf/named/frame").unwrap();
+    code(&format!("apply {path} --yes --replace"), 0);
+    assert_eq!(json("info frame", 0)["bytes"], 4 << 20);
+    drop(held);
+    code("remove ring frame", 0);
+}
+
+#[test]
+fn memory_that_is_missing_changes_nothing() {
+    let Some(_driver) = driver() else { return };
+    run("remove first");
+    let text = "[[buffer]]\nname = \"first\"\nkind = \"pages\"\nsize = \"64K\"\n\
+                [[buffer]]\nname = \"vast\"\nkind = \"pages\"\nsize = \"1T\"\n";
+    let path = file("vast", text);
+    let refused = json(&format!("apply {path} --yes"), 1);
+    assert_eq!(refused["error"]["reason"], "OverLimit", "{refused}");
+    assert_eq!(refused["error"]["place"]["line"], 6);
+    let said = refused["error"]["message"].as_str().unwrap();
+    assert!(
+        said.contains(":6:8: 'vast': ") && said.ends_with("nothing was changed"),
+        "{said}"
+    );
+    code("info first", 3);
+    // A region that nobody declared is a mistake of the file.
+    let path = file(
+        "region",
+        "[[buffer]]\nname = \"nowhere\"\nkind = \"region\"\n",
+    );
+    let wrong = json(&format!("apply {path} --yes"), 2);
+    let said = wrong["error"]["mistakes"][0]["message"].as_str().unwrap();
+    assert!(said.contains("regions=nowhere:"), "{said}");
+}
+
+#[test]
+fn a_failure_in_the_middle_says_what_was_done() {
+    let Some(_driver) = driver() else { return };
+    for name in ["first", "second"] {
+        run(&format!("remove {name}"));
+    }
+    let text = "[[buffer]]\nname = \"first\"\nkind = \"pages\"\nsize = 1\n\
+                [[buffer]]\nname = \"second\"\nkind = \"pages\"\nsize = 1\nowner = 0\n";
+    let path = file("middle", text);
+    // Who is not root cannot give a buffer to root.
+    let _node = Opened::to_all("/dev/mapbuf/system");
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    let mut command = Command::new(program());
+    command
+        .args(["apply", &path, "--yes", "--json"])
+        .uid(65534)
+        .gid(65534);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let answer = String::from_utf8(output.stdout).unwrap();
+    let answer: Value = serde_json::from_str(&answer[answer.find('{').unwrap()..]).unwrap();
+    assert_eq!(answer["error"]["reason"], "OwnerNotPermitted", "{answer}");
+    assert_eq!(answer["error"]["done"][0], "created first");
+    code("info first", 0);
+    code("info second", 3);
+    code("remove first", 0);
+}
+
+/// A node that everybody may use for a while.
+struct Opened(&'static str);
+
+impl Opened {
+    fn to_all(path: &'static str) -> Self {
+        fs::set_permissions(path, PermissionsExt::from_mode(0o666)).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        fs::set_permissions(self.0, PermissionsExt::from_mode(0o660)).unwrap();
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub fn build(ui: &Ui) -> Result<PathBuf> {
     tree.write("usr/share/doc/mapbuf/copyright", COPYRIGHT, 0o644)?;
     tree.write("usr/share/pkgconfig/mapbuf.pc", pkg_config(), 0o644)?;
     tree.write("usr/lib/sysusers.d/mapbuf.conf", "g mapbuf -\n", 0o644)?;
+    tree.folder("etc/mapbuf.d")?;
     tree.write("DEBIAN/control", control(), 0o644)?;
     tree.write("DEBIAN/postinst", POSTINST, 0o755)?;
     tree.write("DEBIAN/postrm", POSTRM, 0o755)?;
@@ -62,11 +63,19 @@ pub fn build(ui: &Ui) -> Result<PathBuf> {
 }
 
 /// Files of the repository, and where they are installed.
-fn files() -> [(&'static str, &'static str); 3] {
+fn files() -> [(&'static str, &'static str); 5] {
     [
         (
             "dist/60-mapbuf.rules",
             "usr/lib/udev/rules.d/60-mapbuf.rules",
+        ),
+        (
+            "dist/mapbuf.service",
+            "usr/lib/systemd/system/mapbuf.service",
+        ),
+        (
+            "dist/buffers.toml",
+            "usr/share/doc/mapbuf/examples/buffers.toml",
         ),
         ("include/mapbuf.h", "usr/include/mapbuf.h"),
         ("include/mapbuf-explain.h", "usr/include/mapbuf-explain.h"),
@@ -87,6 +96,12 @@ impl Tree {
                 .with_context(|| format!("{} cannot be made", directory.display()))?;
         }
         Ok(path)
+    }
+
+    /// An empty directory, for files of the machine's own.
+    fn folder(&self, to: &str) -> Result<()> {
+        let path = self.place(to)?;
+        fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))
     }
 
     fn write(&self, to: impl AsRef<Path>, text: impl AsRef<[u8]>, mode: u32) -> Result<()> {
@@ -183,11 +198,24 @@ Copyright: the mapbuf authors
 License: GPL-2.0 or MIT
 ";
 
-/// The group that the udev rules give the nodes to; by hand where there is no systemd.
+/// The group that the udev rules give the nodes to; by hand where there is no systemd. The service is enabled, as those of
+/// Debian are, unless the administrator disabled it; without files in `/etc/mapbuf.d` it does nothing. It is not started:
+/// that is for whoever writes a file.
 const POSTINST: &str = "\
 #!/bin/sh
 set -e
 if [ \"$1\" = configure ]; then
+    if command -v deb-systemd-helper >/dev/null; then
+        deb-systemd-helper unmask mapbuf.service >/dev/null || true
+        if deb-systemd-helper --quiet was-enabled mapbuf.service; then
+            deb-systemd-helper enable mapbuf.service >/dev/null || true
+        else
+            deb-systemd-helper update-state mapbuf.service >/dev/null || true
+        fi
+    fi
+    if [ -d /run/systemd/system ]; then
+        systemctl daemon-reload >/dev/null || true
+    fi
     if command -v systemd-sysusers >/dev/null; then
         systemd-sysusers mapbuf.conf
     elif ! getent group mapbuf >/dev/null; then
@@ -206,6 +234,16 @@ const POSTRM: &str = "\
 set -e
 if [ -S /run/udev/control ]; then
     udevadm control --reload
+fi
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload >/dev/null || true
+fi
+if command -v deb-systemd-helper >/dev/null; then
+    case \"$1\" in
+        remove) deb-systemd-helper mask mapbuf.service >/dev/null || true ;;
+        purge) deb-systemd-helper purge mapbuf.service >/dev/null || true
+               deb-systemd-helper unmask mapbuf.service >/dev/null || true ;;
+    esac
 fi
 if [ \"$1\" = purge ] && getent group mapbuf >/dev/null; then
     groupdel mapbuf || true

@@ -83,6 +83,13 @@ pub enum NumaNode {
     Device,
 }
 
+impl NumaNode {
+    /// Whether it depends on the device.
+    pub fn is_device(self) -> bool {
+        self == Self::Device
+    }
+}
+
 impl FromStr for NumaNode {
     type Err = String;
 
@@ -179,25 +186,45 @@ pub fn run(args: &CreateArgs) -> Result<(), Failure> {
             "--numa-node device needs --device; or write the number of a NUMA node".into(),
         ));
     }
-    let device = open(args.device.as_ref())?;
-    let buffer = args.options().alloc(&device)?;
-    // Before it has a name, so that nobody sees it half filled.
-    if let Some(bytes) = &args.fill_pages {
-        fill_pages(&buffer, &bytes.0)?;
-    }
-    let mut name = NameOptions::new(&args.name).mode(args.mode);
-    if let Some(uid) = args.uid {
-        name = name.uid(uid);
-    }
-    if let Some(gid) = args.gid {
-        name = name.gid(gid);
-    }
-    let info = buffer.info()?;
-    name.name(&buffer)?;
+    let prepared = args.prepare()?;
+    let info = prepared.name(args)?;
     output::answer(args.output, &args.created(&info))
 }
 
+/// A buffer that has its contents, and no name yet. Without one it goes when this does.
+pub struct Prepared {
+    buffer: Buffer,
+    info: BufferInfo,
+}
+
+impl Prepared {
+    /// Names it.
+    pub fn name(&self, args: &CreateArgs) -> Result<BufferInfo, Failure> {
+        let mut name = NameOptions::new(&args.name).mode(args.mode);
+        if let Some(uid) = args.uid {
+            name = name.uid(uid);
+        }
+        if let Some(gid) = args.gid {
+            name = name.gid(gid);
+        }
+        name.name(&self.buffer)?;
+        Ok(self.info.clone())
+    }
+}
+
 impl CreateArgs {
+    /// Allocates and fills the buffer.
+    pub fn prepare(&self) -> Result<Prepared, Failure> {
+        let device = open(self.device.as_ref())?;
+        let buffer = self.options().alloc(&device)?;
+        // Before it has a name, so that nobody sees it half filled.
+        if let Some(bytes) = &self.fill_pages {
+            fill_pages(&buffer, &bytes.0)?;
+        }
+        let info = buffer.info()?;
+        Ok(Prepared { buffer, info })
+    }
+
     fn created(&self, info: &BufferInfo) -> Created {
         let address = info.dma_address.filter(|_| self.device.is_some());
         Created {
@@ -246,7 +273,7 @@ pub fn page_starts(offset: u64, len: u64, page: u64) -> impl Iterator<Item = u64
 }
 
 /// The exponent of a power of 2.
-fn power_of_two(text: &str) -> Result<u32, String> {
+pub fn power_of_two(text: &str) -> Result<u32, String> {
     let size = mapbuf::parse_size(text).map_err(|error| error.to_string())?;
     match size.is_power_of_two() {
         true => Ok(size.ilog2()),
@@ -254,7 +281,8 @@ fn power_of_two(text: &str) -> Result<u32, String> {
     }
 }
 
-fn octal(text: &str) -> Result<u32, String> {
+/// Permission bits.
+pub fn octal(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     u32::from_str_radix(digits, 8)
         .map_err(|_| "write permission bits in octal, such as 0660".to_owned())
