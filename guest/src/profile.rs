@@ -350,7 +350,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
 /// With drivers loaded that take dma-bufs.
 pub const IMPORTERS: Profile = Profile {
     name: "importers",
-    purpose: "drivers that others wrote take buffers as dma-bufs",
+    purpose: "drivers that others wrote take buffers, those of a device behind an IOMMU too",
     append: &["memmap=1M$0x30000000"],
     // Below 4 GiB: a device of 32 bits would get copies of what lies above.
     memory_mib: 1024,
@@ -358,6 +358,8 @@ pub const IMPORTERS: Profile = Profile {
     modules: &[VIVID],
     module_parameters: "regions=ring:0x30000000:1M:ram",
     qemu_args: &[],
+    devices: &["edu"],
+    iommu: true,
     quiet_seconds: 300,
     ..Profile::PLAIN
 };

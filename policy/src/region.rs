@@ -326,6 +326,8 @@ mod tests {
         assert_eq!(at("ring:0:4K:mmio:cached"), 15);
         assert_eq!(at("ring:0:4K:mmio:probe"), 15);
         assert_eq!(at("ring:0:4K:ram:12"), 14);
+        // A region of RAM has no pages.
+        assert_eq!(at("ring:0:4K:ram:pages"), 14);
         let second = all("a:0:4K:ram,b:0:4K:x");
         assert_eq!(second[1].unwrap_err().at, 18);
     }

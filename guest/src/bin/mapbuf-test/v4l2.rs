@@ -18,6 +18,8 @@ pub enum Way {
 pub enum Memory {
     /// The driver's own: `V4L2_MEMORY_MMAP`.
     Own = 1,
+    /// The caller's, by the address at which it is mapped: `V4L2_MEMORY_USERPTR`.
+    User = 2,
     /// Whoever's dma-buf is queued: `V4L2_MEMORY_DMABUF`.
     DmaBuf = 4,
 }
@@ -154,14 +156,27 @@ impl Queue {
         Map::new(&self.device, length as usize, RW, SHARED, offset.into())
     }
 
+    /// Hands a place to the driver, with the memory for it if that is mapped here and not the driver's own.
+    pub fn queue_mapped(&self, place: u32, map: &Map) -> Result<()> {
+        let mut buffer = self.buffer(place);
+        let address = (map.start as u64).to_ne_bytes();
+        buffer[64..72].copy_from_slice(&address);
+        put(&mut buffer, 72, map.len as u32);
+        self.queue_buffer(buffer)
+    }
+
     /// Hands a place to the driver, with a dma-buf for it if its memory is not the driver's own.
     pub fn queue(&self, place: u32, dma_buf: Option<&File>) -> Result<()> {
         let mut buffer = self.buffer(place);
-        if self.way == Way::Output {
-            put(&mut buffer, 8, self.bytes as u32);
-        }
         if let Some(dma_buf) = dma_buf {
             put(&mut buffer, 64, dma_buf.as_raw_fd() as u32);
+        }
+        self.queue_buffer(buffer)
+    }
+
+    fn queue_buffer(&self, mut buffer: [u8; 88]) -> Result<()> {
+        if self.way == Way::Output {
+            put(&mut buffer, 8, self.bytes as u32);
         }
         sys::ioctl_bytes(&self.device, QBUF, &mut buffer).map(drop)
     }

@@ -417,7 +417,7 @@ fn address_is_that_of_the_node_s_device() -> Outcome {
     Ok(())
 }
 
-fn dma_buffer(session: &Session, kind: Kind, bytes: u64) -> Result<Alloc, Refused> {
+pub fn dma_buffer(session: &Session, kind: Kind, bytes: u64) -> Result<Alloc, Refused> {
     let request = Alloc {
         flags: alloc::FOR_DEVICE,
         ..alloc_request(kind, bytes)
@@ -582,12 +582,12 @@ fn placement_is_kept_or_refused() -> Outcome {
 }
 
 /// The DMA engine of QEMU's `edu` (`hw/misc/edu.c`), by its registers: it begins 100 ms after it was told.
-struct Engine(Map);
+pub struct Engine(Map);
 
 impl Engine {
     const OWN: u64 = 0x40000;
 
-    fn new(bound: &Bound) -> Outcome<Self> {
+    pub fn new(bound: &Bound) -> Outcome<Self> {
         let path = format!("/sys/bus/pci/devices/{}/resource0", bound.0);
         let file = fs::File::options().read(true).write(true).open(path)?;
         Ok(Self(Map::new(&file, 1 << 20, RW, SHARED, 0)?))
@@ -598,6 +598,14 @@ impl Engine {
         self.0.set_u64(0x88, to);
         self.0.set_u64(0x90, 8);
         self.0.set_u64(0x98, 1 | u64::from(out) << 1);
+    }
+
+    /// Copies eight bytes from one DMA address to another.
+    pub fn copy(&self, from: u64, to: u64) -> Outcome {
+        self.begin(from, Self::OWN, false);
+        self.wait()?;
+        self.begin(Self::OWN, to, true);
+        self.wait().map(drop)
     }
 
     /// Waits for its end, and says how long that took.

@@ -1,9 +1,11 @@
 //! The calls that programs make on a descriptor, without knowing what it is: the table of the guide, row by row.
 
+use super::attached::dma_buffer;
+use super::devices::Bound;
 use crate::check::{Failure, Outcome};
 use crate::session::{named_path, Session};
 use crate::sys::{self, PAGE};
-use mapbuf_abi::Kind;
+use mapbuf_abi::{Alloc, Kind};
 use rustix::event::{epoll, poll, PollFd, PollFlags, Timespec};
 use rustix::fs::{self, Advice, FallocateFlags, FlockOperation};
 use rustix::io::Errno;
@@ -16,6 +18,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 tests! { "calls":
     STOCK, 60: [
         the_guides_table_is_what_the_kernel_does,
+    ];
+    DEVICES, 60: [
+        the_guides_table_holds_for_a_dma_buffer,
     ];
 }
 
@@ -278,6 +283,17 @@ fn rows() -> BTreeMap<&'static str, [&'static str; 3]> {
 fn the_guides_table_is_what_the_kernel_does() -> Outcome {
     let session = Session::open()?;
     let buffer = session.alloc(Kind::Pages, BYTES)?;
+    table_holds(&session, &buffer)
+}
+
+fn the_guides_table_holds_for_a_dma_buffer() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    let buffer = dma_buffer(&session, Kind::Pages, BYTES as u64)?;
+    table_holds(&session, &buffer)
+}
+
+fn table_holds(session: &Session, buffer: &Alloc) -> Outcome {
     session.name(buffer.id, NAME, 0o600)?;
     let node = OpenOptions::new()
         .read(true)

@@ -4,9 +4,11 @@
 //! (drivers/media/common/videobuf2/videobuf2-dma-contig.c) and its like: `dma_buf_attach`, `dma_buf_map_attachment`,
 //! then it wants the whole buffer at one run of DMA addresses, and writes the picture through `dma_buf_vmap`. Its
 //! second instance takes any memory (drivers/media/common/videobuf2/videobuf2-vmalloc.c, `vb2_vmalloc_map_dmabuf`):
-//! `dma_buf_vmap` alone.
+//! `dma_buf_vmap` alone; or the address at which a program has the memory mapped, whose pages it pins.
 
+use super::attached::{dma_buffer, set_mask, Engine};
 use super::counts::{counts, more};
+use super::devices::{device, Bound};
 use super::lifetime;
 use super::sharing::{numbered, shows};
 use crate::check::{fails, refused, Failure, Outcome};
@@ -16,13 +18,15 @@ use crate::session::{alloc_request, Refused, Session, KINDS};
 use crate::sys::{self, fork, Errno, Map, PAGE, RW, SHARED};
 use crate::v4l2::{Memory, Queue, Way};
 use crate::{check, check_eq};
-use mapbuf_abi::{ioctl, Alloc, Cache, Kind, Operation, Reason};
+use mapbuf_abi::{ioctl, Alloc, Cache, Iommu, Kind, Operation, Reason};
 use std::fs::File;
 
 tests! { "importers":
     IMPORTERS, 60: [
         camera_fills_a_contiguous_buffer_by_its_dma_address,
         camera_fills_any_buffer_by_the_kernels_address,
+        camera_fills_memory_where_it_is_mapped,
+        camera_and_a_device_behind_an_iommu_share_a_buffer,
         screen_shows_what_a_buffer_holds,
         scattered_buffer_is_refused_where_one_run_is_wanted,
         region_is_refused_by_every_importer,
@@ -89,11 +93,21 @@ fn picture(camera: &mut Queue) -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
-/// That the first place of a camera takes a buffer, and leaves the picture there and nothing elsewhere.
-fn takes_a_picture(camera: &mut Queue, expected: &[u8], dma_buf: &File, map: &Map) -> Outcome {
+/// That the first place of a camera takes a buffer, by its dma-buf or else where it is mapped, and leaves the picture there
+/// and nothing elsewhere.
+fn takes_a_picture(
+    camera: &mut Queue,
+    expected: &[u8],
+    dma_buf: Option<&File>,
+    map: &Map,
+) -> Outcome {
     map.fill(u64::from_ne_bytes([BEFORE; 8]));
-    camera.request(Memory::DmaBuf, 2)?;
-    camera.queue(0, Some(dma_buf))?;
+    let memory = dma_buf.map_or(Memory::User, |_| Memory::DmaBuf);
+    camera.request(memory, 2)?;
+    match dma_buf {
+        Some(dma_buf) => camera.queue(0, Some(dma_buf))?,
+        None => camera.queue_mapped(0, map)?,
+    }
     camera.start()?;
     check_eq!(camera.dequeue()?, 0, "place that has a picture");
     camera.stop()?;
@@ -106,7 +120,7 @@ fn takes_a_picture(camera: &mut Queue, expected: &[u8], dma_buf: &File, map: &Ma
     }
     let behind = (expected.len()..map.len).find(|&at| map.u8(at) != BEFORE);
     check_eq!(behind, None, "first byte written behind the picture");
-    camera.request(Memory::DmaBuf, 0)?;
+    camera.request(memory, 0)?;
     Ok(())
 }
 
@@ -148,7 +162,7 @@ fn camera_fills_a_contiguous_buffer_by_its_dma_address() -> Outcome {
             "{kind:?}, runs of {bytes} bytes"
         );
         let dma_buf = session.export(buffer.id)?;
-        takes_a_picture(&mut camera, &expected, &dma_buf, &map).map_err(|failure| {
+        takes_a_picture(&mut camera, &expected, Some(&dma_buf), &map).map_err(|failure| {
             Failure::new(format!("{kind:?} {cache:?} of {bytes} bytes: {failure:?}"))
         })?;
         session.free(buffer.id)?;
@@ -170,15 +184,77 @@ fn camera_fills_any_buffer_by_the_kernels_address() -> Outcome {
             let bytes = 67 * PAGE;
             let (buffer, map) = alloc(&session, kind, cache, bytes)?;
             let dma_buf = session.export(buffer.id)?;
-            takes_a_picture(&mut camera, &expected, &dma_buf, &map)
+            takes_a_picture(&mut camera, &expected, Some(&dma_buf), &map)
                 .map_err(|failure| Failure::new(format!("{kind:?} {cache:?}: {failure:?}")))?;
             // Once more: the kernel's address was given back and is asked for again.
-            takes_a_picture(&mut camera, &expected, &dma_buf, &map)
+            takes_a_picture(&mut camera, &expected, Some(&dma_buf), &map)
                 .map_err(|failure| Failure::new(format!("{kind:?} {cache:?}: {failure:?}")))?;
             session.free(buffer.id)?;
             drop((dma_buf, map));
             comes_to(&session, 0, 0)?;
         }
+    }
+    Ok(())
+}
+
+// Page frames have no pages that a driver could pin (`check_vma_flags` of mm/gup.c).
+fn camera_fills_memory_where_it_is_mapped() -> Outcome {
+    let session = Session::open()?;
+    let mut camera = camera(BY_KERNEL_ADDRESS)?;
+    let expected = picture(&mut camera)?;
+    for kind in KINDS {
+        let (buffer, map) = alloc(&session, kind, Cache::Cached, 67 * PAGE)?;
+        if kind == Kind::Coherent {
+            camera.request(Memory::User, 2)?;
+            fails(camera.queue_mapped(0, &map), libc::EFAULT)?;
+            camera.request(Memory::User, 0)?;
+        } else {
+            takes_a_picture(&mut camera, &expected, None, &map)
+                .map_err(|failure| Failure::new(format!("{kind:?}: {failure:?}")))?;
+        }
+        session.free(buffer.id)?;
+        drop(map);
+        comes_to(&session, 0, 0)?;
+    }
+    Ok(())
+}
+
+// The camera's picture is where the device finds it, and what the device writes is where the program finds it.
+fn camera_and_a_device_behind_an_iommu_share_a_buffer() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    let iommu = Iommu::from_number(device(&session)?.iommu);
+    check_eq!(iommu, Some(Iommu::Translated), "the IOMMU");
+    set_mask(&session, 28)?;
+    let engine = Engine::new(&bound)?;
+    for (number, exported, kind) in [
+        (BY_DMA_ADDRESS, true, Kind::Contiguous),
+        (BY_KERNEL_ADDRESS, true, Kind::Vmalloc),
+        (BY_KERNEL_ADDRESS, true, Kind::Pages),
+        (BY_KERNEL_ADDRESS, false, Kind::Vmalloc),
+        (BY_KERNEL_ADDRESS, false, Kind::Pages),
+        (BY_KERNEL_ADDRESS, false, Kind::Contiguous),
+    ] {
+        let mut camera = camera(number)?;
+        let expected = picture(&mut camera)?;
+        let buffer = dma_buffer(&session, kind, HUGE as u64)?;
+        let map = session.map(HUGE, RW, SHARED, buffer.mmap_offset)?;
+        let dma_buf = match exported {
+            true => Some(session.export(buffer.id)?),
+            false => None,
+        };
+        takes_a_picture(&mut camera, &expected, dma_buf.as_ref(), &map).map_err(|failure| {
+            Failure::new(format!("{kind:?}, exported: {exported}: {failure:?}"))
+        })?;
+        let address = session.info(buffer.id)?.dma_address;
+        let word = |at: usize| map.bytes(at, 8);
+        let at = (0..expected.len() - 8).step_by(8);
+        let at = at.rev().find(|&at| word(at) != word(0)).unwrap_or(0);
+        engine.copy(address + at as u64, address + (HUGE - 8) as u64)?;
+        check_eq!(word(HUGE - 8), word(at), "{kind:?}: what the device copied");
+        session.free(buffer.id)?;
+        drop((dma_buf, map));
+        comes_to(&session, 0, 0)?;
     }
     Ok(())
 }

@@ -39,6 +39,7 @@ tests! { "regions":
         debugger_writes_device_words_whole_or_not_at_all,
         region_is_imported_and_mapped_by_frame,
         region_without_pages_is_copied_by_administrators_only,
+        region_of_memory_cannot_be_pinned,
         command_lists_and_probes,
         gibibyte_survives_being_split,
     ];
@@ -726,6 +727,19 @@ fn gibibyte_survives_being_split() -> Outcome {
     );
     check_eq!(part.u64(0), 9, "the first word of a part");
     Ok(())
+}
+
+// `check_vma_flags` of mm/gup.c: a mapping by page frame has no pages to pin, whatever lies there.
+fn region_of_memory_cannot_be_pinned() -> Outcome {
+    let node = Session::open_named("ring", true)?;
+    let map = node.map(4 * PAGE, RW, SHARED, 0)?;
+    map.set_u32(0, 7);
+    let (_read, write) = sys::pipe()?;
+    fails(sys::splice_memory(&write, &map, 0, PAGE), libc::EFAULT)?;
+    match sys::register_fixed_buffer(&map) {
+        None => Ok(()),
+        Some(registered) => fails(registered, libc::EFAULT),
+    }
 }
 
 fn command_lists_and_probes() -> Outcome {
