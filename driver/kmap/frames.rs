@@ -124,6 +124,11 @@ impl<'a> Attributes<'a> {
         }
     }
 
+    /// With which lease the memory goes, if it goes before its owner.
+    pub(crate) fn lease(self) -> Option<&'a Lease> {
+        self.lease
+    }
+
     /// The cache mode.
     pub fn cache(self) -> Cache {
         self.cache

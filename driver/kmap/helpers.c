@@ -15,6 +15,7 @@
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/nodemask.h>
+#include <linux/pci.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/uio.h>
@@ -471,6 +472,32 @@ void kmap_helper_flush(void *address, unsigned long size)
 	clflush_cache_range(address, size);
 #endif
 	mb();
+}
+
+/* PCI devices. */
+
+const char *kmap_helper_pci_name(const struct pci_dev *pci)
+{
+	return pci_name(pci);
+}
+
+void *kmap_helper_pci_data(struct pci_dev *pci)
+{
+	return pci_get_drvdata(pci);
+}
+
+void kmap_helper_pci_set_data(struct pci_dev *pci, void *data)
+{
+	pci_set_drvdata(pci, data);
+}
+
+/* The bytes of the memory that a base address register leads to, and where it is; 0 where there is none. */
+u64 kmap_helper_pci_memory(struct pci_dev *pci, unsigned int bar, u64 *start)
+{
+	if (bar > PCI_STD_RESOURCE_END || !(pci_resource_flags(pci, bar) & IORESOURCE_MEM))
+		return 0;
+	*start = pci_resource_start(pci, bar);
+	return pci_resource_len(pci, bar);
 }
 
 /* Virtual memory areas. */

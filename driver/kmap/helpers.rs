@@ -11,11 +11,13 @@ use kernel::{
         gfp_t,
         iov_iter,
         page,
+        pci_dev,
         vm_area_struct,
         vm_flags_t,
         work_func_t, //
     },
     ffi::{
+        c_char,
         c_int,
         c_uint,
         c_ulong,
@@ -102,6 +104,10 @@ extern "C" {
         cache: u32,
         view: *const c_void,
     );
+    pub(crate) fn kmap_helper_pci_name(pci: *const pci_dev) -> *const c_char;
+    pub(crate) fn kmap_helper_pci_data(pci: *mut pci_dev) -> *mut c_void;
+    pub(crate) fn kmap_helper_pci_set_data(pci: *mut pci_dev, data: *mut c_void);
+    pub(crate) fn kmap_helper_pci_memory(pci: *mut pci_dev, bar: c_uint, start: *mut u64) -> u64;
     pub(crate) fn kmap_helper_iter_address(iter: *const iov_iter) -> c_ulong;
     pub(crate) fn kmap_helper_memcpy(to: *mut c_void, from: *const c_void, size: c_ulong);
     pub(crate) fn kmap_helper_cond_resched();

@@ -9,7 +9,11 @@ use super::{
     backing::Backing,
     bytes::Bytes,
     fault::Faults,
-    lease::OWNED,
+    lease::{
+        Lease,
+        OWNED, //
+    },
+    revocable::Mappings,
     this_module::this_module,
     vma::{
         FileVma,
@@ -60,8 +64,14 @@ pub trait OpenFile: Send + Sync + Sized + 'static {
         Err(ENOTTY)
     }
 
+    /// Where the mappings of memory that may be taken back are found. A file that does not say so gets no entries for such
+    /// memory.
+    fn mappings(&self) -> Option<&Mappings> {
+        None
+    }
+
     /// Calls `f` with the memory that `read` and `write` show at a position in the file, and with the position in that memory.
-    /// Memory that may go before its owner shows nothing.
+    /// Memory that was taken back is an `ENODEV`.
     fn memory_at(
         &self,
         at: u64,
@@ -200,6 +210,10 @@ unsafe extern "C" fn open<F: OpenFile>(
     };
     from_result(|| {
         let opened = KBox::new(F::open(&inner.data)?, GFP_KERNEL_ACCOUNT)?;
+        if let Some(mappings) = opened.mappings() {
+            // SAFETY: The file is being opened, and has what was opened, with its mappings, until its release.
+            unsafe { mappings.add(file) };
+        }
         // SAFETY: The file is being opened; its private data is ours to set.
         unsafe { (*file).private_data = KBox::into_raw(opened).cast() };
         Ok(0)
@@ -261,10 +275,7 @@ unsafe extern "C" fn read<F: OpenFile>(
             IovIterDest::from_raw(to),
         )
     };
-    transfer(data, position, |bytes| match to.len() {
-        0 => None,
-        wanted => Some((wanted, bytes.copy_to_iter(to))),
-    })
+    transfer(data, position, Copy::Out(to))
 }
 
 /// # Safety
@@ -282,41 +293,108 @@ unsafe extern "C" fn write<F: OpenFile>(
             IovIterSource::from_raw(from),
         )
     };
-    transfer(data, position, |bytes| match from.len() {
-        0 => None,
-        wanted => Some((wanted, bytes.copy_from_iter(from))),
-    })
+    transfer(data, position, Copy::In(from))
 }
 
-/// Copies the memory at a position page by page. `copy` says how many bytes were wanted and how many it copied, and nothing
-/// when no more are wanted.
+/// How many bytes go through the stack at a time where memory may be taken back.
+const CHUNK: usize = 256;
+
+/// What `read` or `write` copies to or from.
+enum Copy<'a, 'b> {
+    Out(&'a mut IovIterDest<'b>),
+    In(&'a mut IovIterSource<'b>),
+}
+
+impl Copy<'_, '_> {
+    /// How many bytes are wanted yet.
+    fn left(&self) -> usize {
+        match self {
+            Self::Out(to) => to.len(),
+            Self::In(from) => from.len(),
+        }
+    }
+
+    /// Copies bytes that stay. Returns how many were copied.
+    fn direct(&mut self, bytes: &Bytes<'_>) -> usize {
+        match self {
+            Self::Out(to) => bytes.copy_to_iter(to),
+            Self::In(from) => bytes.copy_from_iter(from),
+        }
+    }
+
+    /// Copies some of the memory that goes with a lease, which is not held while user memory is touched: that may take as long
+    /// as a program likes (`userfaultfd`). Returns how many bytes there are, and how many of them were copied; `None` beyond
+    /// the end.
+    fn by_chunk(
+        &mut self,
+        memory: &dyn Backing,
+        lease: &Lease,
+        at: usize,
+    ) -> Result<Option<(usize, usize)>> {
+        let mut own = [0; CHUNK];
+        let (page, offset) = (at / PAGE_SIZE, at % PAGE_SIZE);
+        let most = CHUNK.min(self.left());
+        let hold = lease.hold().ok_or(ENODEV)?;
+        let Some(bytes) = memory.bytes(&hold, page, offset, most) else {
+            return Ok(None);
+        };
+        let there = bytes.len().min(most);
+        let part = own.get_mut(..there).unwrap_or_default();
+        match self {
+            Self::Out(to) => {
+                bytes.copy_out(part);
+                drop(hold);
+                Ok(Some((there, to.copy_to_iter(part))))
+            }
+            Self::In(from) => {
+                drop(hold);
+                let copied = from.copy_from_iter(part);
+                let hold = lease.hold().ok_or(ENODEV)?;
+                let bytes = memory.bytes(&hold, page, offset, copied);
+                bytes.ok_or(ENODEV)?.copy_in(part)?;
+                Ok(Some((there, copied)))
+            }
+        }
+    }
+
+    /// Copies some bytes of the memory, at most to the end of a page. Returns as [`Self::by_chunk`].
+    fn some(&mut self, memory: &dyn Backing, at: usize) -> Result<Option<(usize, usize)>> {
+        if let Some(lease) = memory.attributes().lease() {
+            return self.by_chunk(memory, lease, at);
+        }
+        let left = self.left();
+        let bytes = memory.bytes(&OWNED, at / PAGE_SIZE, at % PAGE_SIZE, PAGE_SIZE);
+        Ok(bytes.map(|bytes| (bytes.len().min(left), self.direct(&bytes))))
+    }
+}
+
+/// Copies the memory at a position page by page.
 fn transfer<F: OpenFile>(
     file: &F,
     position: &mut bindings::loff_t,
-    mut copy: impl FnMut(Bytes<'_>) -> Option<(usize, usize)>,
+    mut copy: Copy<'_, '_>,
 ) -> isize {
     from_result(|| {
         let at = u64::try_from(*position).map_err(|_| EINVAL)?;
         let done = file.memory_at(at, |memory, first| {
             let mut done = 0;
-            loop {
+            while copy.left() > 0 {
                 let Ok(at) = usize::try_from(first.saturating_add(done as u64)) else {
-                    return Ok(done);
+                    break;
                 };
-                // Beyond the end there is nothing.
-                let Some(bytes) = memory.bytes(&OWNED, at / PAGE_SIZE, at % PAGE_SIZE, PAGE_SIZE)
-                else {
-                    return Ok(done);
-                };
-                let there = bytes.len();
-                let Some((wanted, copied)) = copy(bytes) else {
-                    return Ok(done);
+                let (there, copied) = match copy.some(memory, at) {
+                    Ok(Some(some)) => some,
+                    // Beyond the end there is nothing.
+                    Ok(None) => break,
+                    Err(error) if done == 0 => return Err(error),
+                    Err(_) => break,
                 };
                 done += copied;
-                if copied < there.min(wanted) {
+                if copied < there {
                     return if done > 0 { Ok(done) } else { Err(EFAULT) };
                 }
             }
+            Ok(done)
         })?;
         *position = position.saturating_add(done as bindings::loff_t);
         Ok(done as isize)

@@ -109,7 +109,6 @@ pub const WAYS: &[Way] = &[
         "vmalloc'd memory, at once",
     ),
     Way {
-        in_rust: false,
         needs: PCI,
         ..way(
             "iomap",
@@ -134,7 +133,6 @@ pub const WAYS: &[Way] = &[
         "pages when they are touched: the way to use when in doubt",
     ),
     Way {
-        in_rust: false,
         needs: PCI,
         ..way(
             "fault-pfn",

@@ -56,10 +56,13 @@ impl Backed for Buffer {
 
 impl Faults for Buffer {}
 
+/// At an id's place less one, its buffer.
+type Table = [Option<Arc<Buffer>>; IDS];
+
 /// What an open has: its ids, and the device that does the DMA. A driver of a real one has that from probe.
 struct Ids {
     device: Arc<SystemDevice>,
-    buffers: Pin<KBox<Mutex<[Option<Arc<Buffer>>; IDS]>>>,
+    buffers: Pin<KBox<Mutex<Table>>>,
 }
 
 impl Ids {

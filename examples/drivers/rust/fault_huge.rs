@@ -32,7 +32,7 @@ struct Memory(Recached<Run>);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open(_: &()) -> Result<Self> {
+    fn open((): &()) -> Result<Self> {
         // Zeroed, and one folio: its order is that of an entry, and so is its place in physical memory.
         let run = Run::folio(alloc::pmd_order(), NumaNode::ANY, true).ok_or(ENOMEM)?;
         Ok(Self(Recached::new(run, Cache::Cached)?))

@@ -36,7 +36,7 @@ struct Memory(Vmap);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open(_: &()) -> Result<Self> {
+    fn open((): &()) -> Result<Self> {
         // Zeroed, and charged to the memory cgroup of whoever opens.
         Ok(Self(Vmap::new(PAGES, NumaNode::ANY, Cache::Cached)?))
     }

@@ -35,7 +35,7 @@ struct Memory(Recached<Run>);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open(_: &()) -> Result<Self> {
+    fn open((): &()) -> Result<Self> {
         // Zeroed, since it goes to user space, and charged to the memory cgroup of whoever opens.
         let run = Run::folio(ORDER, NumaNode::ANY, true).ok_or(ENOMEM)?;
         Ok(Self(Recached::new(run, Cache::Cached)?))

@@ -34,7 +34,7 @@ struct Memory(Vmap);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open(_: &()) -> Result<Self> {
+    fn open((): &()) -> Result<Self> {
         // Zeroed, and with VM_USERMAP, without which the kernel refuses to map it.
         Ok(Self(Vmap::new(PAGES, NumaNode::ANY, Cache::Cached)?))
     }

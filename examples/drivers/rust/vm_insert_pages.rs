@@ -36,7 +36,7 @@ struct Memory(Recached<Runs>);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open(_: &()) -> Result<Self> {
+    fn open((): &()) -> Result<Self> {
         let mut pages = Runs::new();
         for _ in 0..PAGES {
             pages.push(Run::folio(0, NumaNode::ANY, true).ok_or(ENOMEM)?)?;

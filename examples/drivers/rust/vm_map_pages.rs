@@ -34,7 +34,7 @@ struct Memory(Recached<Run>);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open(_: &()) -> Result<Self> {
+    fn open((): &()) -> Result<Self> {
         // Each page has a count of its own: the kernel inserts single pages.
         let run = Run::split(PAGES, NumaNode::ANY).ok_or(ENOMEM)?;
         Ok(Self(Recached::new(run, Cache::Cached)?))

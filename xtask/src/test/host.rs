@@ -3,7 +3,7 @@
 use super::{report_failure, tail, Tally};
 use crate::claims::{self, Said};
 use crate::kit::Kit;
-use crate::module;
+use crate::{module, new_driver};
 use anyhow::{Context, Result};
 use mapbuf_vm::module::Module;
 use std::fs;
@@ -28,6 +28,8 @@ const CLIPPY: &str = "clippy";
 const DOCUMENTATION: &str = "documentation";
 const DRIVER_CLIPPY: &str = "clippy for the driver";
 const DRIVER_FORMATTING: &str = "formatting of the driver";
+const EXAMPLES_CLIPPY: &str = "clippy for the example drivers";
+const EXAMPLES_FORMATTING: &str = "formatting of the example drivers";
 const CLAIMS: &str = "claims about the kernel";
 const TESTS: &str = "tests";
 
@@ -41,11 +43,13 @@ impl Part {
                 DOCUMENTATION,
                 DRIVER_CLIPPY,
                 DRIVER_FORMATTING,
+                EXAMPLES_CLIPPY,
+                EXAMPLES_FORMATTING,
                 CLAIMS,
                 TESTS,
             ],
             Self::Tests => &[TESTS],
-            Self::Kernel => &[DRIVER_CLIPPY, CLAIMS],
+            Self::Kernel => &[DRIVER_CLIPPY, EXAMPLES_CLIPPY, CLAIMS],
             Self::Nothing => &[],
         }
     }
@@ -76,8 +80,14 @@ pub fn run(
                 &DOC_ARGUMENTS,
                 &[("RUSTDOCFLAGS", "-D warnings")],
             )?,
-            DRIVER_CLIPPY => rung.kernel_clippy(driver)?,
-            DRIVER_FORMATTING => rung.kernel_formatting(driver)?,
+            DRIVER_CLIPPY => rung.kernel_clippy(DRIVER_CLIPPY, source(driver)?)?,
+            DRIVER_FORMATTING => rung.kernel_formatting(DRIVER_FORMATTING, &source(driver)?)?,
+            EXAMPLES_CLIPPY => {
+                rung.kernel_clippy(EXAMPLES_CLIPPY, new_driver::examples_in_rust()?)?
+            }
+            EXAMPLES_FORMATTING => {
+                rung.kernel_formatting(EXAMPLES_FORMATTING, &new_driver::examples_in_rust()?)?
+            }
             CLAIMS => rung.claims()?,
             _ => rung.tests(filter)?,
         }
@@ -136,10 +146,9 @@ impl Rung<'_> {
         Ok(())
     }
 
-    /// The driver, with clippy, no warning allowed.
-    fn kernel_clippy(&mut self, driver: Option<&Path>) -> Result<()> {
-        let step = self.kit.ui.step(&format!("host: {DRIVER_CLIPPY}"), 0);
-        let source = source(driver)?;
+    /// Modules, with clippy, no warning allowed.
+    fn kernel_clippy(&mut self, title: &str, source: PathBuf) -> Result<()> {
+        let step = self.kit.ui.step(&format!("host: {title}"), 0);
         let module = Module {
             out: module::out_for(&source, &self.kit.kernel.identity.release, true, false)?,
             source,
@@ -149,16 +158,15 @@ impl Rung<'_> {
         let outcome = module.build(&self.kit.kernel, &self.kit.ui);
         step.done();
         let text = outcome.as_ref().err().map(|error| format!("{error:#}"));
-        self.conclude(DRIVER_CLIPPY, outcome.is_ok(), &text.unwrap_or_default())
+        self.conclude(title, outcome.is_ok(), &text.unwrap_or_default())
     }
 
-    /// The driver's formatting, by the kernel's rules and the rustfmt of its compiler.
-    fn kernel_formatting(&mut self, driver: Option<&Path>) -> Result<()> {
-        let step = self.kit.ui.step(&format!("host: {DRIVER_FORMATTING}"), 0);
-        let source = source(driver)?;
+    /// Their formatting, by the kernel's rules and the rustfmt of its compiler.
+    fn kernel_formatting(&mut self, title: &str, source: &Path) -> Result<()> {
+        let step = self.kit.ui.step(&format!("host: {title}"), 0);
         let mut files = Vec::new();
-        rust_files(&source, &mut files)?;
-        let sandbox = self.kit.kernel.sandbox().read(&source, &source);
+        rust_files(source, &mut files)?;
+        let sandbox = self.kit.kernel.sandbox().read(source, source);
         // From standard input, since rustfmt would follow `mod` into files that have rules of their own.
         // `--check` of standard input shows a difference, and its status says that there is none.
         let script = "status=0; config=$1; shift; for file; do \
@@ -169,7 +177,7 @@ impl Rung<'_> {
         command.arg(self.kit.kernel.tree_inside().join(".rustfmt.toml"));
         let (well, text) = output(command.args(&files))?;
         step.done();
-        self.conclude(DRIVER_FORMATTING, well, &text)
+        self.conclude(title, well, &text)
     }
 
     /// What the texts say of the kernel, held against its sources.

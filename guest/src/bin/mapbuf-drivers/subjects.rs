@@ -191,6 +191,18 @@ pub const SUBJECTS: &[Subject] = &[
             ..frames("")
         },
     ),
+    Subject {
+        node: "rust_vm_iomap_memory-*",
+        pages: 256,
+        zeroed: false,
+        ..rust("rust_vm_iomap_memory", frames(""))
+    },
+    Subject {
+        node: "rust_fault_pfn-*",
+        pages: 256,
+        zeroed: false,
+        ..rust("rust_fault_pfn", frames(""))
+    },
     rust("rust_fault_page", pages("", Dropped::ComesBack)),
     rust(
         "rust_fault_huge",
