@@ -29,6 +29,7 @@ mod tracefs;
 use crate::failure::Failure;
 use clap::Args as Group;
 use facts::Facts;
+pub use finding::name_of;
 use finding::Seen;
 use history::History;
 pub use iomem::Iomem;

@@ -77,7 +77,7 @@ pub use buffer::Buffer;
 pub use core_refusal::CoreRefusal;
 pub use device::Device;
 pub use dma::{CpuBytes, DmaBuffer};
-pub use errno::errno_name;
+pub use errno::{errno_name, errno_value};
 pub use error::{Error, Result};
 pub use export::Export;
 pub use info::{BufferInfo, DriverInfo, SessionInfo};

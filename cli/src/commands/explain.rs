@@ -3,6 +3,7 @@
 mod signs;
 
 use crate::{
+    diagnose::name_of,
     failure::Failure,
     output::{self, OutputArgs},
 };
@@ -77,7 +78,10 @@ impl fmt::Display for Explained {
 }
 
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
-    if let Some(signs) = args.reason.as_deref().and_then(signs::Signs::of) {
+    let text = args.reason.as_deref();
+    let name = text.and_then(error_of_number);
+    let sign = name.as_deref().or(text);
+    if let Some(signs) = sign.and_then(signs::Signs::of) {
         return output::answer(args.output, &signs);
     }
     let mut reasons: Vec<Entry> = Reason::ALL
@@ -106,6 +110,18 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         )));
     }
     output::answer(args.output, &Explained { reasons })
+}
+
+/// The name of an error that is given as a number, or as what perror prints of one that it does not know.
+fn error_of_number(text: &str) -> Option<String> {
+    if Reason::ALL.iter().any(|reason| is(*reason, text)) {
+        return None;
+    }
+    let number = text.strip_prefix("Unknown error ").unwrap_or(text);
+    let number: i64 = number.trim_start_matches('-').parse().ok()?;
+    let name = name_of(-number);
+    let name = name.trim_start_matches('-');
+    name.starts_with('E').then(|| name.to_owned())
 }
 
 /// The refusals that the memory manager makes without asking the driver.
@@ -240,6 +256,17 @@ mod tests {
             assert!(entry.kernel.contains(".c"), "{}", entry.name);
             assert!(Reason::ALL.iter().all(|reason| reason.name() != entry.name));
         }
+    }
+
+    #[test]
+    fn errors_are_known_by_number() {
+        assert_eq!(error_of_number("22").as_deref(), Some("EINVAL"));
+        assert_eq!(error_of_number("-22").as_deref(), Some("EINVAL"));
+        let named = error_of_number("Unknown error 524");
+        assert_eq!(named.as_deref(), Some("ENOTSUPP"));
+        assert_eq!(error_of_number("305"), None);
+        assert_eq!(error_of_number("9999999999"), None);
+        assert_eq!(error_of_number("EINVAL"), None);
     }
 
     #[test]

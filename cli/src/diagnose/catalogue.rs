@@ -468,6 +468,18 @@ causes! {
         ];
         tell "strace -e mmap PROGRAM shows a small number as the result: mmap(...) = 0x16";
 
+    KERNELS_OWN_ERROR "kernels-own-error" Error
+        why "the driver returned an error number that the kernel keeps to itself (512 and above, include/linux/errno.h); \
+             programs know no such number: perror prints Unknown error 524";
+        next [
+            "the program: the driver cannot map this, or not as it was asked for: compare length, offset, sharing and \
+             protection with what it allows; a BPF map needs BPF_F_MMAPABLE when it is made",
+            "the driver: return an error that programs know: EOPNOTSUPP for ENOTSUPP, ENOTTY for ENOIOCTLCMD, EAGAIN for \
+             EPROBE_DEFER, EINTR for the ERESTART ones",
+        ];
+        seen ["ENOTSUPP" "mmap" "mmap: Unknown error 524"];
+        tell "strace -e mmap PROGRAM shows the number and its name";
+
     PAST_THE_END "past-the-end" Error
         why "the address is past the end of the mapping, where nothing is mapped";
         next [
@@ -655,6 +667,12 @@ causes! {
         next ["map it with PROT_READ, or privately"];
         seen ["EPERM" "mmap" "mmap of a memfd: Operation not permitted"];
         tell "fcntl(fd, F_GET_SEALS)";
+
+    SWAP_FILE "swap-file" Error
+        why "a file that is in use as swap (swapon) cannot be mapped shared and writable (IS_SWAPFILE in do_mmap, mm/mmap.c)";
+        next ["swapoff FILE first, or map it with PROT_READ, or privately"];
+        seen ["ETXTBSY" "mmap" "mmap: Text file busy"];
+        tell "cat /proc/swaps";
 
     WRITE_EXECUTE "write-and-execute" Error
         why "the process may not have memory that is both writable and executable, nor make writable memory executable: \

@@ -212,8 +212,37 @@ pub enum MadeOf {
 
 /// `-EINVAL`
 pub fn name_of(result: i64) -> String {
-    i32::try_from(-result)
-        .ok()
-        .and_then(errno_name)
+    let name = i32::try_from(-result).ok().and_then(errno_name);
+    name.or_else(|| kept_by_the_kernel(result))
         .map_or_else(|| result.to_string(), |name| format!("-{name}"))
+}
+
+/// The error numbers that the kernel keeps to itself, in the order of their numbers (`include/linux/errno.h`).
+const KEPT: &[&str] = &[
+    "ERESTARTSYS",
+    "ERESTARTNOINTR",
+    "ERESTARTNOHAND",
+    "ENOIOCTLCMD",
+    "ERESTART_RESTARTBLOCK",
+    "EPROBE_DEFER",
+    "EOPENSTALE",
+    "ENOPARAM",
+    "520",
+    "EBADHANDLE",
+    "ENOTSYNC",
+    "EBADCOOKIE",
+    "ENOTSUPP",
+    "ETOOSMALL",
+    "ESERVERFAULT",
+    "EBADTYPE",
+    "EJUKEBOX",
+    "EIOCBQUEUED",
+    "ERECALLCONFLICT",
+    "ENOGRACE",
+];
+
+/// The name of a result that is an error which no program should see; none of the manual pages has it.
+pub fn kept_by_the_kernel(result: i64) -> Option<&'static str> {
+    let at = usize::try_from((-result).checked_sub(512)?).ok()?;
+    KEPT.get(at).copied()
 }

@@ -4,19 +4,19 @@
 use super::{
     catalogue::*,
     facts::Bar,
-    finding::{name_of, Finding, Seen, Sure},
+    finding::{kept_by_the_kernel, name_of, Finding, Seen, Sure},
     frames::PAGE,
     history::{failed, magic, vm, Doing, Kind, Refusal},
     probes::nr,
     trace::Call,
 };
-use mapbuf::errno_name;
 
 const EPERM: i64 = -1;
 const EIO: i64 = -5;
 const EBADF: i64 = -9;
 const EAGAIN: i64 = -11;
 const ENOMEM: i64 = -12;
+const ETXTBSY: i64 = -26;
 const EACCES: i64 = -13;
 const EFAULT: i64 = -14;
 const EEXIST: i64 = -17;
@@ -172,7 +172,7 @@ fn found(seen: &Seen<'_>, refusal: &Refusal, cause: &Cause, why: String, sure: S
     let mut what = format!(
         "{call} of {} failed with {}: {why}",
         file_of(seen, refusal),
-        errno_name(i32::try_from(-refusal.result).unwrap_or(0)).unwrap_or("an unknown error"),
+        name_of(refusal.result).trim_start_matches('-'),
     );
     if let Some((ioctl, result)) = refusal.ioctl.as_ref().filter(|(_, result)| *result < 0) {
         what += &format!(
@@ -339,7 +339,11 @@ fn after_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Fin
         }
         None => why,
     } + &truncated(seen, refusal);
-    let finding = say(&DRIVER_REFUSED, why, sure)?;
+    let cause = match kept_by_the_kernel(result) {
+        None => &DRIVER_REFUSED,
+        Some(_) => &KERNELS_OWN_ERROR,
+    };
+    let finding = say(cause, why, sure)?;
     Some(finding.event(format!(
         "mmap_region returned {} for {}",
         name_of(result),
@@ -578,6 +582,11 @@ fn by_the_core(seen: &Seen<'_>, refusal: &Refusal, mmap: &Mmap) -> Option<Findin
                 say(&SECURITY_MODULE, why.into(), Sure::Likely)
             }
         }
+        ETXTBSY if mmap.flags & map::TYPE != map::PRIVATE => say(
+            &SWAP_FILE,
+            "the mapping is shared and writable, and the file is in use as swap".into(),
+            Sure::Follows,
+        ),
         EPERM if mmap.has(map::LOCKED) => of_lock(seen, refusal, mmap),
         EPERM
             if mmap.has(map::FIXED | map::FIXED_NOREPLACE)

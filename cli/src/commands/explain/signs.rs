@@ -2,6 +2,7 @@
 
 use crate::diagnose::catalogue::{self, Cause, Symptom};
 use anstyle::Style;
+use mapbuf::{errno_name, errno_value};
 use serde::Serialize;
 use std::fmt;
 
@@ -32,6 +33,9 @@ impl Signs {
                 causes: found.into_iter().map(entry).collect(),
             });
         }
+        if let Some(sign) = errno_value(text).and_then(errno_name) {
+            return Some(Self::of_others(sign));
+        }
         let cause = catalogue::find(&text.to_ascii_lowercase())?;
         Some(Self {
             sign: cause.name,
@@ -43,13 +47,27 @@ impl Signs {
         })
     }
 
+    /// Those of an error that neither `mmap` nor the kernel's mapping functions return by themselves.
+    fn of_others(sign: &'static str) -> Self {
+        let cause = &catalogue::DRIVER_REFUSED;
+        let symptom = Symptom {
+            sign,
+            call: "any call",
+            seen: "an error that none of the kernel's own checks in mmap makes, so it is the driver's or the file system's",
+        };
+        Self {
+            sign,
+            causes: vec![entry((cause, &symptom))],
+        }
+    }
+
     /// Every sign that there is, with commas.
     pub fn known() -> String {
         catalogue::signs().join(", ")
     }
 }
 
-fn entry((cause, symptom): (&'static Cause, &'static Symptom)) -> Entry {
+fn entry((cause, symptom): (&'static Cause, &Symptom)) -> Entry {
     Entry {
         cause: cause.name,
         call: symptom.call,
@@ -112,6 +130,8 @@ mod tests {
         }
         let said = Signs::of("EINVAL").unwrap().to_string();
         assert!(said.contains("unaligned-offset") && said.contains("bar-claimed"));
+        let said = Signs::of("enospc").unwrap().to_string();
+        assert!(said.contains("ENOSPC, any call") && said.contains("driver-refused"));
         assert!(Signs::of("ENOTHING").is_none());
     }
 
