@@ -11,8 +11,7 @@ use super::{
         Backed, //
     },
     helpers::*,
-    lease::Hold,
-    serve::serve, //
+    lease::Hold, //
 };
 use core::ops::Range;
 use kernel::{
@@ -36,7 +35,7 @@ pub trait Faults: Backed {
     ///
     /// Without another answer, with what the memory has there.
     fn fault(fault: Fault<'_, Self>) -> Outcome {
-        serve(fault)
+        fault.serve()
     }
 }
 

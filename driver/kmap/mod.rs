@@ -29,7 +29,7 @@ pub mod place;
 pub mod ptrace;
 pub mod recached;
 pub mod revocable;
-pub mod serve;
+mod serve;
 pub mod task;
 pub mod this_module;
 pub mod vma;

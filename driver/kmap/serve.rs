@@ -11,34 +11,36 @@ use super::fault::{
     Place, //
 };
 
-/// Maps or gives what is wanted of the memory, by the sort of the mapping.
-pub fn serve<T: Faults>(fault: Fault<'_, T>) -> Outcome {
-    match fault {
-        Fault::Page(fault) => match index(&fault) {
-            Some(index) => fault.give(index),
-            None => Outcome::SIGBUS,
-        },
-        // The core makes a copy: `vmf_insert_page_mkwrite` would let a private write reach the memory.
-        Fault::Mixed(fault) | Fault::Around(fault) if fault.copies() => match index(&fault) {
-            Some(index) => fault.give(index),
-            None => Outcome::SIGBUS,
-        },
-        Fault::Mixed(mut fault) => match index(&fault) {
-            Some(index) => fault.insert(index),
-            None => Outcome::SIGBUS,
-        },
-        Fault::Around(fault) => match index(&fault) {
-            Some(index) => around(index, fault),
-            None => Outcome::SIGBUS,
-        },
-        Fault::Frame(fault) => match index(&fault) {
-            Some(index) => fault.insert(index),
-            None => Outcome::SIGBUS,
-        },
-        // Never an entry of 1 GiB: when a mapping is split, `mm_find_pmd` of `mm/rmap.c` takes the mapped memory for a
-        // table of PMDs, which whoever maps the memory could have written.
-        Fault::HugePage(fault) => fault.insert(),
-        Fault::HugeFrame(fault) => fault.insert(),
+impl<T: Faults> Fault<'_, T> {
+    /// Maps or gives what is wanted of the memory, by the sort of the mapping.
+    pub fn serve(self) -> Outcome {
+        match self {
+            Fault::Page(fault) => match index(&fault) {
+                Some(index) => fault.give(index),
+                None => Outcome::SIGBUS,
+            },
+            // The core makes a copy: `vmf_insert_page_mkwrite` would let a private write reach the memory.
+            Fault::Mixed(fault) | Fault::Around(fault) if fault.copies() => match index(&fault) {
+                Some(index) => fault.give(index),
+                None => Outcome::SIGBUS,
+            },
+            Fault::Mixed(mut fault) => match index(&fault) {
+                Some(index) => fault.insert(index),
+                None => Outcome::SIGBUS,
+            },
+            Fault::Around(fault) => match index(&fault) {
+                Some(index) => around(index, fault),
+                None => Outcome::SIGBUS,
+            },
+            Fault::Frame(fault) => match index(&fault) {
+                Some(index) => fault.insert(index),
+                None => Outcome::SIGBUS,
+            },
+            // Never an entry of 1 GiB: when a mapping is split, `mm_find_pmd` of `mm/rmap.c` takes the mapped memory for a
+            // table of PMDs, which whoever maps the memory could have written.
+            Fault::HugePage(fault) => fault.insert(),
+            Fault::HugeFrame(fault) => fault.insert(),
+        }
     }
 }
 

@@ -455,7 +455,7 @@ impl Backed for Buffer {
 impl Faults for Buffer {
     fn fault(fault: Fault<'_, Self>) -> Outcome {
         pause(Seam::Faulted);
-        crate::kmap::serve::serve(fault)
+        fault.serve()
     }
 }
 
