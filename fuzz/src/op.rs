@@ -219,6 +219,8 @@ fn field<T: Value>(name: &str, fields: &[(&str, &str)], wanted: &str) -> Result<
 operations! {
     /// Opens the allocator node; `access` as in `O_ACCMODE`.
     Open = "open" { to: u8, access: u8 }
+    /// Opens the device's node.
+    OpenDevice = "open-device" { to: u8, access: u8 }
     /// Opens the node of a named buffer.
     OpenNamed = "open-named" { to: u8, name: u8, access: u8 }
     /// Closes a descriptor.
@@ -231,6 +233,16 @@ operations! {
     Query = "query" { file: u8, damage: Damage }
     /// `ALLOC`; the id and the offset go to a variable.
     Alloc = "alloc" { file: u8, to: u8, kind: u32, cache: u32, bytes: u64, node: i32, id: Id, damage: Damage }
+    /// `ALLOC` with a placement, and with addresses for the device.
+    AllocDma = "alloc-dma" { file: u8, to: u8, kind: u32, bytes: u64, device: bool, below: u64, align: u32, boundary: u32, damage: Damage }
+    /// `ATTACH`; `direction` as in `Direction`.
+    Attach = "attach" { file: u8, id: Id, direction: u32, damage: Damage }
+    /// `DETACH`
+    Detach = "detach" { file: u8, id: Id, damage: Damage }
+    /// `SYNC`; `phase`: bits of `sync`.
+    Sync = "sync" { file: u8, id: Id, phase: u32, direction: u32, offset: u64, length: u64, damage: Damage }
+    /// `DMA_MASK`
+    DmaMask = "dma-mask" { file: u8, bits: u32, damage: Damage }
     /// `FREE`
     Free = "free" { file: u8, id: Id, damage: Damage }
     /// `INFO`

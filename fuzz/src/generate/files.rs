@@ -12,6 +12,17 @@ impl Generator {
         }
     }
 
+    pub(super) fn open_device(&mut self) -> Op {
+        // Without an IOMMU it is of no use to users.
+        if self.process().uid != 0 && !self.one_in(3) {
+            return self.open();
+        }
+        Op::OpenDevice {
+            to: self.free_file(),
+            access: self.of(&[2, 2, 2, 2, 2, 2, 2, 2, 0, 1, 3], 2),
+        }
+    }
+
     pub(super) fn open_named(&mut self) -> Op {
         let names: Vec<u8> = self.world.names().collect();
         let any = self.rng.u8(..6);

@@ -69,6 +69,89 @@ impl Generator {
         }
     }
 
+    pub(super) fn alloc_dma(&mut self) -> Op {
+        let odd = self.one_in(8);
+        Op::AllocDma {
+            file: if self.one_in(6) {
+                self.session()
+            } else {
+                self.of_device()
+            },
+            to: self.free_var(),
+            kind: self.rng.u32(1..5),
+            bytes: self.bytes(),
+            device: !self.one_in(4),
+            below: match odd {
+                true => self.of(&[1, 4095, 4096, 4096], 1),
+                false => self.of(&[0, 0, 1 << 40, 1 << 63], 0),
+            },
+            align: match odd && self.one_in(3) {
+                true => self.of(&[41, u32::MAX], 41),
+                false => self.of(&[0, 0, 12], 0),
+            },
+            boundary: match odd && self.one_in(3) {
+                true => self.of(&[1, 11, 64, u32::MAX], 1),
+                false => self.of(&[0, 0, 63], 0),
+            },
+            damage: self.damage(),
+        }
+    }
+
+    fn direction(&mut self) -> u32 {
+        match self.one_in(20) {
+            true => self.of(&[0, 4, u32::MAX], 0),
+            false => self.of(&[1, 2, 3, 3], 3),
+        }
+    }
+
+    pub(super) fn attach(&mut self) -> Op {
+        let (file, id) = self.buffer_of_device();
+        Op::Attach {
+            file,
+            id,
+            direction: self.direction(),
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn detach(&mut self) -> Op {
+        let (file, id) = self.buffer_of_device();
+        let damage = self.damage();
+        Op::Detach { file, id, damage }
+    }
+
+    pub(super) fn sync(&mut self) -> Op {
+        let (file, id) = self.buffer_of_device();
+        let (offset, length) = match self.one_in(10) {
+            true => (self.rng.u64(..4096), u64::MAX - self.rng.u64(..4096)),
+            false => (self.rng.u64(..4096), self.rng.u64(..4096)),
+        };
+        Op::Sync {
+            file,
+            id,
+            phase: match self.one_in(20) {
+                true => self.of(&[0, 3], 0),
+                false => self.of(&[1, 2], 1),
+            },
+            direction: self.direction(),
+            offset,
+            length,
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn dma_mask(&mut self) -> Op {
+        Op::DmaMask {
+            file: self.of_device(),
+            bits: match self.one_in(6) {
+                true => self.of(&[0, 11, 65, u32::MAX], 0),
+                // All of this machine's memory is below the least of them.
+                false => self.of(&[64, 63, 48, 40], 64),
+            },
+            damage: self.damage(),
+        }
+    }
+
     pub(super) fn free(&mut self) -> Op {
         let (file, id) = self.buffer();
         let damage = self.damage();

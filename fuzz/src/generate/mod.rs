@@ -87,6 +87,12 @@ const WEIGHTS: &[(u32, Make)] = &[
     (15, Generator::unname),
     (26, Generator::open_named),
     (12, Generator::open),
+    (12, Generator::open_device),
+    (25, Generator::alloc_dma),
+    (15, Generator::attach),
+    (10, Generator::detach),
+    (20, Generator::sync),
+    (6, Generator::dma_mask),
     (14, Generator::close),
     (15, Generator::query),
     (12, Generator::send),
@@ -163,8 +169,19 @@ impl Generator {
                 method: Method::FaultHuge.number(),
                 damage: Damage::No,
             }),
-            Op::Alloc { file, to, .. } => Some(self.map_of(file, Place::Var(to, 0))),
+            Op::Alloc { file, to, .. } | Op::AllocDma { file, to, .. } => {
+                Some(self.map_of(file, Place::Var(to, 0)))
+            }
             Op::Offset { file, to, .. } => Some(self.map_of(file, Place::Var(to, 0))),
+            // What comes from elsewhere may have no pages.
+            Op::Import { file, to, .. } if self.is_of_device(file) && self.rng.bool() => {
+                Some(Op::Attach {
+                    file,
+                    id: Id::Var(to),
+                    direction: 3,
+                    damage: Damage::No,
+                })
+            }
             Op::Import { file, to, .. } => Some(self.map_of(file, Place::Id(to))),
             Op::Map { at, pages, .. }
             | Op::Forget { at, pages }
@@ -256,6 +273,33 @@ impl Generator {
         }
         let good = self.files(wanted);
         self.of(&good, any)
+    }
+
+    /// A session of the device that may use it; now and then any file.
+    fn of_device(&mut self) -> u8 {
+        self.file(|file| match &file.what {
+            What::Session(session) => {
+                let device = session.device.as_ref();
+                file.writes() && device.is_some_and(|device| device.usable().is_ok())
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether a place has a session of the device.
+    fn is_of_device(&self, place: u8) -> bool {
+        let file = self.process().file(place);
+        matches!(file.map(|file| &file.what), Some(What::Session(session)) if session.device.is_some())
+    }
+
+    /// A buffer of such a session.
+    fn buffer_of_device(&mut self) -> (u8, Id) {
+        let mut known = self.known();
+        known.retain(|known| self.is_of_device(known.file));
+        match self.pick(&known) {
+            Some(known) if !self.one_in(12) => (known.file, Id::Var(known.var)),
+            _ => self.buffer(),
+        }
     }
 
     fn session(&mut self) -> u8 {

@@ -1,5 +1,6 @@
 //! Open files: sessions, nodes of named buffers, dma-bufs; and what they do without an ioctl.
 
+use super::device::{Kept, OfDevice, Reach};
 use super::memory::{pieces, written, Buffer, Freed, Reading};
 use super::{next, Refused, Result, World};
 use crate::answer::{Answer, Said};
@@ -21,6 +22,8 @@ pub struct Entry {
     pub places: BTreeMap<Method, u64>,
     /// Whether another session allocated it, or this one has it twice.
     pub imported: bool,
+    /// The addresses that the node's device has for it.
+    pub kept: Option<Rc<Kept>>,
 }
 
 /// An open allocator node.
@@ -30,6 +33,8 @@ pub struct Session {
     pub ids: RefCell<BTreeMap<u32, Entry>>,
     /// What was freed and lives on.
     pub freed: Rc<Freed>,
+    /// The device of its node, if there is one.
+    pub device: Option<OfDevice>,
     /// Guesses of what the driver will choose: the end of all offsets, and the last id.
     pub guess: Cell<(u64, u32)>,
 }
@@ -118,6 +123,8 @@ pub enum What {
 pub struct Description {
     /// What it is of.
     pub what: What,
+    /// What the node of a named buffer has to do with a device.
+    pub reach: Reach,
     access: u8,
     /// The user who opened it: what is allocated by way of it is theirs to pay.
     pub opener: u32,
@@ -129,8 +136,14 @@ pub struct Description {
 impl Description {
     /// A file that was opened with this `O_ACCMODE`.
     pub fn new(what: What, access: u8, opener: u32) -> Rc<Self> {
+        Self::reaching(what, Reach::default(), access, opener)
+    }
+
+    /// The same, of the node of a buffer that is for a device.
+    pub fn reaching(what: What, reach: Reach, access: u8, opener: u32) -> Rc<Self> {
         Rc::new(Self {
             what,
+            reach,
             access,
             opener,
             position: Cell::new(0),
@@ -205,6 +218,17 @@ impl World {
         Ok(Answer::done())
     }
 
+    pub(super) fn open_device_node(&mut self, worker: u8, to: u8, access: u8) -> Result<Answer> {
+        let uid = self.process(worker).uid;
+        let session = Session {
+            device: Some(self.open_device(uid)?),
+            ..Session::default()
+        };
+        let file = Description::new(What::Session(session), access, uid);
+        self.process_mut(worker).put(to, file);
+        Ok(Answer::done())
+    }
+
     pub(super) fn open_named(
         &mut self,
         worker: u8,
@@ -226,7 +250,8 @@ impl World {
         if bits & wanted != wanted {
             return Err(Refused::Kernel(libc::EACCES));
         }
-        let file = Description::new(What::Named(Rc::clone(&named.buffer)), access, uid);
+        let what = What::Named(Rc::clone(&named.buffer));
+        let file = Description::reaching(what, named.reach(), access, uid);
         self.process_mut(worker).put(to, file);
         Ok(Answer::done())
     }

@@ -1,13 +1,14 @@
 //! The ioctls.
 
+use super::device::{Kept, OfDevice, Reach};
 use super::files::{Description, Entry, Session, What};
 use super::memory::{Buffer, LIMITS};
 use super::{name_bytes, region, Named, Refused, Result, Seen, World};
 use crate::answer::{digest, mix, Answer};
 use crate::op::{self, Damage, Id, Op, PAGE};
 use mapbuf_abi::{
-    bit, probe, Cache, Kind, Method, Reason, ANY_NODE, CALLER, MAX_IDS, MAX_OFFSET_PAGES,
-    NEAR_DEVICE,
+    bit, probe, sync, traits, Cache, Direction, Kind, Method, Reason, ANY_NODE, CALLER, MAX_IDS,
+    MAX_OFFSET_PAGES, NEAR_DEVICE,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,12 +19,16 @@ pub const FOREIGN: u8 = 250;
 /// What an ioctl looks at before it begins, in this order.
 #[derive(Clone, Copy, Default)]
 struct Before {
+    /// It is for nodes of devices only.
+    device: bool,
     /// It is for allocator nodes only.
     session: bool,
     /// It needs a file that was opened for writing.
     write: bool,
     /// And for reading.
     read: bool,
+    /// The file must be one that may use its device, if it has one.
+    usable: bool,
     /// Its struct has a reserved field.
     reserved: bool,
 }
@@ -52,6 +57,32 @@ impl Begun {
         }
     }
 
+    /// What an id means on this file, and what that has to do with a device.
+    fn reach(&self, id: u32) -> Result<(Rc<Buffer>, Reach)> {
+        let buffer = self.buffer(id)?;
+        let What::Session(session) = &self.file.what else {
+            return Ok((buffer, self.file.reach.clone()));
+        };
+        let ids = session.ids.borrow();
+        let kept = ids.get(&id).and_then(|entry| entry.kept.as_ref());
+        let reach = Reach {
+            device: session.device.as_ref().map(|of| Rc::clone(&of.bound)),
+            attached: kept.map(|kept| Rc::clone(kept.attached())),
+        };
+        Ok((buffer, reach))
+    }
+
+    /// Whether the caller may see addresses of devices.
+    fn sees_dma(&self, admin: bool) -> bool {
+        match &self.file.what {
+            What::Session(session) => match &session.device {
+                Some(device) => self.file.writes() && device.usable().is_ok(),
+                None => admin,
+            },
+            _ => admin && self.file.reach.device.as_ref().is_none_or(|of| of.there()),
+        }
+    }
+
     fn answer(&self, values: &[u64]) -> Result<Answer> {
         match self.lost {
             true => Err(Reason::BadAddress.into()),
@@ -64,7 +95,11 @@ impl World {
     pub(super) fn ioctl(&mut self, worker: u8, op: &Op, seen: Option<Seen<'_>>) -> Result<Answer> {
         match *op {
             Op::Query { file, damage } => self.query(worker, file, damage),
-            Op::Alloc { .. } => self.alloc(worker, op, seen),
+            Op::Alloc { .. } | Op::AllocDma { .. } => self.alloc(worker, op, seen),
+            Op::Attach { .. } => self.attach(worker, op),
+            Op::Detach { file, id, damage } => self.detach(worker, file, id, damage),
+            Op::Sync { .. } => self.sync(worker, op),
+            Op::DmaMask { file, bits, damage } => self.dma_mask(worker, file, bits, damage),
             Op::Free { file, id, damage } => self.free(worker, file, id, damage),
             Op::Info { file, id, damage } => self.info(worker, file, id, damage),
             Op::Segments { .. } => self.segments(worker, op),
@@ -126,6 +161,13 @@ impl World {
 
     fn begin(&self, worker: u8, file: u8, damage: Damage, before: Before) -> Result<Begun> {
         let file = self.ours(worker, file)?;
+        let device = match &file.what {
+            What::Session(session) => session.device.as_ref(),
+            _ => None,
+        };
+        if before.device && device.is_none() {
+            return Err(Reason::NeedsDevice.into());
+        }
         if before.session && !matches!(file.what, What::Session(_)) {
             return Err(Reason::NeedsSession.into());
         }
@@ -134,6 +176,9 @@ impl World {
         }
         if before.read && !file.reads() {
             return Err(Reason::WriteOnlyOpen.into());
+        }
+        if let (true, Some(device)) = (before.usable, device) {
+            device.usable()?;
         }
         let lost = match damage {
             Damage::No | Damage::Longer | Damage::Edge => false,
@@ -171,28 +216,60 @@ impl World {
     }
 
     fn alloc(&mut self, worker: u8, op: &Op, seen: Option<Seen<'_>>) -> Result<Answer> {
-        let Op::Alloc {
-            file,
-            to,
-            kind,
-            cache,
-            bytes,
-            node,
-            id,
-            damage,
-        } = *op
-        else {
-            return Err(Refused::Kernel(libc::EINVAL));
+        let nowhere = Placement::default();
+        let (file, to, kind, cache, bytes, node, id, damage, placement) = match *op {
+            Op::Alloc {
+                file,
+                to,
+                kind,
+                cache,
+                bytes,
+                node,
+                id,
+                damage,
+            } => (file, to, kind, cache, bytes, node, id, damage, nowhere),
+            Op::AllocDma {
+                file,
+                to,
+                kind,
+                bytes,
+                device,
+                below,
+                align,
+                boundary,
+                damage,
+            } => {
+                let placement = Placement {
+                    device,
+                    below,
+                    align,
+                    boundary,
+                };
+                let (cache, id) = (Cache::Cached.number(), Id::Number(0));
+                (
+                    file, to, kind, cache, bytes, ANY_NODE, id, damage, placement,
+                )
+            }
+            _ => return Err(Refused::Kernel(libc::EINVAL)),
         };
         let before = Before {
             session: true,
             write: true,
-            reserved: true,
+            usable: true,
+            // Those flags are looked at before.
+            reserved: !placement.device,
             ..Before::default()
         };
         let begun = self.begin(worker, file, damage, before)?;
         let session = begun.session()?;
-        if node == NEAR_DEVICE {
+        let device = session.device.as_ref().map(|of| &of.bound);
+        if placement.device && device.is_none() {
+            return Err(Reason::NeedsDevice.into());
+        }
+        if damage == Damage::Reserved {
+            return Err(Reason::ReservedNotZero.into());
+        }
+        if node == NEAR_DEVICE && device.is_none() {
             return Err(Reason::NeedsDevice.into());
         }
         let kind = Kind::from_number(kind).ok_or(Reason::UnknownKind)?;
@@ -204,10 +281,10 @@ impl World {
             return Err(Reason::CoherentIsCached.into());
         }
         // The machine has node 0 alone.
-        if node != ANY_NODE && node != 0 {
+        if ![ANY_NODE, NEAR_DEVICE, 0].contains(&node) {
             return Err(Reason::NoSuchNode.into());
         }
-        if kind == Kind::Coherent && node != ANY_NODE {
+        if kind == Kind::Coherent && node == 0 {
             return Err(Reason::NodeOfDevice.into());
         }
         let wanted = self.process(worker).id(id);
@@ -221,6 +298,7 @@ impl World {
         if pages > MAX_OFFSET_PAGES - u64::from(MAX_IDS) {
             return Err(Reason::TooManyBytes.into());
         }
+        placement.check()?;
         room(session, wanted)?;
         let uid = begun.file.opener;
         let fits = |used: u64, limit: u64| used + pages * PAGE as u64 <= limit;
@@ -233,6 +311,9 @@ impl World {
         if let Some(reason) = exhausted(pages, seen) {
             return Err(reason.into());
         }
+        if !placement.can_be_kept() {
+            return Err(Reason::PlacementRefused.into());
+        }
         let scattered = matches!(kind, Kind::Vmalloc | Kind::Pages);
         let runs = seen.map(|seen| seen.runs).unwrap_or_default();
         let runs = match (scattered, runs.iter().sum::<u64>() == pages) {
@@ -242,8 +323,11 @@ impl World {
         };
         self.buffers += 1;
         let what = (self.buffers, kind, cache);
-        let buffer = Buffer::new(what, runs, uid, &session.freed, &self.accounts);
-        let answer = give_id(&begun, session, buffer, wanted, false, seen)?;
+        let own = device.filter(|_| kind == Kind::Coherent);
+        let buffer = Buffer::of_device(what, runs, uid, &session.freed, &self.accounts, own);
+        let for_device = device.filter(|_| placement.device && buffer.has_pages());
+        let kept = for_device.map(|bound| Kept::new(bound, Direction::Both.number()));
+        let answer = give_id(&begun, session, (buffer, kept), wanted, false, seen)?;
         self.set_var(worker, to, &answer);
         Ok(answer)
     }
@@ -284,7 +368,9 @@ impl World {
             let entry = ids.get(&id).ok_or(Reason::NoSuchId)?;
             offset = entry.places.get(&Method::Auto).copied().unwrap_or(0) * PAGE as u64;
         }
-        let buffer = begun.buffer(id)?;
+        let (buffer, reach) = begun.reach(id)?;
+        let address = has_address(&buffer, &reach);
+        let shown = address && begun.sees_dma(self.process(worker).admin());
         begun.answer(&[
             buffer.kind.number().into(),
             buffer.cache.number().into(),
@@ -295,6 +381,7 @@ impl World {
             freed.1,
             offset,
             digest(&name_bytes(buffer.name.get())),
+            u64::from(traits_of(&buffer, &reach)) | u64::from(shown) << 32,
         ])
     }
 
@@ -310,7 +397,7 @@ impl World {
             return Err(Refused::Kernel(libc::EINVAL));
         };
         let begun = self.begin(worker, file, damage, Before::default())?;
-        let buffer = begun.buffer(self.process(worker).id(id))?;
+        let (buffer, reach) = begun.reach(self.process(worker).id(id))?;
         let mut at = 0;
         let (mut rows, mut hash) = (0, 0);
         for (number, run) in (0u64..).zip(&buffer.runs) {
@@ -321,7 +408,7 @@ impl World {
             at += run * PAGE as u64;
         }
         let admin = self.process(worker).admin();
-        let dma = admin && buffer.kind == Kind::Coherent;
+        let dma = begun.sees_dma(admin) && has_address(&buffer, &reach);
         begun.answer(&[
             rows,
             buffer.runs.len() as u64,
@@ -429,7 +516,7 @@ impl World {
             return Err(Reason::IdTooLarge.into());
         }
         room(session, wanted)?;
-        let answer = give_id(&begun, session, buffer, wanted, true, seen)?;
+        let answer = give_id(&begun, session, (buffer, None), wanted, true, seen)?;
         self.set_var(worker, to, &answer);
         Ok(answer)
     }
@@ -454,7 +541,15 @@ impl World {
             ..Before::default()
         };
         let begun = self.begin(worker, file, damage, before)?;
-        let buffer = begun.buffer(self.process(worker).id(id))?;
+        let id = self.process(worker).id(id);
+        let buffer = begun.buffer(id)?;
+        let kept = match &begun.file.what {
+            What::Session(session) => {
+                let ids = session.ids.borrow();
+                ids.get(&id).and_then(|entry| entry.kept.clone())
+            }
+            _ => None,
+        };
         let own = self.process(worker).uid;
         if !valid(name) {
             return Err(Reason::NameInvalid.into());
@@ -466,6 +561,13 @@ impl World {
         let (uid, gid) = (or_own(uid), or_own(gid));
         if own != 0 && (uid != own || gid != own) {
             return Err(Reason::OwnerNotPermitted.into());
+        }
+        let device = match &kept {
+            Some(kept) => Some(kept.bound()),
+            None => buffer.device.as_ref(),
+        };
+        if device.is_some_and(|device| !device.there()) {
+            return Err(Reason::DeviceGone.into());
         }
         if self.names.contains_key(&name) {
             return Err(Reason::NameTaken.into());
@@ -479,6 +581,7 @@ impl World {
         buffer.name.set(Some(name));
         let named = Named {
             buffer,
+            kept,
             mode,
             uid,
             gid,
@@ -499,6 +602,121 @@ impl World {
         }
         named.buffer.name.set(None);
         self.names.remove(&name);
+        Ok(Answer::done())
+    }
+
+    fn attach(&mut self, worker: u8, op: &Op) -> Result<Answer> {
+        let Op::Attach {
+            file,
+            id,
+            direction,
+            damage,
+        } = *op
+        else {
+            return Err(Refused::Kernel(libc::EINVAL));
+        };
+        let begun = self.begin(worker, file, damage, OF_DEVICE)?;
+        let session = begun.session()?;
+        let direction = known_direction(direction)?;
+        let device = session.device.as_ref().ok_or(Reason::NeedsDevice)?;
+        device.usable()?;
+        let id = self.process(worker).id(id);
+        let (buffer, reach) = begun.reach(id)?;
+        if reach.attached.is_some() || has_address(&buffer, &reach) {
+            return Err(Reason::AlreadyAttached.into());
+        }
+        if !buffer.has_pages() {
+            return Err(Reason::CannotAttach.into());
+        }
+        let answer = begun.answer(&[])?;
+        if let Some(entry) = session.ids.borrow_mut().get_mut(&id) {
+            entry.kept = Some(Kept::new(&device.bound, direction));
+        }
+        Ok(answer)
+    }
+
+    fn detach(&mut self, worker: u8, file: u8, id: Id, damage: Damage) -> Result<Answer> {
+        let begun = self.begin(worker, file, damage, OF_DEVICE)?;
+        let mut ids = begun.session()?.ids.borrow_mut();
+        let entry = ids.get_mut(&self.process(worker).id(id));
+        let kept = entry.ok_or(Reason::NoSuchId)?.kept.take();
+        kept.map(|_| Answer::done())
+            .ok_or(Reason::NotAttached.into())
+    }
+
+    fn sync(&self, worker: u8, op: &Op) -> Result<Answer> {
+        let Op::Sync {
+            file,
+            id,
+            phase,
+            direction,
+            offset,
+            length,
+            damage,
+        } = *op
+        else {
+            return Err(Refused::Kernel(libc::EINVAL));
+        };
+        let ours = self.ours(worker, file)?;
+        let device = match &ours.what {
+            What::Session(session) => session.device.as_ref().map(|of| &of.bound),
+            _ => ours.reach.device.as_ref(),
+        };
+        let named = matches!(ours.what, What::Named(_));
+        if named && device.is_none() {
+            return Err(Reason::NeedsDevice.into());
+        }
+        let before = Before {
+            write: true,
+            ..Before::default()
+        };
+        let begun = self.begin(worker, file, damage, before)?;
+        let device = device.ok_or(Reason::NeedsDevice)?;
+        if ![sync::BEGIN, sync::END].contains(&phase) {
+            return Err(Reason::SyncPhase.into());
+        }
+        let direction = known_direction(direction)?;
+        let (buffer, reach) = begun.reach(self.process(worker).id(id))?;
+        let end = offset.checked_add(length);
+        if length == 0 || end.is_none_or(|end| end > buffer.bytes()) {
+            return Err(Reason::SyncOutside.into());
+        }
+        match &ours.what {
+            What::Session(session) => session.device.as_ref().map_or(Ok(()), OfDevice::usable)?,
+            _ if !device.there() => return Err(Reason::DeviceGone.into()),
+            _ => {}
+        }
+        match &reach.attached {
+            Some(attached) if named && !attached.alive() => Err(Reason::NotAttached.into()),
+            Some(attached)
+                if ![Direction::Both.number(), direction].contains(&attached.direction) =>
+            {
+                Err(Reason::SyncDirection.into())
+            }
+            Some(attached) if !attached.alive() => Err(Reason::DeviceGone.into()),
+            None if !has_address(&buffer, &reach) => Err(Reason::NotAttached.into()),
+            _ => Ok(Answer::done()),
+        }
+    }
+
+    fn dma_mask(&self, worker: u8, file: u8, bits: u32, damage: Damage) -> Result<Answer> {
+        let before = Before {
+            session: false,
+            ..OF_DEVICE
+        };
+        let begun = self.begin(worker, file, damage, before)?;
+        let device = begun
+            .session()?
+            .device
+            .as_ref()
+            .ok_or(Reason::NeedsDevice)?;
+        device.usable()?;
+        if !(12..=64).contains(&bits) {
+            return Err(Reason::MaskInvalid.into());
+        }
+        if device.bound.used() {
+            return Err(Reason::MaskInUse.into());
+        }
         Ok(Answer::done())
     }
 
@@ -527,6 +745,69 @@ impl World {
         }
         begun.answer(&region::probed(&buffer))
     }
+}
+
+/// What the ioctls of devices' nodes look at before they begin.
+const OF_DEVICE: Before = Before {
+    device: true,
+    session: true,
+    write: true,
+    read: false,
+    usable: false,
+    reserved: true,
+};
+
+/// Where memory must lie.
+#[derive(Clone, Copy, Default)]
+struct Placement {
+    /// With addresses for the device.
+    device: bool,
+    below: u64,
+    align: u32,
+    boundary: u32,
+}
+
+impl Placement {
+    fn check(&self) -> Result<()> {
+        let below = self.below == 0 || self.below >= PAGE as u64;
+        let boundary = self.boundary == 0 || (12..64).contains(&self.boundary);
+        match below && self.align <= 40 && boundary {
+            true => Ok(()),
+            false => Err(Reason::PlacementInvalid.into()),
+        }
+    }
+
+    /// Programs ask for what every page of this machine keeps, or for the first page alone, which is the firmware's.
+    fn can_be_kept(&self) -> bool {
+        self.below != PAGE as u64
+    }
+}
+
+fn known_direction(number: u32) -> Result<u32> {
+    let known = Direction::from_number(number).ok_or(Reason::UnknownDirection)?;
+    Ok(known.number())
+}
+
+/// Whether the device of a node, or none, has an address for a buffer.
+fn has_address(buffer: &Buffer, reach: &Reach) -> bool {
+    match (&reach.attached, &buffer.device, &reach.device) {
+        (Some(attached), ..) => attached.alive(),
+        (None, Some(own), Some(device)) => own.there() && Rc::ptr_eq(own, device),
+        // The system's own memory has one for the system's own device.
+        (None, None, None) => buffer.kind == Kind::Coherent,
+        _ => false,
+    }
+}
+
+/// Bits of `traits`.
+fn traits_of(buffer: &Buffer, reach: &Reach) -> u32 {
+    let bits = |is: bool, bits: u32| if is { bits } else { 0 };
+    bits(buffer.has_pages(), traits::PINNABLE)
+        | bits(
+            has_address(buffer, reach),
+            traits::ATTACHED | traits::COHERENT,
+        )
+        | bits(buffer.device.is_some(), traits::REVOCABLE)
 }
 
 /// Whether a name is `[A-Za-z0-9_][A-Za-z0-9._-]*`, with nothing behind it.
@@ -567,7 +848,7 @@ fn room(session: &Session, wanted: u32) -> Result<()> {
 fn give_id(
     begun: &Begun,
     session: &Session,
-    buffer: Rc<Buffer>,
+    (buffer, kept): (Rc<Buffer>, Option<Rc<Kept>>),
     wanted: u32,
     imported: bool,
     seen: Option<Seen<'_>>,
@@ -589,6 +870,7 @@ fn give_id(
         buffer,
         places: BTreeMap::from([(Method::Auto, first)]),
         imported,
+        kept,
     };
     session.ids.borrow_mut().insert(id, entry);
     Ok(Answer::of(&[id.into(), bytes, first * PAGE as u64]))

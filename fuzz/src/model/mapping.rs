@@ -51,6 +51,15 @@ pub fn plan(buffer: &Buffer, wanted: &Wanted) -> std::result::Result<bool, Reaso
         return Err(Reason::CowNeedsCached);
     }
     let method = match wanted.method {
+        // It may go at any moment, so nothing is mapped before it is looked for.
+        Method::Auto if buffer.device.is_some() => match huge(buffer, wanted) {
+            None => Method::FaultPfn,
+            Some(_) => Method::FaultHuge,
+        },
+        method if buffer.device.is_some() => match method {
+            Method::FaultPage | Method::FaultPfn | Method::FaultHuge => method,
+            _ => return Err(Reason::RevocableByFault),
+        },
         Method::Auto if buffer.has_pages() => Method::FaultPage,
         Method::Auto if buffer.kind == Kind::Region => Method::Remap,
         Method::Auto => Method::Dma,

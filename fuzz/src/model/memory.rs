@@ -1,6 +1,7 @@
 //! Buffers: their bytes, their limits, and how long they live.
 
 use super::declared::{REGIONS, WORD};
+use super::device::Bound;
 use crate::answer::{digest, pattern};
 use crate::op::PAGE;
 use mapbuf_abi::{Cache, Kind};
@@ -75,6 +76,8 @@ pub struct Buffer {
     pub pages: RefCell<Vec<Page>>,
     /// The number of its name.
     pub name: Cell<Option<u8>>,
+    /// The device whose coherent memory it is.
+    pub device: Option<Rc<Bound>>,
     uid: u32,
     charged: u64,
     id_freed: Cell<bool>,
@@ -85,12 +88,27 @@ pub struct Buffer {
 impl Buffer {
     /// A buffer of zeros.
     pub fn new(
-        (number, kind, cache): (u64, Kind, Cache),
+        what: (u64, Kind, Cache),
         runs: Vec<u64>,
         uid: u32,
         session: &Rc<Freed>,
         accounts: &Rc<Accounts>,
     ) -> Rc<Self> {
+        Self::of_device(what, runs, uid, session, accounts, None)
+    }
+
+    /// The same, of memory that may be a device's.
+    pub fn of_device(
+        (number, kind, cache): (u64, Kind, Cache),
+        runs: Vec<u64>,
+        uid: u32,
+        session: &Rc<Freed>,
+        accounts: &Rc<Accounts>,
+        device: Option<&Rc<Bound>>,
+    ) -> Rc<Self> {
+        if let Some(device) = device {
+            device.take();
+        }
         let pages = runs.iter().sum::<u64>();
         let charged = match kind {
             Kind::Region => 0,
@@ -106,6 +124,7 @@ impl Buffer {
             runs,
             pages: RefCell::new(vec![None; pages as usize]),
             name: Cell::new(None),
+            device: device.cloned(),
             uid,
             charged,
             id_freed: Cell::new(false),
@@ -182,6 +201,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if let Some(device) = &self.device {
+            device.give_back();
+        }
         let (bytes, charged) = (self.bytes(), self.charged);
         if self.id_freed.get() {
             self.count_freed(|(buffers, held)| (buffers - 1, held - bytes));

@@ -5,6 +5,7 @@
 //! making programs.
 
 pub mod declared;
+pub mod device;
 mod files;
 pub mod ioctls;
 pub mod mapping;
@@ -17,6 +18,7 @@ pub use files::{Description, Session, What};
 use crate::answer::{Answer, Said};
 use crate::op::{self, Id, Op, Place, Step, FILES, PAGE, USER, VARS, WORKERS};
 use declared::REGIONS;
+use device::{Bound, Kept, Reach};
 use mapbuf_abi::{Operation, Reason};
 use memory::{Accounts, Buffer, Reading};
 use space::Space;
@@ -119,9 +121,26 @@ impl Process {
 #[derive(Debug)]
 struct Named {
     buffer: Rc<Buffer>,
+    /// The addresses that some device has for it.
+    kept: Option<Rc<Kept>>,
     mode: u32,
     uid: u32,
     gid: u32,
+}
+
+impl Named {
+    /// What it has to do with a device, for somebody who opens it.
+    fn reach(&self) -> Reach {
+        let kept = self.kept.as_ref();
+        let device = match kept {
+            Some(kept) => Some(kept.bound()),
+            None => self.buffer.device.as_ref(),
+        };
+        Reach {
+            device: device.cloned(),
+            attached: kept.map(|kept| Rc::clone(kept.attached())),
+        }
+    }
 }
 
 /// All processes, files and buffers.
@@ -131,6 +150,7 @@ pub struct World {
     names: BTreeMap<u8, Named>,
     mail: [VecDeque<Rc<Description>>; WORKERS],
     accounts: Rc<Accounts>,
+    device: Option<Rc<Bound>>,
     buffers: u64,
     processes: u64,
 }
@@ -150,7 +170,7 @@ fn uid_of(worker: usize) -> u32 {
 }
 
 impl World {
-    /// A world with nothing in it but a process for each worker, and the regions.
+    /// A world with nothing in it but a process for each worker, the regions, and the device, which was bound just now.
     pub fn new() -> Self {
         let process = |worker: usize| vec![Process::new(worker as u64, uid_of(worker))];
         let accounts = Rc::default();
@@ -159,6 +179,7 @@ impl World {
             names: region::named(&accounts),
             mail: Default::default(),
             accounts,
+            device: Some(Rc::default()),
             buffers: REGIONS.len() as u64,
             processes: WORKERS as u64,
         }
@@ -243,6 +264,7 @@ impl World {
         let end = |at: u32, pages: u32| u64::from(at) + u64::from(pages);
         match *op {
             Op::Open { to, access } => self.open(worker, to, access),
+            Op::OpenDevice { to, access } => self.open_device_node(worker, to, access),
             Op::OpenNamed { to, name, access } => self.open_named(worker, to, name, access),
             Op::Close { file } => self.close(worker, file),
             Op::Send { file, worker: to } => self.send(worker, file, to),
@@ -348,6 +370,11 @@ pub fn file_place(op: &Op) -> Option<u8> {
     match *op {
         Op::Query { file, .. }
         | Op::Alloc { file, .. }
+        | Op::AllocDma { file, .. }
+        | Op::Attach { file, .. }
+        | Op::Detach { file, .. }
+        | Op::Sync { file, .. }
+        | Op::DmaMask { file, .. }
         | Op::Free { file, .. }
         | Op::Info { file, .. }
         | Op::Segments { file, .. }
@@ -373,7 +400,11 @@ pub fn file_place(op: &Op) -> Option<u8> {
 fn operation(op: &Op) -> Operation {
     match op {
         Op::Query { .. } => Operation::Query,
-        Op::Alloc { .. } => Operation::Alloc,
+        Op::Alloc { .. } | Op::AllocDma { .. } => Operation::Alloc,
+        Op::Attach { .. } => Operation::Attach,
+        Op::Detach { .. } => Operation::Detach,
+        Op::Sync { .. } => Operation::Sync,
+        Op::DmaMask { .. } => Operation::DmaMask,
         Op::Free { .. } => Operation::Free,
         Op::Info { .. } => Operation::Info,
         Op::Segments { .. } => Operation::Segments,

@@ -24,6 +24,7 @@ pub(super) fn named(accounts: &Rc<Accounts>) -> BTreeMap<u8, Named> {
         buffer.name.set(Some(region.name));
         let named = Named {
             buffer,
+            kept: None,
             mode: 0o660,
             uid: 0,
             gid: 0,

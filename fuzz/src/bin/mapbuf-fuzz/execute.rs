@@ -1,10 +1,12 @@
 //! Executes operations.
 
+use crate::edu::Edu;
 use crate::memory::{self, Desk, Rows};
 use crate::sys::{self, Errno};
 use mapbuf_abi::{
-    ioctl, Alloc, Export, Free, Import, Info, Kind, LastError, Name, Offset, Probe, Query, Refused,
-    Region, Segments, Unname, SYSTEM_NODE,
+    alloc, ioctl, Alloc, Attach, Detach, DmaMask, Export, Free, Import, Info, Kind, LastError,
+    Name, Offset, Probe, Query, Refused, Region, Segments, Sync, Unname, ADDRESS_HIDDEN, ANY_NODE,
+    SYSTEM_NODE,
 };
 use mapbuf_fuzz::answer::{digest, pattern, Answer, Said};
 use mapbuf_fuzz::model::file_place;
@@ -197,6 +199,12 @@ impl Executor {
                 self.put(to, fd);
                 Ok(Answer::done())
             }
+            Op::OpenDevice { to, access } => {
+                let device = Edu::find().ok_or(libc::ENODEV)?;
+                let fd = sys::open(&device.node(), access)?;
+                self.put(to, fd);
+                Ok(Answer::done())
+            }
             Op::OpenNamed { to, name, access } => {
                 let fd = sys::open(&op::node(name), access)?;
                 self.put(to, fd);
@@ -335,6 +343,90 @@ impl Executor {
                 let values = [alloc.id.into(), alloc.bytes, alloc.mmap_offset];
                 Ok(Answer::of(&values))
             }
+            Op::AllocDma {
+                file,
+                to,
+                kind,
+                bytes,
+                device,
+                below,
+                align,
+                boundary,
+                damage,
+            } => {
+                let mut alloc = Alloc {
+                    flags: if device { alloc::FOR_DEVICE } else { 0 },
+                    bytes,
+                    kind,
+                    numa_node: ANY_NODE,
+                    below,
+                    align_bits: align,
+                    boundary_bits: boundary,
+                    ..Alloc::default()
+                };
+                let reserved = Some(offset_of!(Alloc, reserved));
+                self.call(file, ioctl::ALLOC, &mut alloc, damage, reserved)?;
+                self.set_var(to, alloc.id, alloc.mmap_offset);
+                let scattered = [Kind::Vmalloc.number(), Kind::Pages.number()].contains(&kind);
+                if scattered {
+                    self.learn_runs(file, alloc.id)?;
+                }
+                let values = [alloc.id.into(), alloc.bytes, alloc.mmap_offset];
+                Ok(Answer::of(&values))
+            }
+            Op::Attach {
+                file,
+                id,
+                direction,
+                damage,
+            } => {
+                let mut attach = Attach {
+                    id: self.id(id),
+                    direction,
+                    ..Attach::default()
+                };
+                let reserved = Some(offset_of!(Attach, reserved));
+                self.call(file, ioctl::ATTACH, &mut attach, damage, reserved)?;
+                Ok(Answer::done())
+            }
+            Op::Detach { file, id, damage } => {
+                let mut detach = Detach {
+                    id: self.id(id),
+                    ..Detach::default()
+                };
+                let reserved = Some(offset_of!(Detach, reserved));
+                self.call(file, ioctl::DETACH, &mut detach, damage, reserved)?;
+                Ok(Answer::done())
+            }
+            Op::Sync {
+                file,
+                id,
+                phase,
+                direction,
+                offset,
+                length,
+                damage,
+            } => {
+                let mut sync = Sync {
+                    flags: phase,
+                    id: self.id(id),
+                    direction,
+                    offset,
+                    length,
+                    ..Sync::default()
+                };
+                self.call(file, ioctl::SYNC, &mut sync, damage, None)?;
+                Ok(Answer::done())
+            }
+            Op::DmaMask { file, bits, damage } => {
+                let mut mask = DmaMask {
+                    bits,
+                    ..DmaMask::default()
+                };
+                let reserved = Some(offset_of!(DmaMask, reserved));
+                self.call(file, ioctl::DMA_MASK, &mut mask, damage, reserved)?;
+                Ok(Answer::done())
+            }
             Op::Free { file, id, damage } => {
                 let mut free = Free {
                     id: self.id(id),
@@ -350,6 +442,8 @@ impl Executor {
                     ..Info::default()
                 };
                 self.call(file, ioctl::INFO, &mut info, damage, None)?;
+                // Of the session alone it says no address.
+                let shown = info.bytes > 0 && info.dma_address != ADDRESS_HIDDEN;
                 Ok(Answer::of(&[
                     info.kind.into(),
                     info.cache.into(),
@@ -360,6 +454,7 @@ impl Executor {
                     info.freed_held_bytes,
                     info.mmap_offset,
                     digest(&info.name),
+                    u64::from(info.traits) | u64::from(shown) << 32,
                 ]))
             }
             Op::Segments {

@@ -6,6 +6,7 @@
 //! `mapbuf-fuzz test SEED OPS FILE...` does both as tests, with a plan and a result for each (no OPS: the files alone).
 
 mod board;
+mod edu;
 mod execute;
 mod memory;
 mod pages;
@@ -88,6 +89,9 @@ fn command() -> Result<bool, Error> {
         }
         _ => Err("say random, replay, raw or test".into()),
     };
+    if let Some(device) = edu::Edu::find() {
+        device.unbind();
+    }
     // Regions that have names hold the module.
     if let Some(mut own) = with_a_session() {
         take_away(&mut own, REGIONS.iter().map(|region| region.name));
@@ -178,6 +182,10 @@ impl Fuzzer {
     fn try_program(&mut self, steps: &[Step], count: bool) -> Result<Option<Difference>, Error> {
         let steps = steps.get(..board::STEPS).unwrap_or(steps);
         clear_regions()?;
+        let device = edu::Edu::find().ok_or("there is no edu")?;
+        device
+            .renew()
+            .map_err(|error| format!("{}: {error}", device.node()))?;
         let end = self.runner.run(steps);
         let end = end.map_err(|errno| format!("the processes: errno {errno}"))?;
         let done = match &end {

@@ -4,13 +4,14 @@
 //! that are not the struct's stay as they were, and when the call fails, all but the field that says why; a struct is
 //! read once.
 
+use crate::edu::Edu;
 use crate::memory::Desk;
 use crate::pages::{Coverage, LatePage, Racer};
 use crate::sys;
 use fastrand::Rng;
 use mapbuf_abi::{
     ioctl, refused_at, LastError, Operation, Reason, Refused, Unname, MAGIC, MAX_IDS,
-    MAX_STRUCT_SIZE, NAMED_DIR, PCI_NODE_PREFIX, SYSTEM_NODE,
+    MAX_STRUCT_SIZE, NAMED_DIR, SYSTEM_NODE,
 };
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -134,7 +135,7 @@ impl Raw {
         Ok(Self {
             rng: Rng::with_seed(seed),
             files: Vec::new(),
-            device: Edu::find(),
+            device: Edu::find().cloned(),
             eventfd: -1,
             desk: Desk::new().map_err(|errno| format!("errno {errno}"))?,
             racer: Racer::start(),
@@ -573,41 +574,6 @@ impl Raw {
             ));
         }
         Ok(())
-    }
-}
-
-/// QEMU's `edu`, by its address.
-struct Edu(String);
-
-impl Edu {
-    const BUS: &'static str = "/sys/bus/pci";
-
-    fn find() -> Option<Self> {
-        let mut devices = fs::read_dir(format!("{}/devices", Self::BUS))
-            .ok()?
-            .flatten();
-        devices.find_map(|device| {
-            let is = |file: &str, id: &str| {
-                fs::read_to_string(device.path().join(file)).is_ok_and(|text| text.trim() == id)
-            };
-            let address = device.file_name().to_string_lossy().into_owned();
-            (is("vendor", "0x1234") && is("device", "0x11e8")).then_some(Self(address))
-        })
-    }
-
-    fn node(&self) -> String {
-        format!("{PCI_NODE_PREFIX}{}", self.0)
-    }
-
-    /// Has the driver take it. Whether that is so shows when the node is opened.
-    fn bind(&self) {
-        let wish = format!("{}/devices/{}/driver_override", Self::BUS, self.0);
-        let _ = fs::write(wish, "mapbuf");
-        let _ = fs::write(format!("{}/drivers_probe", Self::BUS), &self.0);
-    }
-
-    fn unbind(&self) {
-        let _ = fs::write(format!("{}/drivers/mapbuf/unbind", Self::BUS), &self.0);
     }
 }
 
