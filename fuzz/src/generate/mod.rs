@@ -479,7 +479,7 @@ mod tests {
     #[test]
     fn programs_do_everything_and_much_of_it_well() {
         let mut tally = Tally::default();
-        for seed in 0..24 {
+        for seed in 0..64 {
             let steps = program(seed, 1000);
             for (step, answer) in steps.iter().zip(model::run(&steps)) {
                 tally.count(&step.op, &answer);

@@ -1,7 +1,7 @@
 //! Interrupts of devices that are bound to the driver.
 
 use super::devices::{device, Bound};
-use super::registers::{bar, set_master};
+use super::registers::{bar, command, set_master};
 use crate::check::{refused, Failure, Outcome};
 use crate::session::{Result, Session};
 use crate::sys::{self, Map, PAGE, RW, SHARED};
@@ -26,6 +26,8 @@ tests! { "interrupts":
     ];
 }
 
+/// In the command register: the pin is masked (`PCI_COMMAND_INTX_DISABLE` of `uapi/linux/pci_regs.h`).
+const PIN_OFF: u32 = 1 << 10;
 /// QEMU's `nvme`.
 const NVME: (u32, u32) = (0x1b36, 0x0010);
 /// Registers of `edu`: raises an interrupt, and ends it.
@@ -175,6 +177,8 @@ fn pin_is_masked_until_it_was_served() -> Outcome {
     irq.set(&event)?;
     edu.set_u32(RAISE, 1);
     check_eq!(event.taken()?, 1, "signals");
+    let masked = command(&bound)? & PIN_OFF;
+    check_eq!(masked, PIN_OFF, "masked in the device");
     check!(
         !event.came_within(SHORT),
         "it came again, and was not unmasked"

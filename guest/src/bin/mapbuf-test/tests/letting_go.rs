@@ -5,7 +5,7 @@ use super::attached::{attach, detach};
 use super::counts;
 use super::devices::{addresses, Bound};
 use super::foreign::imported;
-use super::registers::bar;
+use super::registers::{self, bar, MASTER};
 use crate::check::{dies_of, fails, refused, Failure, Outcome};
 use crate::importer::{Importer, Told, AT_ONCE, LETS_GO, NEVER};
 use crate::pci::{ask, Function, EDU};
@@ -180,6 +180,8 @@ fn importer_that_an_unbind_waits_for_is_named() -> Outcome {
     let (dma_buf, map) = exported(&session)?;
     let [_, card] = devices()?;
     let importer = reads(&dma_buf, LETS_GO | NEVER, &card)?;
+    registers::set_master(&session)?;
+    check_eq!(registers::command(&bound)? & MASTER, MASTER, "bus master");
     let mut unbind = Command::new("mapbuf")
         .args(["unbind", "--no-driver", &bound.0])
         .stdout(Stdio::null())
@@ -189,6 +191,7 @@ fn importer_that_an_unbind_waits_for_is_named() -> Outcome {
     let complaints = unbind.stderr.take().map(BufReader::new);
     let read = complaints.map(|mut complaints| complaints.read_line(&mut said));
     let still = importer.read(0);
+    let command = registers::command(&bound);
     // First of all: the unbind goes on.
     importer.unmap()?;
     let status = unbind.wait()?;
@@ -198,6 +201,8 @@ fn importer_that_an_unbind_waits_for_is_named() -> Outcome {
     );
     check_eq!(said.trim_end(), names, "what was said");
     check_eq!(still, Ok(WORD), "what the importer read meanwhile");
+    // The device was stopped before anybody was waited for.
+    check_eq!(command? & MASTER, 0, "bus master meanwhile");
     check!(status.success(), "the unbind ended with {status}");
     fails(importer.map(), libc::ENODEV)?;
     dies_of(libc::SIGBUS, || assert_eq!(map.u32(0), 0))

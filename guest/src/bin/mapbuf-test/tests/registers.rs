@@ -31,7 +31,7 @@ tests! { "registers":
 /// PCI's command register, and its bits.
 const COMMAND: u32 = 4;
 const MEMORY: u32 = 1 << 1;
-const MASTER: u32 = 1 << 2;
+pub const MASTER: u32 = 1 << 2;
 const BAR_0: u32 = 0x10;
 
 fn read(session: &Session, offset: u32, width: u32) -> Result<u32> {
@@ -98,7 +98,8 @@ fn configuration_space_reads_as_the_kernel_reads_it() -> Outcome {
 }
 
 /// What the kernel's own view of the device says, not ours.
-fn command(bound: &Bound) -> Outcome<u32> {
+/// Its command register, whoever drives it.
+pub fn command(bound: &Bound) -> Outcome<u32> {
     let space = fs::read(format!("/sys/bus/pci/devices/{}/config", bound.0))?;
     Ok(u32::from(u16::from_le_bytes([space[4], space[5]])))
 }
@@ -138,6 +139,8 @@ fn bus_master_is_set_and_cleared_by_its_users() -> Outcome {
     drop(second);
     check_eq!(command(&bound)? & MASTER, 0, "when the last has gone");
     let third = bound.open()?;
+    write(&third, COMMAND, 2, now)?;
+    check_eq!(command(&bound)? & MASTER, MASTER, "of the third");
     bound.unbind()?;
     check_eq!(command(&bound)? & MASTER, 0, "of a device that was unbound");
     drop(third);
