@@ -112,7 +112,7 @@ impl Command {
             Self::Create(CreateArgs { output, .. })
             | Self::Apply(ApplyArgs { output, .. })
             | Self::Remove(RemoveArgs { output, .. })
-            | Self::List(ListArgs { output })
+            | Self::List(ListArgs { output, .. })
             | Self::Info(InfoArgs { output, .. })
             | Self::Dump(DumpArgs { output, .. })
             | Self::Fill(FillArgs { output, .. })

@@ -11,12 +11,13 @@
 use serde_json::Value;
 use std::{
     env, fs,
+    io::{BufRead, BufReader},
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -267,6 +268,137 @@ fn without_permission_it_is_4() {
     // What is public stays public.
     assert_eq!(as_nobody("list"), Some(0));
     assert_eq!(as_nobody("info private"), Some(0));
+}
+
+/// What describes the JSON of `mapbuf list`, made strict: a member that it does not name is a mistake.
+fn schema() -> jsonschema::Validator {
+    fn close(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                if object.contains_key("properties") {
+                    object.insert("additionalProperties".into(), false.into());
+                }
+                object.values_mut().for_each(close);
+            }
+            Value::Array(array) => array.iter_mut().for_each(close),
+            _ => {}
+        }
+    }
+    let mut schema = serde_json::from_str(include_str!("../../dist/list.schema.json")).unwrap();
+    close(&mut schema);
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+#[track_caller]
+fn fits_the_schema(value: &Value) {
+    let errors: Vec<_> = schema()
+        .iter_errors(value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?} in {value:#}");
+}
+
+#[test]
+fn the_schema_refuses_what_it_does_not_describe() {
+    let good = serde_json::json!({ "devices": [], "buffers": [], "regions": null });
+    fits_the_schema(&good);
+    for (member, value) in [
+        ("regions", serde_json::json!([{ "name": "x" }])),
+        ("buffers", serde_json::json!(null)),
+        ("more", serde_json::json!(1)),
+    ] {
+        let mut bad = good.clone();
+        bad[member] = value;
+        assert!(!schema().is_valid(&bad), "{bad}");
+    }
+}
+
+#[test]
+fn lists_fit_their_schema() {
+    let Some(_driver) = driver() else { return };
+    fits_the_schema(&json("list", 0));
+    let _coherent = Named::new("coherent", "--kind coherent --size 64K --mode 0600");
+    let _pages = Named::new("pages", "--kind pages --size 2M --cache uncached");
+    let list = json("list", 0);
+    fits_the_schema(&list);
+    assert_eq!(list["buffers"].as_array().unwrap().len(), 2);
+    let output = Command::new(program())
+        .args(["list", "--json"])
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    fits_the_schema(&list);
+    assert_eq!(list["regions"], Value::Null);
+}
+
+#[test]
+fn watching_shows_who_holds_what() {
+    let Some(_driver) = driver() else { return };
+    let _ring = Named::new("watched", "--kind pages --size 64K");
+    // This process has it open and mapped.
+    let ring = mapbuf::Named::open("watched").unwrap();
+    let memory = ring.map().unwrap();
+    let device = mapbuf::Device::open().unwrap();
+    let unnamed = device.alloc(mapbuf::Kind::Vmalloc, 8192).unwrap();
+    let other = unnamed.map().unwrap();
+    let own = |look: &Value| {
+        let mut processes = look["processes"].as_array().unwrap().iter();
+        processes
+            .find(|process| process["pid"] == std::process::id())
+            .cloned()
+    };
+    let held = |process: &Value, what: &str| {
+        let mut holds = process["holds"].as_array().unwrap().iter();
+        holds.find(|hold| hold["what"] == what).cloned()
+    };
+
+    let mut watch = Command::new(program())
+        .args(["list", "--watch=0.2", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut look = || -> Value {
+        let look = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        fits_the_schema(&look);
+        look
+    };
+    let first = look();
+    let process = own(&first).unwrap();
+    assert_eq!(process["uid"], 0);
+    assert_eq!(process["at_first_look"], true);
+    let ring_held = held(&process, "watched").unwrap();
+    assert_eq!(
+        (&ring_held["descriptors"], &ring_held["mapped_bytes"]),
+        (&1.into(), &65536.into()),
+        "{process}"
+    );
+    assert!(held(&process, "/dev/mapbuf/system").is_some(), "{process}");
+    let row = first["buffers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["name"] == "watched");
+    assert_eq!(row.unwrap()["processes"], 1);
+    assert!(first["used_bytes"].as_u64().unwrap() >= 65536 + 8192);
+    let group = &first["cgroups"][0];
+    assert_eq!(group["cgroup"], process["cgroup"], "{first}");
+
+    // It lets go, and is gone from the list.
+    drop((memory, ring, other, unnamed, device));
+    let gone = (0..100).any(|_| own(&look()).is_none());
+    assert!(gone, "still there");
+    // SIGINT is what Ctrl-C sends.
+    let pid = rustix::process::Pid::from_child(&watch);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
+
+    let said = code("list --watch --looks 1", 0);
+    assert!(said.contains("watched"), "{said}");
+    code("list --watch=0", 2);
+    code("list --looks 1", 2);
 }
 
 /// A file for `mapbuf apply`.

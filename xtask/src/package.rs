@@ -1,4 +1,4 @@
-//! `cargo xtask package`: a Debian package of what users install.
+//! `cargo xtask package`: Debian packages of what users install.
 
 use crate::guest;
 use anyhow::{bail, Context, Result};
@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Make the Debian package `mapbuf`: the command, manual pages, completions, udev rules, C headers and examples
+/// Make the Debian packages `mapbuf` (the command, manual pages, completions, udev rules, C headers, examples) and `mapbuf-dkms`
 ///
-/// It has no driver: `cargo xtask module` builds that for one kernel. The command is static, so the package depends only
-/// on what makes the group. Needs `dpkg-deb` and `gzip`.
+/// The first has no driver. The command is static, so the package depends only on what makes the group. The second has the
+/// driver's sources, which DKMS builds for each kernel that is installed; where the kernel's headers lack the Rust metadata,
+/// as Debian's do, it is made again from linux-source. Needs `dpkg-deb` and `gzip`.
 #[derive(clap::Args)]
 pub struct Arguments {}
 
@@ -20,20 +21,15 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Runs the command.
 pub fn main(_: &Arguments) -> Result<ExitCode> {
     println!("{}", build(&Ui::default())?.display());
+    println!("{}", build_dkms()?.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the package; its file.
+/// Makes the package of the command; its file.
 pub fn build(ui: &Ui) -> Result<PathBuf> {
     let built = guest::build(&["mapbuf-cli"], ui)?.join("mapbuf");
     let workspace = crate::workspace()?;
-    let out = workspace.join("target/package");
-    let root = out.join("mapbuf");
-    if root.exists() {
-        fs::remove_dir_all(&root)
-            .with_context(|| format!("{} cannot be removed", root.display()))?;
-    }
-    let tree = Tree { root };
+    let tree = Tree::new("mapbuf")?;
     tree.copy(&built, "usr/bin/mapbuf", 0o755)?;
     tree.generated(&built)?;
     for (from, to) in files() {
@@ -54,16 +50,43 @@ pub fn build(ui: &Ui) -> Result<PathBuf> {
     tree.write("DEBIAN/control", control(), 0o644)?;
     tree.write("DEBIAN/postinst", POSTINST, 0o755)?;
     tree.write("DEBIAN/postrm", POSTRM, 0o755)?;
-    let package = out.join(format!("mapbuf_{VERSION}_amd64.deb"));
-    run(Command::new("dpkg-deb")
-        .args(["--root-owner-group", "--build"])
-        .arg(&tree.root)
-        .arg(&package))?;
-    Ok(package)
+    tree.package("mapbuf")
 }
 
+/// Makes the package of the driver's sources; its file.
+pub fn build_dkms() -> Result<PathBuf> {
+    let workspace = crate::workspace()?;
+    let tree = Tree::new("mapbuf-dkms")?;
+    let source = PathBuf::from(format!("usr/src/mapbuf-{VERSION}"));
+    for folder in DRIVER_SOURCES {
+        tree.copy_all(&workspace.join(folder), &source.join(folder))?;
+    }
+    let script = workspace.join("dist/dkms/build-module");
+    tree.copy(&script, source.join("build-module"), 0o755)?;
+    let conf = fs::read_to_string(workspace.join("dist/dkms/dkms.conf")).context("dkms.conf")?;
+    tree.write(
+        source.join("dkms.conf"),
+        conf.replace("@VERSION@", VERSION),
+        0o644,
+    )?;
+    tree.write("usr/share/doc/mapbuf-dkms/copyright", DKMS_COPYRIGHT, 0o644)?;
+    tree.write("DEBIAN/control", dkms_control(), 0o644)?;
+    for (script, text) in [
+        ("postinst", DKMS_POSTINST),
+        ("prerm", DKMS_PRERM),
+        ("postrm", DKMS_POSTRM),
+    ] {
+        let text = text.replace("@VERSION@", VERSION);
+        tree.write(Path::new("DEBIAN").join(script), text, 0o755)?;
+    }
+    tree.package("mapbuf-dkms")
+}
+
+/// What the driver is compiled from: its own files, and those that it shares with the rest by `#[path]`.
+const DRIVER_SOURCES: [&str; 3] = ["driver", "abi/src", "policy/src"];
+
 /// Files of the repository, and where they are installed.
-fn files() -> [(&'static str, &'static str); 5] {
+fn files() -> [(&'static str, &'static str); 6] {
     [
         (
             "dist/60-mapbuf.rules",
@@ -77,6 +100,7 @@ fn files() -> [(&'static str, &'static str); 5] {
             "dist/buffers.toml",
             "usr/share/doc/mapbuf/examples/buffers.toml",
         ),
+        ("dist/list.schema.json", "usr/share/mapbuf/list.schema.json"),
         ("include/mapbuf.h", "usr/include/mapbuf.h"),
         ("include/mapbuf-explain.h", "usr/include/mapbuf-explain.h"),
     ]
@@ -88,6 +112,41 @@ struct Tree {
 }
 
 impl Tree {
+    /// An empty one for a package with this name.
+    fn new(name: &str) -> Result<Self> {
+        let root = crate::workspace()?.join("target/package").join(name);
+        if root.exists() {
+            fs::remove_dir_all(&root)
+                .with_context(|| format!("{} cannot be removed", root.display()))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// The package's file, made of what is in the tree.
+    fn package(&self, name: &str) -> Result<PathBuf> {
+        let package = self
+            .root
+            .with_file_name(format!("{name}_{VERSION}_amd64.deb"));
+        run(Command::new("dpkg-deb")
+            .args(["--root-owner-group", "--build"])
+            .arg(&self.root)
+            .arg(&package))?;
+        Ok(package)
+    }
+
+    /// A folder with all that is below it.
+    fn copy_all(&self, from: &Path, to: &Path) -> Result<()> {
+        for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+            let path = entry?.path();
+            let to = to.join(path.file_name().context("a file without a name")?);
+            match path.is_dir() {
+                true => self.copy_all(&path, &to)?,
+                false => self.copy(&path, to, 0o644)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Where a file goes; its directory is made.
     fn place(&self, to: impl AsRef<Path>) -> Result<PathBuf> {
         let path = self.root.join(to);
@@ -177,6 +236,26 @@ fn control() -> String {
     )
 }
 
+/// What the kernel's build system calls where the Rust metadata is made again, and what it is made from.
+fn dkms_control() -> String {
+    format!(
+        "Package: mapbuf-dkms\n\
+         Version: {VERSION}\n\
+         Architecture: amd64\n\
+         Maintainer: mapbuf developers <root@localhost>\n\
+         Section: kernel\n\
+         Priority: optional\n\
+         Depends: dkms (>= 3), rustc, rust-src, bindgen, make, gcc, bc, bison, flex, perl, python3, dwarves, \
+         libelf-dev, libssl-dev, xz-utils, util-linux\n\
+         Recommends: mapbuf, linux-source\n\
+         Description: Kernel memory of every kind in user space (driver)\n \
+         The sources of the mapbuf driver, built by DKMS for kernels from 7.2 on that\n \
+         have Rust. Debian's kernel headers lack what a module in Rust is compiled\n \
+         against: it is made from the package linux-source of the same version, once\n \
+         for each kernel, by the compiler that built the kernel.\n"
+    )
+}
+
 fn pkg_config() -> String {
     format!(
         "Name: mapbuf\n\
@@ -250,6 +329,48 @@ if [ \"$1\" = purge ] && getent group mapbuf >/dev/null; then
 fi
 ";
 
+const DKMS_COPYRIGHT: &str = "\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: the mapbuf authors
+License: GPL-2.0
+
+Files: usr/src/*/abi/* usr/src/*/policy/*
+Copyright: the mapbuf authors
+License: GPL-2.0 or MIT
+";
+
+/// As Debian's dh-dkms does it: the script of DKMS itself registers, builds and installs. Without the kernel's sources it fails,
+/// which leaves the package installed: DKMS tries again with the next kernel, or when asked.
+const DKMS_POSTINST: &str = "\
+#!/bin/sh
+set -e
+if [ \"$1\" = configure ]; then
+    /usr/lib/dkms/common.postinst mapbuf @VERSION@ /usr/share/mapbuf-dkms '' \"$2\"
+fi
+";
+
+const DKMS_PRERM: &str = "\
+#!/bin/sh
+set -e
+case \"$1\" in
+    remove|upgrade|deconfigure)
+        if [ -n \"$(dkms status -m mapbuf -v @VERSION@)\" ]; then
+            dkms remove -m mapbuf -v @VERSION@ --all
+        fi ;;
+esac
+";
+
+/// What the build made for itself.
+const DKMS_POSTRM: &str = "\
+#!/bin/sh
+set -e
+if [ \"$1\" = remove ] || [ \"$1\" = purge ]; then
+    rm -rf /var/cache/mapbuf-dkms
+fi
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,15 +385,26 @@ mod tests {
 
     #[test]
     fn control_is_what_dpkg_reads() {
-        for line in control().lines() {
-            assert!(line.starts_with(' ') || line.contains(": "), "{line}");
+        for control in [control(), dkms_control()] {
+            for line in control.lines() {
+                assert!(line.starts_with(' ') || line.contains(": "), "{line}");
+            }
+            let described = control.lines().filter(|line| line.starts_with(' '));
+            assert_eq!(described.count(), 4, "{control}");
         }
-        assert!(
-            control()
-                .lines()
-                .filter(|line| line.starts_with(' '))
-                .count()
-                == 4
-        );
+    }
+
+    #[test]
+    fn dkms_has_all_that_the_driver_is_compiled_from() {
+        let workspace = crate::workspace().unwrap();
+        let main = fs::read_to_string(workspace.join("driver/src/main.rs")).unwrap();
+        let outside = main
+            .lines()
+            .filter_map(|line| line.strip_prefix("#[path = \"../../")?.strip_suffix("\"]"));
+        let outside: Vec<_> = outside.collect();
+        assert!(!outside.is_empty());
+        for folder in outside {
+            assert!(DRIVER_SOURCES.contains(&folder), "{folder}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! `mapbuf list`
 
+mod watch;
+
 use super::bind::describe_bars;
 use crate::{
     failure::Failure,
@@ -14,14 +16,29 @@ use mapbuf::{
     Access, Device, RegionInfo,
 };
 use serde::Serialize;
-use std::fmt;
+use std::{fmt, time::Duration};
+use watch::Watch;
 
 /// List the named buffers, the regions and the bound devices
 ///
 /// Regions are declared when the module is loaded (regions=...). A region that was refused is listed with the reason; one
 /// that reads as all ones or all zeros, or that has no memory behind it, is listed with that state.
+///
+/// With --watch it shows instead who holds what: for each process and each control group, the nodes and buffers that are open,
+/// how much of them is mapped, and since when. Root sees all processes. Ctrl-C ends it.
 #[derive(Debug, Group)]
+#[command(after_long_help = "Examples:
+  mapbuf list --json                      described by /usr/share/mapbuf/list.schema.json
+  mapbuf list --watch=0.5
+  mapbuf list --watch --json              a line for each look, for a program that follows
+  mapbuf list --watch --looks 1           one look")]
 pub struct ListArgs {
+    /// Show who holds what, again and again
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = seconds)]
+    pub watch: Option<Duration>,
+    /// End after so many looks
+    #[arg(long, value_name = "NUMBER", requires = "watch", value_parser = clap::value_parser!(u32).range(1..))]
+    pub looks: Option<u32>,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -271,7 +288,24 @@ impl fmt::Display for List {
     }
 }
 
+/// The time between two looks.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|seconds| (0.1..=3600.0).contains(seconds));
+    let seconds = seconds.ok_or("write seconds from 0.1 to 3600, such as 0.5")?;
+    Ok(Duration::from_secs_f64(seconds))
+}
+
 pub fn run(args: &ListArgs) -> Result<(), Failure> {
+    if let Some(every) = args.watch {
+        return watch::run(Watch {
+            every,
+            looks: args.looks,
+            json: args.output.json,
+        });
+    }
     let buffers = sysfs::list()?.into_iter().map(Row::from).collect();
     let regions = match Device::open_with(mapbuf::abi::SYSTEM_NODE, Access::ReadOnly) {
         Ok(device) => Some(device.regions()?.into_iter().map(Region::from).collect()),
