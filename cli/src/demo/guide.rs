@@ -2,11 +2,13 @@
 
 use super::scene::{Demo, Outcome};
 use crate::failure::Failure;
+use rustix::fs::{memfd_create, MemfdFlags};
 use serde::Deserialize;
 use std::{
-    fs,
+    fs::{self, File},
+    io::{Read, Seek},
     os::unix::process::ExitStatusExt,
-    process::{Command, ExitStatus, Output, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 /// What `cargo xtask demo` says of it.
@@ -71,19 +73,26 @@ pub fn scene(demo: &mut Demo) -> Outcome {
     Ok(())
 }
 
-/// Runs it; what is wrong, if something is.
+/// Runs it; what is wrong, if something is. What it leaves behind is not waited for, so its complaints go to a file, and not
+/// to a pipe, which ends with the last that holds it.
 fn run(program: &Program) -> std::io::Result<Option<String>> {
-    let output = Command::new("sh")
+    let mut complaints = File::from(memfd_create(c"complaints", MemfdFlags::CLOEXEC)?);
+    let status = Command::new("sh")
         .args(["-c", &program.command])
         .stdin(Stdio::null())
-        .output()?;
-    let status = as_a_shell_has_it(output.status);
+        .stdout(Stdio::null())
+        .stderr(complaints.try_clone()?)
+        .status()?;
+    let status = as_a_shell_has_it(status);
+    let mut complained = Vec::new();
+    complaints.rewind()?;
+    complaints.read_to_end(&mut complained)?;
     Ok((status != program.status).then(|| {
         format!(
             "'{}' ended with {status}, not {}: {}",
             program.command,
             program.status,
-            last_line(&output)
+            last_line(&complained)
         )
     }))
 }
@@ -93,7 +102,38 @@ fn as_a_shell_has_it(status: ExitStatus) -> i32 {
     status.code().or(signal).unwrap_or(-1)
 }
 
-fn last_line(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr);
+fn last_line(complained: &[u8]) -> String {
+    let text = String::from_utf8_lossy(complained);
     text.lines().last().unwrap_or("it said nothing").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(command: &str, status: i32) -> Program {
+        Program {
+            chapter: "x".into(),
+            command: command.into(),
+            status,
+        }
+    }
+
+    #[test]
+    fn how_it_ended_and_what_it_said_last_is_told() {
+        assert_eq!(run(&program("exit 3", 3)).unwrap(), None);
+        let wrong = run(&program("echo a >&2; echo b >&2; exit 3", 0)).unwrap();
+        assert!(wrong.unwrap().ends_with("ended with 3, not 0: b"));
+    }
+
+    // With a pipe this would end with the other process.
+    #[test]
+    fn what_a_program_leaves_behind_is_not_waited_for() {
+        let fifo = std::env::temp_dir().join(format!("mapbuf-left-{}", std::process::id()));
+        let fifo = fifo.display();
+        let left = program(&format!("mkfifo {fifo}; (read x < {fifo}) & exit 0"), 0);
+        assert_eq!(run(&left).unwrap(), None);
+        let end = program(&format!("echo x > {fifo}; rm {fifo}"), 0);
+        assert_eq!(run(&end).unwrap(), None);
+    }
 }

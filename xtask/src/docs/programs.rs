@@ -34,7 +34,13 @@ fn of_place(chapter: &str, command: &str, shown: &str) -> Vec<Program> {
     // The rest is a command of the shell's, and must have ended well to be shown.
     match command.split_once(" -- ") {
         // With a driver of the reader's own, or a Debian userland, there is nothing for it in another guest.
-        Some((vm, _)) if vm.contains(" --driver ") || vm.contains(" --root ") => Vec::new(),
+        Some((vm, _))
+            if vm
+                .split(' ')
+                .any(|word| ["--driver", "--root"].contains(&word)) =>
+        {
+            Vec::new()
+        }
         Some((vm, inside)) if vm.starts_with("vm") => vec![program(inside.to_owned(), 0)],
         _ => Vec::new(),
     }
@@ -114,6 +120,8 @@ mod tests {
         let command = "vm --example question-a -- question-a";
         assert_eq!(of_place("x", command, "")[0].command, "question-a");
         assert!(of_place("x", "demo", "").is_empty());
+        assert!(of_place("x", "vm --root -- true", "").is_empty());
+        assert!(of_place("x", "vm --driver hello --copy a -- true", "").is_empty());
     }
 
     #[test]
