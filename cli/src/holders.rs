@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::{fmt, fs, path::Path};
 
 /// What the driver calls itself in a dma-buf's `fdinfo`.
-const EXPORTER: &str = "mapbuf";
+pub const EXPORTER: &str = "mapbuf";
 
 /// A process, and what it holds.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -102,24 +102,29 @@ fn mappings(process: &Process, mapped: Mapped) -> Vec<String> {
         .collect()
 }
 
-fn is_node(path: &Path) -> bool {
+/// Whether it is a node of the driver's.
+pub fn is_node(path: &Path) -> bool {
     path.starts_with(mapbuf::abi::DEV_DIR)
 }
 
 /// `dmabuffs_dname`, `drivers/dma-buf/dma-buf.c`: "/dmabuf:" and the name that the dma-buf was given.
-fn is_dma_buf(path: &Path) -> bool {
+pub fn is_dma_buf(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().starts_with(b"/dmabuf:")
 }
 
-fn exported_by_us(fdinfo: &str) -> bool {
-    fdinfo
-        .lines()
-        .filter_map(|line| line.strip_prefix("exp_name:"))
-        .any(|name| name.trim() == EXPORTER)
+/// Whether the dma-buf with this `fdinfo` is the driver's.
+pub fn exported_by_us(fdinfo: &str) -> bool {
+    field(fdinfo, "exp_name") == Some(EXPORTER)
+}
+
+/// A field of a dma-buf's `fdinfo` (`dma_buf_show_fdinfo`, `drivers/dma-buf/dma-buf.c`, and those of every file).
+pub fn field<'a>(fdinfo: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = fdinfo.lines();
+    lines.find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
 /// The node of a name that was taken away reads "(deleted)" behind it.
-fn without_deleted(path: &Path) -> String {
+pub fn without_deleted(path: &Path) -> String {
     path.to_string_lossy()
         .trim_end_matches(" (deleted)")
         .to_owned()

@@ -15,6 +15,7 @@ mod output;
 mod pci;
 mod specimen;
 mod tables;
+mod terminal;
 mod usage;
 mod values;
 mod wanted;

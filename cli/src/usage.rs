@@ -4,11 +4,8 @@
 //! tells the inode's number: that of a named buffer is learned from an export of it, and whether another one is the
 //! driver's, from the descriptors and, for root, from the list of all dma-bufs.
 
-use mapbuf::{
-    abi::{DEV_DIR, NAMED_DIR},
-    sysfs::Entry,
-    Named,
-};
+use crate::holders::{exported_by_us, field, is_dma_buf, is_node, without_deleted, EXPORTER};
+use mapbuf::{abi::NAMED_DIR, sysfs::Entry, Named};
 use procfs::process::{all_processes, FDTarget, MMapPath, Process as Running};
 use serde::Serialize;
 use std::{
@@ -18,8 +15,6 @@ use std::{
     path::Path,
 };
 
-/// What the driver calls itself in the list of dma-bufs.
-const EXPORTER: &str = "mapbuf";
 /// `dma_buf_debug_show` of `drivers/dma-buf/dma-buf.c`.
 const ALL_DMA_BUFS: &str = "/sys/kernel/debug/dma_buf/bufinfo";
 /// What a buffer without a name is called.
@@ -206,29 +201,22 @@ fn hold(held: &mut BTreeMap<String, Hold>, what: String) -> &mut Hold {
     })
 }
 
-/// A node's buffer, or the node itself. The node of a name that was taken away reads "(deleted)" behind it.
+/// A node's buffer, or the node itself.
 fn node(path: &Path) -> Option<String> {
-    let path = path.to_str()?;
-    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-    if !Path::new(path).starts_with(DEV_DIR) {
+    if !is_node(path) {
         return None;
     }
-    let name = Path::new(path).strip_prefix(NAMED_DIR).ok();
-    Some(name.and_then(Path::to_str).unwrap_or(path).to_owned())
-}
-
-/// `dmabuffs_dname`, `drivers/dma-buf/dma-buf.c`: "/dmabuf:" and the name that the dma-buf was given.
-fn is_dma_buf(path: &Path) -> bool {
-    path.as_os_str().as_encoded_bytes().starts_with(b"/dmabuf:")
+    let path = without_deleted(path);
+    let name = Path::new(&path).strip_prefix(NAMED_DIR).ok();
+    let name = name.and_then(Path::to_str).map(str::to_owned);
+    Some(name.unwrap_or(path))
 }
 
 /// The inode that an `fdinfo` shows, if the dma-buf is the driver's.
 fn inode_of_ours(fdinfo: &str) -> Option<u64> {
-    let field = |name: &str| {
-        let mut lines = fdinfo.lines();
-        lines.find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
-    };
-    (field("exp_name")? == EXPORTER).then(|| field("ino")?.parse().ok())?
+    exported_by_us(fdinfo)
+        .then(|| field(fdinfo, "ino")?.parse().ok())
+        .flatten()
 }
 
 /// The inodes of the driver's dma-bufs in the list of all: `size flags mode count exp_name ino name`.

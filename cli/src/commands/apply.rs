@@ -6,6 +6,7 @@ use super::create::{CreateArgs, Prepared};
 use crate::{
     failure::Failure,
     output::{self, OutputArgs},
+    terminal,
     values::{CacheArg, KindArg},
     wanted::{self, Memory, Unreadable, Wanted},
 };
@@ -14,7 +15,6 @@ use mapbuf::{sysfs, Device, Named};
 use plan::{Action, Plan, Row, There};
 use std::{
     fs,
-    io::{self, BufRead, IsTerminal, Write},
     os::unix::fs::{chown, PermissionsExt},
     path::PathBuf,
 };
@@ -106,7 +106,7 @@ pub fn run(args: &ApplyArgs) -> Result<(), Failure> {
     if plan.changes() == 0 {
         return conclude(args, &plan, "nothing to change\n");
     }
-    if !args.yes && !agreed(&plan)? {
+    if !args.yes && !terminal::confirms(&plan.question(), "this")? {
         return finish(args, &plan, "nothing changed\n");
     }
     carry_out(&mut plan, &wanted)?;
@@ -219,25 +219,4 @@ fn create_args(wanted: &Wanted) -> CreateArgs {
         gid: entry.group.map(|group| group.0 .0),
         output: OutputArgs { json: false },
     }
-}
-
-/// Asks for confirmation on the terminal.
-fn agreed(plan: &Plan) -> Result<bool, Failure> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Failure::Usage(
-            "there is no terminal to confirm this on; use --yes to confirm, or --dry-run to change nothing"
-                .into(),
-        ));
-    }
-    let mut err = io::stderr();
-    let asked = write!(err, "{}? [y/N] ", plan.question()).and_then(|()| err.flush());
-    let mut answer = String::new();
-    asked
-        .and_then(|()| stdin.lock().read_line(&mut answer))
-        .map_err(|source| Failure::File {
-            path: "the terminal".into(),
-            source,
-        })?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

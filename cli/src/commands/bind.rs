@@ -5,14 +5,12 @@ use crate::{
     module,
     output::{self, OutputArgs},
     pci::{Address, Bar, Function, Interrupts, Ledger, Obstacle, System, MAPBUF},
+    terminal,
 };
 use clap::Args as Group;
 use mapbuf::abi::explain::Bytes;
 use serde::Serialize;
-use std::{
-    fmt,
-    io::{self, BufRead, IsTerminal, Write},
-};
+use std::fmt;
 
 /// Give a PCI device to mapbuf, so that programs can drive it
 ///
@@ -204,22 +202,9 @@ fn finish(args: &BindArgs, plan: &Plan) -> Result<(), Failure> {
 
 /// Asks for confirmation on the terminal.
 fn agreed(plan: &Plan) -> Result<bool, Failure> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Failure::Usage(format!(
-            "there is no terminal to confirm on that {} goes to {}; use --yes to confirm, or --dry-run to change nothing",
-            plan.device, plan.to
-        )));
-    }
-    let mut err = io::stderr();
-    let asked =
-        write!(err, "give {} to {}? [y/N] ", plan.device, plan.to).and_then(|()| err.flush());
-    let mut answer = String::new();
-    asked
-        .and_then(|()| stdin.lock().read_line(&mut answer))
-        .map_err(|source| Failure::File {
-            path: "the terminal".into(),
-            source,
-        })?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    let question = format!("give {} to {}", plan.device, plan.to);
+    terminal::confirms(
+        &question,
+        &format!("that {} goes to {}", plan.device, plan.to),
+    )
 }

@@ -23,7 +23,7 @@ use std::fmt;
   mapbuf explain EINVAL")]
 pub struct ExplainArgs {
     /// A reason's name or number; 'core' for everything that the kernel's memory manager refuses by itself; or an error
-    /// or signal (EINVAL, SIGBUS, …) for its causes, with any driver
+    /// or signal (EINVAL, 524, SIGBUS, …) for its causes, with any driver
     pub reason: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,

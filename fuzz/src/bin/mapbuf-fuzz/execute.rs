@@ -325,7 +325,7 @@ impl Executor {
                 id,
                 damage,
             } => {
-                let mut alloc = Alloc {
+                let alloc = Alloc {
                     bytes,
                     kind,
                     cache,
@@ -333,15 +333,7 @@ impl Executor {
                     id: self.id(id),
                     ..Alloc::default()
                 };
-                let reserved = Some(offset_of!(Alloc, reserved));
-                self.call(file, ioctl::ALLOC, &mut alloc, damage, reserved)?;
-                self.set_var(to, alloc.id, alloc.mmap_offset);
-                let scattered = [Kind::Vmalloc.number(), Kind::Pages.number()].contains(&kind);
-                if scattered {
-                    self.learn_runs(file, alloc.id)?;
-                }
-                let values = [alloc.id.into(), alloc.bytes, alloc.mmap_offset];
-                Ok(Answer::of(&values))
+                self.allocate(file, to, alloc, damage)
             }
             Op::AllocDma {
                 file,
@@ -354,7 +346,7 @@ impl Executor {
                 boundary,
                 damage,
             } => {
-                let mut alloc = Alloc {
+                let alloc = Alloc {
                     flags: if device { alloc::FOR_DEVICE } else { 0 },
                     bytes,
                     kind,
@@ -364,15 +356,7 @@ impl Executor {
                     boundary_bits: boundary,
                     ..Alloc::default()
                 };
-                let reserved = Some(offset_of!(Alloc, reserved));
-                self.call(file, ioctl::ALLOC, &mut alloc, damage, reserved)?;
-                self.set_var(to, alloc.id, alloc.mmap_offset);
-                let scattered = [Kind::Vmalloc.number(), Kind::Pages.number()].contains(&kind);
-                if scattered {
-                    self.learn_runs(file, alloc.id)?;
-                }
-                let values = [alloc.id.into(), alloc.bytes, alloc.mmap_offset];
-                Ok(Answer::of(&values))
+                self.allocate(file, to, alloc, damage)
             }
             Op::Attach {
                 file,
@@ -619,6 +603,24 @@ impl Executor {
             }
             _ => Err(libc::ENOSYS),
         }
+    }
+
+    /// Allocates a buffer, and notes its id, its offset, and its runs where these are scattered.
+    fn allocate(
+        &mut self,
+        file: u8,
+        to: u8,
+        mut alloc: Alloc,
+        damage: Damage,
+    ) -> std::result::Result<Answer, Errno> {
+        let reserved = Some(offset_of!(Alloc, reserved));
+        self.call(file, ioctl::ALLOC, &mut alloc, damage, reserved)?;
+        self.set_var(to, alloc.id, alloc.mmap_offset);
+        if [Kind::Vmalloc.number(), Kind::Pages.number()].contains(&alloc.kind) {
+            self.learn_runs(file, alloc.id)?;
+        }
+        let values = [alloc.id.into(), alloc.bytes, alloc.mmap_offset];
+        Ok(Answer::of(&values))
     }
 
     /// Asks into how many physical runs a buffer fell.

@@ -97,8 +97,7 @@ fn configuration_space_reads_as_the_kernel_reads_it() -> Outcome {
     refused(result, Operation::Config, Reason::DeviceGone, &[])
 }
 
-/// What the kernel's own view of the device says, not ours.
-/// Its command register, whoever drives it.
+/// The command register, as the kernel's own view of the device has it, not ours.
 pub fn command(bound: &Bound) -> Outcome<u32> {
     let space = fs::read(format!("/sys/bus/pci/devices/{}/config", bound.0))?;
     Ok(u32::from(u16::from_le_bytes([space[4], space[5]])))
