@@ -50,7 +50,6 @@ const PARTS: &[&str] = &[
     "Kernel panic - not syncing",
     "new suspected memory leaks",
     "blocked for more than",
-    "page_table_check",
     "list_add corruption",
     "list_del corruption",
     "turning off the locking correctness validator",
@@ -69,7 +68,7 @@ const HARMLESS: &[&str] = &[
 /// Whether a line of the log (with its time stamp or without) begins a failure report.
 pub fn is_splat(line: &str) -> bool {
     let message = message(line);
-    if HARMLESS.iter().any(|start| message.starts_with(start)) {
+    if HARMLESS.iter().any(|start| message.starts_with(start)) || is_frame(message) {
         return false;
     }
     STARTS.iter().any(|start| message.starts_with(start))
@@ -79,6 +78,14 @@ pub fn is_splat(line: &str) -> bool {
 /// Whether the kernel says that it will not go on.
 pub fn is_panic(line: &str) -> bool {
     message(line).starts_with("Kernel panic - not syncing")
+}
+
+/// Whether a message is a function of a call trace: `f+0x1/0x2 [mapbuf]`, or `? f+0x1/0x2` of one that the unwinder found on
+/// the stack and does not trust. The OOM killer prints a trace as well, and its functions may have any name.
+fn is_frame(message: &str) -> bool {
+    let function = message.strip_prefix("? ").unwrap_or(message);
+    let (function, module) = function.split_once(' ').unwrap_or((function, "["));
+    function.contains("+0x") && function.contains("/0x") && module.starts_with('[')
 }
 
 /// A line without what printk puts before it: `[    1.234567] [   T1] `.
@@ -253,6 +260,9 @@ mod tests {
             "[    0.1] kmemleak: Kernel memory leak detector initialized (mem pool available: 13000)",
             "[    0.1] kmemleak: Automatic memory scanning thread started",
             "[    0.1] page_owner is disabled",
+            // Of the OOM killer's call trace.
+            "[  289.1]  ? __page_table_check_ptes_set+0x1a6/0x2a0",
+            "[  289.1]  __list_add_valid_or_report+0x1a6/0x2a0",
             "[    0.1] Lock dependency validator: Copyright (c) 2006 Red Hat, Inc., Ingo Molnar",
         ] {
             assert!(!is_splat(line), "{line}");
