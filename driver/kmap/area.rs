@@ -14,9 +14,10 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `start` is what `vmap` gave, with `VM_MAP | VM_USERMAP`, and nothing has unmapped it.
+/// `start` is what `vmap` gave for so many pages, with `VM_MAP | VM_USERMAP`, and nothing has unmapped it.
 pub struct Area {
     start: NonNull<u8>,
+    pages: usize,
 }
 
 // SAFETY: Areas belong to no thread.
@@ -37,12 +38,18 @@ impl Area {
         // INVARIANT: `vmap` gave it.
         Ok(Self {
             start: NonNull::new(start.cast()).ok_or(ENOMEM)?,
+            pages: pages.len(),
         })
     }
 
     /// Where it begins.
     pub fn start(&self) -> NonNull<u8> {
         self.start
+    }
+
+    /// How many pages it maps.
+    pub fn pages(&self) -> usize {
+        self.pages
     }
 }
 

@@ -12,10 +12,12 @@
 #include <linux/io.h>
 #include <linux/iommu.h>
 #include <linux/ioport.h>
+#include <linux/iosys-map.h>
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/nodemask.h>
 #include <linux/pci.h>
+#include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/uio.h>
@@ -627,4 +629,26 @@ void kmap_helper_free_coherent(struct device *dev, size_t size, void *address, d
 		list_del(&page->lru);
 		put_page(page);
 	}
+}
+
+/* dma-bufs. */
+
+/* The longest segment that a device takes, at least a page: sg_alloc_append_table_from_pages() warns of less. */
+unsigned int kmap_helper_max_segment(struct device *dev)
+{
+	return max_t(unsigned int, dma_get_max_seg_size(dev), PAGE_SIZE);
+}
+
+void kmap_helper_sync_table(struct device *dev, struct sg_table *table, enum dma_data_direction direction,
+			    bool for_cpu)
+{
+	if (for_cpu)
+		dma_sync_sgtable_for_cpu(dev, table, direction);
+	else
+		dma_sync_sgtable_for_device(dev, table, direction);
+}
+
+void kmap_helper_iosys_set(struct iosys_map *map, void *address)
+{
+	iosys_map_set_vaddr(map, address);
 }

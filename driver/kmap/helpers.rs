@@ -7,11 +7,14 @@ use kernel::{
         delayed_work,
         device,
         dma_addr_t,
+        dma_data_direction,
         folio,
         gfp_t,
+        iosys_map,
         iov_iter,
         page,
         pci_dev,
+        sg_table,
         vm_area_struct,
         vm_flags_t,
         work_func_t, //
@@ -121,4 +124,12 @@ extern "C" {
         address: *mut c_void,
         dma: dma_addr_t,
     );
+    pub(crate) fn kmap_helper_max_segment(dev: *mut device) -> c_uint;
+    pub(crate) fn kmap_helper_sync_table(
+        dev: *mut device,
+        table: *mut sg_table,
+        direction: dma_data_direction,
+        for_cpu: bool,
+    );
+    pub(crate) fn kmap_helper_iosys_set(map: *mut iosys_map, address: *mut c_void);
 }

@@ -53,14 +53,15 @@ pub trait OpenFile: Send + Sync + Sized + 'static {
     /// What the node has for all its files.
     type Node: Send + Sync + 'static;
 
-    /// `open`.
-    fn open(node: &Self::Node) -> Result<Self>;
+    /// `open`, for what `mode` says.
+    fn open(node: &Self::Node, mode: Mode) -> Result<Self>;
 
     /// `mmap`. The mapping that is asked for has any offset and any length.
     fn mmap(&self, vma: NodeVma<'_, Self>) -> Result;
 
-    /// `ioctl`, from 32-bit programs too. A command and an argument that a program made up.
-    fn ioctl(&self, _command: u32, _argument: usize) -> Result {
+    /// `ioctl`, from 32-bit programs too. A command and an argument that a program made up. What it returns is not
+    /// negative.
+    fn ioctl(&self, _command: u32, _argument: usize) -> Result<i32> {
         Err(ENOTTY)
     }
 
@@ -77,6 +78,17 @@ pub trait OpenFile: Send + Sync + Sized + 'static {
         at: u64,
         f: impl FnOnce(&dyn Backing, u64) -> Result<usize>,
     ) -> Result<usize>;
+}
+
+/// What a file is opened for: reading, writing, or both.
+#[derive(Clone, Copy)]
+pub struct Mode(u32);
+
+impl Mode {
+    /// `O_RDONLY`, `O_WRONLY` or `O_RDWR`.
+    pub fn flags(self) -> u32 {
+        self.0
+    }
 }
 
 /// What `mmap` of a file is asked to set up.
@@ -109,6 +121,11 @@ impl<'a, F> NodeVma<'a, F> {
     /// To show other memory, from `page` on. Each VMA has a reference to it.
     pub fn of<T: Faults>(self, data: Arc<T>, page: usize) -> NewVma<'a, T> {
         NewVma::of(self.vma, data, page)
+    }
+
+    /// To have something else show it.
+    pub fn into_inner(self) -> FileVma<'a> {
+        self.vma
     }
 }
 
@@ -208,8 +225,10 @@ unsafe extern "C" fn open<F: OpenFile>(
         let device = (*file).private_data.cast::<Opaque<bindings::miscdevice>>();
         &*container_of!(device, Inner<F>, device)
     };
+    // SAFETY: The file is being opened, so its flags stay as they are.
+    let mode = Mode(unsafe { (*file).f_flags } & bindings::O_ACCMODE);
     from_result(|| {
-        let opened = KBox::new(F::open(&inner.data)?, GFP_KERNEL_ACCOUNT)?;
+        let opened = KBox::new(F::open(&inner.data, mode)?, GFP_KERNEL_ACCOUNT)?;
         if let Some(mappings) = opened.mappings() {
             // SAFETY: The file is being opened, and has what was opened, with its mappings, until its release.
             unsafe { mappings.add(file) };
@@ -242,7 +261,7 @@ unsafe extern "C" fn ioctl<F: OpenFile>(
 ) -> c_long {
     // SAFETY: By the safety requirements.
     let data = unsafe { data::<F>(file) };
-    from_result(|| data.ioctl(command, argument).map(|()| 0))
+    from_result(|| data.ioctl(command, argument).map(|answer| answer as c_long))
 }
 
 /// # Safety

@@ -13,6 +13,7 @@ pub mod bytes;
 pub mod cache;
 pub mod debugfs;
 pub mod dma;
+pub mod dma_buf;
 pub mod fault;
 pub mod frames;
 pub(crate) mod helpers;

@@ -147,15 +147,12 @@ pub const WAYS: &[Way] = &[
         "fault-huge.md",
         "entries of 2 MiB",
     ),
-    Way {
-        in_rust: false,
-        ..way(
-            "dma-buf",
-            "dma_buf_exporter",
-            "sharing.md",
-            "a buffer that other drivers and processes can take",
-        )
-    },
+    way(
+        "dma-buf",
+        "dma_buf_exporter",
+        "sharing.md",
+        "a buffer that other drivers and processes can take",
+    ),
     Way {
         in_rust: false,
         ..way(

@@ -20,7 +20,7 @@ use kmap::{
     backing::{Backed, Backing},
     dma::{CoherentBlock, SystemDevice},
     fault::Faults,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
 };
 
 module! {
@@ -101,7 +101,7 @@ impl Ids {
 impl OpenFile for Ids {
     type Node = Arc<SystemDevice>;
 
-    fn open(device: &Arc<SystemDevice>) -> Result<Self> {
+    fn open(device: &Arc<SystemDevice>, _: Mode) -> Result<Self> {
         let buffers = new_mutex!([const { None }; IDS]);
         let buffers = KBox::pin_init(buffers, GFP_KERNEL_ACCOUNT)?;
         Ok(Self {
@@ -110,17 +110,18 @@ impl OpenFile for Ids {
         })
     }
 
-    fn ioctl(&self, command: u32, argument: usize) -> Result {
+    fn ioctl(&self, command: u32, argument: usize) -> Result<i32> {
         match command {
-            MY_ALLOC => self.alloc(argument),
+            MY_ALLOC => self.alloc(argument)?,
             MY_FREE => {
                 let at = argument.checked_sub(1).ok_or(ENOENT)?;
                 let buffer = self.buffers.lock().get_mut(at).and_then(Option::take);
                 // Mappings have references of their own.
-                buffer.map(drop).ok_or(ENOENT)
+                buffer.map(drop).ok_or(ENOENT)?;
             }
-            _ => Err(ENOTTY),
+            _ => return Err(ENOTTY),
         }
+        Ok(0)
     }
 
     fn mmap(&self, vma: NodeVma<'_, Self>) -> Result {

@@ -13,7 +13,7 @@ use kmap::{
     backing::{Backed, Backing},
     cache::Cache,
     fault::Faults,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     recached::Recached,
     vma::Answer,
 };
@@ -32,7 +32,7 @@ struct Memory(Recached<Run>);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open((): &()) -> Result<Self> {
+    fn open((): &(), _: Mode) -> Result<Self> {
         // Zeroed, and one folio: its order is that of an entry, and so is its place in physical memory.
         let run = Run::folio(alloc::pmd_order(), NumaNode::ANY, true).ok_or(ENOMEM)?;
         Ok(Self(Recached::new(run, Cache::Cached)?))

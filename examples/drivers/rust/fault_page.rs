@@ -15,7 +15,7 @@ use kmap::{
     backing::{Backed, Backing},
     cache::Cache,
     fault::{Fault, Faults, Outcome},
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     vma::Answer,
     vmap::Vmap,
 };
@@ -36,7 +36,7 @@ struct Memory(Vmap);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open((): &()) -> Result<Self> {
+    fn open((): &(), _: Mode) -> Result<Self> {
         // Zeroed, and charged to the memory cgroup of whoever opens.
         Ok(Self(Vmap::new(PAGES, NumaNode::ANY, Cache::Cached)?))
     }

@@ -15,7 +15,7 @@ use kmap::{
     cache::Cache,
     fault::{Fault, Faults, Outcome},
     lease::Hold,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     pci::{self, Bar, Device, Ids, Registration, Table},
     revocable::{Mappings, Revocable},
     vma::Answer,
@@ -37,7 +37,7 @@ struct Memory(Arc<Revocable<Bar>>);
 impl OpenFile for Memory {
     type Node = Arc<Revocable<Bar>>;
 
-    fn open(memory: &Self::Node) -> Result<Self> {
+    fn open(memory: &Self::Node, _: Mode) -> Result<Self> {
         Ok(Self(memory.clone()))
     }
 

@@ -17,7 +17,7 @@ use kmap::{
     backing::{Backed, Backing},
     cache::Cache,
     fault::Faults,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     physical::{Claim, ClaimError, View},
 };
 
@@ -45,7 +45,7 @@ struct Memory(Arc<View>);
 impl OpenFile for Memory {
     type Node = Arc<View>;
 
-    fn open(view: &Arc<View>) -> Result<Self> {
+    fn open(view: &Arc<View>, _: Mode) -> Result<Self> {
         Ok(Self(view.clone()))
     }
 

@@ -14,7 +14,7 @@ use kmap::{
     backing::{Backed, Backing},
     cache::Cache,
     fault::Faults,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     task,
     vmap::Vmap,
 };
@@ -36,7 +36,7 @@ struct Memory(Vmap);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open((): &()) -> Result<Self> {
+    fn open((): &(), _: Mode) -> Result<Self> {
         // Zeroed, and charged to the memory cgroup of whoever opens.
         let memory = Vmap::new(PAGES, NumaNode::ANY, Cache::Cached)?;
         for page in 0..PAGES {

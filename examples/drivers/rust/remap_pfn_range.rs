@@ -14,7 +14,7 @@ use kmap::{
     backing::{Backed, Backing},
     cache::Cache,
     fault::Faults,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     recached::Recached,
 };
 
@@ -35,7 +35,7 @@ struct Memory(Recached<Run>);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open((): &()) -> Result<Self> {
+    fn open((): &(), _: Mode) -> Result<Self> {
         // Zeroed, since it goes to user space, and charged to the memory cgroup of whoever opens.
         let run = Run::folio(ORDER, NumaNode::ANY, true).ok_or(ENOMEM)?;
         Ok(Self(Recached::new(run, Cache::Cached)?))

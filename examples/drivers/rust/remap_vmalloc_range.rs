@@ -14,7 +14,7 @@ use kmap::{
     backing::{Backed, Backing},
     cache::Cache,
     fault::Faults,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     vmap::Vmap,
 };
 
@@ -34,7 +34,7 @@ struct Memory(Vmap);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open((): &()) -> Result<Self> {
+    fn open((): &(), _: Mode) -> Result<Self> {
         // Zeroed, and with VM_USERMAP, without which the kernel refuses to map it.
         Ok(Self(Vmap::new(PAGES, NumaNode::ANY, Cache::Cached)?))
     }

@@ -14,7 +14,7 @@ use kmap::{
     backing::{Backed, Backing},
     cache::Cache,
     fault::Faults,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     recached::Recached,
     task,
     vma::Batch,
@@ -36,7 +36,7 @@ struct Memory(Recached<Runs>);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open((): &()) -> Result<Self> {
+    fn open((): &(), _: Mode) -> Result<Self> {
         let mut pages = Runs::new();
         for _ in 0..PAGES {
             pages.push(Run::folio(0, NumaNode::ANY, true).ok_or(ENOMEM)?)?;

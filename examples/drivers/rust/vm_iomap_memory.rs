@@ -13,7 +13,7 @@ use kmap::{
     backing::{Backed, Backing},
     cache::Cache,
     fault::Faults,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     pci::{self, Bar, Device, Ids, Registration, Table},
 };
 
@@ -33,7 +33,7 @@ struct Memory(Arc<Bar>);
 impl OpenFile for Memory {
     type Node = Arc<Bar>;
 
-    fn open(bar: &Arc<Bar>) -> Result<Self> {
+    fn open(bar: &Arc<Bar>, _: Mode) -> Result<Self> {
         Ok(Self(bar.clone()))
     }
 

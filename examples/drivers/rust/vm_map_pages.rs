@@ -14,7 +14,7 @@ use kmap::{
     backing::{Backed, Backing},
     cache::Cache,
     fault::Faults,
-    misc::{Node, NodeVma, OpenFile},
+    misc::{Mode, Node, NodeVma, OpenFile},
     recached::Recached,
 };
 
@@ -34,7 +34,7 @@ struct Memory(Recached<Run>);
 impl OpenFile for Memory {
     type Node = ();
 
-    fn open((): &()) -> Result<Self> {
+    fn open((): &(), _: Mode) -> Result<Self> {
         // Each page has a count of its own: the kernel inserts single pages.
         let run = Run::split(PAGES, NumaNode::ANY).ok_or(ENOMEM)?;
         Ok(Self(Recached::new(run, Cache::Cached)?))

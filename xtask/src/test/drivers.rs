@@ -1,7 +1,7 @@
 //! The example drivers (`examples/drivers`): every one is loaded and tried in the guest, by the same checks.
 
 use super::plan::Boot;
-use super::stock::Results;
+use super::stock::{self, Results};
 use crate::guest;
 use crate::kit::Kit;
 use crate::new_driver::{self, Language, WAYS};
@@ -42,9 +42,8 @@ const HALL: &str = "/drivers";
 fn new_drivers(kit: &Kit) -> Result<Vec<PathBuf>> {
     let folder = crate::workspace()?.join("target/new-drivers");
     // As a newcomer finds it: nothing there.
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+    let scratch = tempfile::tempdir()?;
+    fs::create_dir_all(folder.with_extension("programs"))?;
     let mut files = Vec::new();
     // One run of make for all, which goes into each folder.
     let mut kbuild = String::new();
@@ -53,24 +52,57 @@ fn new_drivers(kit: &Kit) -> Result<Vec<PathBuf>> {
     let in_rust = in_rust.map(|way| (way, Language::Rust, "rust_"));
     for (way, lang, prefix) in in_c.chain(in_rust) {
         let name = format!("new_{prefix}{}", way.file);
-        let folder = folder.join(&name);
-        new_driver::make(way, &name, lang, &folder)?;
+        let made = scratch.path().join(&name);
+        new_driver::make(way, &name, lang, &made)?;
         kbuild += &format!("obj-m += {name}/\n");
-        let program = folder.join(format!("{name}.try"));
+        let program = folder
+            .with_extension("programs")
+            .join(format!("{name}.try"));
         let mut command = Command::new("cc");
         command
             .args(["-Wall", "-Werror", "-static", "-o"])
             .arg(&program);
-        let output = command.arg(folder.join("try.c")).output();
+        let output = command.arg(made.join("try.c")).output();
         let output = output.context("cc could not be started")?;
         if !output.status.success() {
             bail!("{name}/try.c: {}", String::from_utf8_lossy(&output.stderr));
         }
         files.push(program);
     }
-    fs::write(folder.join("Kbuild"), kbuild)?;
+    fs::write(scratch.path().join("Kbuild"), kbuild)?;
+    mirror(scratch.path(), &folder)?;
     files.extend(kit.driver(Some(&folder))?);
     Ok(files)
+}
+
+/// Makes a folder the same as another. Files that are the same already stay as they are, since make looks at their time.
+fn mirror(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(to)? {
+        let path = entry?.path();
+        let kept = path.file_name().map(|name| from.join(name));
+        if kept.is_some_and(|kept| kept.is_dir() == path.is_dir() && kept.exists()) {
+            continue;
+        }
+        if path.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else {
+            fs::remove_file(path)?;
+        }
+    }
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, place) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            mirror(&path, &place)?;
+            continue;
+        }
+        let text = fs::read(&path)?;
+        if fs::read(&place).ok() != Some(text.clone()) {
+            fs::write(&place, text).with_context(|| place.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// What is to be booted, if there are such checks.
@@ -117,7 +149,13 @@ fn boot(
     };
     let examples = kit.driver(Some(&new_driver::examples()?))?;
     let in_rust = kit.driver(Some(&new_driver::examples_in_rust()?))?;
-    for file in examples.iter().chain(&in_rust).chain(&new_drivers(kit)?) {
+    // A driver that takes what the exporters export.
+    let importer = kit.driver(Some(&stock::test_module("importer")?))?;
+    let made = new_drivers(kit)?;
+    for file in [&examples, &in_rust, &importer, &made]
+        .into_iter()
+        .flatten()
+    {
         let name = file.file_name().context("a file without a name")?;
         guest.copy(file, &Path::new(HALL).join(name))?;
     }
@@ -140,4 +178,38 @@ fn boot(
     ];
     machine.limits.quiet = Some(Duration::from_secs(BOOT.quiet_seconds) * kit.patience());
     kit.boot(&machine, guest, &job, take)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn what_is_the_same_is_not_made_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (from, to) = (scratch.path().join("from"), scratch.path().join("to"));
+        for folder in ["from/a", "to/a", "to/gone", "to/file"] {
+            fs::create_dir_all(scratch.path().join(folder)).unwrap();
+        }
+        fs::write(from.join("file"), "a folder once").unwrap();
+        for name in ["same", "other", "a/same"] {
+            fs::write(from.join(name), "now").unwrap();
+            fs::write(to.join(name), if name == "other" { "then" } else { "now" }).unwrap();
+            let file = fs::File::options()
+                .append(true)
+                .open(to.join(name))
+                .unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
+        fs::write(to.join("a/gone"), "then").unwrap();
+        mirror(&from, &to).unwrap();
+        assert!(!to.join("gone").exists() && !to.join("a/gone").exists());
+        assert_eq!(fs::read(to.join("file")).unwrap(), b"a folder once");
+        assert_eq!(fs::read(to.join("other")).unwrap(), b"now");
+        let made = |name| fs::metadata(to.join(name)).unwrap().modified().unwrap();
+        assert_eq!(made("same"), SystemTime::UNIX_EPOCH);
+        assert_eq!(made("a/same"), SystemTime::UNIX_EPOCH);
+        assert_ne!(made("other"), SystemTime::UNIX_EPOCH);
+    }
 }

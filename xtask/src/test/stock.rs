@@ -95,7 +95,7 @@ pub fn plan<'a>(kit: &'a Kit, choice: &'a Choice<'a>, logs: &'a Path) -> Result<
 }
 
 /// The folder of a module of the tests' own.
-fn test_module(name: &str) -> Result<PathBuf> {
+pub(super) fn test_module(name: &str) -> Result<PathBuf> {
     Ok(crate::workspace()?.join("tests").join(name))
 }
 

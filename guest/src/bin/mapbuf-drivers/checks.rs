@@ -6,6 +6,7 @@ use crate::sys::{self, errno, Map, PAGE, PRIVATE, READ, RW, SHARED};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Error, Result};
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -42,15 +43,17 @@ pub const CHECKS: &[Check] = checks! {
     unload_waits_for_the_last_mapping: all;
     leaks_nothing: all;
     diagnose_finds_nothing: all;
-    made_by_new_driver: |subject| subject.name != "dma_buf_exporter-descriptor";
+    made_by_new_driver: |subject| !is_descriptor(subject);
     freed_while_mapped: has_ids;
     arguments_are_checked: has_ids;
     ids_end_with_their_file: has_ids;
     question_a: has_ids;
     question_b: |subject| subject.way() == "maps0";
     one_entry_of_2_mib: |subject| subject.way() == "fault_huge";
-    descriptor_outlives_its_node: |subject| subject.way() == "dma_buf_exporter-descriptor";
-    synchronises: |subject| subject.way() == "dma_buf_exporter-descriptor";
+    descriptor_outlives_its_node: is_descriptor;
+    descriptor_allows_what_its_node_does: is_descriptor;
+    synchronises: is_descriptor;
+    devices_take_it: is_descriptor;
     unbinding_revokes: |subject| subject.way() == "fault_pfn";
     unbinding_waits: |subject| subject.way() == "vm_iomap_memory";
     ranges_that_are_not_reserved: |subject| subject.way() == "io_remap_pfn_range";
@@ -62,6 +65,10 @@ fn all(_: &Subject) -> bool {
 
 fn has_ids(subject: &Subject) -> bool {
     subject.way() == "dma_mmap_coherent"
+}
+
+fn is_descriptor(subject: &Subject) -> bool {
+    subject.way() == "dma_buf_exporter-descriptor"
 }
 
 /// An error that says what was seen.
@@ -604,18 +611,95 @@ fn descriptor_outlives_its_node(subject: &Subject) -> Result<()> {
     shows(&map, 0)
 }
 
-fn synchronises(subject: &Subject) -> Result<()> {
-    /// `DMA_BUF_IOCTL_SYNC`; its argument is one number: read and write, begin or end.
+fn descriptor_allows_what_its_node_does(subject: &Subject) -> Result<()> {
+    let buffer = subject.open_for(false)?;
+    let shared = buffer.map_part(0, 1, RW, SHARED);
+    refused("shared and writable", shared, libc::EACCES)?;
+    let map = buffer.map_part(0, 1, READ, SHARED)?;
+    refused("mprotect", map.protect(RW), libc::EACCES)
+}
+
+/// `DMA_BUF_IOCTL_SYNC`, for reading and writing.
+fn synchronise(file: &fs::File) -> Result<()> {
+    /// Its argument is one number: read and write, begin or end.
     const SYNC: u32 = 0x4008_6200;
-    let buffer = subject.open()?;
-    let subjects::Mapped::Descriptor(fd) = buffer.mapped else {
-        return wrong("no descriptor");
-    };
-    let file = fs::File::from(fd);
     for flags in [3_u64, 3 | 4] {
-        sys::ioctl_bytes(&file, SYNC, &mut flags.to_ne_bytes())?;
+        sys::ioctl_bytes(file, SYNC, &mut flags.to_ne_bytes())?;
     }
     Ok(())
+}
+
+fn synchronises(subject: &Subject) -> Result<()> {
+    let (_, file) = descriptor(subject)?;
+    synchronise(&file)
+}
+
+/// A buffer's node, and the descriptor that it gave.
+fn descriptor(subject: &Subject) -> Result<(Buffer, fs::File)> {
+    let mut buffer = subject.open()?;
+    let node = subjects::Mapped::Node(buffer.node.try_clone()?);
+    match std::mem::replace(&mut buffer.mapped, node) {
+        subjects::Mapped::Descriptor(fd) => Ok((buffer, fs::File::from(fd))),
+        subjects::Mapped::Node(_) => wrong("no descriptor"),
+    }
+}
+
+/// Two devices of another driver attach, and read through the addresses that they were given.
+fn devices_take_it(subject: &Subject) -> Result<()> {
+    const IMPORTER: &str = "mapbuf_importer";
+    sys::load(&crate::module_path(IMPORTER), "")?;
+    let taken = taken_by_devices(subject);
+    sys::unload(IMPORTER)?;
+    taken
+}
+
+fn taken_by_devices(subject: &Subject) -> Result<()> {
+    // Of tests/importer/mapbuf_importer.c.
+    const ATTACH: u32 = 0x4028_7401;
+    const MAP: u32 = 0x7402;
+    const UNMAP: u32 = 0x7403;
+    const READ_WORD: u32 = 0xc010_7405;
+    let (buffer, file) = descriptor(subject)?;
+    fill(&buffer)?;
+    let attach = || -> Result<fs::File> {
+        let mut options = fs::OpenOptions::new();
+        let importer = options
+            .read(true)
+            .write(true)
+            .open("/dev/mapbuf-importer")?;
+        let mut argument = [0; 40];
+        argument[..4].copy_from_slice(&file.as_raw_fd().to_ne_bytes());
+        sys::ioctl_bytes(&importer, ATTACH, &mut argument)?;
+        Ok(importer)
+    };
+    let len = buffer.len;
+    let sees = |importer: &fs::File| -> Result<()> {
+        for byte in places(len) {
+            let mut argument = [0; 16];
+            // A word of eight bytes, of which one half is a word of ours.
+            argument[..8].copy_from_slice(&(byte as u64 & !7).to_ne_bytes());
+            sys::ioctl_bytes(importer, READ_WORD, &mut argument)?;
+            let half = 8 + (byte & 4);
+            let seen = argument[half..half + 4].try_into().map(u32::from_ne_bytes);
+            expect("the device's word", seen.ok(), Some(pattern(byte)))?;
+        }
+        Ok(())
+    };
+    let (one, other) = (attach()?, attach()?);
+    for importer in [&one, &other] {
+        sys::ioctl_value(importer, MAP, 0)?;
+        sees(importer)?;
+    }
+    synchronise(&file)?;
+    sys::ioctl_value(&one, UNMAP, 0)?;
+    sees(&other)?;
+    synchronise(&file)?;
+    sys::ioctl_value(&one, MAP, 0)?;
+    sees(&one)?;
+    drop(one);
+    // An attachment alone keeps the memory.
+    drop((buffer, file));
+    sees(&other)
 }
 
 /// The driver's folder in sysfs, and the address of its device.

@@ -203,6 +203,12 @@ pub const SUBJECTS: &[Subject] = &[
         zeroed: false,
         ..rust("rust_fault_pfn", frames(""))
     },
+    rust("rust_dma_buf_exporter", pages("", Dropped::StaysAway)),
+    Subject {
+        name: "rust_dma_buf_exporter-descriptor",
+        how: How::Export,
+        ..rust("rust_dma_buf_exporter", pages("", Dropped::StaysAway))
+    },
     rust("rust_fault_page", pages("", Dropped::ComesBack)),
     rust(
         "rust_fault_huge",
