@@ -97,7 +97,9 @@ impl DeviceCoherent {
         }
     }
 
+    /// The device's address of a page; `None` beyond the end, and where the device is gone: it is another's then.
     pub(super) fn dma_address(&self, index: usize) -> Option<u64> {
+        self.hold()?;
         self.lent.dma_address(index)
     }
 }

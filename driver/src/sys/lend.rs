@@ -383,7 +383,7 @@ impl Lent {
         self.block.len()
     }
 
-    /// The device's address of a page of it, which is another's when the device is gone.
+    /// The address of a page of it that the device has, or had.
     pub(crate) fn dma_address(&self, index: usize) -> Option<u64> {
         (index < self.pages()).then(|| self.block.dma_address(index))
     }

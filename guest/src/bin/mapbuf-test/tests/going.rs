@@ -1,6 +1,6 @@
 //! Devices that come and go while programs use all that they give.
 
-use super::attached::set_mask;
+use super::attached::{device_rows, set_mask};
 use super::devices::{device, Bound};
 use super::interrupts::{vector, Event, RAISE};
 use super::registers::bar;
@@ -9,7 +9,10 @@ use crate::pci::{ask, Function, EDU};
 use crate::session::Session;
 use crate::sys::{self, Ending, Map, PAGE, RW, SHARED};
 use crate::{check, check_eq};
-use mapbuf_abi::{device_state, Alloc, Bar, Cache, IrqAction, IrqKind, Kind, Operation, Reason};
+use mapbuf_abi::{
+    device_state, traits, Alloc, Bar, Cache, IrqAction, IrqKind, Kind, Operation, Reason,
+    ADDRESS_HIDDEN,
+};
 use mapbuf_guest::{patience, rounds};
 use mapbuf_init::ask::Ask;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -88,6 +91,12 @@ impl InUse {
             let result = self.session.pread(&mut [0; 4], at);
             refused(result, Operation::Read, Reason::DeviceGone, &[])?;
         }
+        let told = self.session.info(self.coherent.id)?;
+        check_eq!(told.dma_address, ADDRESS_HIDDEN, "the device's address");
+        check_eq!(told.traits, traits::REVOCABLE, "what its memory is");
+        let result = device_rows(&self.session, self.coherent.id, 1);
+        let id = u64::from(self.coherent.id);
+        refused(result, Operation::Segments, Reason::NotAttached, &[id])?;
         let result = vector(&self.session, IrqKind::Msi).act(IrqAction::Trigger);
         refused(result, Operation::Irq, Reason::DeviceGone, &[])?;
         let state = device(&self.session)?.state;
