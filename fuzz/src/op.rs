@@ -22,6 +22,8 @@ pub const VARS: usize = 12;
 pub const PAGES: u32 = 8192;
 /// Bytes in a page.
 pub const PAGE: usize = 4096;
+/// Eventfds that all processes share.
+pub const EVENTS: usize = 2;
 /// The ordinary user's uid and gid.
 pub const USER: u32 = 1000;
 
@@ -241,20 +243,30 @@ operations! {
     Detach = "detach" { file: u8, id: Id, damage: Damage }
     /// `SYNC`; `phase`: bits of `sync`.
     Sync = "sync" { file: u8, id: Id, phase: u32, direction: u32, offset: u64, length: u64, damage: Damage }
+    /// `IRQ`; `event`: one of [`EVENTS`] eventfds, behind them none, behind that descriptor 0.
+    Irq = "irq" { file: u8, kind: u32, index: u32, action: u32, event: u8, vectors: u32, damage: Damage }
+    /// Reads an eventfd.
+    Count = "count" { event: u8 }
+    /// `BAR`
+    Bar = "bar" { file: u8, to: u8, index: u32, cache: u32, width: u32, id: Id, damage: Damage }
+    /// Takes the device from the driver.
+    Unbind = "unbind" {}
+    /// Gives it back.
+    Bind = "bind" {}
     /// `DMA_MASK`
     DmaMask = "dma-mask" { file: u8, bits: u32, damage: Damage }
     /// `FREE`
     Free = "free" { file: u8, id: Id, damage: Damage }
     /// `INFO`
     Info = "info" { file: u8, id: Id, damage: Damage }
-    /// `SEGMENTS`
-    Segments = "segments" { file: u8, id: Id, first: u32, count: u32, damage: Damage }
+    /// `SEGMENTS`; `device`: of the device's addresses.
+    Segments = "segments" { file: u8, id: Id, first: u32, count: u32, device: bool, damage: Damage }
     /// `OFFSET`; the offset goes to a variable.
     Offset = "offset" { file: u8, to: u8, id: Id, method: u32, damage: Damage }
     /// `EXPORT`; `starved`: without a free descriptor.
     Export = "export" { file: u8, to: u8, id: Id, starved: bool, damage: Damage }
-    /// `IMPORT` of the descriptor in place `buffer`; 250 is one of another driver.
-    Import = "import" { file: u8, to: u8, buffer: u8, id: Id, damage: Damage }
+    /// `IMPORT` of the descriptor in place `buffer`, 250 is one of another driver; `device`: with addresses for the device.
+    Import = "import" { file: u8, to: u8, buffer: u8, id: Id, device: bool, damage: Damage }
     /// `NAME`
     Name = "name" { file: u8, id: Id, name: u8, mode: u32, uid: u32, gid: u32, damage: Damage }
     /// `UNNAME`

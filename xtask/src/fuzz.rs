@@ -161,8 +161,8 @@ pub fn boot(
         .map(Into::into)
         .to_vec();
     machine.memory = 640 + kit.overhead();
-    // For the bytes that are thrown at its node.
-    machine.devices = device::parse(&["edu"])?;
+    // One for programs, and one for the bytes that are thrown at its node.
+    machine.devices = device::parse(&["nvme,cmb_size_mb=1", "edu"])?;
     // A thread that races needs a processor of its own.
     machine.processors = if matches!(what, What::Raw(..) | What::Test(..)) {
         2

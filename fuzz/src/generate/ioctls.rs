@@ -1,12 +1,13 @@
 //! Ioctls.
 
 use super::Generator;
-use crate::model::declared::REGIONS;
+use crate::model::declared::{BAR, REGIONS};
 use crate::model::ioctls::FOREIGN;
+use crate::model::irq::{NO_EVENT, NO_EVENTFD};
 use crate::model::mapping::{BLOCK, HUGE};
 use crate::model::memory::LIMITS;
 use crate::model::What;
-use crate::op::{Id, Op, NAMES, PAGE, USER};
+use crate::op::{Damage, Id, Op, EVENTS, NAMES, PAGE, USER};
 use mapbuf_abi::{Kind, Method, CALLER};
 
 impl Generator {
@@ -97,6 +98,19 @@ impl Generator {
         }
     }
 
+    /// What follows an `ATTACH`: mostly in a direction that it was made for.
+    pub(super) fn sync_of(&mut self, file: u8, id: Id) -> Op {
+        Op::Sync {
+            file,
+            id,
+            phase: self.of(&[1, 2], 1),
+            direction: self.direction(),
+            offset: 0,
+            length: self.rng.u64(1..4096),
+            damage: Damage::No,
+        }
+    }
+
     fn direction(&mut self) -> u32 {
         match self.one_in(20) {
             true => self.of(&[0, 4, u32::MAX], 0),
@@ -140,6 +154,100 @@ impl Generator {
         }
     }
 
+    pub(super) fn irq(&mut self) -> Op {
+        if let Some(op) = self.without_device() {
+            return op;
+        }
+        let file = self.of_device();
+        let set = self.rng.u32(..5) < 3;
+        let odd = self.one_in(7);
+        let event = match set {
+            true => self.of(&[0, 0, 1, 1, 1, NO_EVENT], 0),
+            false => NO_EVENTFD,
+        };
+        let action = match set {
+            true => 1,
+            false => self.of(&[2, 3, 4, 4, 4], 4),
+        };
+        Op::Irq {
+            file,
+            kind: match self.rng.u32(..16) {
+                0 => self.of(&[0, 2, 2, 4, u32::MAX], 2),
+                1..=3 => 1,
+                _ => 3,
+            },
+            index: self.of(&[0, 0, 0, 0, 0, 1, 1, 2, 31, 32, u32::MAX], 0),
+            action: match odd && self.one_in(3) {
+                true => self.of(&[0, 5, u32::MAX], 5),
+                false => action,
+            },
+            event: match odd {
+                true => self.of(&[0, NO_EVENT, NO_EVENTFD, 9], 9),
+                false => event,
+            },
+            vectors: match set || odd {
+                true => self.of(&[0, 0, 1, 2, 3, 33], 0),
+                false => 0,
+            },
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn count(&mut self) -> Op {
+        Op::Count {
+            event: self.rng.u8(..EVENTS as u8),
+        }
+    }
+
+    pub(super) fn bar(&mut self) -> Op {
+        if let Some(op) = self.without_device() {
+            return op;
+        }
+        let odd = self.one_in(8);
+        Op::Bar {
+            file: self.of_device(),
+            to: self.free_var(),
+            // Not 0: the controller itself.
+            index: match odd && self.rng.bool() {
+                true => self.of(&[1, 3, 6, u32::MAX], 6),
+                false => BAR,
+            },
+            cache: match odd && self.rng.bool() {
+                true => self.of(&[0, 3, u32::MAX], 0),
+                false => self.of(&[1, 1, 1, 2], 1),
+            },
+            width: match odd && self.rng.bool() {
+                true => self.of(&[1, 24, 128, u32::MAX], 1),
+                false => self.of(&[0, 0, 8, 16, 32, 64], 0),
+            },
+            id: match self.one_in(8) {
+                true => self.id(),
+                false => Id::Number(0),
+            },
+            damage: self.damage(),
+        }
+    }
+
+    pub(super) fn unbind(&mut self) -> Op {
+        match self.may_bind() {
+            true => Op::Unbind {},
+            false => self.load(),
+        }
+    }
+
+    pub(super) fn bind(&mut self) -> Op {
+        // Mostly it is bound already.
+        match self.may_bind() && (self.world.device().is_none() || self.one_in(4)) {
+            true => Op::Bind {},
+            false => self.open_device(),
+        }
+    }
+
+    /// Root may; now and then another asks.
+    fn may_bind(&mut self) -> bool {
+        self.process().uid == 0 || self.one_in(4)
+    }
+
     pub(super) fn dma_mask(&mut self) -> Op {
         Op::DmaMask {
             file: self.of_device(),
@@ -168,12 +276,17 @@ impl Generator {
     }
 
     pub(super) fn segments(&mut self) -> Op {
-        let (file, id) = self.buffer();
+        let device = self.one_in(3);
+        let (file, id) = match device {
+            true => self.buffer_of_device(),
+            false => self.buffer(),
+        };
         Op::Segments {
             file,
             id,
             first: self.of(&[0, 0, 0, 1, 2, 7, u32::MAX], 0),
             count: self.of(&[0, 1, 2, 16, 16, 512], 16),
+            device,
             damage: self.damage(),
         }
     }
@@ -213,8 +326,13 @@ impl Generator {
             0 => FOREIGN,
             _ => self.file(|file| matches!(file.what, What::DmaBuf(_))),
         };
+        let device = self.one_in(3);
         Op::Import {
-            file: self.session(),
+            file: if device {
+                self.of_device()
+            } else {
+                self.session()
+            },
             to: self.free_var(),
             buffer,
             id: if self.one_in(5) {
@@ -222,6 +340,7 @@ impl Generator {
             } else {
                 Id::Number(0)
             },
+            device,
             damage: self.damage(),
         }
     }

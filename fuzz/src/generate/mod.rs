@@ -7,6 +7,7 @@ mod files;
 mod ioctls;
 mod mappings;
 
+use crate::model::irq::NO_EVENTFD;
 use crate::model::mapping::HUGE;
 use crate::model::{Description, Process, What, World};
 use crate::op::{Damage, Id, Op, Place, Step, FILES, PAGE, VARS, WORKERS};
@@ -93,6 +94,11 @@ const WEIGHTS: &[(u32, Make)] = &[
     (10, Generator::detach),
     (20, Generator::sync),
     (6, Generator::dma_mask),
+    (22, Generator::irq),
+    (6, Generator::count),
+    (14, Generator::bar),
+    (2, Generator::unbind),
+    (6, Generator::bind),
     (14, Generator::close),
     (15, Generator::query),
     (12, Generator::send),
@@ -128,6 +134,10 @@ impl Generator {
         }
         if self.sessions().is_empty() && !self.one_in(4) {
             return self.open();
+        }
+        // Without it there is less to do.
+        if self.world.device().is_none() && self.process().uid == 0 && self.one_in(25) {
+            return Op::Bind {};
         }
         let last = self.steps.last().filter(|step| step.worker == self.worker);
         if let Some(op) = last.map(|step| step.op) {
@@ -174,6 +184,38 @@ impl Generator {
             }
             Op::Offset { file, to, .. } => Some(self.map_of(file, Place::Var(to, 0))),
             // What comes from elsewhere may have no pages.
+            Op::Attach { file, id, .. } => Some(self.sync_of(file, id)),
+            Op::Bar { file, to, .. } if self.one_in(6) => Some(Op::Probe {
+                file,
+                id: Id::Var(to),
+                flags: 0,
+                damage: Damage::No,
+            }),
+            Op::Bar { file, to, .. } => Some(self.map_of(file, Place::Var(to, 0))),
+            Op::Irq {
+                file,
+                kind,
+                index,
+                action: 1,
+                event: 0..=1,
+                ..
+            } => Some(Op::Irq {
+                file,
+                kind,
+                index,
+                action: self.of(&[2, 3, 4, 4, 4], 4),
+                event: NO_EVENTFD,
+                vectors: 0,
+                damage: Damage::No,
+            }),
+            // Who has it mapped is to see that it is gone.
+            Op::Unbind {} => {
+                let vmas = self.process().space.vmas().iter();
+                let gone = vmas.filter(|vma| vma.buffer.gone());
+                let gone: Vec<_> = gone.map(|vma| vma.start as u32).collect();
+                let at = self.pick(&gone)?;
+                Some(self.access(Range { at, pages: 1 }))
+            }
             Op::Import { file, to, .. } if self.is_of_device(file) && self.rng.bool() => {
                 Some(Op::Attach {
                     file,
@@ -284,6 +326,27 @@ impl Generator {
             }
             _ => false,
         })
+    }
+
+    /// What makes one, mostly, where there is none and could be.
+    fn without_device(&mut self) -> Option<Op> {
+        // Users cannot.
+        if self.process().uid != 0 && !self.one_in(6) {
+            return Some(self.load());
+        }
+        let may = self.process().uid == 0 && self.world.device().is_some();
+        let usable = |file: &Description| match &file.what {
+            What::Session(session) => {
+                let device = session.device.as_ref();
+                device.is_some_and(|device| device.usable().is_ok())
+            }
+            _ => false,
+        };
+        if !may || !self.files(usable).is_empty() || self.one_in(4) {
+            return None;
+        }
+        let to = self.free_file();
+        Some(Op::OpenDevice { to, access: 2 })
     }
 
     /// Whether a place has a session of the device.

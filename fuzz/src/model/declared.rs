@@ -31,6 +31,17 @@ pub const REGIONS: &[Region] = &[
     },
 ];
 
+/// The device's interrupts, by kind.
+pub const INTX: u32 = 1;
+/// It has none of these.
+pub const MSI: u32 = 0;
+/// As many as QEMU's `nvme` has.
+pub const MSIX: u32 = 65;
+/// Its register that leads to memory: the controller's own buffer (`cmb_size_mb` of `xtask/src/fuzz.rs`).
+pub const BAR: u32 = 2;
+/// The size of that in pages.
+pub const BAR_PAGES: u64 = 256;
+
 /// Bits in an access of the kernel's own view.
 pub const WIDTH: u32 = 32;
 /// Bytes in one.

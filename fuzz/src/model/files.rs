@@ -297,6 +297,9 @@ impl World {
             return Err(Refused::Kernel(libc::EBADF));
         }
         let (buffer, at) = file.bytes_at(position)?;
+        if buffer.gone() && length > 0 {
+            return Err(Reason::DeviceGone.into());
+        }
         let length = u64::from(length).min(buffer.bytes().saturating_sub(at));
         if nowhere && length > 0 {
             return Err(Reason::BadAddress.into());
@@ -335,6 +338,9 @@ impl World {
         }
         if at >= buffer.bytes() && length > 0 {
             return Err(Reason::WriteBeyondEnd.into());
+        }
+        if buffer.gone() && length > 0 {
+            return Err(Reason::DeviceGone.into());
         }
         let bytes = written(seed, length);
         let length = u64::from(length).min(buffer.bytes().saturating_sub(at));

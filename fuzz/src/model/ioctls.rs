@@ -1,5 +1,6 @@
 //! The ioctls.
 
+use super::declared::BAR;
 use super::device::{Kept, OfDevice, Reach};
 use super::files::{Description, Entry, Session, What};
 use super::memory::{Buffer, LIMITS};
@@ -18,7 +19,7 @@ pub const FOREIGN: u8 = 250;
 
 /// What an ioctl looks at before it begins, in this order.
 #[derive(Clone, Copy, Default)]
-struct Before {
+pub(super) struct Before {
     /// It is for nodes of devices only.
     device: bool,
     /// It is for allocator nodes only.
@@ -34,14 +35,14 @@ struct Before {
 }
 
 /// What there is to know of an ioctl that has begun.
-struct Begun {
+pub(super) struct Begun {
     file: Rc<Description>,
     /// Its answer cannot be written.
     lost: bool,
 }
 
 impl Begun {
-    fn session(&self) -> Result<&Session> {
+    pub(super) fn session(&self) -> Result<&Session> {
         match &self.file.what {
             What::Session(session) => Ok(session),
             _ => Err(Reason::NeedsSession.into()),
@@ -83,7 +84,7 @@ impl Begun {
         }
     }
 
-    fn answer(&self, values: &[u64]) -> Result<Answer> {
+    pub(super) fn answer(&self, values: &[u64]) -> Result<Answer> {
         match self.lost {
             true => Err(Reason::BadAddress.into()),
             false => Ok(Answer::of(values)),
@@ -100,6 +101,8 @@ impl World {
             Op::Detach { file, id, damage } => self.detach(worker, file, id, damage),
             Op::Sync { .. } => self.sync(worker, op),
             Op::DmaMask { file, bits, damage } => self.dma_mask(worker, file, bits, damage),
+            Op::Irq { .. } => self.irq(worker, op),
+            Op::Bar { .. } => self.bar(worker, op, seen),
             Op::Free { file, id, damage } => self.free(worker, file, id, damage),
             Op::Info { file, id, damage } => self.info(worker, file, id, damage),
             Op::Segments { .. } => self.segments(worker, op),
@@ -159,7 +162,13 @@ impl World {
         }
     }
 
-    fn begin(&self, worker: u8, file: u8, damage: Damage, before: Before) -> Result<Begun> {
+    pub(super) fn begin(
+        &self,
+        worker: u8,
+        file: u8,
+        damage: Damage,
+        before: Before,
+    ) -> Result<Begun> {
         let file = self.ours(worker, file)?;
         let device = match &file.what {
             What::Session(session) => session.device.as_ref(),
@@ -369,7 +378,7 @@ impl World {
             offset = entry.places.get(&Method::Auto).copied().unwrap_or(0) * PAGE as u64;
         }
         let (buffer, reach) = begun.reach(id)?;
-        let address = has_address(&buffer, &reach);
+        let address = reach.has_address(&buffer);
         let shown = address && begun.sees_dma(self.process(worker).admin());
         begun.answer(&[
             buffer.kind.number().into(),
@@ -391,6 +400,7 @@ impl World {
             id,
             first,
             count,
+            device,
             damage,
         } = *op
         else {
@@ -398,6 +408,10 @@ impl World {
         };
         let begun = self.begin(worker, file, damage, Before::default())?;
         let (buffer, reach) = begun.reach(self.process(worker).id(id))?;
+        let address = reach.has_address(&buffer);
+        if device && !address {
+            return Err(Reason::NotAttached.into());
+        }
         let mut at = 0;
         let (mut rows, mut hash) = (0, 0);
         for (number, run) in (0u64..).zip(&buffer.runs) {
@@ -408,12 +422,14 @@ impl World {
             at += run * PAGE as u64;
         }
         let admin = self.process(worker).admin();
-        let dma = begun.sees_dma(admin) && has_address(&buffer, &reach);
+        let dma = begun.sees_dma(admin) && address;
+        // Without an IOMMU the device's runs are those of the memory.
+        let physical = admin && !device && !buffer.gone();
         begun.answer(&[
             rows,
             buffer.runs.len() as u64,
             hash,
-            if admin { rows } else { 0 },
+            if physical { rows } else { 0 },
             if dma { rows } else { 0 },
         ])
     }
@@ -494,6 +510,7 @@ impl World {
             to,
             buffer,
             id,
+            device,
             damage,
         } = *op
         else {
@@ -506,17 +523,36 @@ impl World {
         };
         let begun = self.begin(worker, file, damage, before)?;
         let session = begun.session()?;
+        let device = match device {
+            true => Some(session.device.as_ref().ok_or(Reason::NeedsDevice)?),
+            false => None,
+        };
         let wanted = self.process(worker).id(id);
         let buffer = match self.process(worker).file(buffer).map(|file| &file.what) {
             _ if buffer == FOREIGN => return Err(Reason::DmaBufMode.into()),
             Some(What::DmaBuf(buffer)) => Rc::clone(buffer),
             _ => return Err(Reason::NotADmaBuf.into()),
         };
+        device.map_or(Ok(()), OfDevice::usable)?;
         if wanted >= MAX_IDS {
             return Err(Reason::IdTooLarge.into());
         }
         room(session, wanted)?;
-        let answer = give_id(&begun, session, (buffer, None), wanted, true, seen)?;
+        let mut kept = None;
+        if let Some(device) = device {
+            let reach = Reach {
+                device: Some(Rc::clone(&device.bound)),
+                attached: None,
+            };
+            // What is the device's own has addresses from the first.
+            if !reach.has_address(&buffer) {
+                if !buffer.has_pages() {
+                    return Err(Reason::CannotAttach.into());
+                }
+                kept = Some(Kept::new(&device.bound, Direction::Both.number()));
+            }
+        }
+        let answer = give_id(&begun, session, (buffer, kept), wanted, true, seen)?;
         self.set_var(worker, to, &answer);
         Ok(answer)
     }
@@ -550,6 +586,9 @@ impl World {
             }
             _ => None,
         };
+        if buffer.is_bar() {
+            return Err(Reason::RevocableUnnamed.into());
+        }
         let own = self.process(worker).uid;
         if !valid(name) {
             return Err(Reason::NameInvalid.into());
@@ -622,7 +661,7 @@ impl World {
         device.usable()?;
         let id = self.process(worker).id(id);
         let (buffer, reach) = begun.reach(id)?;
-        if reach.attached.is_some() || has_address(&buffer, &reach) {
+        if reach.attached.is_some() || reach.has_address(&buffer) {
             return Err(Reason::AlreadyAttached.into());
         }
         if !buffer.has_pages() {
@@ -694,7 +733,7 @@ impl World {
                 Err(Reason::SyncDirection.into())
             }
             Some(attached) if !attached.alive() => Err(Reason::DeviceGone.into()),
-            None if !has_address(&buffer, &reach) => Err(Reason::NotAttached.into()),
+            None if !reach.has_address(&buffer) => Err(Reason::NotAttached.into()),
             _ => Ok(Answer::done()),
         }
     }
@@ -720,6 +759,51 @@ impl World {
         Ok(Answer::done())
     }
 
+    fn bar(&mut self, worker: u8, op: &Op, seen: Option<Seen<'_>>) -> Result<Answer> {
+        let Op::Bar {
+            file,
+            to,
+            index,
+            cache,
+            width,
+            id,
+            damage,
+        } = *op
+        else {
+            return Err(Refused::Kernel(libc::EINVAL));
+        };
+        let begun = self.begin(worker, file, damage, OF_DEVICE)?;
+        let session = begun.session()?;
+        let device = session.device.as_ref().ok_or(Reason::NeedsDevice)?;
+        device.usable()?;
+        if index != BAR {
+            return Err(Reason::NoSuchBar.into());
+        }
+        let cache = Cache::from_number(cache).ok_or(Reason::UnknownCache)?;
+        let word = match width {
+            0 => 4,
+            8 | 16 | 32 | 64 => u64::from(width) / 8,
+            _ => return Err(Reason::BarWidth.into()),
+        };
+        if cache == Cache::Cached {
+            return Err(Reason::BarCache.into());
+        }
+        device.bound.show(cache)?;
+        self.buffers += 1;
+        let what = (self.buffers, cache, word);
+        let uid = begun.file.opener;
+        // Dropped, it is shown no more.
+        let buffer = Buffer::of_bar(what, uid, &session.freed, &self.accounts, &device.bound);
+        let wanted = self.process(worker).id(id);
+        if wanted >= MAX_IDS {
+            return Err(Reason::IdTooLarge.into());
+        }
+        room(session, wanted)?;
+        let answer = give_id(&begun, session, (buffer, None), wanted, false, seen)?;
+        self.set_var(worker, to, &answer);
+        Ok(answer)
+    }
+
     fn probe(
         &self,
         worker: u8,
@@ -737,6 +821,9 @@ impl World {
             return Err(Reason::UnknownFlags.into());
         }
         let buffer = begun.buffer(self.process(worker).id(id))?;
+        if buffer.is_bar() {
+            return Err(Reason::BarNotProbed.into());
+        }
         if buffer.kind != Kind::Region {
             return Err(Reason::NotARegion.into());
         }
@@ -748,7 +835,7 @@ impl World {
 }
 
 /// What the ioctls of devices' nodes look at before they begin.
-const OF_DEVICE: Before = Before {
+pub(super) const OF_DEVICE: Before = Before {
     device: true,
     session: true,
     write: true,
@@ -788,23 +875,12 @@ fn known_direction(number: u32) -> Result<u32> {
     Ok(known.number())
 }
 
-/// Whether the device of a node, or none, has an address for a buffer.
-fn has_address(buffer: &Buffer, reach: &Reach) -> bool {
-    match (&reach.attached, &buffer.device, &reach.device) {
-        (Some(attached), ..) => attached.alive(),
-        (None, Some(own), Some(device)) => own.there() && Rc::ptr_eq(own, device),
-        // The system's own memory has one for the system's own device.
-        (None, None, None) => buffer.kind == Kind::Coherent,
-        _ => false,
-    }
-}
-
 /// Bits of `traits`.
 fn traits_of(buffer: &Buffer, reach: &Reach) -> u32 {
     let bits = |is: bool, bits: u32| if is { bits } else { 0 };
     bits(buffer.has_pages(), traits::PINNABLE)
         | bits(
-            has_address(buffer, reach),
+            reach.has_address(buffer),
             traits::ATTACHED | traits::COHERENT,
         )
         | bits(buffer.device.is_some(), traits::REVOCABLE)

@@ -100,6 +100,9 @@ pub fn plan(buffer: &Buffer, wanted: &Wanted) -> std::result::Result<bool, Reaso
 /// The page allocator gives blocks that are aligned to their size, so frames line up where pages do. What fits no block
 /// lies anywhere, and only the driver knows where: what it says is believed where it can be so.
 fn huge(buffer: &Buffer, wanted: &Wanted) -> Option<bool> {
+    if buffer.gone() {
+        return None;
+    }
     let (page, end) = (wanted.page, wanted.page + wanted.pages);
     let first = page.next_multiple_of(HUGE);
     let mut starts = (first..end)

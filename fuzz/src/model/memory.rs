@@ -1,6 +1,6 @@
 //! Buffers: their bytes, their limits, and how long they live.
 
-use super::declared::{REGIONS, WORD};
+use super::declared::{BAR_PAGES, REGIONS, WORD};
 use super::device::Bound;
 use crate::answer::{digest, pattern};
 use crate::op::PAGE;
@@ -73,11 +73,13 @@ pub struct Buffer {
     /// The lengths of its physical runs in pages.
     pub runs: Vec<u64>,
     /// Its bytes.
-    pub pages: RefCell<Vec<Page>>,
+    pub pages: Rc<RefCell<Vec<Page>>>,
     /// The number of its name.
     pub name: Cell<Option<u8>>,
-    /// The device whose coherent memory it is.
+    /// The device whose memory it is.
     pub device: Option<Rc<Bound>>,
+    /// The bytes that a write is made of.
+    word: u64,
     uid: u32,
     charged: u64,
     id_freed: Cell<bool>,
@@ -122,15 +124,60 @@ impl Buffer {
             kind,
             cache,
             runs,
-            pages: RefCell::new(vec![None; pages as usize]),
+            pages: Rc::new(RefCell::new(vec![None; pages as usize])),
             name: Cell::new(None),
             device: device.cloned(),
+            word: match (kind, cache) {
+                (Kind::Region, Cache::Uncached) => WORD,
+                _ => 1,
+            },
             uid,
             charged,
             id_freed: Cell::new(false),
             session: Rc::downgrade(session),
             accounts: Rc::clone(accounts),
         })
+    }
+
+    /// What shows the device's own memory, written in words of so many bytes. The device knows that it is shown.
+    pub fn of_bar(
+        (number, cache, word): (u64, Cache, u64),
+        uid: u32,
+        session: &Rc<Freed>,
+        accounts: &Rc<Accounts>,
+        device: &Rc<Bound>,
+    ) -> Rc<Self> {
+        accounts.buffers.set(accounts.buffers.get() + 1);
+        Rc::new(Self {
+            number,
+            kind: Kind::Region,
+            cache,
+            runs: vec![BAR_PAGES],
+            pages: Rc::clone(&device.bar),
+            name: Cell::new(None),
+            device: Some(Rc::clone(device)),
+            word,
+            uid,
+            charged: 0,
+            id_freed: Cell::new(false),
+            session: Rc::downgrade(session),
+            accounts: Rc::clone(accounts),
+        })
+    }
+
+    /// Whether it shows the device's own memory.
+    pub fn is_bar(&self) -> bool {
+        self.kind == Kind::Region && self.device.is_some()
+    }
+
+    /// Whether it is coherent memory of some device.
+    pub fn is_coherent(&self) -> bool {
+        self.kind == Kind::Coherent
+    }
+
+    /// Whether its memory went with its device.
+    pub fn gone(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| !device.there())
     }
 
     /// Its size in pages.
@@ -155,10 +202,7 @@ impl Buffer {
 
     /// The bytes that a write is made of.
     pub fn word(&self) -> u64 {
-        match (self.kind, self.cache) {
-            (Kind::Region, Cache::Uncached) => WORD,
-            _ => 1,
-        }
+        self.word
     }
 
     /// How many pages follow each other in physical memory, from this one on.
@@ -202,7 +246,10 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(device) = &self.device {
-            device.give_back();
+            match self.is_bar() {
+                true => device.show_no_more(),
+                false => device.give_back(),
+            }
         }
         let (bytes, charged) = (self.bytes(), self.charged);
         if self.id_freed.get() {

@@ -8,6 +8,7 @@ pub mod declared;
 pub mod device;
 mod files;
 pub mod ioctls;
+pub mod irq;
 pub mod mapping;
 pub mod memory;
 mod region;
@@ -16,13 +17,13 @@ pub mod space;
 pub use files::{Description, Session, What};
 
 use crate::answer::{Answer, Said};
-use crate::op::{self, Id, Op, Place, Step, FILES, PAGE, USER, VARS, WORKERS};
-use declared::REGIONS;
+use crate::op::{self, Id, Op, Place, Step, EVENTS, FILES, PAGE, USER, VARS, WORKERS};
+use declared::{BAR_PAGES, REGIONS};
 use device::{Bound, Kept, Reach};
 use mapbuf_abi::{Operation, Reason};
-use memory::{Accounts, Buffer, Reading};
+use memory::{Accounts, Buffer, Page, Reading};
 use space::Space;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -129,15 +130,19 @@ struct Named {
 }
 
 impl Named {
+    /// The device that it is for.
+    fn device(&self) -> Option<&Rc<Bound>> {
+        match &self.kept {
+            Some(kept) => Some(kept.bound()),
+            None => self.buffer.device.as_ref(),
+        }
+    }
+
     /// What it has to do with a device, for somebody who opens it.
     fn reach(&self) -> Reach {
         let kept = self.kept.as_ref();
-        let device = match kept {
-            Some(kept) => Some(kept.bound()),
-            None => self.buffer.device.as_ref(),
-        };
         Reach {
-            device: device.cloned(),
+            device: self.device().cloned(),
             attached: kept.map(|kept| Rc::clone(kept.attached())),
         }
     }
@@ -151,6 +156,10 @@ pub struct World {
     mail: [VecDeque<Rc<Description>>; WORKERS],
     accounts: Rc<Accounts>,
     device: Option<Rc<Bound>>,
+    /// The device's own memory.
+    bar: Rc<RefCell<Vec<Page>>>,
+    /// What the eventfds have counted.
+    events: [Rc<Cell<u64>>; EVENTS],
     buffers: u64,
     processes: u64,
 }
@@ -174,12 +183,15 @@ impl World {
     pub fn new() -> Self {
         let process = |worker: usize| vec![Process::new(worker as u64, uid_of(worker))];
         let accounts = Rc::default();
+        let bar = Rc::new(RefCell::new(vec![None; BAR_PAGES as usize]));
         Self {
             workers: std::array::from_fn(process),
             names: region::named(&accounts),
             mail: Default::default(),
             accounts,
-            device: Some(Rc::default()),
+            device: Some(Bound::new(Rc::clone(&bar))),
+            bar,
+            events: Default::default(),
             buffers: REGIONS.len() as u64,
             processes: WORKERS as u64,
         }
@@ -269,6 +281,9 @@ impl World {
             Op::Close { file } => self.close(worker, file),
             Op::Send { file, worker: to } => self.send(worker, file, to),
             Op::Receive { to } => self.receive(worker, to),
+            Op::Unbind {} => self.unbind(worker),
+            Op::Bind {} => self.bind(worker),
+            Op::Count { event } => self.count(event),
             Op::ReadAt { .. } => self.read_at(worker, op),
             Op::WriteAt { .. } => self.write_at(worker, op),
             Op::Seek {
@@ -336,11 +351,13 @@ impl World {
         let mut reading = Reading::default();
         let mut signal = 0;
         for (page, at, piece, _) in memory::pieces(start, length.into()) {
-            let Some(page) = space.load(page) else {
-                signal = libc::SIGSEGV;
-                break;
-            };
-            reading.add(&page, at, piece);
+            match space.load(page) {
+                Ok(page) => reading.add(&page, at, piece),
+                Err(raised) => {
+                    signal = raised;
+                    break;
+                }
+            }
         }
         Answer {
             signal,
@@ -354,9 +371,9 @@ impl World {
         let bytes = memory::written(seed, length);
         for (page, at, piece, before) in memory::pieces(start, length.into()) {
             let bytes = bytes.get(before..before + piece).unwrap_or_default();
-            if !space.store(page, at, bytes) {
+            if let Err(signal) = space.store(page, at, bytes) {
                 return Answer {
-                    signal: libc::SIGSEGV,
+                    signal,
                     ..Answer::of(&[before as u64])
                 };
             }
@@ -375,6 +392,8 @@ pub fn file_place(op: &Op) -> Option<u8> {
         | Op::Detach { file, .. }
         | Op::Sync { file, .. }
         | Op::DmaMask { file, .. }
+        | Op::Irq { file, .. }
+        | Op::Bar { file, .. }
         | Op::Free { file, .. }
         | Op::Info { file, .. }
         | Op::Segments { file, .. }
@@ -405,6 +424,8 @@ fn operation(op: &Op) -> Operation {
         Op::Detach { .. } => Operation::Detach,
         Op::Sync { .. } => Operation::Sync,
         Op::DmaMask { .. } => Operation::DmaMask,
+        Op::Irq { .. } => Operation::Irq,
+        Op::Bar { .. } => Operation::Bar,
         Op::Free { .. } => Operation::Free,
         Op::Info { .. } => Operation::Info,
         Op::Segments { .. } => Operation::Segments,

@@ -53,6 +53,14 @@ impl Vma {
     fn page_of(&self, at: u64) -> u64 {
         self.first + (at - self.start)
     }
+
+    /// That its memory is there; nothing of a device's is ever copied.
+    fn there(&self) -> Result<(), i32> {
+        match self.buffer.gone() {
+            true => Err(libc::SIGBUS),
+            false => Ok(()),
+        }
+    }
 }
 
 /// All mappings of a process, in the order of their addresses.
@@ -209,23 +217,33 @@ impl Space {
         error
     }
 
-    /// What a read of a page sees, or nothing when it raises a signal. On x86 what may be written may be read.
-    pub fn load(&self, page: u64) -> Option<Page> {
-        let vma = self.at(page).filter(|vma| vma.prot != 0)?;
+    /// What a read of a page sees. On x86 what may be written may be read.
+    ///
+    /// # Errors
+    ///
+    /// The signal that it raises.
+    pub fn load(&self, page: u64) -> Result<Page, i32> {
+        let vma = self.at(page).filter(|vma| vma.prot != 0);
+        let vma = vma.ok_or(libc::SIGSEGV)?;
+        vma.there()?;
         let page = vma.page_of(page);
-        Some(match vma.copies.get(&page) {
+        Ok(match vma.copies.get(&page) {
             Some(copy) => copy.clone(),
             None => vma.buffer.page(page),
         })
     }
 
-    /// Writes to a page; whether it could be.
-    pub fn store(&mut self, page: u64, at: usize, bytes: &[u8]) -> bool {
+    /// Writes to a page.
+    ///
+    /// # Errors
+    ///
+    /// The signal that it raises.
+    pub fn store(&mut self, page: u64, at: usize, bytes: &[u8]) -> Result<(), i32> {
         let index = self.vmas.partition_point(|vma| vma.end <= page);
         let vma = self.vmas.get_mut(index).filter(|vma| vma.start <= page);
-        let Some(vma) = vma.filter(|vma| vma.prot & WRITE != 0) else {
-            return false;
-        };
+        let vma = vma.filter(|vma| vma.prot & WRITE != 0);
+        let vma = vma.ok_or(libc::SIGSEGV)?;
+        vma.there()?;
         let page = vma.page_of(page);
         if vma.shared {
             vma.buffer.write(page, at, bytes);
@@ -234,7 +252,7 @@ impl Space {
             let copy = vma.copies.entry(page).or_insert_with(|| buffer.page(page));
             write_page(copy, at, bytes);
         }
-        true
+        Ok(())
     }
 }
 
@@ -302,13 +320,13 @@ mod tests {
     #[test]
     fn copies_move_with_their_pages() {
         let mut space = space();
-        assert!(space.store(35, 0, b"mine"));
+        assert!(space.store(35, 0, b"mine").is_ok());
         assert_eq!(space.relocate(33, 7, 15), 0);
         assert_eq!(places(&space), [(10, 15, 0), (15, 22, 3), (30, 33, 0)]);
         assert_eq!(space.load(17).unwrap().unwrap()[..4], *b"mine");
-        assert_eq!(space.load(12), Some(None));
+        assert_eq!(space.load(12), Ok(None));
         assert_eq!(space.forget(16, 18), 0);
-        assert_eq!(space.load(17), Some(None));
+        assert_eq!(space.load(17), Ok(None));
         assert_eq!(space.relocate(15, 7, 18), libc::EINVAL);
     }
 
@@ -326,11 +344,11 @@ mod tests {
     #[test]
     fn a_private_write_stays_private() {
         let mut space = space();
-        assert!(space.store(30, 7, b"private"));
-        assert_eq!(space.load(10), Some(None));
-        assert!(space.store(10, 0, b"shared"));
+        assert!(space.store(30, 7, b"private").is_ok());
+        assert_eq!(space.load(10), Ok(None));
+        assert!(space.store(10, 0, b"shared").is_ok());
         assert_eq!(space.load(30).unwrap().unwrap()[..7], [0; 7]);
-        assert!(space.store(11, 0, b"shared"));
+        assert!(space.store(11, 0, b"shared").is_ok());
         assert_eq!(space.load(31).unwrap().unwrap()[..6], *b"shared");
     }
 }

@@ -1,33 +1,41 @@
-//! The device that is bound to the driver.
+//! Devices of the machine that are given to the driver.
 
+use crate::sys::{self, Errno};
 use mapbuf_abi::PCI_NODE_PREFIX;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::OnceLock;
 
-/// QEMU's `edu`, by its address.
+/// A device, by its address.
 #[derive(Clone)]
-pub struct Edu(String);
+pub struct Device(String);
 
-impl Edu {
+impl Device {
     const BUS: &'static str = "/sys/bus/pci";
 
-    /// The first of the machine.
-    pub fn find() -> Option<&'static Self> {
-        static FOUND: OnceLock<Option<Edu>> = OnceLock::new();
-        FOUND.get_or_init(Self::search).as_ref()
+    /// QEMU's `nvme`, which the model knows. Nobody ever starts its controller: it has interrupts that can be triggered, and
+    /// memory of its own.
+    pub fn nvme() -> Option<&'static Self> {
+        static FOUND: OnceLock<Option<Device>> = OnceLock::new();
+        let found = FOUND.get_or_init(|| Self::find("0x1b36", "0x0010"));
+        found.as_ref()
     }
 
-    fn search() -> Option<Self> {
+    /// QEMU's `edu`, for bytes that nobody has thought about.
+    pub fn edu() -> Option<Self> {
+        Self::find("0x1234", "0x11e8")
+    }
+
+    fn find(vendor: &str, device: &str) -> Option<Self> {
         let mut devices = fs::read_dir(format!("{}/devices", Self::BUS))
             .ok()?
             .flatten();
-        devices.find_map(|device| {
+        devices.find_map(|found| {
             let is = |file: &str, id: &str| {
-                fs::read_to_string(device.path().join(file)).is_ok_and(|text| text.trim() == id)
+                fs::read_to_string(found.path().join(file)).is_ok_and(|text| text.trim() == id)
             };
-            let address = device.file_name().to_string_lossy().into_owned();
-            (is("vendor", "0x1234") && is("device", "0x11e8")).then_some(Self(address))
+            let address = found.file_name().to_string_lossy().into_owned();
+            (is("vendor", vendor) && is("device", device)).then_some(Self(address))
         })
     }
 
@@ -36,22 +44,54 @@ impl Edu {
         format!("{PCI_NODE_PREFIX}{}", self.0)
     }
 
-    /// Has the driver take it. Whether that is so shows when the node is opened.
-    pub fn bind(&self) {
-        let wish = format!("{}/devices/{}/driver_override", Self::BUS, self.0);
-        let _ = fs::write(wish, "mapbuf");
-        let _ = fs::write(format!("{}/drivers_probe", Self::BUS), &self.0);
+    fn tell(&self, file: &str) -> Result<(), Errno> {
+        let path = format!("{}/drivers/mapbuf/{file}", Self::BUS);
+        fs::write(path, &self.0).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// Takes it from whatever driver has it, for this one alone.
+    pub fn claim(&self) {
+        let device = format!("{}/devices/{}", Self::BUS, self.0);
+        let _ = fs::write(format!("{device}/driver_override"), "mapbuf");
+        let _ = fs::write(format!("{device}/driver/unbind"), &self.0);
+    }
+
+    /// Has the driver take it, and lets everybody open its node.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where it has it, and what the driver says.
+    pub fn bind(&self) -> Result<(), Errno> {
+        self.tell("bind")?;
+        fs::set_permissions(self.node(), fs::Permissions::from_mode(0o666))
+            .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
     }
 
     /// Takes it from the driver.
-    pub fn unbind(&self) {
-        let _ = fs::write(format!("{}/drivers/mapbuf/unbind", Self::BUS), &self.0);
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` where it does not have it.
+    pub fn unbind(&self) -> Result<(), Errno> {
+        self.tell("unbind")
     }
 
-    /// Has the driver take it as if for the first time, and lets everybody open its node.
-    pub fn renew(&self) -> std::io::Result<()> {
-        self.unbind();
-        self.bind();
-        fs::set_permissions(self.node(), fs::Permissions::from_mode(0o666))
+    /// Has the driver take it as if for the first time.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::bind`].
+    pub fn renew(&self) -> Result<(), Errno> {
+        self.claim();
+        self.bind()
+    }
+
+    /// Opens its node.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`.
+    pub fn open(&self, access: u8) -> Result<i32, Errno> {
+        sys::open(&self.node(), access)
     }
 }

@@ -1,18 +1,19 @@
 //! Executes operations.
 
-use crate::edu::Edu;
+use crate::device::Device;
 use crate::memory::{self, Desk, Rows};
 use crate::sys::{self, Errno};
 use mapbuf_abi::{
-    alloc, ioctl, Alloc, Attach, Detach, DmaMask, Export, Free, Import, Info, Kind, LastError,
-    Name, Offset, Probe, Query, Refused, Region, Segments, Sync, Unname, ADDRESS_HIDDEN, ANY_NODE,
-    SYSTEM_NODE,
+    alloc, import, ioctl, segments, Alloc, Attach, Bar, Detach, DmaMask, Export, Free, Import,
+    Info, Irq, Kind, LastError, Name, Offset, Probe, Query, Refused, Region, Segments, Sync,
+    Unname, ADDRESS_HIDDEN, ANY_NODE, NO_DESCRIPTOR, SYSTEM_NODE,
 };
 use mapbuf_fuzz::answer::{digest, pattern, Answer, Said};
 use mapbuf_fuzz::model::file_place;
 use mapbuf_fuzz::model::ioctls::FOREIGN;
+use mapbuf_fuzz::model::irq::{NO_EVENT, NO_EVENTFD};
 use mapbuf_fuzz::model::memory::pieces;
-use mapbuf_fuzz::op::{self, Damage, Id, Op, Place, FILES, PAGE, VARS, WORKERS};
+use mapbuf_fuzz::op::{self, Damage, Id, Op, Place, EVENTS, FILES, PAGE, VARS, WORKERS};
 use std::cell::Cell;
 use std::mem::offset_of;
 
@@ -23,6 +24,8 @@ pub struct Mail {
     pub sockets: [[i32; 2]; WORKERS],
     /// A dma-buf of another driver, or -1.
     pub foreign: i32,
+    /// Eventfds.
+    pub events: [i32; EVENTS],
 }
 
 /// A process that works: where the things are that operations name.
@@ -76,6 +79,11 @@ impl Executor {
                 }
             }
         }
+    }
+
+    /// Writes zeros to a file, from a byte on.
+    pub fn clear(&self, file: u8, position: u64, bytes: u64) -> std::result::Result<usize, Errno> {
+        sys::write_at(self.fd(file), &vec![0; bytes as usize], position, false)
     }
 
     fn fd(&self, place: u8) -> i32 {
@@ -200,10 +208,23 @@ impl Executor {
                 Ok(Answer::done())
             }
             Op::OpenDevice { to, access } => {
-                let device = Edu::find().ok_or(libc::ENODEV)?;
-                let fd = sys::open(&device.node(), access)?;
+                let device = Device::nvme().ok_or(libc::ENXIO)?;
+                let fd = device.open(access)?;
                 self.put(to, fd);
                 Ok(Answer::done())
+            }
+            Op::Unbind {} => {
+                let device = Device::nvme().ok_or(libc::ENXIO)?;
+                device.unbind().map(|()| Answer::done())
+            }
+            Op::Bind {} => {
+                let device = Device::nvme().ok_or(libc::ENXIO)?;
+                device.bind().map(|()| Answer::done())
+            }
+            Op::Count { event } => {
+                let event = self.mail.events.get(usize::from(event));
+                let count = sys::count(event.copied().unwrap_or(-1))?;
+                Ok(Answer::of(&[count]))
             }
             Op::OpenNamed { to, name, access } => {
                 let fd = sys::open(&op::node(name), access)?;
@@ -402,6 +423,57 @@ impl Executor {
                 self.call(file, ioctl::SYNC, &mut sync, damage, None)?;
                 Ok(Answer::done())
             }
+            Op::Irq {
+                file,
+                kind,
+                index,
+                action,
+                event,
+                vectors,
+                damage,
+            } => {
+                let fd = match event {
+                    NO_EVENT => NO_DESCRIPTOR,
+                    NO_EVENTFD => 0,
+                    event => {
+                        let event = self.mail.events.get(usize::from(event));
+                        event.copied().unwrap_or(-77)
+                    }
+                };
+                let mut irq = Irq {
+                    kind,
+                    index,
+                    action,
+                    fd,
+                    vectors,
+                    ..Irq::default()
+                };
+                let reserved = Some(offset_of!(Irq, reserved));
+                self.call(file, ioctl::IRQ, &mut irq, damage, reserved)?;
+                Ok(Answer::of(&[irq.count, irq.vectors.into()]))
+            }
+            Op::Bar {
+                file,
+                to,
+                index,
+                cache,
+                width,
+                id,
+                damage,
+            } => {
+                let mut bar = Bar {
+                    index,
+                    cache,
+                    width,
+                    id: self.id(id),
+                    ..Bar::default()
+                };
+                let reserved = Some(offset_of!(Bar, reserved));
+                self.call(file, ioctl::BAR, &mut bar, damage, reserved)?;
+                self.set_var(to, bar.id, bar.mmap_offset);
+                let values = [bar.id.into(), bar.bytes, bar.mmap_offset];
+                Ok(Answer::of(&values))
+            }
             Op::DmaMask { file, bits, damage } => {
                 let mut mask = DmaMask {
                     bits,
@@ -446,9 +518,11 @@ impl Executor {
                 id,
                 first,
                 count,
+                device,
                 damage,
             } => {
                 let mut segments = Segments {
+                    flags: if device { segments::FOR_DEVICE } else { 0 },
                     id: self.id(id),
                     first,
                     count,
@@ -510,9 +584,11 @@ impl Executor {
                 to,
                 buffer,
                 id,
+                device,
                 damage,
             } => {
                 let mut import = Import {
+                    flags: if device { import::FOR_DEVICE } else { 0 },
                     fd: self.fd(buffer),
                     id: self.id(id),
                     ..Import::default()

@@ -6,7 +6,7 @@
 //! `mapbuf-fuzz test SEED OPS FILE...` does both as tests, with a plan and a result for each (no OPS: the files alone).
 
 mod board;
-mod edu;
+mod device;
 mod execute;
 mod memory;
 mod pages;
@@ -14,12 +14,13 @@ mod raw;
 mod run;
 mod sys;
 
+use device::Device;
 use execute::Executor;
-use mapbuf_abi::{NAMED_DIR, SYSTEM_NODE};
-use mapbuf_fuzz::model::declared::REGIONS;
+use mapbuf_abi::{Cache, NAMED_DIR, SYSTEM_NODE};
+use mapbuf_fuzz::model::declared::{self, REGIONS};
 use mapbuf_fuzz::model::memory::LIMITS;
 use mapbuf_fuzz::model::{Seen, World};
-use mapbuf_fuzz::op::{self, Damage, Op, Step};
+use mapbuf_fuzz::op::{self, Damage, Id, Op, Step};
 use mapbuf_fuzz::tally::Tally;
 use mapbuf_fuzz::{generate, shrink};
 use run::{End, Runner};
@@ -89,8 +90,8 @@ fn command() -> Result<bool, Error> {
         }
         _ => Err("say random, replay, raw or test".into()),
     };
-    if let Some(device) = edu::Edu::find() {
-        device.unbind();
+    for device in [Device::nvme().cloned(), Device::edu()].iter().flatten() {
+        let _ = device.unbind();
     }
     // Regions that have names hold the module.
     if let Some(mut own) = with_a_session() {
@@ -121,11 +122,56 @@ fn clear_regions() -> Result<(), Error> {
     Ok(())
 }
 
+/// The same for these pages of the device's memory.
+fn clear_bar(pages: impl IntoIterator<Item = u64>) -> Result<(), Error> {
+    let mut own = with_a_session().ok_or("the node cannot be opened")?;
+    own.execute(&Op::OpenDevice { to: 0, access: 2 });
+    let shown = own.execute(&Op::Bar {
+        file: 0,
+        to: 0,
+        index: declared::BAR,
+        cache: Cache::Uncached.number(),
+        width: 64,
+        id: Id::Number(0),
+        damage: Damage::No,
+    });
+    let [_, bytes, offset, ..] = shown.values;
+    let page = op::PAGE as u64;
+    let mut well = bytes == declared::BAR_PAGES * page;
+    for number in pages {
+        well &= own.clear(0, offset + number * page, page) == Ok(op::PAGE);
+    }
+    own.execute(&Op::Close { file: 0 });
+    match well {
+        true => Ok(()),
+        false => Err(format!("the memory of the device cannot be cleared: {shown}").into()),
+    }
+}
+
+/// What the driver counts beyond what there is when nothing is open, if this kernel tells.
+fn counted() -> Option<String> {
+    let most = [
+        ("ids", 0),
+        ("offsets", 0),
+        ("attachments", 0),
+        ("device_mappings", 0),
+        ("names", REGIONS.len() as u64),
+        // The one that is bound now, or none.
+        ("devices", 1),
+    ];
+    most.iter().find_map(|(name, most)| {
+        let path = format!("/sys/kernel/debug/mapbuf/{name}");
+        let count: u64 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+        (count > *most).then(|| format!("when everything was closed, {count} {name} were left"))
+    })
+}
+
 /// What works for the fuzzer itself, with a session in place 0.
 fn with_a_session() -> Option<Executor> {
     let mail = execute::Mail {
         sockets: Default::default(),
         foreign: -1,
+        events: Default::default(),
     };
     let mut own = Executor::new(0, mail).ok()?;
     let opened = own.execute(&Op::Open { to: 0, access: 2 });
@@ -147,6 +193,8 @@ struct Fuzzer {
     runner: Runner,
     tally: Tally,
     log: Option<fs::File>,
+    /// Pages of the device's memory that are not zero.
+    written: Vec<u64>,
 }
 
 impl Fuzzer {
@@ -173,6 +221,7 @@ impl Fuzzer {
             runner,
             tally: Tally::default(),
             log: log.ok(),
+            written: (0..declared::BAR_PAGES).collect(),
         };
         fuzzer.complaint();
         Ok(fuzzer)
@@ -182,10 +231,15 @@ impl Fuzzer {
     fn try_program(&mut self, steps: &[Step], count: bool) -> Result<Option<Difference>, Error> {
         let steps = steps.get(..board::STEPS).unwrap_or(steps);
         clear_regions()?;
-        let device = edu::Edu::find().ok_or("there is no edu")?;
+        let device = Device::nvme().ok_or("there is no nvme")?;
         device
             .renew()
-            .map_err(|error| format!("{}: {error}", device.node()))?;
+            .map_err(|errno| format!("{}: errno {errno}", device.node()))?;
+        // Unless the model knows better, all of it may have been written to.
+        clear_bar(std::mem::replace(
+            &mut self.written,
+            (0..declared::BAR_PAGES).collect(),
+        ))?;
         let end = self.runner.run(steps);
         let end = end.map_err(|errno| format!("the processes: errno {errno}"))?;
         let done = match &end {
@@ -213,6 +267,11 @@ impl Fuzzer {
                 break;
             }
         }
+        if found.is_none() && matches!(end, End::Finished) {
+            self.written = world.written_bar();
+        }
+        // What nobody refers to any more is not there in the kernel either.
+        drop(world);
         let left = self.clean_up();
         if found.is_some() {
             // The rest is the follow of it.
@@ -255,6 +314,9 @@ impl Fuzzer {
         let answer = own.execute(&Op::Query { file: 0, damage });
         own.execute(&Op::Close { file: 0 });
         let [.., used, _, buffers, _] = answer.values;
+        if let Some(left) = counted() {
+            return Some(left);
+        }
         (!answer.succeeded() || used != 0 || buffers != REGIONS.len() as u64).then(|| {
             format!("when everything was closed, {buffers} buffers with {used} bytes were left, regions among them")
         })

@@ -4,7 +4,7 @@
 //! that are not the struct's stay as they were, and when the call fails, all but the field that says why; a struct is
 //! read once.
 
-use crate::edu::Edu;
+use crate::device::Device;
 use crate::memory::Desk;
 use crate::pages::{Coverage, LatePage, Racer};
 use crate::sys;
@@ -117,7 +117,7 @@ struct Counts {
 pub struct Raw {
     rng: Rng,
     files: Vec<i32>,
-    device: Option<Edu>,
+    device: Option<Device>,
     eventfd: i32,
     desk: Desk,
     racer: Racer,
@@ -135,7 +135,7 @@ impl Raw {
         Ok(Self {
             rng: Rng::with_seed(seed),
             files: Vec::new(),
-            device: Edu::find().cloned(),
+            device: Device::edu().inspect(Device::claim),
             eventfd: -1,
             desk: Desk::new().map_err(|errno| format!("errno {errno}"))?,
             racer: Racer::start(),
@@ -158,7 +158,7 @@ impl Raw {
             let result = self.round();
             self.close();
             if let Some(device) = &self.device {
-                device.unbind();
+                let _ = device.unbind();
             }
             result?;
             if said.elapsed() > Duration::from_secs(10) {
@@ -180,9 +180,9 @@ impl Raw {
                 self.call(call)?;
             }
             if let (0, Some(device)) = (self.rng.u32(..ROUND), &self.device) {
-                device.unbind();
+                let _ = device.unbind();
                 // The files that are open stay those of what is gone.
-                device.bind();
+                let _ = device.bind();
             }
         }
         Ok(())
@@ -240,7 +240,7 @@ impl Raw {
             .map_err(failed("EXPORT"))?;
         self.files.push(word(&export, 3) as i32);
         if let Some(device) = &self.device {
-            device.bind();
+            let _ = device.bind();
             let node = sys::open(&device.node(), 2);
             self.files.push(node.map_err(failed("open a device"))?);
             // SAFETY: The call takes no pointers.

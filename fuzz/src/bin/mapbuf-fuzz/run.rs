@@ -8,7 +8,7 @@ use crate::board::Shared;
 use crate::execute::{Executor, Mail};
 use crate::sys::{self, Errno};
 use mapbuf_fuzz::answer::Answer;
-use mapbuf_fuzz::op::{Op, Step, USER, WORKERS};
+use mapbuf_fuzz::op::{Op, Step, EVENTS, USER, WORKERS};
 use mapbuf_init::clock::{self, Stopwatch};
 use std::time::Duration;
 
@@ -68,11 +68,16 @@ impl Runner {
         for _ in 0..WORKERS {
             pairs.push((sys::sockets()?, sys::pipe()?));
         }
+        let mut events = [-1; EVENTS];
+        for event in &mut events {
+            *event = sys::eventfd()?;
+        }
         let table = Table {
             shared: self.shared,
             mail: Mail {
                 sockets: std::array::from_fn(|worker| pairs[worker].0),
                 foreign: self.foreign,
+                events,
             },
             turns: std::array::from_fn(|worker| pairs[worker].1),
             told: sys::pipe()?,
@@ -90,7 +95,7 @@ impl Runner {
         // Those in between have none to wait for them: they are ours.
         while sys::wait(-1, false).is_some() {}
         let ends = table.mail.sockets.iter().chain(&table.turns);
-        for fd in ends.chain([&table.told]).flatten() {
+        for fd in ends.chain([&table.told]).flatten().chain(&events) {
             sys::close(*fd);
         }
         end

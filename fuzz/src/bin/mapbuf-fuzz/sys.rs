@@ -73,6 +73,21 @@ pub fn write_at(fd: i32, from: &[u8], position: u64, nowhere: bool) -> Result<us
     check(result as i64).map(|count| count as usize)
 }
 
+/// `eventfd`, which nobody waits for.
+pub fn eventfd() -> Result<i32, Errno> {
+    // SAFETY: touches no memory.
+    check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }.into())
+        .map(|fd| fd as i32)
+}
+
+/// What an eventfd has counted since it was read.
+pub fn count(eventfd: i32) -> Result<u64, Errno> {
+    let mut count = 0u64;
+    // SAFETY: there is room for the number.
+    let result = unsafe { libc::read(eventfd, (&raw mut count).cast(), 8) };
+    check(result as i64).map(|_| count)
+}
+
 /// Closes a descriptor and all after it.
 pub fn close_from(first: i32) {
     // SAFETY: the caller has opened them all, or had them opened by the driver.
