@@ -62,6 +62,11 @@ pub trait Backing {
         None
     }
 
+    /// All of its pages in an array, which stays as it is as long as the memory, if there is one.
+    fn pages(&self) -> Option<&[PageRef<'_>]> {
+        None
+    }
+
     /// The memory as the DMA API gave it, if it did.
     fn coherent(&self) -> Option<&CoherentBlock> {
         None

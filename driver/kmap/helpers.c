@@ -537,17 +537,48 @@ bool kmap_helper_is_encrypted(const void *view)
  * The one place that decides how user space sees memory: with a cache mode (as enum Cache), and encrypted if the
  * kernel's own view is. The protection that the core has set is encrypted.
  */
-void kmap_helper_vma_protection(struct vm_area_struct *vma, u32 cache, const void *view)
+static pgprot_t kmap_protection(pgprot_t prot, u32 cache, const void *view)
 {
-	pgprot_t prot = vma->vm_page_prot;
-
 	if (cache == 1)
 		prot = pgprot_writecombine(prot);
 	else if (cache == 2)
 		prot = pgprot_noncached(prot);
 	if (!kmap_helper_is_encrypted(view))
 		prot = pgprot_decrypted(prot);
-	vma->vm_page_prot = prot;
+	return prot;
+}
+
+void kmap_helper_vma_protection(struct vm_area_struct *vma, u32 cache, const void *view)
+{
+	vma->vm_page_prot = kmap_protection(vma->vm_page_prot, cache, view);
+}
+
+/* Descriptions of mappings. */
+
+void kmap_helper_desc_protection(struct vm_area_desc *desc, u32 cache, const void *view)
+{
+	desc->page_prot = kmap_protection(desc->page_prot, cache, view);
+}
+
+vm_flags_t kmap_helper_desc_flags(const struct vm_area_desc *desc)
+{
+	return vma_flags_to_legacy(desc->vma_flags);
+}
+
+void kmap_helper_desc_change_flags(struct vm_area_desc *desc, vm_flags_t set, vm_flags_t clear)
+{
+	vma_desc_set_flags_mask(desc, legacy_to_vma_flags(set));
+	vma_desc_clear_flags_mask(desc, legacy_to_vma_flags(clear));
+}
+
+void kmap_helper_desc_remap(struct vm_area_desc *desc, unsigned long pfn)
+{
+	mmap_action_remap_full(desc, pfn);
+}
+
+void kmap_helper_desc_map_pages(struct vm_area_desc *desc, struct page **pages)
+{
+	mmap_action_map_kernel_pages_full(desc, pages);
 }
 
 /* The user address of the next byte of a request. */

@@ -15,6 +15,7 @@ use kernel::{
         page,
         pci_dev,
         sg_table,
+        vm_area_desc,
         vm_area_struct,
         vm_flags_t,
         work_func_t, //
@@ -107,6 +108,19 @@ extern "C" {
         cache: u32,
         view: *const c_void,
     );
+    pub(crate) fn kmap_helper_desc_protection(
+        desc: *mut vm_area_desc,
+        cache: u32,
+        view: *const c_void,
+    );
+    pub(crate) fn kmap_helper_desc_flags(desc: *const vm_area_desc) -> vm_flags_t;
+    pub(crate) fn kmap_helper_desc_change_flags(
+        desc: *mut vm_area_desc,
+        set: vm_flags_t,
+        clear: vm_flags_t,
+    );
+    pub(crate) fn kmap_helper_desc_remap(desc: *mut vm_area_desc, pfn: c_ulong);
+    pub(crate) fn kmap_helper_desc_map_pages(desc: *mut vm_area_desc, pages: *mut *mut page);
     pub(crate) fn kmap_helper_pci_name(pci: *const pci_dev) -> *const c_char;
     pub(crate) fn kmap_helper_pci_data(pci: *mut pci_dev) -> *mut c_void;
     pub(crate) fn kmap_helper_pci_set_data(pci: *mut pci_dev, data: *mut c_void);

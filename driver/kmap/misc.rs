@@ -13,6 +13,7 @@ use super::{
         Lease,
         OWNED, //
     },
+    prepare::NewDesc,
     revocable::Mappings,
     this_module::this_module,
     vma::{
@@ -56,8 +57,10 @@ pub trait OpenFile: Send + Sync + Sized + 'static {
     /// `open`, for what `mode` says.
     fn open(node: &Self::Node, mode: Mode) -> Result<Self>;
 
-    /// `mmap`. The mapping that is asked for has any offset and any length.
-    fn mmap(&self, vma: NodeVma<'_, Self>) -> Result;
+    /// `mmap`. The mapping that is asked for has any offset and any length. What is [`Prepared`] has no `mmap`.
+    fn mmap(&self, _vma: NodeVma<'_, Self>) -> Result {
+        Err(ENODEV)
+    }
 
     /// `ioctl`, from 32-bit programs too. A command and an argument that a program made up. What it returns is not
     /// negative.
@@ -78,6 +81,13 @@ pub trait OpenFile: Send + Sync + Sized + 'static {
         at: u64,
         f: impl FnOnce(&dyn Backing, u64) -> Result<usize>,
     ) -> Result<usize>;
+}
+
+/// An open file whose mappings are described by `mmap_prepare`, and made by the kernel.
+pub trait Prepared: OpenFile + Faults {
+    /// `mmap_prepare`. The mapping that is asked for has any offset and any length. It shows memory of the file itself, which
+    /// lives until the last mapping of it is gone.
+    fn mmap_prepare(desc: NewDesc<'_, Self>) -> Result;
 }
 
 /// What a file is opened for: reading, writing, or both.
@@ -151,6 +161,23 @@ unsafe impl<F: OpenFile> Sync for Node<F> {}
 impl<F: OpenFile> Node<F> {
     /// Makes `/dev/NAME`, which belongs to root, with the permissions of `mode`. It can be opened before this returns.
     pub fn new(name: CString, mode: u16, data: F::Node) -> Result<Self> {
+        Self::register(name, mode, data, Operations::<F>::TABLE)
+    }
+
+    /// The same, of files that have `mmap_prepare`.
+    pub fn prepared(name: CString, mode: u16, data: F::Node) -> Result<Self>
+    where
+        F: Prepared,
+    {
+        Self::register(name, mode, data, Operations::<F>::PREPARED)
+    }
+
+    fn register(
+        name: CString,
+        mode: u16,
+        data: F::Node,
+        operations: &'static bindings::file_operations,
+    ) -> Result<Self> {
         let inner = Inner {
             device: Opaque::zeroed(),
             name,
@@ -162,7 +189,7 @@ impl<F: OpenFile> Node<F> {
         to_result(unsafe {
             (*device).minor = bindings::MISC_DYNAMIC_MINOR as c_int;
             (*device).name = inner.name.as_char_ptr();
-            (*device).fops = Operations::<F>::TABLE;
+            (*device).fops = operations;
             (*device).mode = mode;
             bindings::misc_register(device)
         })?;
@@ -187,18 +214,29 @@ struct Operations<F>(PhantomData<F>);
 
 impl<F: OpenFile> Operations<F> {
     const TABLE: &'static bindings::file_operations = &bindings::file_operations {
+        mmap: Some(mmap::<F>),
+        ..Self::WITHOUT
+    };
+
+    const WITHOUT: bindings::file_operations = bindings::file_operations {
         // An open file, and so a mapping, keeps the module.
         owner: this_module(),
         open: Some(open::<F>),
         release: Some(release::<F>),
         unlocked_ioctl: Some(ioctl::<F>),
         compat_ioctl: bindings::compat_ptr_ioctl,
-        mmap: Some(mmap::<F>),
         // Where entries of 2 MiB fit.
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         read_iter: Some(read::<F>),
         write_iter: Some(write::<F>),
         ..pin_init::zeroed()
+    };
+}
+
+impl<F: Prepared> Operations<F> {
+    const PREPARED: &'static bindings::file_operations = &bindings::file_operations {
+        mmap_prepare: Some(mmap_prepare::<F>),
+        ..Self::WITHOUT
     };
 }
 
@@ -277,6 +315,17 @@ unsafe extern "C" fn mmap<F: OpenFile>(
     let vma = unsafe { FileVma::from_raw(vma) };
     // INVARIANT: `release` drops the data.
     from_result(|| data.mmap(NodeVma { vma, file: data }).map(|()| 0))
+}
+
+/// # Safety
+///
+/// The core calls this for a mapping of a file that was opened by [`open`] for the same `F`.
+unsafe extern "C" fn mmap_prepare<F: Prepared>(desc: *mut bindings::vm_area_desc) -> c_int {
+    from_result(|| {
+        // SAFETY: By the safety requirements; `release` drops the data, and the page offset is that in its memory.
+        let desc = unsafe { NewDesc::new(desc, data::<F>((*desc).file)) }?;
+        F::mmap_prepare(desc).map(|()| 0)
+    })
 }
 
 /// # Safety

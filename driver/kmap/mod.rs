@@ -27,6 +27,7 @@ pub mod parked;
 pub mod pci;
 pub mod physical;
 pub mod place;
+pub mod prepare;
 pub mod ptrace;
 pub mod recached;
 pub mod revocable;

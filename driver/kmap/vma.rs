@@ -584,12 +584,15 @@ impl Batch {
 
 /// The operations of VMAs for `T`. They have `open` and `close` with a [`Watch`] (`WATCHED`), and where each VMA keeps the data.
 /// Otherwise they have neither: the VMA's file keeps the data, so forks, splits and merges need no counting of ours.
-struct Operations<T, const WATCHED: bool>(PhantomData<T>);
+pub(super) struct Operations<T, const WATCHED: bool>(PhantomData<T>);
 
 impl<T: Faults, const WATCHED: bool> Operations<T, WATCHED> {
     const EMPTY: &'static bindings::vm_operations_struct = &pin_init::zeroed();
-    const NEVER: &'static bindings::vm_operations_struct = &Self::none();
-    const MIXED: &'static bindings::vm_operations_struct = &Self::small(Handlers::<T>::mixed);
+    /// Of a VMA all of which is mapped.
+    pub(super) const NEVER: &'static bindings::vm_operations_struct = &Self::none();
+    /// Of a VMA with `VM_MIXEDMAP`.
+    pub(super) const MIXED: &'static bindings::vm_operations_struct =
+        &Self::small(Handlers::<T>::mixed);
     const AROUND: &'static bindings::vm_operations_struct = &Self::small(Handlers::<T>::around);
     const PAGE: &'static bindings::vm_operations_struct = &Self::small(Handlers::<T>::page);
     const FRAME: &'static bindings::vm_operations_struct = &Self::small(Handlers::<T>::frame);

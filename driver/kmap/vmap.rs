@@ -38,6 +38,14 @@ use kernel::{
 /// A reference on each page is ours; each is a folio of its own.
 struct Singles(LongVec<*mut bindings::page>);
 
+impl Singles {
+    fn all(&self) -> &[PageRef<'_>] {
+        // SAFETY: By the type's invariants each is a page with a reference of ours, as long as we live, which is what a
+        // `PageRef` is, of the same layout.
+        unsafe { core::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len()) }
+    }
+}
+
 // SAFETY: Pages belong to no thread.
 unsafe impl Send for Singles {}
 // SAFETY: Methods on a shared reference only read what never changes.
@@ -226,5 +234,9 @@ impl Backing for Vmap {
 
     fn area(&self) -> Option<&Area> {
         Some(&self.area)
+    }
+
+    fn pages(&self) -> Option<&[PageRef<'_>]> {
+        Some(self.pages.all())
     }
 }

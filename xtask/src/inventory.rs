@@ -287,35 +287,73 @@ mod tests {
             .collect();
         let helpers = fs::read_to_string(driver.join("kmap/helpers.c")).unwrap();
         let vma = fs::read_to_string(driver.join("kmap/vma.rs")).unwrap();
-        assert!(sets_protection_in_one_place(&rust, &helpers, &vma));
+        let desc = fs::read_to_string(driver.join("kmap/prepare.rs")).unwrap();
+        let well = |rust: &str, helpers: &str, vma: &str, desc: &str| {
+            sets_protection_in_one_place(rust, helpers)
+                && asks_before(
+                    vma,
+                    "fn set_up(",
+                    "kmap_helper_vma_protection(",
+                    "fill(self)?",
+                )
+                && ["kmap_helper_desc_map_pages(", "kmap_helper_desc_remap("]
+                    .iter()
+                    .all(|action| {
+                        asks_before(desc, "mut self) -> Result {", "self.describe(", action)
+                    })
+                && asks_before(
+                    desc,
+                    "fn describe(",
+                    "kmap_helper_desc_protection(",
+                    "Ok(())",
+                )
+        };
+        assert!(well(&rust, &helpers, &vma, &desc));
 
         // The mistakes that this is to find.
-        let elsewhere = format!("{rust}vma.vm_page_prot = prot;");
-        assert!(!sets_protection_in_one_place(&elsewhere, &helpers, &vma));
+        for elsewhere in ["vma.vm_page_prot = prot;", "desc.page_prot = prot;"] {
+            let elsewhere = format!("{rust}{elsewhere}");
+            assert!(!well(&elsewhere, &helpers, &vma, &desc));
+        }
+        let by_hand = format!("{helpers}desc->page_prot = pgprot_noncached(desc->page_prot);");
+        assert!(!well(&rust, &by_hand, &vma, &desc));
         let always_encrypted = helpers.replace("prot = pgprot_decrypted(prot);", ";");
-        assert!(!sets_protection_in_one_place(
-            &rust,
-            &always_encrypted,
-            &vma
-        ));
+        assert!(!well(&rust, &always_encrypted, &vma, &desc));
         let unset = vma.replace("kmap_helper_vma_protection(", "kmap_helper_nothing(");
-        assert!(!sets_protection_in_one_place(&rust, &helpers, &unset));
+        assert!(!well(&rust, &helpers, &unset, &desc));
+        let unset = desc.replace("kmap_helper_desc_protection(", "kmap_helper_nothing(");
+        assert!(!well(&rust, &helpers, &vma, &unset));
+        let undescribed = desc.replace("self.describe(Operations::<T, false>::NEVER", "nothing(");
+        assert!(!well(&rust, &helpers, &vma, &undescribed));
     }
 
-    fn sets_protection_in_one_place(rust: &str, helpers: &str, vma: &str) -> bool {
-        let sets = |text: &str| text.matches("vm_page_prot = ").count();
-        let part = |text: &str, from: &str, to: &str| {
-            let (_, rest) = text.split_once(from)?;
-            Some(rest.split_once(to)?.0.to_owned())
-        };
-        let place = part(helpers, "void kmap_helper_vma_protection(", "\n}\n").unwrap_or_default();
-        let before = part(vma, "fn set_up(", "fill(self)?").unwrap_or_default();
-        sets(rust) == 0
-            && (sets(helpers), sets(&place)) == (1, 1)
-            && place.contains(
-                "if (!kmap_helper_is_encrypted(view))\n\t\tprot = pgprot_decrypted(prot);",
-            )
-            && before.contains("kmap_helper_vma_protection(")
+    /// What stands between two texts.
+    fn part<'a>(text: &'a str, from: &str, to: &str) -> Option<&'a str> {
+        let (_, rest) = text.split_once(from)?;
+        Some(rest.split_once(to)?.0)
+    }
+
+    fn sets_protection_in_one_place(rust: &str, helpers: &str) -> bool {
+        let place = part(helpers, "static pgprot_t kmap_protection(", "\n}\n");
+        let sets = |text: &str, to: &str| text.matches(&format!("page_prot = {to}")).count();
+        sets(rust, "") == 0
+            // Of a VMA, and of what describes one.
+            && (sets(helpers, ""), sets(helpers, "kmap_protection(")) == (2, 2)
+            && place.is_some_and(|place| {
+                place.contains(
+                    "if (!kmap_helper_is_encrypted(view))\n\t\tprot = pgprot_decrypted(prot);",
+                )
+            })
+    }
+
+    /// Whether a function asks something before it does something. Where several begin alike, the last one before that is
+    /// meant.
+    fn asks_before(text: &str, function: &str, asked: &str, done: &str) -> bool {
+        let before = text.split(function).skip(1).find_map(|body| {
+            let (before, _) = body.split_once(done)?;
+            Some(before.contains(asked))
+        });
+        before == Some(true)
     }
 
     // A copy without the barrier of `access_ok` can be led past its check by speculation; the kernel's own ones have it.

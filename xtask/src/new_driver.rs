@@ -34,14 +34,12 @@ pub enum Language {
 pub struct Way {
     /// What `--way` takes; where mapbuf has a method for it, that method's name.
     pub name: &'static str,
-    /// The example's file, without what follows the dot.
+    /// The example's file, without what follows the dot. The module is named so, or in Rust `rust_` and the name.
     pub file: &'static str,
     /// The guide's chapter that begins with it.
     pub chapter: &'static str,
     /// For whom it is, in a few words.
     pub purpose: &'static str,
-    /// Whether there is one in Rust too, a module named `rust_` and the file's name.
-    pub in_rust: bool,
     /// The program of examples/c that tries it.
     program: &'static str,
     /// What comes after the name in the node's, if that cannot be known beforehand; or a parameter of the module's.
@@ -59,7 +57,6 @@ const fn way(
         file,
         chapter,
         purpose,
-        in_rust: true,
         program: "try",
         needs: None,
     }
@@ -153,15 +150,12 @@ pub const WAYS: &[Way] = &[
         "sharing.md",
         "a buffer that other drivers and processes can take",
     ),
-    Way {
-        in_rust: false,
-        ..way(
-            "prepare",
-            "mmap_prepare",
-            "mmap_prepare.md",
-            "the callback that replaces mmap, since 7.2",
-        )
-    },
+    way(
+        "prepare",
+        "mmap_prepare",
+        "mmap_prepare.md",
+        "the callback that replaces mmap, since 7.2",
+    ),
 ];
 
 fn ways() -> clap::builder::PossibleValuesParser {
@@ -241,13 +235,6 @@ fn driver_file(name: &str, lang: Language) -> String {
 /// Makes the folder with a driver of that name.
 pub fn make(way: &Way, name: &str, lang: Language, folder: &Path) -> Result<()> {
     check(name)?;
-    if lang == Language::Rust && !way.in_rust {
-        bail!(
-            "there is no driver in Rust for {}: the guide's chapter {} says why; use --lang c",
-            way.name,
-            way.chapter
-        );
-    }
     if folder.exists() {
         bail!(
             "{} already exists; choose another name, or remove it",
@@ -422,13 +409,8 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         for way in WAYS {
             let folder = scratch.path().join(way.file);
-            let made = make(way, "hello", Language::Rust, &folder);
-            assert_eq!(made.is_ok(), way.in_rust, "{}", way.name);
+            make(way, "hello", Language::Rust, &folder).unwrap();
             let example = examples_in_rust().unwrap().join(format!("{}.rs", way.file));
-            assert_eq!(example.exists(), way.in_rust, "{}", way.name);
-            if !way.in_rust {
-                continue;
-            }
             let text = fs::read_to_string(example).unwrap();
             assert!(text.starts_with("// SPDX-License-Identifier: GPL-2.0\n"));
             assert!(text.contains("license: \"GPL\"") && !text.contains("unsafe"));

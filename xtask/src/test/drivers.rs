@@ -48,8 +48,7 @@ fn new_drivers(kit: &Kit) -> Result<Vec<PathBuf>> {
     // One run of make for all, which goes into each folder.
     let mut kbuild = String::new();
     let in_c = WAYS.iter().map(|way| (way, Language::C, ""));
-    let in_rust = WAYS.iter().filter(|way| way.in_rust);
-    let in_rust = in_rust.map(|way| (way, Language::Rust, "rust_"));
+    let in_rust = WAYS.iter().map(|way| (way, Language::Rust, "rust_"));
     for (way, lang, prefix) in in_c.chain(in_rust) {
         let name = format!("new_{prefix}{}", way.file);
         let made = scratch.path().join(&name);

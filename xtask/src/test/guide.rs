@@ -327,16 +327,13 @@ fn without_javascript(browser: &mut Browser, book: &Path, _: &Kit, _: Option<&Pa
     Ok(())
 }
 
-/// Each chapter with a driver in both languages shows one, and the other by the keyboard alone.
+/// Each chapter with drivers shows those in one language, and those in the other by the keyboard alone.
 fn tabs(browser: &mut Browser, book: &Path, _: &Kit, _: Option<&Path>) -> Result<()> {
     const RIGHT: u32 = 39;
     const SEEN: &str = "[...document.querySelectorAll('.tabs .tab')] \
         .filter(it => it.offsetHeight > 0).map(it => it.querySelector('code').textContent)";
-    let both = WAYS.iter().filter(|way| way.in_rust);
-    for chapter in both.map(|way| way.chapter).collect::<BTreeSet<_>>() {
-        let drivers = WAYS
-            .iter()
-            .filter(|way| way.in_rust && way.chapter == chapter);
+    for chapter in WAYS.iter().map(|way| way.chapter).collect::<BTreeSet<_>>() {
+        let drivers = WAYS.iter().filter(|way| way.chapter == chapter);
         let drivers: Vec<_> = drivers.map(|way| way.file).collect();
         let page = chapter.replace(".md", ".html");
         browser.open(&book.join(&page))?;

@@ -209,6 +209,14 @@ pub const SUBJECTS: &[Subject] = &[
         how: How::Export,
         ..rust("rust_dma_buf_exporter", pages("", Dropped::StaysAway))
     },
+    Subject {
+        module: "rust_mmap_prepare",
+        ..rust("rust_mmap_prepare-pages", pages("", Dropped::StaysAway))
+    },
+    Subject {
+        module: "rust_mmap_prepare",
+        ..rust("rust_mmap_prepare-frames", frames(""))
+    },
     rust("rust_fault_page", pages("", Dropped::ComesBack)),
     rust(
         "rust_fault_huge",
