@@ -109,7 +109,7 @@ pub fn boot_reports(
     if filter.is_empty() && folders.iter().eq(&own) {
         let said = String::from_utf8_lossy(&said);
         if let Some(score) = said.lines().find_map(|line| line.strip_prefix("score on ")) {
-            record(series, &kit, score)?;
+            record(series, &kit, score, &missed(&said))?;
         }
     }
     Ok(report)
@@ -132,10 +132,24 @@ fn print_of(kit: &Kit) -> Result<String> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-fn record(series: Option<Series>, kit: &Kit, score: &str) -> Result<()> {
+/// The reports whose cause was not named, or not alone: "silent: NAME".
+fn missed(said: &str) -> Vec<String> {
+    let of = |line: &str| {
+        let (score, rest) = line.split_once(' ')?;
+        let score = score.to_lowercase();
+        let name = rest.split(' ').next()?;
+        ["partly", "silent", "wrong"]
+            .contains(&score.as_str())
+            .then(|| format!("{score}: {name}"))
+    };
+    said.lines().filter_map(of).collect()
+}
+
+fn record(series: Option<Series>, kit: &Kit, score: &str, missed: &[String]) -> Result<()> {
     let path = kept(series)?;
     fs::create_dir_all(path.parent().context("a score is kept nowhere")?)?;
-    fs::write(path, format!("{}\n{score}\n", print_of(kit)?))?;
+    let missed = missed.join("\n");
+    fs::write(path, format!("{}\n{score}\n{missed}\n", print_of(kit)?))?;
     Ok(())
 }
 
@@ -166,7 +180,8 @@ pub fn scores(kit: &Kit) -> Result<ExitCode> {
         "kernel", "right", "partly", "silent", "wrong"
     );
     for row in rows {
-        let (kernel, numbers) = row.split_once(": ").context("a score without a kernel")?;
+        let score = row.lines().next().unwrap_or_default();
+        let (kernel, numbers) = score.split_once(": ").context("a score without a kernel")?;
         let mut numbers = numbers
             .split(", ")
             .filter_map(|part| part.split(' ').next_back());
@@ -178,6 +193,9 @@ pub fn scores(kit: &Kit) -> Result<ExitCode> {
             next(),
             next()
         );
+        for missed in row.lines().skip(1) {
+            println!("  {missed}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -355,4 +373,15 @@ fn make(kernel: &Kernel, series: Option<Series>, out: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missed;
+
+    #[test]
+    fn what_was_missed_is_listed_by_name() {
+        let said = "Right a (1 s): x\nSilent b (2 s): \nPartly c-d (0 s): x, y\nImpossible e (0 s): \nnote f\n";
+        assert_eq!(missed(said), ["silent: b", "partly: c-d"]);
+    }
 }

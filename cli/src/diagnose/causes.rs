@@ -1024,6 +1024,9 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
         findings.insert(at, finding.quoting(trouble));
         return;
     }
+    if trouble.only_warned && trouble.after_a_crash {
+        return;
+    }
     if trouble.only_warned {
         let what = format!(
             "the kernel warned in {}: {}",

@@ -488,11 +488,15 @@ impl History {
             .any(|&(first, pages, time)| first == pfn && pages == 1 && time <= before)
     }
 
-    /// Whether a frame that was in use at this time had been allocated before allocations were recorded.
+    /// Whether a frame that a fault handler returned at this time had been allocated before allocations were recorded.
+    ///
+    /// The first mapping of a device turns on both records, of what handlers return and of allocations. That there is any of
+    /// the latter, later perhaps, shows that this kernel has it.
     pub fn is_older(&self, pfn: u64, at: u64) -> bool {
-        let before = || self.allocated.iter().filter(|(_, _, time)| *time <= at);
-        let has = |&(first, pages, _): &(u64, u64, u64)| first <= pfn && pfn - first < pages;
-        before().next().is_some() && !before().any(has)
+        let has = |&(first, pages, time): &(u64, u64, u64)| {
+            time <= at && first <= pfn && pfn - first < pages
+        };
+        !self.allocated.is_empty() && !self.allocated.iter().any(has)
     }
 
     fn take(&mut self, number: i32, thread: &mut Thread, event: &Event) {

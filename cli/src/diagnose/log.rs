@@ -50,6 +50,8 @@ pub struct Trouble {
     pub quoted: Vec<String>,
     /// The kernel went on in this thread: a warning.
     pub only_warned: bool,
+    /// A thread had died in the kernel before, with whatever it held: this may be a consequence of that.
+    pub after_a_crash: bool,
 }
 
 /// Where the trace of an oops is still in what reports it, and not in what went wrong.
@@ -170,8 +172,7 @@ fn is_head(text: &str) -> bool {
         "Oops: ",
         "general protection fault",
         "WARNING: CPU:",
-        "WARNING: mm/",
-        "WARNING: drivers/",
+        "WARNING: at ",
         "Bad page",
         "Unable to handle kernel",
         "refcount_t: ",
@@ -179,7 +180,20 @@ fn is_head(text: &str) -> bool {
     ]
     .iter()
     .any(|mark| text.starts_with(mark))
+        || names_a_source_line(text)
         || text.contains(": Corrupted page table at address")
+}
+
+/// Whether it is a warning in the words of newer kernels, `WARNING: mm/memory.c:2557 at f+0x1/0x2, CPU#0: p/7`; there are others,
+/// as lockdep's.
+fn names_a_source_line(text: &str) -> bool {
+    let place = text
+        .strip_prefix("WARNING: ")
+        .and_then(|rest| rest.split(' ').next())
+        .and_then(|place| place.rsplit_once(':'));
+    place.is_some_and(|(file, line)| {
+        [".c", ".h", ".rs"].iter().any(|end| file.ends_with(end)) && line.parse::<u32>().is_ok()
+    })
 }
 
 fn troubles(lines: &[Line]) -> Vec<Trouble> {
@@ -206,6 +220,11 @@ fn troubles(lines: &[Line]) -> Vec<Trouble> {
     }
     // The end may not have been printed yet.
     all.extend(current.map(|(trouble, _)| trouble));
+    let mut crashed = false;
+    for trouble in &mut all {
+        trouble.after_a_crash = crashed;
+        crashed |= !trouble.only_warned;
+    }
     all
 }
 
@@ -326,6 +345,25 @@ mod tests {
             !trouble.only_warned && trouble.quoted.len() == 4,
             "{trouble:?}"
         );
+    }
+
+    #[test]
+    fn a_warning_is_told_from_what_is_called_so() {
+        for text in [
+            "WARNING: CPU: 0 PID: 203 at kernel/rcu/tree_plugin.h:331 f+0x5ad/0x630",
+            "WARNING: arch/x86/mm/pat/memtype.c:721 at f+0x1/0x2, CPU#0: p/7",
+            "WARNING: drivers/dma-buf/dma-buf.c:12 at f+0x1/0x2 [m], CPU#0: p/7",
+            "WARNING: at f+0x1/0x2, CPU#0: p/7",
+        ] {
+            assert!(is_head(text), "{text}");
+        }
+        for text in [
+            "WARNING: possible circular locking dependency detected",
+            "WARNING: a.c: no line",
+            "RETBleed: WARNING: Spectre v2 mitigation leaves CPU vulnerable",
+        ] {
+            assert!(!is_head(text), "{text}");
+        }
     }
 
     #[test]

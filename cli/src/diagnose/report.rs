@@ -92,10 +92,12 @@ impl Report {
             let told =
                 |finding: &Finding| finding.evidence.iter().any(|one| one.text == trouble.head);
             if !findings.iter().any(told) {
-                notes.push(format!(
-                    "while the program ran, the kernel reported in another thread: {}",
-                    trouble.quoted.join(" / ")
-                ));
+                let when = if trouble.only_warned && trouble.after_a_crash {
+                    "after that, the kernel warned"
+                } else {
+                    "while the program ran, the kernel reported in another thread"
+                };
+                notes.push(format!("{when}: {}", trouble.quoted.join(" / ")));
             }
         }
         notes.dedup();
@@ -423,7 +425,7 @@ impl fmt::Display for Report {
 
 impl Report {
     fn summary(&self) -> String {
-        let mut texts: Vec<String> = Vec::new();
+        let mut texts: Vec<(String, usize)> = Vec::new();
         for mapping in self.mappings.iter().filter(|mapping| mapping.result >= 0) {
             let how = match mapping.calls.first() {
                 Some(call) => call.function.trim_end_matches("_begin").to_owned(),
@@ -434,17 +436,27 @@ impl Report {
             } else {
                 "shared"
             };
-            texts.push(format!(
+            let text = format!(
                 "{} ({}, {sharing}, by {how})",
                 mapping.file,
                 Bytes(mapping.length)
-            ));
+            );
+            match texts.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, times)) => *times += 1,
+                None => texts.push((text, 1)),
+            }
         }
-        texts.dedup();
+        let all: usize = texts.iter().map(|(_, times)| times).sum();
         match texts.len() {
             0 => "its memory mappings (none of a device)".to_owned(),
-            1..=8 => texts.join(", "),
-            more => format!("{more} mappings of devices"),
+            1..=8 => {
+                let texts = texts.into_iter().map(|(text, times)| match times {
+                    1 => text,
+                    times => format!("{text} {times} times"),
+                });
+                texts.collect::<Vec<_>>().join(", ")
+            }
+            _ => format!("{all} mappings of devices"),
         }
     }
 }

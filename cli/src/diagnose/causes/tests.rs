@@ -332,6 +332,45 @@ fn pages_of_a_block_that_unmapping_frees() {
         "sys_exit: NR 11 = 0",
     ];
     assert!(of(&events).is_empty());
+    // No allocation was recorded for it, and this kernel records them: the page had been there before.
+    let (first, allocated) = (
+        handed(0, 0x200, 1),
+        "mm_page_alloc: page=00001 pfn=0x300 order=0 migratetype=1 gfp_flags=GFP_KERNEL",
+    );
+    let end = "sys_exit: NR 11 = 0";
+    let before = [SHARED, &done, DONE, allocated, &first, unmapping, all, end];
+    let after = [SHARED, &done, DONE, &first, unmapping, all, end, allocated];
+    for events in [before, after] {
+        assert_eq!(of(&events), ["freed-by-unmapping"]);
+    }
+    let its_own = allocated.replace("0x300", "0x200");
+    let events = [SHARED, &done, DONE, &its_own, &first, unmapping, all, end];
+    assert!(of(&events).is_empty());
+}
+
+#[test]
+fn what_the_kernel_warns_of_after_a_crash_is_its_consequence() {
+    let warning = "WARNING: CPU: 0 PID: 7 at kernel/rcu/tree_plugin.h:331 rcu_note_context_switch+0x5ad/0x630\n\
+                   CPU: 0 UID: 0 PID: 7 Comm: p Tainted: G      D    O\n\
+                   RIP: 0010:rcu_note_context_switch+0x5ad/0x630\n---[ end trace 0 ]---";
+    let crash = "kernel BUG at mm/memory.c:2557!\nCPU: 0 UID: 0 PID: 7 Comm: p Tainted: G     O\n\
+                 RIP: 0010:remap_pfn_range_internal+0x389/0x520\n my_mmap+0x5/0x9 [maps]\n---[ end trace 0 ]---";
+    let of_log = |log: &str| {
+        let run = Run {
+            events: &[SHARED],
+            log,
+            ..Run::default()
+        };
+        let findings = run.findings().into_iter().map(|finding| finding.cause);
+        findings.collect::<Vec<_>>()
+    };
+    assert_eq!(of_log(warning), ["kernel-warning"]);
+    let alone = of_log(crash);
+    assert!(!alone.contains(&"kernel-warning"), "{alone:?}");
+    assert_eq!(of_log(&format!("{crash}\n{warning}")), alone);
+    // The other way round, it is what came before.
+    let both = of_log(&format!("{warning}\n{crash}"));
+    assert_eq!(both.len(), 1 + alone.len(), "{both:?}");
 }
 
 #[test]
