@@ -665,6 +665,10 @@ impl MapbufFile {
             (_, Some(on_device)) => on_device.sync((sync.offset, sync.length), direction, for_cpu),
             // The CPU and the device see the same bytes at all times.
             (_, None) if reach.address(&object, 0).is_some() => Ok(()),
+            // They did until now.
+            (_, None) if device.is_some_and(|device| !device.there()) => {
+                Err(Reason::DeviceGone.into())
+            }
             (_, None) => Err(Reason::NotAttached.with(&[u64::from(sync.id)])),
         }
     }

@@ -136,6 +136,10 @@ impl OnDevice {
         below: u64,
     ) -> Result<Self, Refusal> {
         let (attached, fails) = match object {
+            // Memory of the device's own had addresses until now.
+            Object::Own(buffer) if !buffer.can_attach() && !device.there() => {
+                return Err(Reason::DeviceGone.into());
+            }
             Object::Own(buffer) if !buffer.can_attach() => {
                 let kind = object.kind().number();
                 return Err(Reason::CannotAttach.with(&[u64::from(kind)]));

@@ -255,6 +255,7 @@ pub const PROFILES: &[Profile] = &[
         module_parameters: "seam_us=60",
         qemu_args: &[],
         devices: &["edu"],
+        test_modules: &["importer"],
         quiet_seconds: 300,
         ..Profile::PLAIN
     },
@@ -325,6 +326,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
         purpose: "the same while a PCI device is bound and unbound",
         append: &["dma_debug=off", NO_ACPI],
         devices: &["edu"],
+        test_modules: &["importer"],
         quiet_seconds: 1000,
         ..Profile::PLAIN
     },
@@ -333,6 +335,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
         purpose: "the same while one is driven",
         append: &["dma_debug=off"],
         devices: &["edu"],
+        test_modules: &["importer"],
         quiet_seconds: 1000,
         ..Profile::PLAIN
     },
@@ -341,6 +344,7 @@ pub const DEBUG_PROFILES: &[Profile] = &[
         purpose: "the same behind an IOMMU, whose tables need memory too",
         append: &["dma_debug=off"],
         devices: &["edu"],
+        test_modules: &["importer"],
         iommu: true,
         quiet_seconds: 1000,
         ..Profile::PLAIN

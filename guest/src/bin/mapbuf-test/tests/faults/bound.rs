@@ -2,16 +2,18 @@
 
 use super::sweep::{plain, sweep, Answers};
 use crate::check::{Failure, Outcome};
+use crate::importer::{Importer, AT_ONCE, LETS_GO};
 use crate::session::{alloc_request, Refused, Session, KINDS};
 use crate::sys::{self, Errno, Map, PAGE, RW, SHARED};
 use crate::tests::attached::{attach, detach, device_rows, BOTH};
 use crate::tests::devices::{device, Bound};
+use crate::tests::foreign::imported;
 use crate::tests::interrupts::{vector, Event};
 use crate::tests::registers::bar;
 use crate::{check, check_eq};
 use mapbuf_abi::{
-    alloc, config, ioctl, sync, Alloc, Cache, Config, DmaMask, IrqAction, IrqKind, Kind, Operation,
-    Reason, Sync,
+    alloc, config, import, ioctl, sync, Alloc, Cache, Config, DmaMask, IrqAction, IrqKind, Kind,
+    Operation, Reason, Sync,
 };
 use std::fs;
 use std::path::Path;
@@ -20,11 +22,13 @@ tests! { "faults":
     BINDING, 240: [
         bind_with_failing_memory,
         unbind_with_failing_memory,
+        importer_of_a_device_s_memory_with_failing_memory,
     ];
     BOUND, 240: [
         open_of_a_device_with_failing_memory,
         device_buffers_with_failing_memory,
         attach_and_detach_with_failing_memory,
+        import_for_a_device_with_failing_memory,
         sync_with_failing_copies,
         mask_with_failing_copies,
         interrupts_with_failing_memory,
@@ -127,6 +131,59 @@ fn unbind_with_failing_memory() -> Outcome {
     )
 }
 
+/// All that another driver does with memory of a device, from the descriptor to the device's end.
+fn importer_of_a_device_s_memory_with_failing_memory() -> Outcome {
+    const WORD: u64 = 0x1122_3344_5566_7788;
+    let bound = Bound::edu()?;
+    let unbind = fs::File::options()
+        .write(true)
+        .open(format!("{DRIVER}/unbind"))?;
+    bound.unbind()?;
+    sweep(
+        "EXPORT, attach, map and unbind",
+        Answers::Kernel,
+        || {
+            let bound = Bound::edu()?;
+            let session = bound.open()?;
+            let (buffer, map) = session.mapped(Kind::Coherent, 2 * PAGE)?;
+            map.set_u64(PAGE, WORD);
+            Ok((bound, session, buffer.id, map, Importer::open()?))
+        },
+        |(bound, session, id, _, importer)| {
+            let dma_buf = session.export(*id)?;
+            importer
+                .attach(&dma_buf, LETS_GO | AT_ONCE, "")
+                .map_err(plain)?;
+            importer.map().map_err(plain)?;
+            let word = importer.read(PAGE).map_err(plain)?;
+            tell(&unbind, &bound.0)?;
+            Ok(word)
+        },
+        |(bound, session, id, map, importer), result| {
+            if let Ok(word) = result {
+                check_eq!(word, WORD, "what the importer read");
+            }
+            if device(&session)?.state & mapbuf_abi::device_state::PRESENT != 0 {
+                // It failed somewhere on the way: as if nothing had been tried.
+                check_eq!(map.u64(PAGE), WORD, "the word in the mapping");
+                check_eq!(
+                    session.info(id)?.bytes as usize,
+                    2 * PAGE,
+                    "bytes of the buffer"
+                );
+                bound.unbind()?;
+            }
+            check_eq!(importer.told()?.mapped, 0, "whether it has it still");
+            check!(importer.map().is_err(), "it gets what is gone");
+            if Path::new(&bound.node()).exists() {
+                // As in the sweep of unbind alone.
+                fs::remove_file(bound.node())?;
+            }
+            Ok(())
+        },
+    )
+}
+
 fn open_of_a_device_with_failing_memory() -> Outcome {
     let bound = Bound::edu()?;
     sweep(
@@ -206,6 +263,32 @@ fn attach_and_detach_with_failing_memory() -> Outcome {
             },
         )?;
         session.free(buffer.id)?;
+    }
+    Ok(())
+}
+
+fn import_for_a_device_with_failing_memory() -> Outcome {
+    let bound = Bound::edu()?;
+    let session = bound.open()?;
+    let exporter = Importer::open()?;
+    let own = session.alloc(Kind::Pages, 9 * PAGE)?;
+    let dma_bufs = [session.export(own.id)?, exporter.export(false)?];
+    for (whose, dma_buf) in ["ours", "another driver's"].iter().zip(&dma_bufs) {
+        sweep(
+            &format!("IMPORT of {whose} for a device"),
+            // The exporter's function says why, and that is told.
+            Answers::DriverOr(Operation::Import, Reason::ExporterRefusedDevice),
+            || Ok(()),
+            |()| imported(&session, dma_buf, import::FOR_DEVICE),
+            |(), result| {
+                if let Ok(told) = result {
+                    device_rows(&session, told.id, 9).map(drop)?;
+                    session.free(told.id)?;
+                }
+                check_eq!(exporter.told()?.pinned, 0, "pins that are left");
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }

@@ -3,14 +3,15 @@
 use super::arena::{Arena, Side, ID, NAME};
 use super::gone;
 use crate::check::{Failure, Outcome};
+use crate::importer::{Importer, AT_ONCE, LETS_GO};
 use crate::session::{id_offset, Session};
 use crate::sys::{self, fork, until, Ending, Errno, Map, PAGE, READ, RW, SHARED};
 use crate::tests::attached::{attach, detach, BOTH};
+use crate::tests::foreign::imported;
 use crate::tests::interrupts::{vector, Event};
 use crate::tests::registers::bar;
 use crate::{check, check_eq};
-use mapbuf_abi::{ioctl, sync, Cache, IrqAction, IrqKind, Method, Reason, Sync};
-use std::os::fd::AsRawFd;
+use mapbuf_abi::{import, ioctl, sync, Cache, IrqAction, IrqKind, Method, Reason, Sync};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -39,7 +40,8 @@ pub const OPERATIONS: &[Operation] = &[
     operation("fault", Inside(fault)),
     operation("fork", Inside(fork_and_look)),
     operation("export", Inside(export)),
-    operation("import", Inside(import)),
+    operation("import", Inside(import_again)),
+    operation("importer", Inside(importer)),
     operation("info", Inside(info)),
     operation("close", Inside(close)),
     operation("kill", Inside(kill)),
@@ -153,14 +155,18 @@ fn export(arena: &Arena, _: &Side) -> Outcome {
     }
 }
 
-/// Gives the buffer a second id by way of its dma-buf, maps by that, and takes it away.
-fn import(arena: &Arena, _: &Side) -> Outcome {
+/// Gives the buffer a second id by way of its dma-buf, now and then with addresses for the device, maps by that, and takes it away.
+fn import_again(arena: &Arena, side: &Side) -> Outcome {
     let session = arena.session();
     let dma_buf = match session.export(ID) {
         Ok(dma_buf) => dma_buf,
         Err(error) => return arena.may(error, &[Reason::NoSuchId]),
     };
-    let buffer = match session.import(dma_buf.as_raw_fd(), 0) {
+    let flags = match arena.bound {
+        Some(_) if side.round % 3 == 0 => import::FOR_DEVICE,
+        _ => 0,
+    };
+    let buffer = match imported(&session, &dma_buf, flags) {
         Ok(buffer) => buffer,
         Err(error) => return arena.may(error, &[]),
     };
@@ -172,6 +178,35 @@ fn import(arena: &Arena, _: &Side) -> Outcome {
     session
         .free(buffer.id)
         .or_else(|error| arena.may(error, &[]))
+}
+
+/// Has another driver, which lets go when it is told to, take the buffer for its device and read it.
+fn importer(arena: &Arena, _: &Side) -> Outcome {
+    let dma_buf = match arena.session().export(ID) {
+        Ok(dma_buf) => dma_buf,
+        Err(error) => return arena.may(error, &[Reason::NoSuchId]),
+    };
+    let importer = Importer::open()?;
+    let gone = |errno: Errno| match errno {
+        // Told to let go, it has nothing mapped; afterwards it gets nothing.
+        Errno(libc::ENODEV | libc::ENODATA) if arena.may_be_gone() => Ok(()),
+        errno => Err(Failure::from(errno)),
+    };
+    if let Err(errno) = importer.attach(&dma_buf, LETS_GO | AT_ONCE, "") {
+        return gone(errno);
+    }
+    for _ in 0..2 {
+        if let Err(errno) = importer.map() {
+            gone(errno)?;
+            break;
+        }
+        match importer.read(0) {
+            Ok(found) => check_eq!(found.to_ne_bytes(), arena.first_bytes(), "the first word"),
+            Err(errno) => gone(errno)?,
+        }
+        importer.unmap()?;
+    }
+    Ok(importer.detach()?)
 }
 
 /// Asks for all that can be known.
