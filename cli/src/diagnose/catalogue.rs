@@ -668,6 +668,14 @@ causes! {
         seen ["EPERM" "mmap" "mmap of a memfd: Operation not permitted"];
         tell "fcntl(fd, F_GET_SEALS)";
 
+    SEALED_MAPPING "sealed-mapping" Error
+        why "the mapping is sealed (mseal, from 6.10 on): nobody can unmap, move or shrink it, change its protection, map over \
+             it or discard its contents as long as the process runs (vma_is_sealed in mm/vma.h; Documentation/userspace-api/mseal.rst)";
+        next ["find out who seals it: the program, the C library (glibc.rtld sealing of executables), or a sandbox; leave it alone, or do \
+               not seal it"];
+        seen ["EPERM" "later" "munmap, mprotect or mremap: Operation not permitted"];
+        tell "VmFlags in /proc/PID/smaps has sl";
+
     SWAP_FILE "swap-file" Error
         why "a file that is in use as swap (swapon) cannot be mapped shared and writable (IS_SWAPFILE in do_mmap, mm/mmap.c)";
         next ["swapoff FILE first, or map it with PROT_READ, or privately"];
@@ -849,6 +857,30 @@ causes! {
         ];
         seen ["oops" "mmap" "kernel BUG at mm/memory.c in remap_pfn_range; the program cannot be killed (state D)"];
         tell "dmesg has kernel BUG at mm/memory.c, and remap_pfn_range in the line after it";
+
+    CALLED_IN_FAULT "called-in-fault" Error
+        why "remap_pfn_range and what is made of it, and vm_insert_page in a VMA without VM_MIXEDMAP, change the VMA's flags, which \
+             needs the mmap lock for writing (vm_flags_set in include/linux/mm.h). A fault handler has it for reading, or has the \
+             VMA's lock alone, so other threads read the flags meanwhile; vm_insert_page stops with BUG_ON (mm/memory.c)";
+        next [
+            "the driver: map all of it in mmap; or set the VMA's flags there (vm_flags_set) and call vmf_insert_pfn (VM_PFNMAP) or \
+             vm_insert_page (VM_MIXEDMAP) for vmf->address in the handler; or set vmf->page",
+        ];
+        seen [
+            "oops" "first touch" "kernel BUG at mm/memory.c in vm_insert_page; the fault handler calls it",
+            "data" "later" "remap_pfn_range in a fault handler: rare crashes, a warning in vm_flags_set in a kernel with lockdep",
+        ];
+        tell "the driver calls remap_pfn_range or vm_insert_page in its fault handler, and sets no flag in mmap";
+
+    PAGE_IN_PFN_VMA "page-in-pfn-vma" Error
+        why "a VMA with VM_PFNMAP has frames by number alone, without counting their pages: vm_insert_page counts, and stops \
+             with BUG_ON(vma->vm_flags & VM_PFNMAP) (mm/memory.c)";
+        next [
+            "the driver: leave VM_PFNMAP out if it inserts pages (vm_insert_page sets VM_MIXEDMAP by itself), or insert by number: \
+             remap_pfn_range in mmap, vmf_insert_pfn in a fault handler",
+        ];
+        seen ["oops" "any time" "kernel BUG at mm/memory.c in vm_insert_page; the driver sets VM_PFNMAP"];
+        tell "the driver sets VM_PFNMAP and calls vm_insert_page";
 
     DEVICE_OFF "device-off" Error
         why "the PCI device does not answer in memory: memory space is off in its command register, as it is before a driver \

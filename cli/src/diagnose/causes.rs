@@ -95,6 +95,7 @@ pub fn find(seen: &Seen<'_>) -> Vec<Finding> {
         findings.extend(private_copy(mapping));
         findings.extend(unaligned_memory(mapping));
         findings.extend(mapped_over(seen, mapping));
+        findings.extend(remapped_in_fault(mapping));
     }
     findings.extend(offset_ignored(seen));
     for insert in &seen.history.inserts {
@@ -378,6 +379,33 @@ fn mapped_over(seen: &Seen<'_>, mapping: &Mapping) -> Option<Finding> {
         function: String::new(),
         ..finding
     })
+}
+
+/// A whole mapping made by a fault handler, which may not change the VMA's flags. With all of them set in advance, as some
+/// drivers did (vfio-pci before 6.10), nothing changes.
+fn remapped_in_fault(mapping: &Mapping) -> Option<Finding> {
+    const REMAP: [&str; 5] = [
+        "remap_pfn_range",
+        "remap_vmalloc_range",
+        "remap_vmalloc_range_partial",
+        "vm_iomap_memory",
+        "dma_mmap_attrs",
+    ];
+    let handler = mapping.handler()?;
+    let call = mapping.calls.iter().find(|call| {
+        REMAP.contains(&call.function.as_str())
+            && call.module_function().as_deref() == Some(handler)
+    })?;
+    if mapping.flags & (vm::PFNMAP | vm::MIXEDMAP) != 0 {
+        return None;
+    }
+    let what = format!(
+        "{handler}, the fault handler, called {}; the VMA's flags were {:#x} until then",
+        call.function, mapping.flags
+    );
+    let mut finding = CALLED_IN_FAULT.found(mapping, what).event(event_of(call));
+    finding.function = handler.to_owned();
+    Some(finding)
 }
 
 /// Whether a fault handler's result is an error number: a negative one, or a positive one whose bits make no sense together
@@ -999,6 +1027,30 @@ const DEALS_WITH_PAGES: [&str; 13] = [
     "vm_normal_page",
 ];
 
+/// What `vm_insert_page` does not take of a VMA: VM_PFNMAP, or that it would have to set VM_MIXEDMAP without the mmap lock.
+fn wrong_vma_for_a_page(
+    trouble: &Trouble,
+    open: Option<&Call>,
+) -> Option<(&'static Cause, String)> {
+    let call = open.filter(|call| call.function == "vm_insert_page")?;
+    let stopped = trouble.head.contains("kernel BUG at mm/memory.c")
+        && trouble.place.starts_with("vm_insert_page");
+    let flags = call
+        .number("flags")
+        .filter(|flags| stopped && flags & vm::MIXEDMAP == 0)?;
+    Some(if flags & vm::PFNMAP != 0 {
+        (
+            &PAGE_IN_PFN_VMA,
+            format!("the VMA has the flags {flags:#x}, among them VM_PFNMAP (0x400)"),
+        )
+    } else {
+        (
+            &CALLED_IN_FAULT,
+            format!("the VMA has the flags {flags:#x}, without VM_MIXEDMAP (0x10000000), and the mmap lock is not held for writing"),
+        )
+    })
+}
+
 /// Trouble that the kernel itself reported.
 fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
     if !seen.is_ours(trouble) {
@@ -1098,7 +1150,12 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
     } else {
         function.clone()
     };
-    let finding = match (&made_of, deals_with_pages) {
+    let wrong_vma = wrong_vma_for_a_page(trouble, open).map(|(cause, why)| {
+        let place = place_of(trouble);
+        let what = format!("the kernel stopped in {place}, called inside {function}: {why}");
+        Finding::new(cause, file.clone(), function.clone(), what).sure(Sure::Follows)
+    });
+    let of_others = || match (&made_of, deals_with_pages) {
         (Some(MadeOf::User(address)), true) => {
             let what = format!(
                 "the kernel crashed in {} on the page that {who} passed: it is the result of virt_to_page for \
@@ -1170,6 +1227,7 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
             Finding::new(&KERNEL_TROUBLE, String::new(), function, what)
         }
     };
+    let finding = wrong_vma.unwrap_or_else(of_others);
     let finding = match open {
         Some(call) => finding.event(event_of(call)),
         None => finding,

@@ -142,9 +142,21 @@ pub fn driver_of(refusal: &Refusal) -> String {
         .unwrap_or_else(|| "the file's mmap".to_owned())
 }
 
+/// Changes nothing of a mapping that `mseal` sealed: all of these answer `EPERM` for that alone, from 6.10 on (mm/mprotect.c,
+/// mm/mremap.c, mm/vma.c, mm/madvise.c); before, they never did.
+const CHANGE_MAPPINGS: [u64; 4] = [nr::MPROTECT, nr::MREMAP, nr::MUNMAP, nr::MADVISE];
+
+fn of_sealed_mapping(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
+    let why = "the range has a mapping that mseal sealed".to_owned();
+    Some(found(seen, refusal, &SEALED_MAPPING, why, Sure::Follows))
+}
+
 /// The cause of a system call that failed; `None` where it is not known.
 pub fn find(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     let finding = match refusal.doing.number {
+        number if refusal.result == EPERM && CHANGE_MAPPINGS.contains(&number) => {
+            of_sealed_mapping(seen, refusal)
+        }
         nr::MMAP => of_mmap(seen, refusal),
         nr::MPROTECT => of_mprotect(seen, refusal),
         nr::MREMAP => of_mremap(seen, refusal),
@@ -768,7 +780,7 @@ fn of_mprotect(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     }
 }
 
-/// `munmap` returns only `EINVAL` for wrong arguments.
+/// `munmap` returns only `EINVAL` for wrong arguments; see [`CHANGE_MAPPINGS`] for `EPERM`.
 fn of_munmap(seen: &Seen<'_>, refusal: &Refusal) -> Option<Finding> {
     let (address, length) = (refusal.doing.argument(0), refusal.doing.argument(1));
     let say = |cause, why: String, sure| Some(found(seen, refusal, cause, why, sure));

@@ -349,6 +349,48 @@ fn pages_of_a_block_that_unmapping_frees() {
 }
 
 #[test]
+fn a_fault_handler_that_would_change_the_vma() {
+    let remap = "remap_pfn_range: (my_fault+0x40/0x60 [maps] <- remap_pfn_range) ret=0 addr=0x7000 pfn=0x200 size=0x2000 \
+                 asked=0x27 start=0x7000 end=0x9000 flags=0xc0444fb pgoff=0x0 prot=0x27 ops=0x1 fault=my_fault+0x0/0x60 [maps]";
+    let of_flags = |flags: u64| {
+        let done = mapped(flags, "my_fault+0x0/0x60 [maps]");
+        of(&[SHARED, &done, DONE, remap])
+    };
+    assert_eq!(of_flags(0xfb), ["called-in-fault"]);
+    // Nothing changes where mmap set them.
+    assert!(of_flags(0xc0444fb).is_empty());
+    // A helper of mmap's is no handler.
+    let in_mmap = remap.replace(
+        "my_fault+0x40/0x60 [maps] <-",
+        "my_mmap+0x40/0x60 [maps] <-",
+    );
+    let done = mapped(0xfb, "my_fault+0x0/0x60 [maps]");
+    assert!(of(&[SHARED, &in_mmap, &done, DONE]).is_empty());
+}
+
+#[test]
+fn a_page_for_a_vma_that_takes_none() {
+    let log = "kernel BUG at mm/memory.c:2720!\nCPU: 0 UID: 0 PID: 7 Comm: p Tainted: G     O\n\
+               RIP: 0010:vm_insert_page+0xd2/0x100\n my_fault+0x5/0x9 [maps]\n---[ end trace 0 ]---";
+    let done = mapped(0xfb, "my_fault+0x0/0x9 [maps]");
+    for (flags, cause) in [("0x444fb", "page-in-pfn-vma"), ("0xfb", "called-in-fault")] {
+        let insert = format!(
+            "vm_insert_page_enter: (vm_insert_page+0x0/0x100) addr=0x7000 size=4096 page=0xffffea0000008000 count=1 \
+             vmemmap=0xffffea0000000000 start=0x7000 end=0x9000 flags={flags} ops=0x1 fault=my_fault+0x0/0x9 [maps]"
+        );
+        let run = Run {
+            events: &[SHARED, &done, DONE, &insert],
+            log,
+            ..Run::default()
+        };
+        let findings = run.findings();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].cause, cause);
+        assert!(findings[0].function.starts_with("my_fault"), "{findings:?}");
+    }
+}
+
+#[test]
 fn what_the_kernel_warns_of_after_a_crash_is_its_consequence() {
     let warning = "WARNING: CPU: 0 PID: 7 at kernel/rcu/tree_plugin.h:331 rcu_note_context_switch+0x5ad/0x630\n\
                    CPU: 0 UID: 0 PID: 7 Comm: p Tainted: G      D    O\n\
