@@ -240,8 +240,9 @@ pub fn build_modules(kernel: &Kernel, folder: &Path) -> Result<()> {
         .sandbox()
         .read(&kernel.folder.join("src"), Path::new("/usr/src"))
         .write(folder, folder);
-    // What the reports use and these kernels do not have yet (6.3, 6.13).
-    let older = folder.join("older.h");
+    // What the reports use and these kernels do not have yet (6.3, 6.13). The example drivers have a header for that.
+    let older = folder.join("lacks.h");
+    let prepared = folder.join("older.h").exists();
     fs::write(
         &older,
         "#define vm_flags_set(vma, flags) ((vma)->vm_flags |= (flags))\n\
@@ -249,7 +250,7 @@ pub fn build_modules(kernel: &Kernel, folder: &Path) -> Result<()> {
          #define pcim_request_all_regions(device, name) pci_request_regions(device, name)\n",
     )?;
     // 6.12 has all of it but the last, which is no macro there.
-    let old = !kernel.identity.release.starts_with("6.12.");
+    let old = !kernel.identity.release.starts_with("6.12.") && !prepared;
     let output = sandbox
         .command("make")
         .args(["-C", &headers])

@@ -21,6 +21,7 @@ mod witness;
 
 use crate::kit::Kit;
 use anyhow::{bail, Result};
+use drivers::Scope;
 use mapbuf_abi::series::SERIES;
 use mapbuf_vm::{Choice, Ui, Variant};
 use plan::Times;
@@ -51,8 +52,9 @@ pub struct Arguments {
     /// In another kernel: an older series (`7.2`), `kcsan`, which finds data races, `debug@7.2`, and so on.
     #[arg(long, value_name = "KERNEL", default_value_t)]
     kernel: Choice,
-    /// Everything with the newest kernel, in the debug kernel too; and with each older series that is supported the
-    /// driver's clippy, the profiles `stock` and `witness`, and the demo. One sum at the end.
+    /// Everything with the newest kernel, in the debug kernel too; with each older series that is supported the driver's
+    /// clippy, the profiles `stock` and `witness`, the example drivers and the demo; and the example drivers in C with
+    /// 6.1 and 6.12. One sum at the end.
     #[arg(long, conflicts_with_all = ["filter", "host", "stock", "debug", "kernel", "profile"])]
     all_kernels: bool,
     /// Only these ways to boot; `witness` is the one that is looked at from outside.
@@ -92,7 +94,6 @@ pub fn is_profile(name: &str) -> bool {
     [
         witness::PROFILE,
         museum::PROFILE,
-        drivers::PROFILE,
         fuzz::PROFILE,
         guide::PROFILE,
         patience::PROFILE,
@@ -100,6 +101,7 @@ pub fn is_profile(name: &str) -> bool {
         reports::PROFILE,
     ]
     .contains(&name)
+        || Scope::ALL.iter().any(|scope| scope.profile() == name)
         || mapbuf_guest::profile::find(name).is_some()
 }
 
@@ -175,7 +177,8 @@ pub fn main(arguments: &Arguments) -> Result<ExitCode> {
 enum Depth {
     /// Everything.
     Whole,
-    /// Whether the driver is the same there: its build without a warning, the profile `stock`, the witness, the demo.
+    /// Whether the driver is the same there: its build without a warning, the profile `stock`, the witness, the demo. And
+    /// what matters most of the example drivers.
     Short,
 }
 
@@ -184,7 +187,7 @@ impl Depth {
         match self {
             Self::Whole => format!("All tests with the kernel {choice}"),
             Self::Short => {
-                format!("The driver's clippy, stock, witness and demo with the kernel {choice}")
+                format!("The driver's clippy, stock, witness, example drivers and demo with the kernel {choice}")
             }
         }
     }
@@ -234,6 +237,7 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
     let mut demonstrated = false;
     if depth == Depth::Short {
         profiles = ["stock", witness::PROFILE].map(String::from).to_vec();
+        profiles.push(Scope::Short.profile());
         demonstrated = true;
     }
     let all = profiles.is_empty();
@@ -251,7 +255,17 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
     let witnessed = asked_for(witness::PROFILE);
     let toured = asked_for(museum::PROFILE);
     let imported = asked_for(importers::PROFILE);
-    let exemplary = asked_for(drivers::PROFILE);
+    let mut exemplary = Scope::ALL.to_vec();
+    exemplary.retain(|scope| {
+        asked_for(&scope.profile())
+            || all
+                && match scope {
+                    Scope::Whole => stock,
+                    // There all of them take longer than all else.
+                    Scope::Short => variant == Variant::Debug,
+                    Scope::Older(_) => stock && arguments.all_kernels,
+                }
+    });
     let fuzzed = asked_for(fuzz::PROFILE);
     let guided = asked_for(guide::PROFILE);
     let watched = asked_for(patience::PROFILE);
@@ -287,9 +301,8 @@ fn stage(kit: &Kit, arguments: &Arguments, depth: Depth, name: Option<&str>) -> 
         if all || !profiles.is_empty() {
             boots.extend(stock::plan(kit, choice, logs)?);
         }
-        // In a kernel that is eight times slower they take longer than all else: there they are asked for by name.
-        if exemplary || (stock && all) {
-            boots.extend(drivers::plan(kit, names, logs)?);
+        for scope in exemplary {
+            boots.extend(drivers::plan(kit, scope, names, logs)?);
         }
         if fuzzed || all {
             boots.extend(fuzz::plan(kit, names, driver, logs)?);

@@ -3,7 +3,8 @@
  * huge_fault: 2 MiB in one entry, where memory, address and offset line up.
  *
  * Every open of /dev/fault_huge has one folio of 2 MiB of its own. read and write are the kernel's view of the same
- * bytes. Where a huge entry does not fit, and in kernels before 6.15, the same folio is entered by 4 KiB.
+ * bytes. Where a huge entry does not fit, the same folio is entered by 4 KiB. Kernels before 6.15 have no function to make
+ * one: fault gives them the page, and they choose the size (6.1 that of the folio, 6.12 4 KiB).
  */
 #include <linux/fs.h>
 #include <linux/miscdevice.h>

@@ -8,6 +8,7 @@ use crate::new_driver::{self, Language, WAYS};
 use anyhow::{bail, Context, Result};
 use mapbuf_guest::Profile;
 use mapbuf_init::Job;
+use mapbuf_vm::museum_kernel::{self, Series};
 use mapbuf_vm::qemu;
 use mapbuf_vm::shared::SharedMemory;
 use std::fs;
@@ -104,11 +105,55 @@ fn mirror(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Which checks are made, and with which kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// All of them.
+    Whole,
+    /// Those that a slow kernel, or another series, could answer otherwise.
+    Short,
+    /// The drivers in C with a kernel that mapbuf's own driver does not support.
+    Older(Series),
+}
+
+impl Scope {
+    /// All scopes. The drivers in C are for these series before 7.2.
+    pub const ALL: [Self; 4] = [
+        Self::Whole,
+        Self::Short,
+        Self::Older(Series::V6_1),
+        Self::Older(Series::V6_12),
+    ];
+
+    /// The name for `--profile`.
+    pub fn profile(self) -> String {
+        match self {
+            Self::Whole => PROFILE.to_owned(),
+            Self::Short => format!("{PROFILE}-short"),
+            Self::Older(series) => format!("{PROFILE}-{series}"),
+        }
+    }
+
+    /// The word for `mapbuf-drivers`.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Short => "short",
+            Self::Older(_) => "older",
+        }
+    }
+}
+
 /// What is to be booted, if there are such checks.
-pub fn plan<'a>(kit: &'a Kit, filter: &'a str, logs: &'a Path) -> Result<Option<Boot<'a>>> {
+pub fn plan<'a>(
+    kit: &'a Kit,
+    scope: Scope,
+    filter: &'a str,
+    logs: &'a Path,
+) -> Result<Option<Boot<'a>>> {
     let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-drivers");
     let listed = Command::new(&program)
-        .args(["--list", filter])
+        .args(["--list", scope.word(), filter])
         .output()
         .context("mapbuf-drivers could not be started")?;
     let tests = String::from_utf8_lossy(&listed.stdout).lines().count();
@@ -116,45 +161,86 @@ pub fn plan<'a>(kit: &'a Kit, filter: &'a str, logs: &'a Path) -> Result<Option<
         return Ok(None);
     }
     Ok(Some(Boot {
-        name: PROFILE.to_owned(),
-        purpose: BOOT.purpose,
+        name: scope.profile(),
+        purpose: match scope {
+            Scope::Older(_) => "the example drivers in C, in a kernel that Debian maintains",
+            Scope::Short => {
+                "the example drivers, those checks that other kernels could answer otherwise"
+            }
+            Scope::Whole => BOOT.purpose,
+        },
         tests: tests as u64,
         memory: BOOT.memory_mib + kit.overhead(),
         run: Box::new(move |line| {
             let begun = Instant::now();
             let mut results = Results::default();
-            let report = boot(kit, &program, filter, &mut |stream, bytes| {
+            let report = boot(kit, scope, &program, filter, &mut |stream, bytes| {
                 results.take(stream, bytes);
                 results.tell(line);
             })?;
             let rung = kit.kernel.identity.variant.name();
-            let log = logs.join(format!("{rung}-{PROFILE}.log"));
+            let rung = match scope {
+                Scope::Older(series) => series.number(),
+                _ => rung,
+            };
+            let log = logs.join(format!("{rung}-{}.log", scope.profile()));
             results.conclude(rung, &BOOT, &report, begun.elapsed(), &log)
         }),
     }))
 }
 
+/// The examples in both languages, and a driver that takes what the exporters export.
+fn modules(kit: &Kit) -> Result<Vec<PathBuf>> {
+    let folders = [
+        new_driver::examples()?,
+        new_driver::examples_in_rust()?,
+        stock::test_module("importer")?,
+    ];
+    let built: Result<Vec<_>> = folders.iter().map(|one| kit.driver(Some(one))).collect();
+    Ok(built?.concat())
+}
+
+/// The examples in C for a kernel that has no Rust.
+fn older_modules(kit: &Kit, series: Series) -> Result<Vec<PathBuf>> {
+    let step = kit.ui.step("Building the example drivers", 0);
+    let out = crate::workspace()?
+        .join("target/drivers")
+        .join(series.number());
+    let _ = fs::remove_dir_all(&out);
+    fs::create_dir_all(&out)?;
+    for file in fs::read_dir(new_driver::examples()?)?.flatten() {
+        fs::copy(file.path(), out.join(file.file_name()))?;
+    }
+    museum_kernel::build_modules(&kit.kernel, &out)?;
+    step.done();
+    museum_kernel::modules_under(&out)
+}
+
 /// Boots a guest that has the drivers, and tries what has such a name.
 fn boot(
     kit: &Kit,
+    scope: Scope,
     program: &Path,
     filter: &str,
     take: &mut dyn FnMut(qemu::Stream, &[u8]),
 ) -> Result<qemu::Report> {
+    let mut kit = kit.clone();
+    let files = match scope {
+        Scope::Whole => [modules(&kit)?, new_drivers(&kit)?].concat(),
+        Scope::Short => modules(&kit)?,
+        Scope::Older(series) => {
+            kit.kernel = museum_kernel::get(&kit.cache, &kit.ui, series)?;
+            older_modules(&kit, series)?
+        }
+    };
     let mut guest = kit.guest(false)?;
     let mut job = Job {
-        argv: ["mapbuf-drivers", "--all", filter].map(Into::into).to_vec(),
+        argv: ["mapbuf-drivers", "--all", scope.word(), filter]
+            .map(Into::into)
+            .to_vec(),
         ..Job::default()
     };
-    let examples = kit.driver(Some(&new_driver::examples()?))?;
-    let in_rust = kit.driver(Some(&new_driver::examples_in_rust()?))?;
-    // A driver that takes what the exporters export.
-    let importer = kit.driver(Some(&stock::test_module("importer")?))?;
-    let made = new_drivers(kit)?;
-    for file in [&examples, &in_rust, &importer, &made]
-        .into_iter()
-        .flatten()
-    {
+    for file in &files {
         let name = file.file_name().context("a file without a name")?;
         guest.copy(file, &Path::new(HALL).join(name))?;
     }

@@ -259,6 +259,11 @@ impl Subject {
         self.name.strip_prefix("rust_").unwrap_or(self.name)
     }
 
+    /// Whether kernels before 7.2 can have it: a driver in C, for a callback that they call.
+    pub fn is_for_older(&self) -> bool {
+        !self.name.starts_with("rust_") && self.module != "mmap_prepare"
+    }
+
     /// The node's path.
     pub fn path(&self) -> Result<String> {
         let Some(beginning) = self.node.strip_suffix('*') else {
