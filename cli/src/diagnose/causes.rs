@@ -1079,6 +1079,24 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
     if trouble.only_warned && trouble.after_a_crash {
         return;
     }
+    // What was found says why: the kernel warned of it while that very function ran, which the return probes may hide in the trace,
+    // or because the mmap lock was not held as it should be.
+    let asserts_lock = ["rwsem.h", "mmap_lock.h"]
+        .iter()
+        .any(|file| trouble.head.contains(file));
+    let blamed = |finding: &Finding| {
+        let lock = asserts_lock && finding.cause == CALLED_IN_FAULT.name;
+        let function = trouble.module_function.as_ref() == Some(&finding.function);
+        finding.severity == Severity::Error && (function || lock)
+    };
+    if let Some(at) = findings
+        .iter()
+        .position(|finding| trouble.only_warned && blamed(finding))
+    {
+        let finding = findings.remove(at);
+        findings.insert(at, finding.quoting(trouble));
+        return;
+    }
     if trouble.only_warned {
         let what = format!(
             "the kernel warned in {}: {}",

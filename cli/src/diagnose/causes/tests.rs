@@ -357,6 +357,26 @@ fn a_fault_handler_that_would_change_the_vma() {
         of(&[SHARED, &done, DONE, remap])
     };
     assert_eq!(of_flags(0xfb), ["called-in-fault"]);
+    // The kernel warned of the same.
+    let done = mapped(0xfb, "my_fault+0x0/0x60 [maps]");
+    for (file, caller) in [
+        ("a.c", "my_fault+0x40/0x60 [maps]"),
+        ("rwsem.h", "do_fault+0x1/0x2"),
+    ] {
+        let log = format!(
+            "WARNING: CPU: 0 PID: 7 at include/linux/{file}:85 track_pfn_remap+0x110/0x120\n\
+             CPU: 0 UID: 0 PID: 7 Comm: p Tainted: G     O\nRIP: 0010:track_pfn_remap+0x110/0x120\n \
+             {caller}\n---[ end trace 0 ]---"
+        );
+        let run = Run {
+            events: &[SHARED, &done, DONE, remap],
+            log: &log,
+            ..Run::default()
+        };
+        let findings = run.findings();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].evidence.iter().any(|one| one.from == "log"));
+    }
     // Nothing changes where mmap set them.
     assert!(of_flags(0xc0444fb).is_empty());
     // A helper of mmap's is no handler.
