@@ -60,6 +60,8 @@ struct told {
 #define EXPORT		_IO('t', 8)
 /* Takes its memory back. */
 #define REVOKE		_IO('t', 9)
+/* Once more for the same attachment, and not for long. */
+#define MAP_AGAIN	_IO('t', 10)
 
 static struct platform_device *own;
 
@@ -227,6 +229,24 @@ static int map(struct importer *this)
 				dma_resv_add_fence(this->buffer->resv, this->fence, DMA_RESV_USAGE_BOOKKEEP);
 			}
 		}
+	}
+	dma_resv_unlock(this->buffer->resv);
+	return ret;
+}
+
+static int map_again(struct importer *this)
+{
+	struct sg_table *table;
+	int ret = -EINVAL;
+
+	if (!this->attachment)
+		return ret;
+	dma_resv_lock(this->buffer->resv, NULL);
+	if (this->table) {
+		table = dma_buf_map_attachment(this->attachment, DMA_BIDIRECTIONAL);
+		ret = PTR_ERR_OR_ZERO(table);
+		if (!ret)
+			dma_buf_unmap_attachment(this->attachment, table, DMA_BIDIRECTIONAL);
 	}
 	dma_resv_unlock(this->buffer->resv);
 	return ret;
@@ -420,6 +440,8 @@ static long locked_ioctl(struct importer *this, unsigned int command, void __use
 		return attach(this, &wish);
 	case MAP:
 		return map(this);
+	case MAP_AGAIN:
+		return map_again(this);
 	case UNMAP:
 		if (!this->attachment)
 			return -EINVAL;

@@ -223,6 +223,10 @@ impl<T: Importable> Import<T> {
             let revocable = Exported::<T>::revocable_of((*attachment).dmabuf);
             (Self::of(attachment), (*attachment).dev, revocable)
         };
+        // There is one table for each attachment, and what is mapped twice would be given back after the first unmapping.
+        if ours.mapped.is_some() {
+            return EBUSY.to_ptr();
+        }
         let hold = revocable.map(LongHold::new);
         if let Some(None) = hold {
             return ENODEV.to_ptr();

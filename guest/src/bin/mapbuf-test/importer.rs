@@ -24,6 +24,7 @@ const TOLD: u32 = request(2, 6, 16);
 const READ_STALE: u32 = request(3, 7, 16);
 const EXPORT: u32 = request(0, 8, 0);
 const REVOKE: u32 = request(0, 9, 0);
+const MAP_AGAIN: u32 = request(0, 10, 0);
 
 /// What it was told, and what it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,11 @@ impl Importer {
 
     pub fn map(&self) -> Result<()> {
         sys::ioctl_nowhere(&self.0, MAP, 0).map(drop)
+    }
+
+    /// The same attachment once more, while it is mapped.
+    pub fn map_again(&self) -> Result<()> {
+        sys::ioctl_nowhere(&self.0, MAP_AGAIN, 0).map(drop)
     }
 
     pub fn unmap(&self) -> Result<()> {

@@ -79,6 +79,11 @@ fn reads(dma_buf: &File, flags: u32, device: &str) -> Outcome<Importer> {
     importer.map()?;
     check_eq!(importer.read(0)?, WORD, "a word, by {device:?}");
     check_eq!(importer.read(PAGE)?, !WORD, "the next page, by {device:?}");
+    // What is mapped twice would be given back after the first unmapping.
+    let before = counts::counts();
+    fails(importer.map_again(), libc::EBUSY)?;
+    counts::more(&before, &[])?;
+    check_eq!(importer.read(0)?, WORD, "a word after that");
     Ok(importer)
 }
 
