@@ -36,6 +36,7 @@ struct my_buffer {
 struct my_device_mapping {
 	struct list_head entry;
 	struct device *device;
+	enum dma_data_direction direction;
 	struct sg_table table;
 };
 
@@ -94,6 +95,7 @@ static struct sg_table *my_map(struct dma_buf_attachment *attachment, enum dma_d
 	if (err)
 		goto free_table;
 	mapping->device = attachment->dev;
+	mapping->direction = direction;
 	mutex_lock(&buffer->lock);
 	list_add(&mapping->entry, &buffer->devices);
 	mutex_unlock(&buffer->lock);
@@ -118,7 +120,10 @@ static void my_unmap(struct dma_buf_attachment *attachment, struct sg_table *tab
 	kfree(mapping);
 }
 
-/* DMA_BUF_IOCTL_SYNC: on machines whose devices do not see the caches, what a program reads is stale without it. */
+/*
+ * DMA_BUF_IOCTL_SYNC: on machines whose devices do not see the caches, what a program reads is stale without it. A table is synced
+ * in the direction that it was mapped in (Documentation/core-api/dma-api.rst), whatever the program is going to do.
+ */
 static int my_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction direction)
 {
 	struct my_buffer *buffer = dmabuf->priv;
@@ -127,7 +132,7 @@ static int my_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction d
 	mutex_lock(&buffer->lock);
 	invalidate_kernel_vmap_range(buffer->view, BYTES);
 	list_for_each_entry(mapping, &buffer->devices, entry)
-		dma_sync_sgtable_for_cpu(mapping->device, &mapping->table, direction);
+		dma_sync_sgtable_for_cpu(mapping->device, &mapping->table, mapping->direction);
 	mutex_unlock(&buffer->lock);
 	return 0;
 }
@@ -140,7 +145,7 @@ static int my_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction dir
 	mutex_lock(&buffer->lock);
 	flush_kernel_vmap_range(buffer->view, BYTES);
 	list_for_each_entry(mapping, &buffer->devices, entry)
-		dma_sync_sgtable_for_device(mapping->device, &mapping->table, direction);
+		dma_sync_sgtable_for_device(mapping->device, &mapping->table, mapping->direction);
 	mutex_unlock(&buffer->lock);
 	return 0;
 }
