@@ -7,7 +7,7 @@ use crate::vm;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::Job;
 use mapbuf_vm::museum_kernel::{self, Series};
-use mapbuf_vm::{qemu, Kernel};
+use mapbuf_vm::{cache, qemu, Kernel};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -69,6 +69,11 @@ pub fn boot_reports(
     if let Some(series) = series {
         kit.kernel = museum_kernel::get(&kit.cache, &kit.ui, series)?;
     }
+    // What is built for this kernel is in one place, and is read until the guest is booted.
+    let place = crate::workspace()?.join("target/reports");
+    fs::create_dir_all(&place)?;
+    let lock = place.join(format!("{}.lock", name_of(series)));
+    let _lock = cache::lock_file(&lock, &kit.ui)?;
     let mut guest = kit.guest(false)?;
     let program = guest::build(&["mapbuf-guest"], &kit.ui)?.join("mapbuf-museum");
     guest.program(&kit.command()?)?;
@@ -120,8 +125,11 @@ pub const REPORTS: &str = "examples/reports";
 
 /// Where the last score on a kernel is kept, with the command that it is one of.
 fn kept(series: Option<Series>) -> Result<PathBuf> {
-    let name = series.map_or("stock", Series::number);
-    Ok(crate::workspace()?.join(format!("target/scores/{name}")))
+    Ok(crate::workspace()?.join(format!("target/scores/{}", name_of(series))))
+}
+
+fn name_of(series: Option<Series>) -> &'static str {
+    series.map_or("stock", Series::number)
 }
 
 /// What tells one build of the command from another.
@@ -211,7 +219,7 @@ fn build(
     let kernel = &kit.kernel;
     let out = crate::workspace()?
         .join("target/reports")
-        .join(series.map_or_else(|| "stock".to_owned(), |series| series.number().to_owned()));
+        .join(name_of(series));
     let _ = fs::remove_dir_all(&out);
     let mut built = Vec::new();
     let mut kbuild = String::new();

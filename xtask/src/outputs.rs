@@ -149,6 +149,13 @@ fn run(command: &str) -> Result<String> {
         .current_dir(workspace()?)
         .stderr(Stdio::inherit())
         .output()?;
+    // Some are shown because they fail, but not without a word.
+    if output.stdout.is_empty() {
+        bail!(
+            "cargo xtask {command} printed nothing, and ended with {}",
+            output.status
+        );
+    }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

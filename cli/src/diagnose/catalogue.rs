@@ -861,7 +861,7 @@ causes! {
     CALLED_IN_FAULT "called-in-fault" Error
         why "remap_pfn_range and what is made of it, and vm_insert_page in a VMA without VM_MIXEDMAP, change the VMA's flags, which \
              needs the mmap lock for writing (vm_flags_set in include/linux/mm.h). A fault handler has it for reading, or has the \
-             VMA's lock alone, so other threads read the flags meanwhile; vm_insert_page stops with BUG_ON (mm/memory.c)";
+             VMA's lock alone, so other threads read the flags meanwhile; vm_insert_page (mm/memory.c) stops the kernel";
         next [
             "the driver: map all of it in mmap; or set the VMA's flags there (vm_flags_set) and call vmf_insert_pfn (VM_PFNMAP) or \
              vm_insert_page (VM_MIXEDMAP) for vmf->address in the handler; or set vmf->page",
@@ -873,8 +873,8 @@ causes! {
         tell "the driver calls remap_pfn_range or vm_insert_page in its fault handler, and sets no flag in mmap";
 
     PAGE_IN_PFN_VMA "page-in-pfn-vma" Error
-        why "a VMA with VM_PFNMAP has frames by number alone, without counting their pages: vm_insert_page counts, and stops \
-             with BUG_ON(vma->vm_flags & VM_PFNMAP) (mm/memory.c)";
+        why "a VMA with VM_PFNMAP has frames by number alone, without counting their pages: vm_insert_page (mm/memory.c) \
+             counts, and stops the kernel where the VMA has VM_PFNMAP";
         next [
             "the driver: leave VM_PFNMAP out if it inserts pages (vm_insert_page sets VM_MIXEDMAP by itself), or insert by number: \
              remap_pfn_range in mmap, vmf_insert_pfn in a fault handler",
