@@ -1068,17 +1068,6 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
     let bug_of_an_insert = trouble.place.starts_with("vmf_insert")
         || trouble.head.contains("kernel BUG at mm/memory.c");
     let table = trouble.head.contains("Corrupted page table") || trouble.head.contains("Bad page");
-    if let Some(at) = findings
-        .iter()
-        .position(|finding| (bug_of_an_insert || table) && explained.contains(&finding.cause))
-    {
-        let finding = findings.remove(at);
-        findings.insert(at, finding.quoting(trouble));
-        return;
-    }
-    if trouble.only_warned && trouble.after_a_crash {
-        return;
-    }
     // What was found says why: the kernel warned of it while that very function ran, which the return probes may hide in the trace,
     // or because the mmap lock was not held as it should be.
     let asserts_lock = ["rwsem.h", "mmap_lock.h"]
@@ -1089,12 +1078,15 @@ fn of_trouble(seen: &Seen<'_>, trouble: &Trouble, findings: &mut Vec<Finding>) {
         let function = trouble.module_function.as_ref() == Some(&finding.function);
         finding.severity == Severity::Error && (function || lock)
     };
-    if let Some(at) = findings
-        .iter()
-        .position(|finding| trouble.only_warned && blamed(finding))
-    {
+    if let Some(at) = findings.iter().position(|finding| {
+        (bug_of_an_insert || table) && explained.contains(&finding.cause)
+            || trouble.only_warned && !trouble.after_a_crash && blamed(finding)
+    }) {
         let finding = findings.remove(at);
         findings.insert(at, finding.quoting(trouble));
+        return;
+    }
+    if trouble.only_warned && trouble.after_a_crash {
         return;
     }
     if trouble.only_warned {

@@ -21,6 +21,10 @@ use super::{
     },
     scatter::Scatter, //
 };
+use crate::kmap::helpers::{
+    kmap_helper_iosys_set,
+    kmap_helper_sync_table, //
+};
 use core::{
     cell::UnsafeCell,
     ptr::NonNull, //
@@ -311,7 +315,12 @@ impl<T: Importable> Import<T> {
                 let ours = NonNull::new((*attachment).priv_.cast::<Attachment>());
                 if let Some(ours) = ours.map(|ours| &*ours.as_ptr()) {
                     if let Some(mapped) = &ours.mapped {
-                        mapbuf_sync_table(device, ours.table.as_ptr(), mapped.direction, for_cpu);
+                        kmap_helper_sync_table(
+                            device,
+                            ours.table.as_ptr(),
+                            mapped.direction,
+                            for_cpu,
+                        );
                     }
                 }
                 link = (*link).next;
@@ -338,7 +347,7 @@ impl<T: Importable> Import<T> {
         match address {
             Ok(address) => {
                 // SAFETY: By the safety requirements; the address is of ordinary memory.
-                unsafe { mapbuf_iosys_set(map, address.as_ptr().cast()) };
+                unsafe { kmap_helper_iosys_set(map, address.as_ptr().cast()) };
                 0
             }
             Err(error) => error.to_errno(),

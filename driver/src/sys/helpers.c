@@ -14,7 +14,6 @@
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/iommu.h>
-#include <linux/iosys-map.h>
 #include <linux/mm.h>
 #include <linux/memcontrol.h>
 #include <linux/module.h>
@@ -121,11 +120,6 @@ void mapbuf_name_dmabuf(struct dma_buf *buffer, const char *name)
 
 /* Importers of our dma-bufs. */
 
-unsigned int mapbuf_max_segment(struct device *dev)
-{
-	return dma_get_max_seg_size(dev);
-}
-
 /* Fills an entry of a scatter list. Returns the next one. */
 struct scatterlist *mapbuf_sg_set(struct scatterlist *sg, unsigned long pfn, unsigned int size)
 {
@@ -149,20 +143,6 @@ void mapbuf_invalidate(struct dma_buf *buffer)
 	dma_buf_invalidate_mappings(buffer);
 	dma_resv_wait_timeout(buffer->resv, DMA_RESV_USAGE_BOOKKEEP, false, MAX_SCHEDULE_TIMEOUT);
 	dma_resv_unlock(buffer->resv);
-}
-
-void mapbuf_sync_table(struct device *dev, struct sg_table *table, enum dma_data_direction direction,
-		       bool for_cpu)
-{
-	if (for_cpu)
-		dma_sync_sgtable_for_cpu(dev, table, direction);
-	else
-		dma_sync_sgtable_for_device(dev, table, direction);
-}
-
-void mapbuf_iosys_set(struct iosys_map *map, void *address)
-{
-	iosys_map_set_vaddr(map, address);
 }
 
 /* Virtual memory areas. */

@@ -10,10 +10,8 @@ use kernel::{
         device,
         dma_buf,
         dma_buf_attachment,
-        dma_data_direction,
         file,
         inode,
-        iosys_map,
         kgid_t,
         kuid_t,
         pci_dev,
@@ -44,7 +42,6 @@ extern "C" {
     pub(super) fn mapbuf_ram_bytes() -> u64;
 
     pub(super) fn mapbuf_name_dmabuf(buffer: *mut dma_buf, name: *const c_char);
-    pub(super) fn mapbuf_max_segment(dev: *mut device) -> c_uint;
     pub(super) fn mapbuf_sg_set(
         entry: *mut scatterlist,
         pfn: c_ulong,
@@ -52,13 +49,6 @@ extern "C" {
     ) -> *mut scatterlist;
     pub(super) fn mapbuf_have_pages(first: c_ulong, count: c_ulong) -> bool;
     pub(super) fn mapbuf_invalidate(buffer: *mut dma_buf);
-    pub(super) fn mapbuf_sync_table(
-        dev: *mut device,
-        table: *mut sg_table,
-        direction: dma_data_direction,
-        for_cpu: bool,
-    );
-    pub(super) fn mapbuf_iosys_set(map: *mut iosys_map, address: *mut c_void);
 
     pub(super) fn mapbuf_count_mappings(file: *mut file) -> c_uint;
 

@@ -8,6 +8,7 @@ use super::{
     helpers::*,
     lease::Hold, //
 };
+use crate::kmap::helpers::kmap_helper_max_segment;
 use kernel::{
     bindings,
     error::to_result,
@@ -44,7 +45,7 @@ impl Scatter {
         device: *mut bindings::device,
     ) -> Result<Self> {
         // SAFETY: By the safety requirements.
-        let most = unsafe { mapbuf_max_segment(device) } as usize;
+        let most = unsafe { kmap_helper_max_segment(device) } as usize;
         let most = (most / PAGE_SIZE).clamp(1, (1 << 30) / PAGE_SIZE);
 
         let (mut pieces, mut paged) = (0u32, true);

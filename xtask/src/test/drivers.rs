@@ -206,11 +206,7 @@ fn older_modules(kit: &Kit, series: Series) -> Result<Vec<PathBuf>> {
     let out = crate::workspace()?
         .join("target/drivers")
         .join(series.number());
-    let _ = fs::remove_dir_all(&out);
-    fs::create_dir_all(&out)?;
-    for file in fs::read_dir(new_driver::examples()?)?.flatten() {
-        fs::copy(file.path(), out.join(file.file_name()))?;
-    }
+    mirror(&new_driver::examples()?, &out)?;
     museum_kernel::build_modules(&kit.kernel, &out)?;
     step.done();
     museum_kernel::modules_under(&out)
