@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What kernels before 6.3 lack: Kbuild puts it before each driver, so that the drivers show today's code alone. A driver
+ * What kernels before 6.13 lack: Kbuild puts it before each driver, so that the drivers show today's code alone. A driver
  * for a newer kernel does not need it.
  */
 #include <linux/version.h>
@@ -17,4 +17,12 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 {
 	vma->vm_flags &= ~flags;
 }
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+#include <linux/module.h>
+
+/* The name is a string since then. */
+#undef MODULE_IMPORT_NS
+#define MODULE_IMPORT_NS(name) MODULE_INFO(import_ns, name)
 #endif
