@@ -22,7 +22,7 @@ int main(int argc, char **argv)
 	volatile uint32_t *words;
 	size_t count, i;
 	uint32_t seen;
-	int fd;
+	int fd, id;
 
 	if (argc < 2) {
 		fprintf(stderr, "usage: %s NODE [BYTES]\n", argv[0]);
@@ -33,12 +33,13 @@ int main(int argc, char **argv)
 		perror(argv[1]);
 		return 1;
 	}
-	if (ioctl(fd, MY_ALLOC, &alloc) < 0) {
+	id = ioctl(fd, MY_ALLOC, &alloc);
+	if (id < 0) {
 		perror("MY_ALLOC");
 		return 1;
 	}
 	/* The id in the offset: this is how the driver finds the buffer. */
-	words = mmap(NULL, alloc.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)alloc.id * sysconf(_SC_PAGESIZE));
+	words = mmap(NULL, alloc.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)id * sysconf(_SC_PAGESIZE));
 	if (words == MAP_FAILED) {
 		perror("mmap");
 		return 1;
@@ -53,15 +54,15 @@ int main(int argc, char **argv)
 	}
 	for (i = 0; i < count; i += 1024) {
 		/* What the kernel sees at the same place. */
-		off_t at = ((off_t)alloc.id << 32) + (off_t)(i * sizeof(seen));
+		off_t at = ((off_t)id << 32) + (off_t)(i * sizeof(seen));
 
 		if (pread(fd, &seen, sizeof(seen), at) != sizeof(seen) || seen != (0xaabbccddu ^ (uint32_t)i)) {
 			fprintf(stderr, "the kernel does not see word %zu\n", i);
 			return 1;
 		}
 	}
-	printf("buffer %u: %zu words written, and the kernel sees them\n", alloc.id, count);
-	if (ioctl(fd, MY_FREE, (unsigned long)alloc.id) < 0) {
+	printf("buffer %d: %zu words written, and the kernel sees them\n", id, count);
+	if (ioctl(fd, MY_FREE, (unsigned long)id) < 0) {
 		perror("MY_FREE");
 		return 1;
 	}

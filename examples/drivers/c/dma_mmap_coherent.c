@@ -7,11 +7,10 @@
  */
 #include <linux/dma-mapping.h>
 #include <linux/fs.h>
-#include <linux/kref.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/platform_device.h>
+#include <linux/refcount.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/xarray.h>
@@ -24,28 +23,25 @@
 
 struct my_buffer {
 	/* One for the id, one for each VMA, one for each read or write. */
-	struct kref refs;
+	refcount_t refs;
 	size_t bytes;
 	void *memory;
 	/* What the device is told. No physical address: behind an IOMMU it is something else. */
 	dma_addr_t dma;
 };
 
-/* The device that does the DMA. A driver of a real one has it from probe. */
-static struct platform_device *device;
-
-static void my_free(struct kref *refs)
-{
-	struct my_buffer *buffer = container_of(refs, struct my_buffer, refs);
-
-	dma_free_coherent(&device->dev, buffer->bytes, buffer->memory, buffer->dma);
-	kfree(buffer);
-}
+/* The node's device does the DMA here. A driver of a real one has it from probe. */
+static struct miscdevice my_node;
 
 static void my_put(struct my_buffer *buffer)
 {
-	kref_put(&buffer->refs, my_free);
+	if (!refcount_dec_and_test(&buffer->refs))
+		return;
+	/* Does nothing for NULL, as kfree. */
+	dma_free_coherent(my_node.this_device, buffer->bytes, buffer->memory, buffer->dma);
+	kfree(buffer);
 }
+DEFINE_FREE(my_put, struct my_buffer *, if (_T) my_put(_T))
 
 /* With a reference: between the look and the use another thread may free the id. */
 static struct my_buffer *my_find(struct file *file, unsigned long id)
@@ -56,16 +52,15 @@ static struct my_buffer *my_find(struct file *file, unsigned long id)
 	xa_lock(ids);
 	buffer = xa_load(ids, id);
 	if (buffer)
-		kref_get(&buffer->refs);
+		refcount_inc(&buffer->refs);
 	xa_unlock(ids);
 	return buffer;
 }
 
-static int my_alloc(struct file *file, struct my_alloc __user *argument)
+static long my_alloc(struct file *file, const struct my_alloc __user *argument)
 {
-	struct xarray *ids = file->private_data;
-	struct my_buffer *buffer;
 	struct my_alloc alloc;
+	u32 id;
 	int err;
 
 	if (copy_from_user(&alloc, argument, sizeof(alloc)))
@@ -73,29 +68,23 @@ static int my_alloc(struct file *file, struct my_alloc __user *argument)
 	/* The bound first: rounding up could wrap. */
 	if (!alloc.bytes || alloc.bytes > MAX_BYTES || alloc.flags)
 		return -EINVAL;
-	buffer = kzalloc(sizeof(*buffer), GFP_KERNEL_ACCOUNT);
+
+	struct my_buffer *buffer __free(my_put) = kzalloc(sizeof(*buffer), GFP_KERNEL_ACCOUNT);
+
 	if (!buffer)
 		return -ENOMEM;
-	kref_init(&buffer->refs);
+	refcount_set(&buffer->refs, 1);
 	buffer->bytes = PAGE_ALIGN(alloc.bytes);
 	/* Always zeroed. The size is the user's: an error if there is no such run, not a warning. */
-	buffer->memory = dma_alloc_coherent(&device->dev, buffer->bytes, &buffer->dma, GFP_KERNEL | __GFP_NOWARN);
-	if (!buffer->memory) {
-		kfree(buffer);
+	buffer->memory = dma_alloc_coherent(my_node.this_device, buffer->bytes, &buffer->dma, GFP_KERNEL | __GFP_NOWARN);
+	if (!buffer->memory)
 		return -ENOMEM;
-	}
-	err = xa_alloc(ids, &alloc.id, buffer, IDS, GFP_KERNEL_ACCOUNT);
-	if (err) {
-		my_put(buffer);
+	err = xa_alloc(file->private_data, &id, buffer, IDS, GFP_KERNEL_ACCOUNT);
+	if (err)
 		return err;
-	}
-	if (!copy_to_user(argument, &alloc, sizeof(alloc)))
-		return 0;
-	/* Another thread may have guessed the id and freed it: who takes it out of the table has its reference. */
-	buffer = xa_erase(ids, alloc.id);
-	if (buffer)
-		my_put(buffer);
-	return -EFAULT;
+	/* The reference is the table's now. Another thread may have guessed the id and freed it already. */
+	buffer = NULL;
+	return id;
 }
 
 static long my_ioctl(struct file *file, unsigned int command, unsigned long argument)
@@ -104,7 +93,7 @@ static long my_ioctl(struct file *file, unsigned int command, unsigned long argu
 
 	switch (command) {
 	case MY_ALLOC:
-		return my_alloc(file, (struct my_alloc __user *)argument);
+		return my_alloc(file, (void __user *)argument);
 	case MY_FREE:
 		buffer = xa_erase(file->private_data, argument);
 		if (!buffer)
@@ -122,7 +111,7 @@ static void my_vma_open(struct vm_area_struct *vma)
 {
 	struct my_buffer *buffer = vma->vm_private_data;
 
-	kref_get(&buffer->refs);
+	refcount_inc(&buffer->refs);
 }
 
 static void my_vma_close(struct vm_area_struct *vma)
@@ -137,64 +126,61 @@ static const struct vm_operations_struct my_vm_ops = {
 
 static int my_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	struct my_buffer *buffer;
+	struct my_buffer *buffer __free(my_put) = my_find(file, vma->vm_pgoff);
 	int err;
 
+	if (!buffer)
+		return -ENOENT;
 	/* As in remap_pfn_range.c: no copy-on-write of frames. */
 	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EINVAL;
 		vm_flags_clear(vma, VM_MAYWRITE);
 	}
-	buffer = my_find(file, vma->vm_pgoff);
-	if (!buffer)
-		return -ENOENT;
 	/*
 	 * For dma_mmap_coherent vm_pgoff is an offset in the buffer: an id left there is -ENXIO, or the wrong part. It
 	 * compares offset and length with the size by itself, and knows the page protection that the device needs.
 	 */
 	vma->vm_pgoff = 0;
-	err = dma_mmap_coherent(&device->dev, vma, buffer->memory, buffer->dma, buffer->bytes);
-	if (err) {
-		/* There will be no close for a mapping that failed. */
-		my_put(buffer);
+	err = dma_mmap_coherent(my_node.this_device, vma, buffer->memory, buffer->dma, buffer->bytes);
+	if (err)
 		return err;
-	}
-	vma->vm_private_data = buffer;
+	/* Only now: there is no close for a mapping that failed. */
+	vma->vm_private_data = no_free_ptr(buffer);
 	vma->vm_ops = &my_vm_ops;
 	return 0;
 }
 
 static ssize_t my_read(struct file *file, char __user *to, size_t count, loff_t *at)
 {
-	struct my_buffer *buffer = my_find(file, upper_32_bits(*at));
+	struct my_buffer *buffer __free(my_put) = my_find(file, upper_32_bits(*at));
 	loff_t byte = lower_32_bits(*at);
-	ssize_t done;
 
 	if (!buffer)
 		return -ENOENT;
-	done = simple_read_from_buffer(to, count, &byte, buffer->memory, buffer->bytes);
-	my_put(buffer);
-	return done;
+	return simple_read_from_buffer(to, count, &byte, buffer->memory, buffer->bytes);
 }
 
 static ssize_t my_write(struct file *file, const char __user *from, size_t count, loff_t *at)
 {
-	struct my_buffer *buffer = my_find(file, upper_32_bits(*at));
+	struct my_buffer *buffer __free(my_put) = my_find(file, upper_32_bits(*at));
 	loff_t byte = lower_32_bits(*at);
-	ssize_t done;
 
 	if (!buffer)
 		return -ENOENT;
-	done = simple_write_to_buffer(buffer->memory, buffer->bytes, &byte, from, count);
-	my_put(buffer);
-	return done;
+	return simple_write_to_buffer(buffer->memory, buffer->bytes, &byte, from, count);
 }
 
 static int my_open(struct inode *inode, struct file *file)
 {
-	struct xarray *ids = kzalloc(sizeof(*ids), GFP_KERNEL_ACCOUNT);
+	struct xarray *ids;
+	int err;
 
+	/* The addresses that the device can reach. Not after misc_register: the node may be open before that returns. */
+	err = dma_coerce_mask_and_coherent(my_node.this_device, DMA_BIT_MASK(64));
+	if (err)
+		return err;
+	ids = kzalloc(sizeof(*ids), GFP_KERNEL_ACCOUNT);
 	if (!ids)
 		return -ENOMEM;
 	/* From 1 on: the offset 0, which programs map when they have forgotten theirs, is no buffer. */
@@ -233,31 +219,7 @@ static struct miscdevice my_node = {
 	.name = KBUILD_MODNAME,
 	.fops = &my_fops,
 };
-
-static int __init my_init(void)
-{
-	int err;
-
-	device = platform_device_register_simple(KBUILD_MODNAME, PLATFORM_DEVID_NONE, NULL, 0);
-	if (IS_ERR(device))
-		return PTR_ERR(device);
-	/* The addresses that the device can reach. */
-	err = dma_set_mask_and_coherent(&device->dev, DMA_BIT_MASK(64));
-	if (!err)
-		err = misc_register(&my_node);
-	if (err)
-		platform_device_unregister(device);
-	return err;
-}
-
-static void __exit my_exit(void)
-{
-	misc_deregister(&my_node);
-	platform_device_unregister(device);
-}
-
-module_init(my_init);
-module_exit(my_exit);
+module_misc_device(my_node);
 
 MODULE_DESCRIPTION("mmap by dma_mmap_coherent, of buffers that an ioctl allocates");
 MODULE_LICENSE("GPL");

@@ -8,12 +8,12 @@
 
 /* The same layout for programs of 32 and of 64 bits: no compat code. */
 struct my_alloc {
-	__u64 bytes;	/* In: rounded up to whole pages. */
-	__u32 flags;	/* In: none yet, so 0. */
-	__u32 id;	/* Out: map it at the offset id << PAGE_SHIFT. */
+	__u64 bytes;	/* Rounded up to whole pages. */
+	__u64 flags;	/* None yet, so 0. */
 };
 
-#define MY_ALLOC _IOWR('M', 1, struct my_alloc)
+/* Returns an id: map it at the offset id << PAGE_SHIFT. */
+#define MY_ALLOC _IOW('M', 1, struct my_alloc)
 /* The argument is the id itself. */
 #define MY_FREE _IO('M', 2)
 

@@ -19,6 +19,11 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 }
 #endif
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+/* Dropped by the kernel's Makefile since: what is cleaned up by itself is declared where it gets its value. */
+#pragma GCC diagnostic ignored "-Wdeclaration-after-statement"
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 #include <linux/module.h>
 

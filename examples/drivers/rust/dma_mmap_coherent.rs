@@ -9,7 +9,7 @@
 pub mod kmap;
 
 use kernel::{
-    ioctl::{_IO, _IOWR},
+    ioctl::{_IO, _IOW},
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
@@ -35,10 +35,9 @@ const MAX_BYTES: u64 = 4 << 20;
 /// No program can take more than 16 * 4 MiB for each file that it may open.
 const IDS: usize = 16;
 
-/// As struct my_alloc: bytes, flags (none yet, so 0), and the id that comes back, at this offset.
-type MyAlloc = (u64, u32, u32);
-const ID_AT: usize = 12;
-const MY_ALLOC: u32 = _IOWR::<MyAlloc>('M' as u32, 1);
+/// As struct my_alloc: bytes, and flags (none yet, so 0).
+type MyAlloc = (u64, u64);
+const MY_ALLOC: u32 = _IOW::<MyAlloc>('M' as u32, 1);
 /// The argument is the id itself.
 const MY_FREE: u32 = _IO('M' as u32, 2);
 
@@ -72,9 +71,10 @@ impl Ids {
         self.buffers.lock().get(at).cloned().flatten().ok_or(ENOENT)
     }
 
-    fn alloc(&self, argument: usize) -> Result {
-        let mut reader = UserSlice::new(UserPtr::from_addr(argument), ID_AT).reader();
-        let (bytes, flags) = (reader.read::<u64>()?, reader.read::<u32>()?);
+    fn alloc(&self, argument: usize) -> Result<i32> {
+        let from = UserSlice::new(UserPtr::from_addr(argument), size_of::<MyAlloc>());
+        let mut reader = from.reader();
+        let (bytes, flags) = (reader.read::<u64>()?, reader.read::<u64>()?);
         if bytes == 0 || bytes > MAX_BYTES || flags != 0 {
             return Err(EINVAL);
         }
@@ -84,17 +84,8 @@ impl Ids {
         let buffer = Arc::new(Buffer(block), GFP_KERNEL_ACCOUNT)?;
         let mut buffers = self.buffers.lock();
         let free = buffers.iter().position(Option::is_none).ok_or(EBUSY)?;
-        buffers[free] = Some(buffer.clone());
-        // User memory is never touched under a lock that a page fault may need.
-        drop(buffers);
-        let to = UserPtr::from_addr(argument).wrapping_byte_add(ID_AT);
-        let told = UserSlice::new(to, 4).writer().write(&(free as u32 + 1));
-        if told.is_err() {
-            // Unless another thread has guessed the id and freed it.
-            let mut buffers = self.buffers.lock();
-            buffers[free].take_if(|there| Arc::ptr_eq(there, &buffer));
-        }
-        told
+        buffers[free] = Some(buffer);
+        Ok(free as i32 + 1)
     }
 }
 
@@ -112,16 +103,15 @@ impl OpenFile for Ids {
 
     fn ioctl(&self, command: u32, argument: usize) -> Result<i32> {
         match command {
-            MY_ALLOC => self.alloc(argument)?,
+            MY_ALLOC => self.alloc(argument),
             MY_FREE => {
                 let at = argument.checked_sub(1).ok_or(ENOENT)?;
                 let buffer = self.buffers.lock().get_mut(at).and_then(Option::take);
                 // Mappings have references of their own.
-                buffer.map(drop).ok_or(ENOENT)?;
+                buffer.map(|_| 0).ok_or(ENOENT)
             }
-            _ => return Err(ENOTTY),
+            _ => Err(ENOTTY),
         }
-        Ok(0)
     }
 
     fn mmap(&self, vma: NodeVma<'_, Self>) -> Result {

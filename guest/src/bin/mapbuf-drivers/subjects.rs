@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 /// `MY_ALLOC` and `MY_FREE` of `dma_mmap_coherent.h`.
-pub const ALLOC: u32 = 0xc010_4d01;
+pub const ALLOC: u32 = 0x4010_4d01;
 pub const FREE: u32 = 0x4d02;
 /// `MY_EXPORT` of `dma_buf_exporter.h`.
 pub const EXPORT: u32 = 0x4d03;
@@ -314,13 +314,8 @@ impl Subject {
 pub fn allocate(node: &File, bytes: u64) -> Result<u32> {
     let mut argument = [0; 16];
     argument[..8].copy_from_slice(&bytes.to_ne_bytes());
-    sys::ioctl_bytes(node, ALLOC, &mut argument)?;
-    Ok(u32::from_ne_bytes([
-        argument[12],
-        argument[13],
-        argument[14],
-        argument[15],
-    ]))
+    let id = sys::ioctl_bytes(node, ALLOC, &mut argument)?;
+    u32::try_from(id).map_err(Error::other)
 }
 
 impl Buffer {
