@@ -15,7 +15,7 @@
 #include <linux/pci.h>
 #include <linux/rwsem.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
+#include <linux/uio.h>
 
 #define BAR 2
 
@@ -25,15 +25,15 @@ struct my_device {
 	struct miscdevice node;
 	char name[64];
 	/*
-	 * Who uses the frames or the view holds it for reading, and has looked at gone. It is taken inside of the mmap lock
-	 * (by a fault), so never held across a copy from or to user space, which may fault itself.
+	 * Who uses the frames or the view holds it for reading, and has looked at the view. It is taken inside of the mmap
+	 * lock (by a fault), so never held across a copy from or to user space, which may fault itself.
 	 */
 	struct rw_semaphore lock;
-	bool gone;
+	/* NULL once the device has gone. */
+	void __iomem *view;
+	unsigned long pfn, pages;
 	/* The address space of the first node that was opened, which all files share. */
 	struct inode *inode;
-	unsigned long pfn, pages;
-	void __iomem *view;
 };
 
 static void my_free(struct kref *refs)
@@ -46,16 +46,17 @@ static void my_free(struct kref *refs)
 
 static int my_open(struct inode *inode, struct file *file)
 {
-	/* The misc layer has put the node there. It does not go meanwhile: misc_deregister waits for this call. */
+	/*
+	 * The misc layer has put the node there. Its lock is held: there is one open at a time, and misc_deregister waits for
+	 * it.
+	 */
 	struct my_device *device = container_of(file->private_data, struct my_device, node);
 
 	kref_get(&device->refs);
-	down_write(&device->lock);
 	if (!device->inode)
 		device->inode = igrab(inode);
 	/* Another node with the same number (mknod) has an inode of its own; its mappings must be found as well. */
 	file->f_mapping = device->inode->i_mapping;
-	up_write(&device->lock);
 	file->private_data = device;
 	return 0;
 }
@@ -71,14 +72,12 @@ static int my_release(struct inode *inode, struct file *file)
 static vm_fault_t my_fault(struct vm_fault *vmf)
 {
 	struct my_device *device = vmf->vma->vm_file->private_data;
-	vm_fault_t result = VM_FAULT_SIGBUS;
 
-	down_read(&device->lock);
+	guard(rwsem_read)(&device->lock);
+	if (!device->view || vmf->pgoff >= device->pages)
+		return VM_FAULT_SIGBUS;
 	/* vmf->address, not an address worked out from vmf->pgoff: that counts from the start of the BAR. */
-	if (!device->gone && vmf->pgoff < device->pages)
-		result = vmf_insert_pfn(vmf->vma, vmf->address, device->pfn + vmf->pgoff);
-	up_read(&device->lock);
-	return result;
+	return vmf_insert_pfn(vmf->vma, vmf->address, device->pfn + vmf->pgoff);
 }
 
 static const struct vm_operations_struct my_vm_ops = {
@@ -108,51 +107,32 @@ static int my_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
-/* Up to 256 bytes between the device and a buffer of the kernel's; how many. */
-static ssize_t my_transfer(struct my_device *device, u8 *some, size_t count, loff_t at, bool write)
+/* read and write, up to 256 bytes at a time. */
+static ssize_t my_transfer(struct kiocb *iocb, struct iov_iter *iter)
 {
+	struct my_device *device = iocb->ki_filp->private_data;
 	resource_size_t bytes = PFN_PHYS(device->pages);
-	ssize_t done = -ENODEV;
+	bool write = iov_iter_rw(iter) == WRITE;
+	u8 some[256];
+	size_t count;
 
-	if (at < 0 || at >= bytes)
-		return 0;
-	count = min_t(resource_size_t, count, bytes - at);
-	down_read(&device->lock);
-	if (!device->gone) {
+	if (iocb->ki_pos >= bytes)
+		return write ? -ENOSPC : 0;
+	count = min3(iov_iter_count(iter), sizeof(some), (size_t)(bytes - iocb->ki_pos));
+	if (write && !copy_from_iter_full(some, count, iter))
+		return -EFAULT;
+	scoped_guard(rwsem_read, &device->lock) {
+		if (!device->view)
+			return -ENODEV;
 		if (write)
-			memcpy_toio(device->view + at, some, count);
+			memcpy_toio(device->view + iocb->ki_pos, some, count);
 		else
-			memcpy_fromio(some, device->view + at, count);
-		done = count;
+			memcpy_fromio(some, device->view + iocb->ki_pos, count);
 	}
-	up_read(&device->lock);
-	return done;
-}
-
-static ssize_t my_read(struct file *file, char __user *to, size_t count, loff_t *at)
-{
-	u8 some[256];
-	ssize_t done = my_transfer(file->private_data, some, min(count, sizeof(some)), *at, false);
-
-	if (done > 0 && copy_to_user(to, some, done))
+	if (!write && copy_to_iter(some, count, iter) != count)
 		return -EFAULT;
-	if (done > 0)
-		*at += done;
-	return done;
-}
-
-static ssize_t my_write(struct file *file, const char __user *from, size_t count, loff_t *at)
-{
-	u8 some[256];
-	ssize_t done;
-
-	count = min(count, sizeof(some));
-	if (copy_from_user(some, from, count))
-		return -EFAULT;
-	done = my_transfer(file->private_data, some, count, *at, true);
-	if (done > 0)
-		*at += done;
-	return done;
+	iocb->ki_pos += count;
+	return count;
 }
 
 static const struct file_operations my_fops = {
@@ -161,46 +141,42 @@ static const struct file_operations my_fops = {
 	.open = my_open,
 	.release = my_release,
 	.mmap = my_mmap,
-	.read = my_read,
-	.write = my_write,
+	.read_iter = my_transfer,
+	.write_iter = my_transfer,
 };
 
 static int my_probe(struct pci_dev *pci, const struct pci_device_id *id)
 {
 	resource_size_t start = pci_resource_start(pci, BAR), bytes = pci_resource_len(pci, BAR);
-	struct my_device *device;
+	/* Not devm_kzalloc: files that are open when the device goes still have it. */
+	struct my_device *device __free(kfree) = kzalloc(sizeof(*device), GFP_KERNEL);
 	int err;
 
+	if (!device)
+		return -ENOMEM;
 	err = pcim_enable_device(pci);
 	if (err)
 		return err;
 	/* The region and the kernel's view, both given back after remove. Registers are never cached. */
-	err = pcim_iomap_regions(pci, BIT(BAR), KBUILD_MODNAME);
-	if (err)
-		return err;
+	device->view = pcim_iomap_region(pci, BAR, KBUILD_MODNAME);
+	if (IS_ERR(device->view))
+		return PTR_ERR(device->view);
 	/* A BAR smaller than a page shares it with others, which a program must not see. */
 	if (!PAGE_ALIGNED(start | bytes))
 		return -ENODEV;
-	/* Not devm_kzalloc: files that are open when the device goes still have it. */
-	device = kzalloc(sizeof(*device), GFP_KERNEL);
-	if (!device)
-		return -ENOMEM;
 	kref_init(&device->refs);
 	init_rwsem(&device->lock);
 	device->pfn = PHYS_PFN(start);
 	device->pages = PHYS_PFN(bytes);
-	device->view = pcim_iomap_table(pci)[BAR];
 	snprintf(device->name, sizeof(device->name), KBUILD_MODNAME "-%s", pci_name(pci));
 	device->node.minor = MISC_DYNAMIC_MINOR;
 	device->node.name = device->name;
 	device->node.fops = &my_fops;
 	device->node.parent = &pci->dev;
 	err = misc_register(&device->node);
-	if (err) {
-		kref_put(&device->refs, my_free);
+	if (err)
 		return err;
-	}
-	pci_set_drvdata(pci, device);
+	pci_set_drvdata(pci, no_free_ptr(device));
 	return 0;
 }
 
@@ -210,9 +186,8 @@ static void my_remove(struct pci_dev *pci)
 
 	misc_deregister(&device->node);
 	/* From here on no fault makes an entry ... */
-	down_write(&device->lock);
-	device->gone = true;
-	up_write(&device->lock);
+	scoped_guard(rwsem_write, &device->lock)
+		device->view = NULL;
 	/*
 	 * ... and here go those that there are, in every mapping of every process. That is why they are made by faults:
 	 * when mmap makes them, its mapping is not on the list yet that this walks.

@@ -24,6 +24,19 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 #pragma GCC diagnostic ignored "-Wdeclaration-after-statement"
 #endif
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+#include <linux/pci.h>
+
+static inline void __iomem *older_iomap_region(struct pci_dev *pci, int bar, const char *name)
+{
+	int err = pcim_iomap_regions(pci, BIT(bar), name);
+
+	return err ? IOMEM_ERR_PTR(err) : pcim_iomap_table(pci)[bar];
+}
+/* Some of them have it for themselves. */
+#define pcim_iomap_region older_iomap_region
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 #include <linux/module.h>
 

@@ -13,7 +13,7 @@
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/refcount.h>
-#include <linux/uaccess.h>
+#include <linux/uio.h>
 
 #define BAR 2
 
@@ -47,13 +47,6 @@ static int my_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static const struct vm_operations_struct my_vm_ops = {
-#ifdef CONFIG_HAVE_IOREMAP_PROT
-	/* For debuggers: there are no pages that ptrace could pin. */
-	.access = generic_access_phys,
-#endif
-};
-
 static int my_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct my_device *device = file->private_data;
@@ -66,7 +59,6 @@ static int my_mmap(struct file *file, struct vm_area_struct *vma)
 	}
 	/* The cache mode is left to us, and must be that of the kernel's view. */
 	vma->vm_page_prot = pgprot_noncached(vma->vm_page_prot);
-	vma->vm_ops = &my_vm_ops;
 	/*
 	 * It compares vm_pgoff and the length with the range by itself, without a sum that could wrap, and sets VM_IO,
 	 * VM_PFNMAP, VM_DONTEXPAND and VM_DONTDUMP.
@@ -74,33 +66,26 @@ static int my_mmap(struct file *file, struct vm_area_struct *vma)
 	return vm_iomap_memory(vma, device->start, device->bytes);
 }
 
-static ssize_t my_read(struct file *file, char __user *to, size_t count, loff_t *at)
+/* read and write, up to 256 bytes at a time. */
+static ssize_t my_transfer(struct kiocb *iocb, struct iov_iter *iter)
 {
-	struct my_device *device = file->private_data;
+	struct my_device *device = iocb->ki_filp->private_data;
+	bool write = iov_iter_rw(iter) == WRITE;
 	u8 some[256];
+	size_t count;
 
-	if (*at < 0 || *at >= device->bytes)
-		return 0;
-	count = min3(count, sizeof(some), (size_t)(device->bytes - *at));
-	memcpy_fromio(some, device->view + *at, count);
-	if (copy_to_user(to, some, count))
+	if (iocb->ki_pos >= device->bytes)
+		return write ? -ENOSPC : 0;
+	count = min3(iov_iter_count(iter), sizeof(some), (size_t)(device->bytes - iocb->ki_pos));
+	if (write && !copy_from_iter_full(some, count, iter))
 		return -EFAULT;
-	*at += count;
-	return count;
-}
-
-static ssize_t my_write(struct file *file, const char __user *from, size_t count, loff_t *at)
-{
-	struct my_device *device = file->private_data;
-	u8 some[256];
-
-	if (*at < 0 || *at >= device->bytes)
-		return -ENOSPC;
-	count = min3(count, sizeof(some), (size_t)(device->bytes - *at));
-	if (copy_from_user(some, from, count))
+	if (write)
+		memcpy_toio(device->view + iocb->ki_pos, some, count);
+	else
+		memcpy_fromio(some, device->view + iocb->ki_pos, count);
+	if (!write && copy_to_iter(some, count, iter) != count)
 		return -EFAULT;
-	memcpy_toio(device->view + *at, some, count);
-	*at += count;
+	iocb->ki_pos += count;
 	return count;
 }
 
@@ -110,8 +95,8 @@ static const struct file_operations my_fops = {
 	.open = my_open,
 	.release = my_release,
 	.mmap = my_mmap,
-	.read = my_read,
-	.write = my_write,
+	.read_iter = my_transfer,
+	.write_iter = my_transfer,
 };
 
 static int my_probe(struct pci_dev *pci, const struct pci_device_id *id)
@@ -125,10 +110,9 @@ static int my_probe(struct pci_dev *pci, const struct pci_device_id *id)
 	if (err)
 		return err;
 	/* The region and the kernel's view, both given back when the device goes. Registers are never cached. */
-	err = pcim_iomap_regions(pci, BIT(BAR), KBUILD_MODNAME);
-	if (err)
-		return err;
-	device->view = pcim_iomap_table(pci)[BAR];
+	device->view = pcim_iomap_region(pci, BAR, KBUILD_MODNAME);
+	if (IS_ERR(device->view))
+		return PTR_ERR(device->view);
 	device->start = pci_resource_start(pci, BAR);
 	device->bytes = pci_resource_len(pci, BAR);
 	/* A BAR smaller than a page shares it with others, which a program must not see. */
