@@ -23,20 +23,18 @@ struct my_buffer {
 
 static int my_open(struct inode *inode, struct file *file)
 {
-	struct my_buffer *buffer = kzalloc(sizeof(*buffer), GFP_KERNEL_ACCOUNT);
+	struct my_buffer *buffer __free(kfree) = kzalloc(sizeof(*buffer), GFP_KERNEL_ACCOUNT);
 	int i;
 
 	if (!buffer)
 		return -ENOMEM;
 	/* Zeroed, and charged to the memory cgroup of whoever opens; single pages, each with a count of its own. */
 	buffer->memory = alloc_pages_exact(BYTES, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-	if (!buffer->memory) {
-		kfree(buffer);
+	if (!buffer->memory)
 		return -ENOMEM;
-	}
 	for (i = 0; i < PAGES; i++)
 		buffer->pages[i] = virt_to_page(buffer->memory + i * PAGE_SIZE);
-	file->private_data = buffer;
+	file->private_data = no_free_ptr(buffer);
 	return 0;
 }
 
