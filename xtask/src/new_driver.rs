@@ -376,6 +376,36 @@ mod tests {
         }
     }
 
+    /// Lines of a file in C that are neither blank nor comment.
+    fn lines_of_code(text: &str) -> usize {
+        let mut in_comment = false;
+        let lines = text.lines().map(str::trim).filter(|line| {
+            let comment = in_comment || line.starts_with("/*");
+            in_comment = comment && !line.ends_with("*/");
+            !comment && !line.is_empty() && !line.starts_with("//")
+        });
+        lines.count()
+    }
+
+    #[test]
+    fn the_guide_says_how_long_they_are() {
+        let guide = crate::workspace().unwrap().join("docs/src/copy-this.md");
+        let guide = fs::read_to_string(guide).unwrap();
+        let mut short = 0;
+        for way in WAYS {
+            let path = examples().unwrap().join(way.file).with_extension("c");
+            let lines = lines_of_code(&fs::read_to_string(path).unwrap());
+            let said = format!("`{}.c`, {lines} lines", way.file);
+            short += usize::from(lines < 100);
+            assert!(lines < 100 || guide.contains(&said), "{said}");
+        }
+        let said = format!(
+            "Of the {} in C, {short} have less than a hundred",
+            WAYS.len()
+        );
+        assert!(guide.contains(&said), "{said}");
+    }
+
     #[test]
     fn a_driver_of_ones_own_has_its_name_everywhere() {
         let scratch = tempfile::tempdir().unwrap();
