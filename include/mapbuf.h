@@ -21,6 +21,7 @@
 #define MAPBUF_DEV_DIR "/dev/mapbuf"
 #define MAPBUF_NAMED_DIR "/dev/mapbuf/named"
 #define MAPBUF_PCI_NODE_PREFIX "/dev/mapbuf/pci-"
+#define MAPBUF_PLATFORM_NODE_PREFIX "/dev/mapbuf/platform-"
 #define MAPBUF_SYSFS_CLASS "/sys/class/mapbuf"
 
 // Version of this interface, in `Query::abi_version`. It changes with each incompatible change.
@@ -1054,9 +1055,9 @@ struct mapbuf_device {
   uint32_t size;
   // In: 0.
   uint32_t flags;
-  // Out: its address (`0000:00:04.0`), padded with zeros.
+  // Out: its address (`0000:00:04.0`), or the name of a platform device, padded with zeros.
   uint8_t name[MAPBUF_DEVICE_NAME_LEN];
-  // Out: vendor.
+  // Out: vendor. A platform device has 0 in this and what else only PCI devices have.
   uint32_t vendor;
   // Out: device.
   uint32_t device;
@@ -1078,7 +1079,7 @@ struct mapbuf_device {
   int32_t numa_node;
   // Out: current width of its DMA addresses in bits.
   uint32_t dma_mask;
-  // Out: bytes of its configuration space: 256 or 4096.
+  // Out: bytes of its configuration space: 256 or 4096, or 0 for a platform device.
   uint32_t config_bytes;
   // Out: number of its MAPBUF_Intx vectors.
   uint32_t intx;

@@ -37,6 +37,9 @@ pub const NAMED_DIR: &str = "/dev/mapbuf/named";
 /// Prefix of the path of a bound PCI device's node; the device's address (`0000:00:04.0`) follows.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const PCI_NODE_PREFIX: &str = "/dev/mapbuf/pci-";
+/// Prefix of the path of a bound platform device's node; the device's name (`40000000.buffer`) follows.
+#[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
+pub const PLATFORM_NODE_PREFIX: &str = "/dev/mapbuf/platform-";
 /// Directory of the attributes of named buffers (`size`, `kind`, …): `/sys/class/mapbuf/named!NAME/`.
 #[cfg_attr(MODULE, expect(dead_code, reason = "for user space"))]
 pub const SYSFS_CLASS: &str = "/sys/class/mapbuf";
@@ -859,9 +862,9 @@ pub struct Device {
     pub size: u32,
     /// In: 0.
     pub flags: u32,
-    /// Out: its address (`0000:00:04.0`), padded with zeros.
+    /// Out: its address (`0000:00:04.0`), or the name of a platform device, padded with zeros.
     pub name: [u8; DEVICE_NAME_LEN],
-    /// Out: vendor.
+    /// Out: vendor. A platform device has 0 in this and what else only PCI devices have.
     pub vendor: u32,
     /// Out: device.
     pub device: u32,
@@ -883,7 +886,7 @@ pub struct Device {
     pub numa_node: i32,
     /// Out: current width of its DMA addresses in bits.
     pub dma_mask: u32,
-    /// Out: bytes of its configuration space: 256 or 4096.
+    /// Out: bytes of its configuration space: 256 or 4096, or 0 for a platform device.
     pub config_bytes: u32,
     /// Out: number of its [`IrqKind::Intx`] vectors.
     pub intx: u32,

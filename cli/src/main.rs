@@ -13,6 +13,7 @@ mod matrix;
 mod module;
 mod output;
 mod pci;
+mod platform;
 mod specimen;
 mod tables;
 mod terminal;

@@ -78,6 +78,8 @@ pub struct CoherentBlock {
     size: usize,
     /// Whether its pages are physically contiguous.
     one_run: bool,
+    /// How the kernel has it mapped.
+    cache: Cache,
 }
 
 // SAFETY: Memory belongs to no thread.
@@ -117,6 +119,12 @@ impl CoherentBlock {
             dma,
             size,
             one_run: false,
+            // On x86 coherent memory is cached, unless the device has memory of its own.
+            // SAFETY: By the safety requirements.
+            cache: match unsafe { kmap_helper_has_pool(device) } {
+                true => Cache::WriteCombined,
+                false => Cache::Cached,
+            },
         };
         this.one_run = this.frames(0, pages)?.count() == pages;
         Some(this)
@@ -170,10 +178,10 @@ impl CoherentBlock {
         Some(unsafe { Frames::new(first, count) })
     }
 
-    /// How the kernel has it mapped. On x86 coherent memory is cached.
+    /// How the kernel has it mapped.
     pub fn attributes(&self) -> Attributes<'_> {
         // SAFETY: By the type's invariants the address is of the block.
-        unsafe { Attributes::new(Cache::Cached, self.address.as_ptr()) }
+        unsafe { Attributes::new(self.cache, self.address.as_ptr()) }
     }
 
     /// Bytes of a page, from `offset` in it, at most `length`.

@@ -637,6 +637,20 @@ void kmap_helper_flush_iommu(struct device *dev)
 }
 
 /*
+ * Whether coherent memory of the device comes from memory that is its alone: dma_alloc_attrs() of kernel/dma/mapping.c takes
+ * none from elsewhere then. The kernel's own view of it is write-combined (dma_init_coherent_memory() of
+ * kernel/dma/coherent.c).
+ */
+bool kmap_helper_has_pool(struct device *dev)
+{
+#ifdef CONFIG_DMA_DECLARE_COHERENT
+	return dev->dma_mem;
+#else
+	return false;
+#endif
+}
+
+/*
  * iommu_dma_free() of drivers/iommu/dma-iommu.c gives the pages back before the IOMMU has forgotten them. They are of
  * order 0, with a reference each (__iommu_dma_alloc_pages() of drivers/iommu/dma-iommu.c), so that another one keeps them
  * until then.
@@ -647,7 +661,7 @@ void kmap_helper_free_coherent(struct device *dev, size_t size, void *address, d
 	LIST_HEAD(pages);
 	size_t at;
 
-	if (kmap_late_domain(dev) && is_vmalloc_addr(address)) {
+	if (kmap_late_domain(dev) && is_vmalloc_addr(address) && !kmap_helper_has_pool(dev)) {
 		for (at = 0; at < size; at += PAGE_SIZE) {
 			page = vmalloc_to_page(address + at);
 			get_page(page);

@@ -132,6 +132,7 @@ extern "C" {
     pub(crate) fn kmap_helper_node_allowed(nid: c_int) -> bool;
     pub(crate) fn kmap_helper_frame_allowed(pfn: c_ulong) -> bool;
     pub(crate) fn kmap_helper_last_ram() -> u64;
+    pub(crate) fn kmap_helper_has_pool(device: *mut device) -> bool;
     pub(crate) fn kmap_helper_free_coherent(
         dev: *mut device,
         size: usize,

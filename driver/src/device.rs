@@ -21,6 +21,7 @@ use crate::{
     },
     named,
     sys::{
+        bind::Binds,
         caller::{
             self,
             Capability, //
@@ -37,8 +38,7 @@ use crate::{
             Node,
             NodeName,
             Ownership, //
-        },
-        pci::Binds, //
+        }, //
     },
     Driver,
 };
@@ -100,7 +100,9 @@ impl DeviceFile {
             // Elsewhere it could go on with what somebody had it do before, in memory that is another's now: whoever knows
             // that it does not, sets the bit.
             if users.now == 1 && device.isolated() {
-                device.lender.while_bound(|pci| pci.set_master(true));
+                device
+                    .lender
+                    .while_bound(|hardware| hardware.set_master(true));
             }
         }
         drop(users);
@@ -122,18 +124,18 @@ impl DeviceFile {
     ///
     /// [`Reason::DeviceGone`], [`Reason::DeviceNotIsolated`], [`Reason::GroupShared`].
     pub(crate) fn usable(&self) -> Result<(), Refusal> {
-        self.device.while_bound(|pci| {
+        self.device.while_bound(|hardware| {
             if !self.device.isolated() {
                 return match self.rawio {
                     true => Ok(()),
                     false => Err(Reason::DeviceNotIsolated.into()),
                 };
             }
-            match pci.stranger() {
+            match hardware.stranger() {
                 None => Ok(()),
                 Some(other) => {
                     let group = u64::from(self.device.told.iommu_group);
-                    Err(Reason::GroupShared.with(&[group, pci.address(), other]))
+                    Err(Reason::GroupShared.with(&[group, hardware.address(), other]))
                 }
             }
         })
@@ -157,12 +159,12 @@ impl DeviceFile {
         if self.usable().is_ok() {
             to.state |= device_state::USABLE;
         }
-        self.device.lender.while_bound(|pci| {
+        self.device.lender.while_bound(|hardware| {
             to.state |= device_state::PRESENT;
-            if pci.is_master() {
+            if hardware.is_master() {
                 to.state |= device_state::BUS_MASTER;
             }
-            to.dma_mask = pci.dma_mask();
+            to.dma_mask = hardware.dma_mask();
         });
     }
 
@@ -198,7 +200,9 @@ impl Drop for DeviceFile {
         users.now = users.now.saturating_sub(1);
         // Before the memory of this file is given back, which nothing else would keep the device from.
         if users.now == 0 || !self.device.isolated() {
-            self.device.lender.while_bound(|pci| pci.set_master(false));
+            self.device
+                .lender
+                .while_bound(|hardware| hardware.set_master(false));
         }
     }
 }
@@ -216,19 +220,24 @@ impl Binds for Driver {
                 MaskNotSet::InUse(_) => return Err(EBUSY),
             }
         }
-        let text = lender.while_bound(|pci| {
-            pci.tell(&mut told);
-            told.dma_mask = pci.dma_mask();
-            pci.name()
+        let told_by = lender.while_bound(|hardware| {
+            hardware.tell(&mut told);
+            told.dma_mask = hardware.dma_mask();
+            (hardware.bus(), hardware.name())
         });
-        let text = text.ok_or(ENODEV)??;
+        let (bus, text) = told_by.ok_or(ENODEV)?;
+        let text = text?;
+        // A zero follows it.
+        if text.to_bytes().len() >= told.name.len() {
+            return Err(EOVERFLOW);
+        }
         for (to, from) in told.name.iter_mut().zip(text.to_bytes()) {
             *to = *from;
         }
         let text = text.to_str().map_err(|_| EINVAL)?;
         let node = NodeName {
-            sysfs: CString::try_from_fmt(fmt!("pci-{text}"))?,
-            path: CString::try_from_fmt(fmt!("mapbuf/pci-{text}"))?,
+            sysfs: CString::try_from_fmt(fmt!("{bus}-{text}"))?,
+            path: CString::try_from_fmt(fmt!("mapbuf/{bus}-{text}"))?,
         };
         let mut devices = this.devices.lock();
         let minor = devices.free_minor().ok_or(ENOSPC)?;

@@ -130,7 +130,8 @@ impl Driver {
 
 /// The loaded module. Fields are dropped in their order: no device, no new files, no node, then the rest.
 struct Mapbuf {
-    _devices: sys::pci::PciDriver<Driver>,
+    _pci: sys::pci::PciDriver<Driver>,
+    _platform: sys::platform::PlatformDriver<Driver>,
     _files: sys::chardev::CharDevices<file::MapbufFile>,
     _system: sys::node::Node<sys::node::NoAttributes>,
     _pinned: pinned::ForgottenAtUnload,
@@ -158,13 +159,15 @@ impl kernel::Module for Mapbuf {
         )?;
         sys::seam::pause(sys::seam::Seam::Loading);
         // Their nodes cannot be opened yet, so that they can be unbound should the rest fail.
-        let devices = sys::pci::PciDriver::register(driver.clone())?;
+        let pci = sys::pci::PciDriver::register(driver.clone())?;
+        let platform = sys::platform::PlatformDriver::register(driver.clone())?;
         // Last: files can be opened from here on, so nothing may fail any more.
         let files = sys::chardev::CharDevices::register(&driver.numbers, driver.clone())?;
         driver.regions.lock().register(&driver);
         heaps::add(&driver);
         Ok(Self {
-            _devices: devices,
+            _pci: pci,
+            _platform: platform,
             _files: files,
             _system: system,
             _pinned: pinned::ForgottenAtUnload::new(driver.clone()),

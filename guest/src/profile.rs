@@ -50,6 +50,8 @@ pub struct Profile {
     pub devices: &'static [&'static str],
     /// Whether an IOMMU stands before them.
     pub iommu: bool,
+    /// The source of a device tree in the project's folder, for a kernel that has `CONFIG_OF`.
+    pub device_tree: Option<&'static str>,
     /// For how many seconds of its own time the guest may be busy without a result: longer than any test may take.
     pub quiet_seconds: u64,
 }
@@ -259,6 +261,14 @@ pub const PROFILES: &[Profile] = &[
         quiet_seconds: 300,
         ..Profile::PLAIN
     },
+    Profile {
+        name: "tree",
+        purpose: "a device tree, which describes devices and their memory",
+        append: &["memmap=2M$0x30000000"],
+        memory_mib: 1024,
+        device_tree: Some("examples/device-tree/buffers.dts"),
+        ..Profile::PLAIN
+    },
 ];
 
 impl Profile {
@@ -275,6 +285,7 @@ impl Profile {
         qemu_args: &[],
         devices: &[],
         iommu: false,
+        device_tree: None,
         quiet_seconds: 300,
     };
 

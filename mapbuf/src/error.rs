@@ -179,9 +179,10 @@ impl From<Error> for io::Error {
     }
 }
 
-fn is_pci(path: &Path) -> bool {
+/// Whether a node's path begins so.
+fn begins(path: &Path, prefix: &str) -> bool {
     let text = path.as_os_str().as_encoded_bytes();
-    text.starts_with(mapbuf_abi::PCI_NODE_PREFIX.as_bytes())
+    text.starts_with(prefix.as_bytes())
 }
 
 fn open_remedy(path: &Path, errno: i32) -> &'static str {
@@ -190,8 +191,11 @@ fn open_remedy(path: &Path, errno: i32) -> &'static str {
         ENOENT if path.starts_with(mapbuf_abi::NAMED_DIR) => {
             "no buffer has this name; mapbuf list shows the existing names"
         }
-        ENOENT if is_pci(path) => {
+        ENOENT if begins(path, mapbuf_abi::PCI_NODE_PREFIX) => {
             "no such device is bound to mapbuf; mapbuf list shows those that are, mapbuf bind adds one"
+        }
+        ENOENT if begins(path, mapbuf_abi::PLATFORM_NODE_PREFIX) => {
+            "no such platform device is bound to mapbuf; mapbuf list shows those that are, and a PCI device is named by its address (0000:00:04.0)"
         }
         ENOENT => "the driver is not loaded; to load it: mapbuf load",
         EACCES | EPERM => {

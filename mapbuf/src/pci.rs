@@ -4,7 +4,7 @@ use crate::{buffer::Buffer, device::Device, error::Result, file::NodeFile, info:
 use mapbuf_abi::{
     bar, config, device_state, sync, Attach, Bar, BarInfo, Cache, Config, Detach, Direction,
     DmaMask, Iommu, Irq, IrqAction, IrqKind, Sync, BARS, NAME_LEN, NO_DESCRIPTOR, NO_GROUP,
-    PCI_NODE_PREFIX,
+    PCI_NODE_PREFIX, PLATFORM_NODE_PREFIX,
 };
 use std::{
     ops::Range,
@@ -154,6 +154,17 @@ impl Device {
     /// [`Error::Open`](crate::Error::Open) where the device is not bound to the driver.
     pub fn open_pci(address: &str) -> Result<Self> {
         Self::open_with(format!("{PCI_NODE_PREFIX}{address}"), Access::ReadWrite)
+    }
+
+    /// Opens the node of a bound platform device by its name, as `40000000.buffer`, for reading and writing. Such a device is
+    /// one that a device tree calls `mapbuf,buffer`, or that was given to the driver `mapbuf-buffer`. It has memory, and no BARs
+    /// or interrupts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`](crate::Error::Open) where the device is not bound to the driver.
+    pub fn open_platform(name: &str) -> Result<Self> {
+        Self::open_with(format!("{PLATFORM_NODE_PREFIX}{name}"), Access::ReadWrite)
     }
 
     /// What the device of this node is.

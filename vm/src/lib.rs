@@ -35,6 +35,7 @@ pub mod choice;
 pub mod clock;
 pub mod debian;
 pub mod device;
+pub mod device_tree;
 pub mod disk;
 pub mod drivers;
 pub mod flavour;

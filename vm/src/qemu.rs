@@ -55,6 +55,8 @@ pub struct Machine {
     pub devices: Vec<Device>,
     /// Whether an IOMMU stands before the devices.
     pub iommu: bool,
+    /// A compiled device tree for the kernel.
+    pub device_tree: Option<PathBuf>,
     /// A disk image whose changes are thrown away.
     pub disk: Option<PathBuf>,
     /// When the run is given up.
@@ -76,6 +78,7 @@ impl Machine {
             qemu_arguments: Vec::new(),
             devices: Vec::new(),
             iommu: false,
+            device_tree: None,
             disk: None,
             limits: Limits::default(),
             note_idle: false,
@@ -338,6 +341,9 @@ impl Qemu {
             .arg("-initrd")
             .arg(format!("/proc/self/fd/{}", initramfs.as_raw_fd()))
             .args(["-append", &append.join(" ")]);
+        if let Some(tree) = &machine.device_tree {
+            command.arg("-dtb").arg(tree);
+        }
         if let Some(disk) = &machine.disk {
             command.arg("-drive").arg(format!(
                 "if=virtio,format=raw,snapshot=on,cache=unsafe,file={}",

@@ -44,20 +44,22 @@ struct Mutant {
     /// How the guest is booted, and which tests are run: empty where only the demo is to see it.
     profile: String,
     tests: String,
-    /// Only a kernel that checks itself is sure to see it.
-    debug: bool,
+    /// The kernel that is sure to see it, if not any.
+    kernel: Option<String>,
     /// The rows of the demo that it turns to `fail`.
     rows: Vec<String>,
     changes: Vec<Change>,
 }
 
 impl Mutant {
-    /// The kernel that its tests are run in: the debug kernel where the profile is one of its own, or where it is asked for.
-    fn rung(&self) -> &'static str {
+    /// The kernel that its tests are run in, as an argument of `cargo xtask test`: the debug kernel where the profile is one of
+    /// its own.
+    fn rung(&self) -> String {
         let of_debug = DEBUG_PROFILES.iter().any(|it| it.name == self.profile);
-        match of_debug || self.debug {
-            true => "--debug",
-            false => "--stock",
+        match &self.kernel {
+            Some(kernel) if kernel != "debug" => format!("--kernel={kernel}"),
+            None if !of_debug => "--stock".into(),
+            _ => "--debug".into(),
         }
     }
 }
@@ -155,7 +157,7 @@ fn parse(name: &str, text: &str) -> Result<Mutant> {
         why: String::new(),
         profile: String::new(),
         tests: String::new(),
-        debug: false,
+        kernel: None,
         rows: Vec::new(),
         changes: Vec::new(),
     };
@@ -184,7 +186,7 @@ fn parse(name: &str, text: &str) -> Result<Mutant> {
                 "why" => value.clone_into(&mut mutant.why),
                 "profile" => value.clone_into(&mut mutant.profile),
                 "tests" => value.clone_into(&mut mutant.tests),
-                "kernel" if value == "debug" => mutant.debug = true,
+                "kernel" => mutant.kernel = Some(value.to_owned()),
                 "rows" => {
                     let rows = value.split_whitespace().map(rows::known);
                     mutant.rows = rows.collect::<Result<_>>()?;
@@ -237,7 +239,7 @@ fn break_copy(workspace: &Path, mutant: &Mutant) -> Result<PathBuf> {
 fn try_one(workspace: &Path, mutant: &Mutant) -> Result<End> {
     let copy = break_copy(workspace, mutant)?;
     let output = Command::new(std::env::current_exe()?)
-        .args(["test", mutant.rung(), "--profile", &mutant.profile])
+        .args(["test", &mutant.rung(), "--profile", &mutant.profile])
         .arg("--driver")
         .arg(copy.join("driver"))
         .arg(&mutant.tests)
@@ -368,13 +370,17 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_of_the_debug_kernel_is_booted_there() {
+    fn a_kernel_that_is_asked_for_is_booted() {
         let of = |text: &str| parse("name", text).unwrap().rung();
         assert_eq!(of(TEXT), "--stock");
         assert_eq!(of(&TEXT.replace("stock", "kunit")), "--debug");
         assert_eq!(
             of(&TEXT.replace("tests:", "kernel: debug\ntests:")),
             "--debug"
+        );
+        assert_eq!(
+            of(&TEXT.replace("tests:", "kernel: kcsan\ntests:")),
+            "--kernel=kcsan"
         );
     }
 

@@ -4,12 +4,13 @@ use crate::{
     failure::Failure,
     hex, module,
     output::{self, OutputArgs},
-    pci::{Address, System, MAPBUF},
+    pci::{System, MAPBUF},
+    platform::DeviceName,
     values::{CacheArg, KindArg},
 };
 use clap::Args as Group;
 use mapbuf::{
-    abi::{explain::Bytes, traits, PCI_NODE_PREFIX},
+    abi::{explain::Bytes, traits},
     AllocOptions, Buffer, BufferInfo, Device, Kind, NameOptions, Named,
 };
 use serde::Serialize;
@@ -38,11 +39,12 @@ pub struct CreateArgs {
     /// The size: a number, with K, M, G or T for powers of 1024; rounded up to whole pages
     #[arg(long, value_parser = mapbuf::parse_size)]
     pub size: u64,
-    /// Make a DMA buffer for this device, which is bound to mapbuf, as in 0000:00:04.0 or 00:04.0
+    /// Make a DMA buffer for this device, which is bound to mapbuf: the address of a PCI device (0000:00:04.0 or 00:04.0), or
+    /// the name of a platform device
     ///
     /// Without an IOMMU, this ends the DMA of a program that drives the device, so create such a buffer before.
-    #[arg(long, value_name = "ADDRESS")]
-    pub device: Option<Address>,
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceName>,
     /// Addresses below this one only: the device's with --device and for coherent memory, else physical ones
     #[arg(long, value_name = "ADDRESS", value_parser = mapbuf::parse_size)]
     pub below: Option<u64>,
@@ -112,7 +114,7 @@ struct Created {
     kind: &'static str,
     cache: &'static str,
     mode: String,
-    device: Option<Address>,
+    device: Option<DeviceName>,
     dma_address: Option<String>,
     pinnable: bool,
 }
@@ -158,14 +160,16 @@ impl CreateArgs {
 }
 
 /// Opens the node of a device, or says why there is none.
-fn open(device: Option<&Address>) -> Result<Device, Failure> {
-    let Some(address) = device else {
+fn open(device: Option<&DeviceName>) -> Result<Device, Failure> {
+    let Some(name) = device else {
         return Ok(Device::open()?);
     };
-    let path = format!("{PCI_NODE_PREFIX}{address}");
-    let error = match Device::open_path(&path) {
+    let error = match Device::open_path(name.node()) {
         Ok(device) => return Ok(device),
         Err(error) => error,
+    };
+    let DeviceName::Pci(address) = name else {
+        return Err(error.into());
     };
     let driver = System::default().function(address)?.driver();
     if driver.as_deref() == Some(MAPBUF) || !module::is_loaded() {

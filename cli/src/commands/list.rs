@@ -7,6 +7,7 @@ use crate::{
     failure::Failure,
     output::{self, OutputArgs},
     pci::{Address, Bar, Function, Interrupts, System, MAPBUF},
+    platform::Platform,
 };
 use anstyle::{AnsiColor, Style};
 use clap::Args as Group;
@@ -178,6 +179,7 @@ impl From<Function> for Bound {
 #[derive(Serialize)]
 struct List {
     devices: Vec<Bound>,
+    platform: Vec<Platform>,
     buffers: Vec<Row>,
     /// Absent if the allocator node cannot be opened.
     regions: Option<Vec<Region>>,
@@ -197,6 +199,9 @@ impl List {
             if let Some(bits) = bound.dma_bits {
                 writeln!(f, "  DMA mask     {bits} bits")?;
             }
+        }
+        for bound in &self.platform {
+            write!(f, "\n{bound}")?;
         }
         Ok(())
     }
@@ -315,6 +320,7 @@ pub fn run(args: &ListArgs) -> Result<(), Failure> {
     let bound = System::default().functions_of(MAPBUF);
     let list = List {
         devices: bound.into_iter().map(Bound::from).collect(),
+        platform: Platform::all(),
         buffers,
         regions,
     };

@@ -4,7 +4,7 @@ use super::accounts;
 use crate::{
     commands::create::{octal, power_of_two, NumaNode},
     hex,
-    pci::Address,
+    platform::DeviceName,
     values::{CacheArg, KindArg},
 };
 use clap::ValueEnum;
@@ -37,7 +37,7 @@ pub struct Entry {
     /// What stands at the start of each page.
     pub fill_pages: Option<Field<hex::Bytes>>,
     /// The device that it is for.
-    pub device: Option<Field<Address>>,
+    pub device: Option<Field<DeviceName>>,
     /// Addresses below this one only.
     pub below: Option<Field<Size>>,
     /// The power of 2 that the first address is a multiple of.
@@ -230,8 +230,9 @@ impl Value for hex::Bytes {
     }
 }
 
-impl Value for Address {
-    const WRITE: &'static str = "the address of a PCI device: \"0000:00:04.0\"";
+impl Value for DeviceName {
+    const WRITE: &'static str =
+        "the address of a PCI device, \"0000:00:04.0\", or the name of a platform device";
 
     fn of_text(text: &str) -> Result<Self, String> {
         text.parse()

@@ -28,6 +28,7 @@ use crate::{
             Exporter, //
         },
         foreign::Foreign,
+        hardware::Hardware,
         lend::{
             Lender,
             Lent, //
@@ -36,7 +37,6 @@ use crate::{
             NoAttributes,
             Node, //
         },
-        pci_device::PciDevice,
         LentBar, //
     },
 };
@@ -101,7 +101,7 @@ impl BoundDevice {
     /// [`Reason::DeviceGone`].
     pub(super) fn while_bound<R>(
         &self,
-        f: impl FnOnce(&PciDevice) -> Result<R, Refusal>,
+        f: impl FnOnce(&Hardware) -> Result<R, Refusal>,
     ) -> Result<R, Refusal> {
         self.lender
             .while_bound(f)
@@ -136,7 +136,7 @@ impl BoundDevice {
     ///
     /// [`Reason::DeviceGone`].
     pub(crate) fn reach(&self) -> Result<u64, Refusal> {
-        self.while_bound(|pci| Ok(pci.reach()))
+        self.while_bound(|hardware| Ok(hardware.reach()))
     }
 
     /// Maps a buffer with pages for it, at addresses of the device's below `below` if that is not 0.
@@ -188,7 +188,7 @@ impl BoundDevice {
 
     /// Bits of its DMA addresses.
     pub(crate) fn dma_mask(&self) -> u32 {
-        let bound = self.lender.while_bound(PciDevice::dma_mask);
+        let bound = self.lender.while_bound(Hardware::dma_mask);
         bound.unwrap_or(self.told.dma_mask)
     }
 
@@ -197,7 +197,7 @@ impl BoundDevice {
         self.told.iommu == Iommu::Translated.number()
     }
 
-    /// Its address, as `0000:00:04.0`.
+    /// Its name on its bus, as `0000:00:04.0`.
     pub(crate) fn name(&self) -> &[u8] {
         let name = &self.told.name;
         let end = name.iter().position(|byte| *byte == 0);

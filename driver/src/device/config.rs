@@ -24,8 +24,9 @@ impl DeviceFile {
         self.usable()?;
         let (offset, width) = (request.offset, request.width);
         config::field(offset, width, self.device.told.config_bytes)?;
-        request.value = self.device.while_bound(|pci| {
-            pci.config_read(offset, width)
+        request.value = self.device.while_bound(|hardware| {
+            hardware
+                .config_read(offset, width)
                 .map_err(|_| Reason::DeviceGone.into())
         })?;
         Ok(())
@@ -39,13 +40,13 @@ impl DeviceFile {
     pub(crate) fn config_write(&self, request: &wire::Config) -> Result<(), Refusal> {
         self.usable()?;
         let bytes = self.device.told.config_bytes;
-        self.device.while_bound(|pci| {
+        self.device.while_bound(|hardware| {
             // What cannot be read says that there is nothing.
-            let mut word = |at| pci.config_read(at, 4).unwrap_or(u32::MAX);
+            let mut word = |at| hardware.config_read(at, 4).unwrap_or(u32::MAX);
             let (offset, width, value) = (request.offset, request.width, request.value);
             match config::write(&mut word, bytes, offset, width, value)? {
                 None => Ok(()),
-                Some(write) => pci
+                Some(write) => hardware
                     .config_write(write.offset, write.width, write.value)
                     .map_err(|_| Reason::DeviceGone.into()),
             }

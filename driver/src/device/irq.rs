@@ -134,7 +134,11 @@ impl DeviceFile {
             }
             done
         });
-        (request.count, request.vectors) = done.ok_or(Reason::DeviceGone)??;
+        let none = || match self.device.there() {
+            true => wanted.no_such(0),
+            false => Reason::DeviceGone.into(),
+        };
+        (request.count, request.vectors) = done.ok_or_else(none)??;
         Ok(())
     }
 

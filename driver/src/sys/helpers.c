@@ -17,7 +17,10 @@
 #include <linux/mm.h>
 #include <linux/memcontrol.h>
 #include <linux/module.h>
+#include <linux/of.h>
+#include <linux/of_reserved_mem.h>
 #include <linux/pci.h>
+#include <linux/platform_device.h>
 #include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/uidgid.h>
@@ -270,31 +273,26 @@ u32 mapbuf_payers(const struct cred *cred, u32 *uids, u32 most)
 	return count;
 }
 
-/* PCI devices. */
+/* Devices that were given to us. */
 
-void mapbuf_pci_set_data(struct pci_dev *dev, void *data)
+void mapbuf_device_set_data(struct device *dev, void *data)
 {
-	pci_set_drvdata(dev, data);
+	dev_set_drvdata(dev, data);
 }
 
-void *mapbuf_pci_data(struct pci_dev *dev)
+void *mapbuf_device_data(struct device *dev)
 {
-	return pci_get_drvdata(dev);
+	return dev_get_drvdata(dev);
 }
 
-const char *mapbuf_pci_name(const struct pci_dev *dev)
+const char *mapbuf_device_name(const struct device *dev)
 {
-	return pci_name(dev);
+	return dev_name(dev);
 }
 
-u32 mapbuf_pci_address(struct pci_dev *dev)
+int mapbuf_device_node(struct device *dev)
 {
-	return (u32)pci_domain_nr(dev->bus) << 16 | pci_dev_id(dev);
-}
-
-int mapbuf_pci_node(struct pci_dev *dev)
-{
-	return dev_to_node(&dev->dev);
+	return dev_to_node(dev);
 }
 
 bool mapbuf_device_coherent(struct device *dev)
@@ -308,9 +306,9 @@ u32 mapbuf_dma_bits(struct device *dev)
 }
 
 /* What stands between the device and memory: 0 nothing, 1 an IOMMU that lets all through, 2 one that does not. */
-u32 mapbuf_pci_iommu(struct pci_dev *dev, u32 *number)
+u32 mapbuf_device_iommu(struct device *dev, u32 *number)
 {
-	struct iommu_group *group = iommu_group_get(&dev->dev);
+	struct iommu_group *group = iommu_group_get(dev);
 	struct iommu_domain *domain;
 
 	*number = -1;
@@ -318,14 +316,19 @@ u32 mapbuf_pci_iommu(struct pci_dev *dev, u32 *number)
 		return 0;
 	*number = iommu_group_id(group);
 	iommu_group_put(group);
-	domain = iommu_get_domain_for_dev(&dev->dev);
+	domain = iommu_get_domain_for_dev(dev);
 	if (!domain)
 		return 0;
 	return domain->type == IOMMU_DOMAIN_IDENTITY ? 1 : 2;
 }
 
+u32 mapbuf_pci_address(struct pci_dev *dev)
+{
+	return (u32)pci_domain_nr(dev->bus) << 16 | pci_dev_id(dev);
+}
+
 struct mapbuf_group {
-	struct pci_dev *own;
+	struct device *own;
 	u32 address;
 };
 
@@ -338,7 +341,7 @@ static int mapbuf_is_stranger(struct device *dev, void *data)
 	const struct device_driver *driver = READ_ONCE(dev->driver);
 	struct mapbuf_group *group = data;
 
-	if (!driver || driver == group->own->dev.driver)
+	if (!driver || driver == group->own->driver)
 		return 0;
 	group->address = 0;
 	if (dev_is_pci(dev)) {
@@ -349,9 +352,9 @@ static int mapbuf_is_stranger(struct device *dev, void *data)
 	return 1;
 }
 
-bool mapbuf_pci_stranger(struct pci_dev *dev, u32 *address)
+bool mapbuf_device_stranger(struct device *dev, u32 *address)
 {
-	struct iommu_group *group = iommu_group_get(&dev->dev);
+	struct iommu_group *group = iommu_group_get(dev);
 	struct mapbuf_group found = { .own = dev };
 	int stranger;
 
@@ -362,6 +365,39 @@ bool mapbuf_pci_stranger(struct pci_dev *dev, u32 *address)
 	*address = found.address;
 	return stranger == 1;
 }
+
+/* Platform devices. */
+
+#ifdef CONFIG_OF
+static const struct of_device_id mapbuf_compatible[] = {
+	{ .compatible = "mapbuf,buffer" },
+	{ }
+};
+MODULE_DEVICE_TABLE(of, mapbuf_compatible);
+#endif
+
+const struct of_device_id *mapbuf_platform_compatible(void)
+{
+	return of_match_ptr(mapbuf_compatible);
+}
+
+/*
+ * Coherent memory of the device is taken from what its node names first in `memory-region`, if it names any. That must be
+ * a pool (`shared-dma-pool`): other memory would be taken instead, and nobody would know.
+ */
+int mapbuf_platform_take_memory(struct device *dev)
+{
+	if (!dev->of_node || !of_property_present(dev->of_node, "memory-region"))
+		return 0;
+	return of_reserved_mem_device_init(dev);
+}
+
+void mapbuf_platform_give_memory_back(struct device *dev)
+{
+	of_reserved_mem_device_release(dev);
+}
+
+/* PCI devices. */
 
 u32 mapbuf_pci_vectors(struct pci_dev *dev, u32 kind)
 {

@@ -14,6 +14,7 @@ use kernel::{
         inode,
         kgid_t,
         kuid_t,
+        of_device_id,
         pci_dev,
         scatterlist,
         sg_table, //
@@ -65,15 +66,20 @@ extern "C" {
     pub(super) fn mapbuf_may_see(capability: c_int) -> bool;
     pub(super) fn mapbuf_set_owner(uid: u32, gid: u32, kuid: *mut kuid_t, kgid: *mut kgid_t);
 
-    pub(super) fn mapbuf_pci_set_data(dev: *mut pci_dev, data: *mut c_void);
-    pub(super) fn mapbuf_pci_data(dev: *mut pci_dev) -> *mut c_void;
-    pub(super) fn mapbuf_pci_name(dev: *const pci_dev) -> *const c_char;
-    pub(super) fn mapbuf_pci_address(dev: *mut pci_dev) -> u32;
-    pub(super) fn mapbuf_pci_node(dev: *mut pci_dev) -> c_int;
+    pub(super) fn mapbuf_device_set_data(dev: *mut device, data: *mut c_void);
+    pub(super) fn mapbuf_device_data(dev: *mut device) -> *mut c_void;
+    pub(super) fn mapbuf_device_name(dev: *const device) -> *const c_char;
+    pub(super) fn mapbuf_device_node(dev: *mut device) -> c_int;
     pub(super) fn mapbuf_device_coherent(dev: *mut device) -> bool;
     pub(super) fn mapbuf_dma_bits(dev: *mut device) -> u32;
-    pub(super) fn mapbuf_pci_iommu(dev: *mut pci_dev, number: *mut u32) -> u32;
-    pub(super) fn mapbuf_pci_stranger(dev: *mut pci_dev, address: *mut u32) -> bool;
+    pub(super) fn mapbuf_device_iommu(dev: *mut device, number: *mut u32) -> u32;
+    pub(super) fn mapbuf_pci_address(dev: *mut pci_dev) -> u32;
+    pub(super) fn mapbuf_device_stranger(dev: *mut device, address: *mut u32) -> bool;
+
+    pub(super) fn mapbuf_platform_compatible() -> *const of_device_id;
+    pub(super) fn mapbuf_platform_take_memory(dev: *mut device) -> c_int;
+    pub(super) fn mapbuf_platform_give_memory_back(dev: *mut device);
+
     pub(super) fn mapbuf_pci_vectors(dev: *mut pci_dev, kind: u32) -> u32;
     pub(super) fn mapbuf_pci_bar(dev: *mut pci_dev, index: c_uint, flags: *mut u32) -> u64;
 

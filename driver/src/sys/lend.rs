@@ -20,6 +20,7 @@ use super::{
     },
     foreign::Foreign,
     frames::Attributes,
+    hardware::Hardware,
     irq::{
         Interrupts,
         Vectors, //
@@ -28,7 +29,6 @@ use super::{
         Hold,
         Lease, //
     },
-    pci_device::PciDevice,
     revocable::Revocable,
     scatter::Scatter, //
 };
@@ -77,7 +77,7 @@ pub(crate) enum MaskNotSet {
 /// has its registers, and `vectors` its interrupts. The device stays bound to us while `busy` is held.
 #[pin_data]
 pub(crate) struct Lender {
-    pci: PciDevice,
+    hardware: Hardware,
     #[pin]
     state: Mutex<State>,
     /// Held while another driver maps or unmaps its memory for the device: not under the lock, since that one may wait.
@@ -89,7 +89,7 @@ impl Lender {
     /// # Safety
     ///
     /// The device is bound to us, or being bound, and [`Self::revoke`] is called before it is no more.
-    pub(super) unsafe fn new(pci: PciDevice) -> Result<Arc<Self>> {
+    pub(super) unsafe fn new(hardware: Hardware) -> Result<Arc<Self>> {
         let state = State {
             gone: false,
             lent: KVec::new(),
@@ -99,7 +99,7 @@ impl Lender {
         };
         // INVARIANT: By the safety requirements; nothing is lent or attached.
         let this = pin_init!(Self {
-            pci,
+            hardware,
             state <- kernel::new_mutex!(state, "mapbuf_lender"),
             busy <- Lease::new(),
         });
@@ -107,14 +107,10 @@ impl Lender {
     }
 
     /// Calls `f` while the device is bound to us, and stays so until it returns; `None` where it is gone.
-    pub(crate) fn while_bound<R>(&self, f: impl FnOnce(&PciDevice) -> R) -> Option<R> {
+    pub(crate) fn while_bound<R>(&self, f: impl FnOnce(&Hardware) -> R) -> Option<R> {
         let state = self.state.lock();
         let bound = !state.gone;
-        bound.then(|| f(&self.pci))
-    }
-
-    pub(super) fn mask_pin(&self) {
-        self.pci.mask_pin();
+        bound.then(|| f(&self.hardware))
     }
 
     /// Sets the bits of the device's DMA addresses, which are at least 1 and at most 64; `None` where it is gone.
@@ -131,7 +127,10 @@ impl Lender {
         let lent = state.lent.len() + state.attached.iter().count();
         let used = (lent as u64).saturating_add(self.busy.holds());
         Some(match used {
-            0 => self.pci.set_dma_mask(bits).map_err(MaskNotSet::Refused),
+            0 => self
+                .hardware
+                .set_dma_mask(bits)
+                .map_err(MaskNotSet::Refused),
             _ => Err(MaskNotSet::InUse(used)),
         })
     }
@@ -153,7 +152,7 @@ impl Lender {
         if !buffer.has_pages() {
             return Some(Err(NotMapped::Failed(EINVAL)));
         }
-        let device = self.pci.device();
+        let device = self.hardware.as_ptr();
         // Not under the lock, which an unbind takes: the caller's memory cgroup may be full.
         let owned = || Some(Hold::of_its_owner());
         // SAFETY: The reference on the device is ours. That the frames have pages was just asked.
@@ -170,7 +169,7 @@ impl Lender {
             // back before the device goes. The table was made of the buffer's memory.
             unsafe { Attached::new(buffer, table, device, direction) }
         };
-        let attached = match self.pci.with_bits(bits, map) {
+        let attached = match self.hardware.with_bits(bits, map) {
             Ok(Ok(attached)) => Arc::from(room.write(attached)),
             Ok(Err(error)) => return Some(Err(error)),
             Err(error) => return Some(Err(error.into())),
@@ -200,9 +199,10 @@ impl Lender {
         let Ok((place, room)) = room else {
             return Some(Err(NotMapped::Failed(ENOMEM)));
         };
+        let device = self.hardware.as_ptr();
         // SAFETY: While `busy` is held the device is bound to us. The answer goes on the list, from which it is given back
         // before the device goes, or is given back here.
-        let attached = match unsafe { Attached::imported(foreign, self.pci.device(), direction) } {
+        let attached = match unsafe { Attached::imported(foreign, device, direction) } {
             Ok(attached) => Arc::from(room.write(attached)),
             Err(error) => return Some(Err(error)),
         };
@@ -266,7 +266,7 @@ impl Lender {
         state.lent.reserve(1, flags).ok()?;
         // SAFETY: By the type's invariants the device is bound to us, and has the masks that it got then. The block is on
         // the list, from which it is given back before the device goes.
-        let block = unsafe { CoherentBlock::of(self.pci.device(), None, pages) }?;
+        let block = unsafe { CoherentBlock::of(self.hardware.as_ptr(), None, pages) }?;
         // INVARIANT: The block is there, and nobody has the lease.
         let lent = Lent {
             block: ManuallyDrop::new(block),
@@ -289,8 +289,11 @@ impl Lender {
         if state.gone {
             return None;
         }
+        let Some(pci) = self.hardware.pci() else {
+            return Some(Err(NoWindow::None));
+        };
         // SAFETY: By the type's invariants the device is bound to us; `revoke` is called before it is no more.
-        Some(unsafe { state.bars.show(&self.pci, index, cache, width) })
+        Some(unsafe { state.bars.show(pci, index, cache, width) })
     }
 
     /// Ends that, when nobody uses it any more.
@@ -299,7 +302,8 @@ impl Lender {
         self.state.lock().bars.end(lent);
     }
 
-    /// Calls `f` with the device's interrupts while the device is bound to us; `None` where it is gone.
+    /// Calls `f` with the device's interrupts while the device is bound to us; `None` where it is gone, and for one whose
+    /// interrupts are not a PCI device's.
     pub(crate) fn interrupts<R>(&self, f: impl FnOnce(Interrupts<'_>) -> R) -> Option<R> {
         let mut state = self.state.lock();
         if state.gone {
@@ -307,7 +311,9 @@ impl Lender {
         }
         // SAFETY: By the type's invariants the device is bound to us, its pin is masked unless a vector is set, and `revoke`
         // drops what was taken before that changes.
-        Some(f(unsafe { Interrupts::new(&self.pci, &mut state.vectors) }))
+        Some(f(unsafe {
+            Interrupts::new(self.hardware.pci()?, &mut state.vectors)
+        }))
     }
 
     /// Takes a block back that nobody uses any more, if the device has not done so.
@@ -328,7 +334,7 @@ impl Lender {
         let mut state = self.state.lock();
         state.gone = true;
         // Before its memory is anybody else's.
-        self.pci.set_master(false);
+        self.hardware.set_master(false);
         drop(state);
         // Who is about to be mapped, or unmapped, for it. Nobody will any more.
         self.busy.revoke();

@@ -8,8 +8,11 @@
 //! would panic; from 7.3 on it is a pointer, and the trait another one.
 
 use super::{
-    helpers::*,
-    lend::Lender,
+    bind::{
+        Binds,
+        Kept, //
+    },
+    hardware::Hardware,
     pci_device::PciDevice,
     this_module::this_module, //
 };
@@ -28,29 +31,11 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Who takes devices.
-pub(crate) trait Binds: Send + Sync + Sized + 'static {
-    /// What is kept of a device while it is bound.
-    type Bound: Send + Sync + 'static;
-
-    /// Somebody gives us a device. It is enabled.
-    fn bind(this: ArcBorrow<'_, Self>, device: Arc<Lender>) -> Result<Arc<Self::Bound>>;
-
-    /// It goes: nobody new is to find it. Afterwards its memory is taken back, and [`Lender::while_bound`] says so.
-    fn unbind(this: ArcBorrow<'_, Self>, bound: Arc<Self::Bound>);
-}
-
 /// What a `struct pci_driver` of ours lies in.
 #[repr(C)]
 struct Registered<B: Binds> {
     driver: Opaque<bindings::pci_driver>,
     binds: Arc<B>,
-}
-
-/// What a bound device has as its data.
-struct Kept<B: Binds> {
-    lender: Arc<Lender>,
-    bound: Arc<B::Bound>,
 }
 
 /// The registration as a driver; dropping it unbinds all devices.
@@ -113,26 +98,17 @@ impl<B: Binds> PciDriver<B> {
         // SAFETY: By the safety requirements.
         let (binds, ours) = unsafe { (Self::binds(device), PciDevice::get(device)) };
         from_result(|| {
-            // SAFETY: The device is being bound to us; `remove` revokes what it has lent, and so does a failure here.
-            let lender = unsafe { Lender::new(ours?) }?;
+            let ours = ours?;
             // SAFETY: The device is being bound to us, so it is ours to enable.
             to_result(unsafe { bindings::pci_enable_device(device) })?;
             // Nobody would answer its pin. `pci_enable_device` unmasks it for the next driver.
-            lender.mask_pin();
-            let bind = || -> Result<KBox<Kept<B>>> {
-                // Before: nothing may fail once it is bound.
-                let room = KBox::<Kept<B>>::new_uninit(GFP_KERNEL)?;
-                let bound = B::bind(binds, lender.clone())?;
-                let lender = lender.clone();
-                Ok(room.write(Kept { lender, bound }))
-            };
-            let kept = bind().inspect_err(|_| {
-                lender.revoke();
+            ours.mask_pin();
+            // SAFETY: The device is being bound to us; `remove` ends what this begins.
+            let bound = unsafe { Kept::bind(binds, Hardware::Pci(ours), ()) };
+            bound.inspect_err(|_| {
                 // SAFETY: It was just enabled.
                 unsafe { bindings::pci_disable_device(device) }
             })?;
-            // SAFETY: The device is being bound to us, and the data is ours until `remove`.
-            unsafe { mapbuf_pci_set_data(device, KBox::into_raw(kept).cast()) };
             Ok(0)
         })
     }
@@ -141,14 +117,9 @@ impl<B: Binds> PciDriver<B> {
     ///
     /// The PCI core calls this to unbind a device that [`Self::probe`] has accepted.
     unsafe extern "C" fn remove(device: *mut bindings::pci_dev) {
-        // SAFETY: By the safety requirements; `probe` has stored the reference, and nobody takes it but this.
+        // SAFETY: By the safety requirements; `probe` has bound it so.
         unsafe {
-            let binds = Self::binds(device);
-            let kept = KBox::from_raw(mapbuf_pci_data(device).cast::<Kept<B>>());
-            let Kept { lender, bound } = KBox::into_inner(kept);
-            B::unbind(binds, bound);
-            lender.revoke();
-            mapbuf_pci_set_data(device, core::ptr::null_mut());
+            Kept::<B, ()>::unbind(Self::binds(device), &raw mut (*device).dev);
             bindings::pci_disable_device(device);
         }
     }

@@ -11,11 +11,7 @@ use core::{
 use kernel::{
     bindings,
     error::to_result,
-    prelude::*,
-    str::{
-        CStr,
-        CString, //
-    }, //
+    prelude::*, //
 };
 
 /// A PCI device, be it bound to us or not any more.
@@ -50,21 +46,14 @@ impl PciDevice {
         unsafe { &raw mut (*self.as_ptr()).dev }
     }
 
-    /// Its address, as `0000:00:04.0`.
-    pub(crate) fn name(&self) -> Result<CString> {
-        // SAFETY: By the type's invariants; the name of a device that was added never changes.
-        let name = unsafe { CStr::from_char_ptr(mapbuf_pci_name(self.as_ptr())) };
-        Ok(CString::try_from(name)?)
-    }
-
     /// Its address as a number: domain, bus, and the byte with device and function.
-    pub(crate) fn address(&self) -> u64 {
+    pub(super) fn address(&self) -> u64 {
         // SAFETY: By the type's invariants.
         u64::from(unsafe { mapbuf_pci_address(self.as_ptr()) })
     }
 
-    /// Fills in what the device is. It is bound to us: while it is, the kernel knows all of this without asking it.
-    pub(crate) fn tell(&self, to: &mut wire::Device) {
+    /// Fills in what only PCI devices have. It is bound to us: while it is, the kernel knows all of this without asking it.
+    pub(super) fn tell(&self, to: &mut wire::Device) {
         let device = self.as_ptr();
         // SAFETY: By the type's invariants; these fields never change.
         unsafe {
@@ -78,13 +67,8 @@ impl PciDevice {
         }
         // SAFETY: By the type's invariants.
         unsafe {
-            to.iommu = mapbuf_pci_iommu(device, &mut to.iommu_group);
-            to.numa_node = mapbuf_pci_node(device);
             let [intx, msi, msix] = [0, 1, 2].map(|kind| mapbuf_pci_vectors(device, kind));
             (to.intx, to.msi, to.msix) = (intx, msi, msix);
-            if mapbuf_device_coherent(self.device()) {
-                to.state |= wire::device_state::COHERENT;
-            }
         }
         for (index, bar) in (0 as c_uint..).zip(&mut to.bars) {
             // SAFETY: By the type's invariants; the index is below 6.
@@ -170,46 +154,8 @@ impl PciDevice {
         Ok(number.unsigned_abs())
     }
 
-    /// Bits of its DMA addresses.
-    pub(crate) fn dma_mask(&self) -> u32 {
-        // SAFETY: By the type's invariants.
-        unsafe { mapbuf_dma_bits(self.device()) }
-    }
-
-    /// The last physical address that it reaches, where its addresses are the machine's; else `u64::MAX`. It is bound to us.
-    pub(crate) fn reach(&self) -> u64 {
-        // SAFETY: By the type's invariants.
-        unsafe { mapbuf_reach(self.device()) }
-    }
-
-    /// Calls `f` with fewer bits in its DMA addresses, if it has more. It is bound to us, and nobody else maps memory for it
-    /// meanwhile.
-    pub(super) fn with_bits<R>(&self, bits: Option<u32>, f: impl FnOnce() -> R) -> Result<R> {
-        let before = self.dma_mask();
-        let Some(bits) = bits.filter(|bits| *bits < before) else {
-            return Ok(f());
-        };
-        self.set_dma_mask(bits)?;
-        let done = f();
-        // It had these.
-        let _ = self.set_dma_mask(before);
-        Ok(done)
-    }
-
-    /// Sets how many bits its DMA addresses have; they are at least 1, and at most 64. It is bound to us, and has no DMA
-    /// addresses.
-    pub(super) fn set_dma_mask(&self, bits: u32) -> Result {
-        let mask = u64::MAX
-            .checked_shr(64u32.saturating_sub(bits))
-            .unwrap_or(0);
-        // SAFETY: By the type's invariants.
-        to_result(unsafe { bindings::dma_set_mask(self.device(), mask) })?;
-        // SAFETY: By the type's invariants.
-        to_result(unsafe { bindings::dma_set_coherent_mask(self.device(), mask) })
-    }
-
     /// Reads a field of its configuration space, of 1, 2 or 4 bytes at a multiple of that within the space. It is bound to us.
-    pub(crate) fn config_read(&self, offset: u32, width: u32) -> Result<u32> {
+    pub(super) fn config_read(&self, offset: u32, width: u32) -> Result<u32> {
         let at = i32::try_from(offset)?;
         let (mut byte, mut word, mut all) = (0, 0, 0);
         // SAFETY: By the type's invariants. Any offset may be asked for (`pci_user_read_config_byte` and the others of
@@ -236,7 +182,7 @@ impl PciDevice {
     }
 
     /// Writes such a field. `policy::config` says what may be written.
-    pub(crate) fn config_write(&self, offset: u32, width: u32, value: u32) -> Result {
+    pub(super) fn config_write(&self, offset: u32, width: u32, value: u32) -> Result {
         let at = i32::try_from(offset)?;
         // SAFETY: By the type's invariants. Any offset may be asked for; what the device does with the value is for whoever
         // may use it to say, as with VFIO.
@@ -251,7 +197,7 @@ impl PciDevice {
     }
 
     /// Lets it send DMA, or keeps it from that. It is bound to us.
-    pub(crate) fn set_master(&self, master: bool) {
+    pub(super) fn set_master(&self, master: bool) {
         // SAFETY: By the type's invariants.
         unsafe {
             match master {
@@ -262,19 +208,9 @@ impl PciDevice {
     }
 
     /// Whether it may send DMA now. It is bound to us.
-    pub(crate) fn is_master(&self) -> bool {
+    pub(super) fn is_master(&self) -> bool {
         let command = self.config_read(bindings::PCI_COMMAND, 2);
         command.is_ok_and(|command| command & bindings::PCI_COMMAND_MASTER != 0)
-    }
-
-    /// The address of a device of the same IOMMU group that another driver has, if there is one.
-    pub(crate) fn stranger(&self) -> Option<u64> {
-        let mut address = 0;
-        // SAFETY: By the type's invariants.
-        match unsafe { mapbuf_pci_stranger(self.as_ptr(), &mut address) } {
-            true => Some(u64::from(address)),
-            false => None,
-        }
     }
 }
 

@@ -48,6 +48,7 @@ fn paths() -> String {
         ("DEV_DIR", abi::DEV_DIR),
         ("NAMED_DIR", abi::NAMED_DIR),
         ("PCI_NODE_PREFIX", abi::PCI_NODE_PREFIX),
+        ("PLATFORM_NODE_PREFIX", abi::PLATFORM_NODE_PREFIX),
         ("SYSFS_CLASS", abi::SYSFS_CLASS),
     ] {
         writeln!(text, "#define MAPBUF_{name} \"{value}\"").unwrap();

@@ -8,6 +8,7 @@ SYSTEM_NODE = "/dev/mapbuf/system"
 DEV_DIR = "/dev/mapbuf"
 NAMED_DIR = "/dev/mapbuf/named"
 PCI_NODE_PREFIX = "/dev/mapbuf/pci-"
+PLATFORM_NODE_PREFIX = "/dev/mapbuf/platform-"
 SYSFS_CLASS = "/sys/class/mapbuf"
 ABI_VERSION = 1
 MAGIC = 185
@@ -944,9 +945,9 @@ class Device(ctypes.Structure):
         ("size", ctypes.c_uint32),
         # In: 0.
         ("flags", ctypes.c_uint32),
-        # Out: its address (`0000:00:04.0`), padded with zeros.
+        # Out: its address (`0000:00:04.0`), or the name of a platform device, padded with zeros.
         ("name", ctypes.c_uint8 * DEVICE_NAME_LEN),
-        # Out: vendor.
+        # Out: vendor. A platform device has 0 in this and what else only PCI devices have.
         ("vendor", ctypes.c_uint32),
         # Out: device.
         ("device", ctypes.c_uint32),
@@ -968,7 +969,7 @@ class Device(ctypes.Structure):
         ("numa_node", ctypes.c_int32),
         # Out: current width of its DMA addresses in bits.
         ("dma_mask", ctypes.c_uint32),
-        # Out: bytes of its configuration space: 256 or 4096.
+        # Out: bytes of its configuration space: 256 or 4096, or 0 for a platform device.
         ("config_bytes", ctypes.c_uint32),
         # Out: number of its MAPBUF_Intx vectors.
         ("intx", ctypes.c_uint32),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import string
 from dataclasses import dataclass
 
 from . import _abi
@@ -114,9 +115,11 @@ class Session:
 
 
 def open(device: str | os.PathLike[str] | None = None, *, writable: bool = True) -> Session:
-    """Opens `/dev/mapbuf/system`, another node by its path, or that of a bound device by its address
-    (`0000:00:04.0`)."""
+    """Opens `/dev/mapbuf/system`, another node by its path, or that of a bound device: of a PCI device by its address
+    (`0000:00:04.0`), of a platform device by its name (`40000000.buffer`)."""
     path = _abi.SYSTEM_NODE if device is None else os.fspath(device)
     if "/" not in path:
-        path = _abi.PCI_NODE_PREFIX + path
+        # As the command does: what has another character than an address has is a name.
+        pci = all(character in string.hexdigits + ":." for character in path)
+        path = (_abi.PCI_NODE_PREFIX if pci else _abi.PLATFORM_NODE_PREFIX) + path
     return Session(path, writable=writable)

@@ -10,7 +10,7 @@ use anyhow::{bail, Context, Result};
 use mapbuf_guest::profile::PER_ROUND;
 use mapbuf_guest::{Profile, DEBUG_PROFILES, PROFILES, ROUNDS};
 use mapbuf_init::{Ending, Job, LoadModule};
-use mapbuf_vm::{device, qemu, selftest, splat, Variant, Verdict};
+use mapbuf_vm::{device, device_tree, qemu, selftest, splat, Variant, Verdict};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ pub fn plan<'a>(kit: &'a Kit, choice: &'a Choice<'a>, logs: &'a Path) -> Result<
         .filter(|profile| kit.overhead() == 0 || !profile.has_nodes())
         // The kernels that are built here have few modules.
         .filter(|profile| variant == Variant::Stock || has_modules(kit, profile))
+        .filter(|profile| profile.device_tree.is_none() || device_tree::taken_by(&kit.kernel))
         .collect();
     for name in choice.profiles {
         if !all.iter().any(|profile| profile.name == name) {
@@ -227,6 +228,13 @@ pub(super) fn boot(
         .collect();
     machine.devices = device::parse(profile.devices)?;
     machine.iommu = profile.iommu;
+    if let Some(source) = profile.device_tree {
+        let (source, out) = (
+            crate::workspace()?.join(source),
+            crate::workspace()?.join("target/device-tree"),
+        );
+        machine.device_tree = Some(device_tree::compile(&kit.kernel, &source, &out)?);
+    }
     machine.limits.quiet = Some(quiet * kit.patience());
     let begun = Instant::now();
     let mut results = Results::default();

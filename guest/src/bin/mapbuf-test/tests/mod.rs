@@ -83,6 +83,8 @@ pub const CARD: &[&str] = &["importers-and-card"];
 
 /// Run with several processors and a module that waits at its seams.
 pub const RACES: &[&str] = &["races"];
+/// Run where a device tree describes devices.
+pub const TREE: &[&str] = &["tree"];
 /// Run where the module's tests inside the kernel have run.
 pub const KUNIT: &[&str] = &["kunit"];
 /// Run where allocations can be made to fail.
@@ -148,6 +150,7 @@ mod numa;
 mod onlookers;
 mod peers;
 mod pins;
+mod platform;
 mod plugging;
 mod programs;
 mod protection;
@@ -184,6 +187,7 @@ pub fn all() -> impl Iterator<Item = Test> {
         methods::TESTS,
         lifetime::TESTS,
         pins::TESTS,
+        platform::TESTS,
         direct::TESTS,
         bytes::TESTS,
         calls::TESTS,

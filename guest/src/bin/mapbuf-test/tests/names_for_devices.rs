@@ -387,8 +387,12 @@ fn command_says_what_is_wrong_with_a_dma_buffer() -> Outcome {
         &["there is no PCI device"],
     )?;
     has(
-        &said(&format!("create {NAME} --device edu --size 4K"), 2)?,
+        &said(&format!("create {NAME} --device 1:00 --size 4K"), 2)?,
         &["lspci -D"],
+    )?;
+    has(
+        &said(&format!("create {NAME} --device edu --size 4K"), 3)?,
+        &["no such platform device", "0000:00:04.0"],
     )?;
     has(&said(&format!("create {NAME} --size 4K"), 2)?, &["--kind"])?;
     has(

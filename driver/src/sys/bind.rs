@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is the same on each bus when a device is bound, and when it goes.
+
+use super::{
+    hardware::Hardware,
+    helpers::*,
+    lend::Lender, //
+};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    }, //
+};
+
+/// Who takes devices.
+pub(crate) trait Binds: Send + Sync + Sized + 'static {
+    /// What is kept of a device while it is bound.
+    type Bound: Send + Sync + 'static;
+
+    /// Somebody gives us a device. It is enabled.
+    fn bind(this: ArcBorrow<'_, Self>, device: Arc<Lender>) -> Result<Arc<Self::Bound>>;
+
+    /// It goes: nobody new is to find it. Afterwards its memory is taken back, and [`Lender::while_bound`] says so.
+    fn unbind(this: ArcBorrow<'_, Self>, bound: Arc<Self::Bound>);
+}
+
+/// What a bound device has as its data: `with` is what its bus has, and goes last.
+pub(super) struct Kept<B: Binds, W> {
+    lender: Arc<Lender>,
+    bound: Arc<B::Bound>,
+    _with: W,
+}
+
+impl<B: Binds, W> Kept<B, W> {
+    /// Binds a device that was enabled, and makes this its data.
+    ///
+    /// # Safety
+    ///
+    /// The device is being bound to us. When this has succeeded, [`Self::unbind`] is called with the same types before it is
+    /// bound no more.
+    pub(super) unsafe fn bind(binds: ArcBorrow<'_, B>, hardware: Hardware, with: W) -> Result {
+        let device = hardware.as_ptr();
+        // SAFETY: By the safety requirements; `unbind` revokes what it has lent, and so does a failure here.
+        let lender = unsafe { Lender::new(hardware) }?;
+        let bind = || -> Result<KBox<Self>> {
+            // Before: nothing may fail once it is bound.
+            let room = KBox::<Self>::new_uninit(GFP_KERNEL)?;
+            let bound = B::bind(binds, lender.clone())?;
+            let lender = lender.clone();
+            Ok(room.write(Self {
+                lender,
+                bound,
+                _with: with,
+            }))
+        };
+        let kept = bind().inspect_err(|_| lender.revoke())?;
+        // SAFETY: The device is being bound to us, and the data is ours until `unbind`.
+        unsafe { mapbuf_device_set_data(device, KBox::into_raw(kept).cast()) };
+        Ok(())
+    }
+
+    /// The device goes.
+    ///
+    /// # Safety
+    ///
+    /// The device was bound by [`Self::bind`] for these types, and this is called once.
+    pub(super) unsafe fn unbind(binds: ArcBorrow<'_, B>, device: *mut bindings::device) {
+        // SAFETY: By the safety requirements; `bind` has stored it, and nobody takes it but this.
+        let kept = unsafe { KBox::from_raw(mapbuf_device_data(device).cast::<Self>()) };
+        let Self {
+            lender,
+            bound,
+            _with,
+        } = KBox::into_inner(kept);
+        B::unbind(binds, bound);
+        lender.revoke();
+        // SAFETY: The device is still bound to us.
+        unsafe { mapbuf_device_set_data(device, core::ptr::null_mut()) };
+    }
+}
