@@ -5,6 +5,7 @@ mod claims;
 mod contend;
 mod copies;
 mod counting;
+mod crates;
 mod demo;
 mod dist;
 mod docs;
@@ -51,6 +52,7 @@ enum Command {
     Claims(claims::Arguments),
     Contend(contend::Arguments),
     Copies(copies::Arguments),
+    Crates(crates::Arguments),
     Demo(demo::Arguments),
     Dist(dist::Arguments),
     Docs(docs::Arguments),
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Claims(arguments) => claims::main(&arguments),
         Command::Contend(arguments) => contend::main(&arguments),
         Command::Copies(arguments) => copies::main(&arguments),
+        Command::Crates(arguments) => crates::main(&arguments),
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Dist(arguments) => dist::main(&arguments),
         Command::Docs(arguments) => docs::main(&arguments),

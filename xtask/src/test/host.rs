@@ -3,7 +3,7 @@
 use super::{report_failure, tail, Tally};
 use crate::claims::{self, Said};
 use crate::kit::Kit;
-use crate::{module, new_driver};
+use crate::{crates, module, new_driver};
 use anyhow::{Context, Result};
 use mapbuf_vm::module::Module;
 use std::fs;
@@ -30,6 +30,8 @@ const DRIVER_CLIPPY: &str = "clippy for the driver";
 const DRIVER_FORMATTING: &str = "formatting of the driver";
 const EXAMPLES_CLIPPY: &str = "clippy for the example drivers";
 const EXAMPLES_FORMATTING: &str = "formatting of the example drivers";
+const CRATES: &str = "packages for crates.io";
+const OLDEST: &str = "the oldest compiler";
 const CLAIMS: &str = "claims about the kernel";
 const TESTS: &str = "tests";
 
@@ -45,6 +47,8 @@ impl Part {
                 DRIVER_FORMATTING,
                 EXAMPLES_CLIPPY,
                 EXAMPLES_FORMATTING,
+                CRATES,
+                OLDEST,
                 CLAIMS,
                 TESTS,
             ],
@@ -88,6 +92,8 @@ pub fn run(
             EXAMPLES_FORMATTING => {
                 rung.kernel_formatting(EXAMPLES_FORMATTING, &new_driver::examples_in_rust()?)?
             }
+            CRATES => rung.run(CRATES, &mut crates::publish(true)?)?,
+            OLDEST => rung.run(OLDEST, &mut crates::oldest(&kit.kernel.root)?)?,
             CLAIMS => rung.claims()?,
             _ => rung.tests(filter)?,
         }
@@ -126,10 +132,15 @@ impl Rung<'_> {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<()> {
-        let step = self.kit.ui.step(&format!("host: {title}"), 0);
         let mut command = cargo()?;
         command.args(arguments).envs(environment.iter().copied());
-        let (well, text) = output(&mut command)?;
+        self.run(title, &mut command)
+    }
+
+    /// A check that is a program.
+    fn run(&mut self, title: &str, command: &mut Command) -> Result<()> {
+        let step = self.kit.ui.step(&format!("host: {title}"), 0);
+        let (well, text) = output(command)?;
         step.done();
         self.conclude(title, well, &text)
     }
