@@ -8,6 +8,7 @@
 #include <linux/cpuset.h>
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
+#include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
 #include <linux/iommu.h>
@@ -31,6 +32,13 @@
 
 /* Their only callers are the declarations in helpers.rs. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
+
+/* Files. */
+
+const struct path *kmap_helper_file_path(const struct file *file)
+{
+	return &file->f_path;
+}
 
 /* Pages and folios. */
 

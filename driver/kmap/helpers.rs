@@ -8,11 +8,13 @@ use kernel::{
         device,
         dma_addr_t,
         dma_data_direction,
+        file,
         folio,
         gfp_t,
         iosys_map,
         iov_iter,
         page,
+        path,
         pci_dev,
         sg_table,
         vm_area_desc,
@@ -34,6 +36,7 @@ use kernel::{
     reason = "the bindings' structs hold empty ones; only pointers to them cross here"
 )]
 extern "C" {
+    pub(crate) fn kmap_helper_file_path(file: *const file) -> *const path;
     pub(crate) fn kmap_helper_available_bytes() -> u64;
     pub(crate) fn kmap_helper_page_to_pfn(page: *const page) -> c_ulong;
     pub(crate) fn kmap_helper_pfn_to_page(pfn: c_ulong) -> *mut page;

@@ -16,6 +16,7 @@ use super::{
         Frames,
         PageRef, //
     },
+    helpers::*,
     lease::{
         Hold,
         Lease,
@@ -180,12 +181,12 @@ impl Mappings {
     }
 }
 
-/// An inode.
+/// The inode of an open file. Its file system cannot be unmounted meanwhile: an inode alone would not keep it.
 ///
 /// # Invariants
 ///
-/// A reference on it is ours.
-struct Inode(NonNull<bindings::inode>);
+/// References on the path's dentry and its mount are ours, and the dentry has an inode.
+struct Inode(bindings::path);
 
 // SAFETY: References on an inode can be dropped anywhere that may sleep.
 unsafe impl Send for Inode {}
@@ -197,18 +198,18 @@ impl Inode {
     ///
     /// The file is valid.
     unsafe fn of(file: *const bindings::file) -> Self {
-        // SAFETY: By the safety requirements; a file has an inode, and a reference on it.
-        unsafe {
-            let inode = (*file).f_inode;
-            bindings::ihold(inode);
-            // INVARIANT: The reference was just taken.
-            Self(NonNull::new_unchecked(inode))
-        }
+        // SAFETY: By the safety requirements; a file has a path, and references on what is in it.
+        let path = unsafe { *kmap_helper_file_path(file) };
+        // SAFETY: As said.
+        unsafe { bindings::path_get(&path) };
+        // INVARIANT: The references were just taken. The file was opened by that inode (`do_dentry_open` of `fs/open.c`), and
+        // a dentry that is held keeps its inode when its name is removed (`d_delete` of `fs/dcache.c`).
+        Self(path)
     }
 
     fn space(&self) -> *mut bindings::address_space {
         // SAFETY: By the type's invariants it is there. Its address space never changes.
-        unsafe { (*self.0.as_ptr()).i_mapping }
+        unsafe { (*(*self.0.dentry).d_inode).i_mapping }
     }
 
     /// Takes out what all mappings show, private copies too.
@@ -221,6 +222,6 @@ impl Inode {
 impl Drop for Inode {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants.
-        unsafe { bindings::iput(self.0.as_ptr()) };
+        unsafe { bindings::path_put(&self.0) };
     }
 }

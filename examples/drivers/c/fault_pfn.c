@@ -12,6 +12,7 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/path.h>
 #include <linux/pci.h>
 #include <linux/rwsem.h>
 #include <linux/slab.h>
@@ -32,15 +33,15 @@ struct my_device {
 	/* NULL once the device has gone. */
 	void __iomem *view;
 	unsigned long pfn, pages;
-	/* The address space of the first node that was opened, which all files share. */
-	struct inode *inode;
+	/* The node that was opened first, and its file system: all files share its address space. */
+	struct path opened;
 };
 
 static void my_free(struct kref *refs)
 {
 	struct my_device *device = container_of(refs, struct my_device, refs);
 
-	iput(device->inode);
+	path_put(&device->opened);
 	kfree(device);
 }
 
@@ -53,10 +54,12 @@ static int my_open(struct inode *inode, struct file *file)
 	struct my_device *device = container_of(file->private_data, struct my_device, node);
 
 	kref_get(&device->refs);
-	if (!device->inode)
-		device->inode = igrab(inode);
+	if (!device->opened.dentry) {
+		device->opened = file->f_path;
+		path_get(&device->opened);
+	}
 	/* Another node with the same number (mknod) has an inode of its own; its mappings must be found as well. */
-	file->f_mapping = device->inode->i_mapping;
+	file->f_mapping = d_inode(device->opened.dentry)->i_mapping;
 	file->private_data = device;
 	return 0;
 }
@@ -192,8 +195,8 @@ static void my_remove(struct pci_dev *pci)
 	 * ... and here go those that there are, in every mapping of every process. That is why they are made by faults:
 	 * when mmap makes them, its mapping is not on the list yet that this walks.
 	 */
-	if (device->inode)
-		unmap_mapping_range(device->inode->i_mapping, 0, 0, 1);
+	if (device->opened.dentry)
+		unmap_mapping_range(d_inode(device->opened.dentry)->i_mapping, 0, 0, 1);
 	kref_put(&device->refs, my_free);
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Error, Result};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ pub const CHECKS: &[Check] = checks! {
     synchronises: is_descriptor;
     devices_take_it: is_descriptor;
     unbinding_revokes: |subject| subject.way() == "fault_pfn";
+    unbinding_revokes_by_every_node: |subject| subject.way() == "fault_pfn";
     unbinding_waits: |subject| subject.way() == "vm_iomap_memory";
     ranges_that_are_not_reserved: |subject| subject.way() == "io_remap_pfn_range";
 };
@@ -755,6 +757,45 @@ fn unbinding_revokes(subject: &Subject) -> Result<()> {
     shows(&again.map()?, 0)?;
     let status = sys::in_child(|| map.word(0) == pattern(0))?;
     expect("a touch of the old mapping", status, SIGBUS)
+}
+
+/// All mappings are in the address space of the node that was opened first, which may be in a file system that goes.
+fn unbinding_revokes_by_every_node(subject: &Subject) -> Result<()> {
+    const ELSEWHERE: &str = "/tmp/elsewhere";
+    let (folder, address) = bound(subject)?;
+    fs::create_dir(ELSEWHERE)?;
+    sys::mount_tmpfs(ELSEWHERE)?;
+    let node = format!("{ELSEWHERE}/node");
+    sys::make_node(&node, fs::metadata(subject.path()?)?.rdev())?;
+    let len = subject.pages * PAGE;
+    let other = {
+        let file = fs::File::options().read(true).write(true).open(&node)?;
+        Map::new(&file, 0, len, RW, SHARED)?
+    };
+    let map = subject.open()?.map()?;
+    other.set_word(0, 7);
+    expect("what the other node's mapping wrote", map.word(0), 7)?;
+    fs::write(format!("{folder}/unbind"), &address)?;
+    for one in [&other, &map] {
+        let status = sys::in_child(|| one.word(0) == one.word(4))?;
+        expect("a touch", status, SIGBUS)?;
+    }
+    drop((other, map));
+    // Nothing is left of the device that could keep the file system.
+    let unmounted = sys::until(crate::grace(), || sys::unmount(ELSEWHERE).is_ok());
+    expect("unmounted", unmounted, true)?;
+    fs::write(format!("{folder}/bind"), &address)?;
+    // The same with the device bound: the file system stays as long as its node may be needed.
+    sys::mount_tmpfs(ELSEWHERE)?;
+    sys::make_node(&node, fs::metadata(subject.path()?)?.rdev())?;
+    drop(fs::File::open(&node)?);
+    let unmounted = sys::unmount(ELSEWHERE);
+    refused("unmounting what the device uses", unmounted, libc::EBUSY)?;
+    fs::write(format!("{folder}/unbind"), &address)?;
+    let unmounted = sys::until(crate::grace(), || sys::unmount(ELSEWHERE).is_ok());
+    expect("unmounted", unmounted, true)?;
+    fs::remove_dir(ELSEWHERE)?;
+    fs::write(format!("{folder}/bind"), &address)
 }
 
 fn unbinding_waits(subject: &Subject) -> Result<()> {

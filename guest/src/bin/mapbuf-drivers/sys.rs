@@ -238,6 +238,31 @@ pub fn unload(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Mounts an empty file system of memory.
+pub fn mount_tmpfs(folder: &str) -> Result<()> {
+    let folder = CString::new(folder)?;
+    let kind = c"tmpfs".as_ptr();
+    // SAFETY: the texts end with a 0, and tmpfs needs no data.
+    let result = unsafe { libc::mount(kind, folder.as_ptr(), kind, 0, std::ptr::null()) };
+    check(result.into())?;
+    Ok(())
+}
+
+pub fn unmount(folder: &str) -> Result<()> {
+    let folder = CString::new(folder)?;
+    // SAFETY: the text ends with a 0.
+    check(unsafe { libc::umount2(folder.as_ptr(), 0) }.into())?;
+    Ok(())
+}
+
+/// Makes a node for a character device with this number.
+pub fn make_node(path: &str, number: u64) -> Result<()> {
+    let path = CString::new(path)?;
+    // SAFETY: the text ends with a 0.
+    check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFCHR | 0o600, number) }.into())?;
+    Ok(())
+}
+
 /// Waits until something holds.
 pub fn until(patience: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
