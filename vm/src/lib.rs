@@ -22,6 +22,7 @@
 //! - [`initramfs`], [`disk`]: what the guest starts from;
 //! - [`device`], [`attendant`]: devices for the machine, and what the host does with them when the guest asks;
 //! - [`qemu`]: the machine, and what it says;
+//! - [`wire`]: a wire between two machines;
 //! - [`monitor`], [`shared`], [`pagetable`]: a look at the machine from outside;
 //! - [`splat`]: what in a kernel's log is a failure;
 //! - [`clock`], [`vigil`]: the guest's own time, and when a guest is given up;
@@ -63,6 +64,7 @@ pub mod variant;
 pub mod verdict;
 pub mod version;
 pub mod vigil;
+pub mod wire;
 
 pub use cache::Cache;
 pub use choice::Choice;

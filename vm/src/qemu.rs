@@ -10,6 +10,7 @@ use crate::kernel::Kernel;
 use crate::splat;
 use crate::verdict::Verdict;
 use crate::vigil::{Limits, Vigil, IDLE};
+use crate::wire;
 use anyhow::{bail, Context, Result};
 use mapbuf_init::{Ending, Frame, Job, JOB_PATH, PORT_NAME};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -59,6 +60,8 @@ pub struct Machine {
     pub device_tree: Option<PathBuf>,
     /// A disk image whose changes are thrown away.
     pub disk: Option<PathBuf>,
+    /// What its network card is connected to; none: no card.
+    pub wire: Option<wire::End>,
     /// When the run is given up.
     pub limits: Limits,
     /// Say it when the guest has been idle for long, though it may be.
@@ -80,6 +83,7 @@ impl Machine {
             iommu: false,
             device_tree: None,
             disk: None,
+            wire: None,
             limits: Limits::default(),
             note_idle: false,
             tell_time: true,
@@ -349,6 +353,10 @@ impl Qemu {
                 "if=virtio,format=raw,snapshot=on,cache=unsafe,file={}",
                 comma_doubled(disk)
             ));
+        }
+        if let Some(wire) = &machine.wire {
+            inherit(wire.descriptor())?;
+            command.args(wire.arguments());
         }
         if let Some(attendant) = attendant {
             inherit(attendant.descriptor())?;

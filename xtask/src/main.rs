@@ -30,6 +30,7 @@ mod sanitize;
 mod scale;
 mod terminal;
 mod test;
+mod two_machines;
 mod unsound;
 mod vm;
 mod yardstick;
@@ -70,6 +71,7 @@ enum Command {
     Race(race::Arguments),
     Sanitize(sanitize::Arguments),
     Test(test::Arguments),
+    TwoMachines(two_machines::Arguments),
     Unsafe(inventory::Arguments),
     Unsound(unsound::Arguments),
     Vm(vm::Arguments),
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         Command::Race(arguments) => race::main(arguments),
         Command::Sanitize(arguments) => sanitize::main(&arguments),
         Command::Test(arguments) => test::main(&arguments),
+        Command::TwoMachines(arguments) => two_machines::main(&arguments),
         Command::Unsafe(arguments) => inventory::main(&arguments),
         Command::Unsound(arguments) => unsound::main(&arguments),
         Command::Vm(arguments) => vm::main(arguments),
