@@ -46,18 +46,18 @@ impl<B: Binds, W> Kept<B, W> {
         let device = hardware.as_ptr();
         // SAFETY: By the safety requirements; `unbind` revokes what it has lent, and so does a failure here.
         let lender = unsafe { Lender::new(hardware) }?;
-        let bind = || -> Result<KBox<Self>> {
+        let bind = || {
             // Before: nothing may fail once it is bound.
             let room = KBox::<Self>::new_uninit(GFP_KERNEL)?;
-            let bound = B::bind(binds, lender.clone())?;
-            let lender = lender.clone();
-            Ok(room.write(Self {
-                lender,
-                bound,
-                _with: with,
-            }))
+            Ok((room, B::bind(binds, lender.clone())?))
         };
-        let kept = bind().inspect_err(|_| lender.revoke())?;
+        // What the bus has goes after that: somebody may have been lent memory already.
+        let (room, bound) = bind().inspect_err(|_: &Error| lender.revoke())?;
+        let kept = room.write(Self {
+            lender,
+            bound,
+            _with: with,
+        });
         // SAFETY: The device is being bound to us, and the data is ours until `unbind`.
         unsafe { mapbuf_device_set_data(device, KBox::into_raw(kept).cast()) };
         Ok(())
