@@ -13,7 +13,8 @@ use kernel::{
     sync::{
         Arc,
         ArcBorrow, //
-    }, //
+    },
+    types::Opaque, //
 };
 
 /// Who takes devices.
@@ -26,6 +27,39 @@ pub(crate) trait Binds: Send + Sync + Sized + 'static {
 
     /// It goes: nobody new is to find it. Afterwards its memory is taken back, and [`Lender::while_bound`] says so.
     fn unbind(this: ArcBorrow<'_, Self>, bound: Arc<Self::Bound>);
+}
+
+/// What a driver's structure, a `D`, lies in while it is registered: its callbacks find there who takes the devices.
+#[repr(C)]
+pub(super) struct Registered<D, B> {
+    driver: Opaque<D>,
+    binds: Arc<B>,
+}
+
+// SAFETY: Registrations belong to no thread, and what is shared can be sent.
+unsafe impl<D, B: Binds> Send for Registered<D, B> {}
+// SAFETY: There is nothing to change through a shared reference.
+unsafe impl<D, B: Binds> Sync for Registered<D, B> {}
+
+impl<D, B: Binds> Registered<D, B> {
+    pub(super) fn new(driver: D, binds: Arc<B>) -> Result<KBox<Self>> {
+        let driver = Opaque::new(driver);
+        Ok(KBox::new(Self { driver, binds }, GFP_KERNEL)?)
+    }
+
+    pub(super) fn driver(&self) -> *mut D {
+        self.driver.get()
+    }
+
+    /// Who takes the devices of a driver.
+    ///
+    /// # Safety
+    ///
+    /// `driver` is that of a [`Registered`] with these types, which stays for `'a`.
+    pub(super) unsafe fn binds<'a>(driver: *mut D) -> ArcBorrow<'a, B> {
+        // SAFETY: By the safety requirements; it is the first field.
+        unsafe { (*driver.cast::<Self>()).binds.as_arc_borrow() }
+    }
 }
 
 /// What a bound device has as its data: `with` is what its bus has, and goes last.

@@ -10,7 +10,8 @@
 use super::{
     bind::{
         Binds,
-        Kept, //
+        Kept,
+        Registered, //
     },
     hardware::Hardware,
     pci_device::PciDevice,
@@ -27,28 +28,15 @@ use kernel::{
     sync::{
         Arc,
         ArcBorrow, //
-    },
-    types::Opaque, //
+    }, //
 };
-
-/// What a `struct pci_driver` of ours lies in.
-#[repr(C)]
-struct Registered<B: Binds> {
-    driver: Opaque<bindings::pci_driver>,
-    binds: Arc<B>,
-}
 
 /// The registration as a driver; dropping it unbinds all devices.
 ///
 /// # Invariants
 ///
 /// The driver in the box is registered with the callbacks for `B`, and stays where it is.
-pub(crate) struct PciDriver<B: Binds>(KBox<Registered<B>>);
-
-// SAFETY: Registrations belong to no thread, and what is shared can be sent.
-unsafe impl<B: Binds> Send for PciDriver<B> {}
-// SAFETY: There is nothing to change through a shared reference.
-unsafe impl<B: Binds> Sync for PciDriver<B> {}
+pub(crate) struct PciDriver<B: Binds>(KBox<Registered<bindings::pci_driver, B>>);
 
 impl<B: Binds> PciDriver<B> {
     /// Registers it. There is no table of ids: no device is taken that nobody gave.
@@ -59,12 +47,8 @@ impl<B: Binds> PciDriver<B> {
             remove: Some(Self::remove),
             ..Default::default()
         };
-        let registered = Registered {
-            driver: Opaque::new(driver),
-            binds,
-        };
-        let registered = KBox::new(registered, GFP_KERNEL)?;
-        let driver = registered.driver.get();
+        let registered = Registered::new(driver, binds)?;
+        let driver = registered.driver();
         // SAFETY: The driver is in a box, where it stays until it is unregistered; the names are static.
         to_result(unsafe {
             bindings::__pci_register_driver(driver, this_module(), c"mapbuf".as_char_ptr())
@@ -79,13 +63,9 @@ impl<B: Binds> PciDriver<B> {
     ///
     /// The device is being bound to a driver of a `PciDriver<B>`, or bound to it, for `'a`.
     unsafe fn binds<'a>(device: *mut bindings::pci_dev) -> ArcBorrow<'a, B> {
-        // SAFETY: By the safety requirements its driver (`local_pci_probe` of `drivers/pci/pci-driver.c`) is the first field
-        // of a `Registered<B>`, which stays as long as a device is bound.
-        unsafe {
-            (*(*device).driver.cast::<Registered<B>>())
-                .binds
-                .as_arc_borrow()
-        }
+        // SAFETY: By the safety requirements its driver (`local_pci_probe` of `drivers/pci/pci-driver.c`) is that of a
+        // `Registered`, which stays as long as a device is bound.
+        unsafe { Registered::binds((*device).driver) }
     }
 
     /// # Safety
@@ -128,6 +108,6 @@ impl<B: Binds> PciDriver<B> {
 impl<B: Binds> Drop for PciDriver<B> {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants; it calls `remove` for every device that is bound.
-        unsafe { bindings::pci_unregister_driver(self.0.driver.get()) };
+        unsafe { bindings::pci_unregister_driver(self.0.driver()) };
     }
 }

@@ -8,7 +8,8 @@
 use super::{
     bind::{
         Binds,
-        Kept, //
+        Kept,
+        Registered, //
     },
     hardware::Hardware,
     helpers::*,
@@ -29,32 +30,19 @@ use kernel::{
     sync::{
         Arc,
         ArcBorrow, //
-    },
-    types::Opaque, //
+    }, //
 };
 
 /// The driver's name: not `mapbuf`, the name of a device of our own, by which the bus would match them
 /// (`platform_match` of `drivers/base/platform.c`).
 const NAME: &CStr = c"mapbuf-buffer";
 
-/// What a `struct platform_driver` of ours lies in.
-#[repr(C)]
-struct Registered<B: Binds> {
-    driver: Opaque<bindings::platform_driver>,
-    binds: Arc<B>,
-}
-
 /// The registration as a driver; dropping it unbinds all devices.
 ///
 /// # Invariants
 ///
 /// The driver in the box is registered with the callbacks for `B`, and stays where it is.
-pub(crate) struct PlatformDriver<B: Binds>(KBox<Registered<B>>);
-
-// SAFETY: Registrations belong to no thread, and what is shared can be sent.
-unsafe impl<B: Binds> Send for PlatformDriver<B> {}
-// SAFETY: There is nothing to change through a shared reference.
-unsafe impl<B: Binds> Sync for PlatformDriver<B> {}
+pub(crate) struct PlatformDriver<B: Binds>(KBox<Registered<bindings::platform_driver, B>>);
 
 impl<B: Binds> PlatformDriver<B> {
     /// Registers it. Devices that are described already are bound at once.
@@ -70,12 +58,8 @@ impl<B: Binds> PlatformDriver<B> {
             },
             ..Default::default()
         };
-        let registered = Registered {
-            driver: Opaque::new(driver),
-            binds,
-        };
-        let registered = KBox::new(registered, GFP_KERNEL)?;
-        let driver = registered.driver.get();
+        let registered = Registered::new(driver, binds)?;
+        let driver = registered.driver();
         // SAFETY: The driver is in a box, where it stays until it is unregistered; the names are static.
         to_result(unsafe {
             bindings::__platform_driver_register(driver, this_module(), c"mapbuf".as_char_ptr())
@@ -90,12 +74,15 @@ impl<B: Binds> PlatformDriver<B> {
     ///
     /// The device is being bound to a driver of a `PlatformDriver<B>`, or bound to it, for `'a`.
     unsafe fn binds<'a>(device: *mut bindings::platform_device) -> ArcBorrow<'a, B> {
-        // SAFETY: By the safety requirements its driver (`really_probe` of `drivers/base/dd.c`) lies in the first field of a
-        // `Registered<B>`, which stays as long as a device is bound.
+        // SAFETY: By the safety requirements its driver (`really_probe` of `drivers/base/dd.c`) lies in that of a
+        // `Registered`, which stays as long as a device is bound.
         unsafe {
             let driver = (*device).dev.driver;
-            let driver = kernel::container_of!(driver, bindings::platform_driver, driver);
-            (*driver.cast::<Registered<B>>()).binds.as_arc_borrow()
+            Registered::binds(kernel::container_of!(
+                driver,
+                bindings::platform_driver,
+                driver
+            ))
         }
     }
 
@@ -127,6 +114,6 @@ impl<B: Binds> PlatformDriver<B> {
 impl<B: Binds> Drop for PlatformDriver<B> {
     fn drop(&mut self) {
         // SAFETY: By the type's invariants; it calls `remove` for every device that is bound.
-        unsafe { bindings::platform_driver_unregister(self.0.driver.get()) };
+        unsafe { bindings::platform_driver_unregister(self.0.driver()) };
     }
 }
